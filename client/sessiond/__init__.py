@@ -29,6 +29,7 @@ from sessiond._types.processing import FailedMessage, Lease, ProcessingCounts
 from sessiond._types.session import (
     CopyResult,
     DeletedSessions,
+    RewindResult,
     SessionCopy,
     SessionInfo,
     SessionOrigin,
@@ -60,6 +61,7 @@ __all__ = [
     "NewMessage",
     "ProcessingCounts",
     "Project",
+    "RewindResult",
     "SentMessage",
     "Session",
     "SessionCopy",

@@ -15,6 +15,7 @@ import orjson
 
 from sessiond import AsyncClient, Event, Message
 from sessiond.errors import NotFound, SessiondError
+from sessiond.v1.session_service_pb2 import GetSessionRequest
 
 # A tab that is this many events behind is cut off. It comes back and reads them from the history.
 MAX_BEHIND = 1000
@@ -79,6 +80,7 @@ class Follower:
         self._session_id = session_id
         self._on_end = on_end
         self._tabs: set[_Tab] = set()
+        self._lingering: asyncio.TimerHandle | None = None
         self._answers: dict[str, _Answer] = {}
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._watch())
@@ -96,21 +98,20 @@ class Follower:
         """
         tab = _Tab()
         self._tabs.add(tab)
+        if self._lingering:
+            self._lingering.cancel()
         try:
             await asyncio.shield(self._ready)
             yield tab.queue, [self._snapshot(turn_id) for turn_id in self._answers]
         finally:
             self._tabs.discard(tab)
             if not self._tabs:
-                asyncio.get_running_loop().call_later(LINGER_S, self._end_if_left)
+                loop = asyncio.get_running_loop()
+                self._lingering = loop.call_later(LINGER_S, self.end)
 
     def end(self) -> None:
         """End the watch."""
         self._task.cancel()
-
-    def _end_if_left(self) -> None:
-        if not self._tabs:
-            self.end()
 
     async def _watch(self) -> None:
         try:
@@ -159,7 +160,8 @@ class Follower:
             return [Item("turn", {"turn": turn_id, "type": event.type})]
         if event.type == "session.rewound":
             self._answers.clear()
-            return [Item("rewound", {"last_seq": int(event.data.get("last_seq") or 0)})]
+            last_seq = int(event.data.get("last_seq") or 0)
+            return [Item("rewound", {"last_seq": last_seq, "epoch": event.proto.epoch})]
         return [Item("session", {"type": event.type})]
 
     def _snapshot(self, turn_id: str) -> Item:
@@ -199,6 +201,8 @@ async def tail(
     session_id: str,
     after_seq: int,
     render: Callable[[Message], str],
+    *,
+    epoch: int | None = None,
 ) -> AsyncGenerator[bytes, None]:
     """Yield the server-sent events of one tab: the messages after a seq, then what happens.
 
@@ -208,11 +212,16 @@ async def tail(
         session_id: the session.
         after_seq: the last seq that the tab has.
         render: returns the HTML of a message.
+        epoch: the session's epoch in which the tab has its messages. None = the current one.
 
     Raises:
         SessiondError: if the session cannot be watched or read.
     """
     last_seq = after_seq
+    if epoch is not None and epoch != await epoch_of(api, session_id):
+        # The session was rewound while the tab was away, so its seqs name other messages now.
+        yield event_bytes("reload", {})
+        return
     async with followers.of(api, session_id).tab() as (queue, running):
         yield b": connected\n\n"
         answers = running
@@ -240,6 +249,13 @@ async def tail(
                         continue
                     last_seq = happened.message.seq
                 yield _encoded(happened, render)
+
+
+async def epoch_of(api: AsyncClient, session_id: str) -> int:
+    """Return a session's epoch: how often messages of it were removed."""
+    request = GetSessionRequest(session_id=session_id)
+    found = await api.call(lambda stubs: stubs.sessions.GetSession, request, is_repeatable=True)
+    return found.epoch
 
 
 def _message_item(message: Message) -> Item:

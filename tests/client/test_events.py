@@ -108,6 +108,7 @@ async def test_events_are_read_like_dicts(colour, server, client) -> None:
     assert updated.to_dict() == {
         "type": "session.updated",
         "seq": None,
+        "epoch": 0,
         "session_id": "s",
         "time": "2023-11-14T22:13:20Z",
         "message": None,

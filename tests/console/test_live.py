@@ -185,3 +185,37 @@ def test_events_have_no_line_breaks_in_their_data() -> None:
     piece = event_bytes("message", {"html": "a\nb\r\n\u2028event: evil\n\n", "x": "\ud83d"}, 7)
     assert piece.count(b"\n") == 4
     assert piece.startswith(b"id: 7\nevent: message\ndata: {")
+
+
+async def test_a_tab_of_another_epoch_is_loaded_again(
+    api: AsyncClient, session: AsyncSession
+) -> None:
+    followers = Followers()
+    await store(session, "1")
+    same = Reader(tail(followers, api, "s", 0, html, epoch=0))
+    await same.until("message", seq=1)
+    other = Reader(tail(followers, api, "s", 0, html, epoch=7))
+    await other.until("reload")
+    assert not other.seqs
+    followers.close()
+
+
+async def test_a_watch_survives_its_last_tab_for_a_while_only(
+    api: AsyncClient, session: AsyncSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followers = Followers()
+    reader = tab(api, followers)
+    await reader.stream.__anext__()
+    follower = followers.of(api, "s")
+    await reader.stream.aclose()
+    first = follower._lingering
+    again = tab(api, followers)
+    await again.stream.__anext__()
+    # The time that the first tab has set going is over, for another tab is there.
+    assert first
+    assert first.cancelled()
+    monkeypatch.setattr(following, "LINGER_S", 0.01)
+    await again.stream.aclose()
+    async with asyncio.timeout(TIMEOUT_S):
+        await asyncio.wait([follower._task])
+    assert not followers._followers

@@ -28,8 +28,7 @@ async def test_queues_show_counts_and_failures_which_can_be_requeued(
     assert "There are no queues" in await browser.page("/queues")
     session = await api.create_session("s")
     await session.store_messages([{"role": "user", "content": str(i)} for i in range(3)])
-    lease = await api.processing.lease("index", max_messages=2)
-    assert lease
+    [lease] = await api.processing.lease("index", max_messages=2)
     await api.processing.acknowledge(lease, failures={1: "<b>broken</b>", 2: "too"})
     assert '<td class="num failed-text">2</td>' in await browser.page("/queues")
     html = await browser.page("/queues/index?session=s")

@@ -17,6 +17,7 @@ from sessiond.v1.message_pb2 import (
 from sessiond_server.dialects import anthropic, gemini, openai_chat, openai_responses
 from sessiond_server.dialects.openai_chat_parts import ChatDialect
 from sessiond_server.dialects.request import FittedRequest, History
+from sessiond_server.formats.pieces import is_nonmessage_item
 from sessiond_server.formats.wire import AssetString, encode
 
 from ..support.strict_models.anthropic_messages import validate_anthropic
@@ -99,7 +100,7 @@ def _is_item(message: Message) -> bool:
     if message.format != FORMAT_OPENAI:
         return False
     value = json.loads(message.json)
-    return "role" not in value or value.get("type") == "message"
+    return is_nonmessage_item(value) or value.get("type") == "message"
 
 
 def _is_none(message: Message) -> bool:

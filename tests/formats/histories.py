@@ -21,6 +21,7 @@ from sessiond.v1.message_pb2 import (
     ToolResult,
 )
 
+from . import sdk_shapes
 from .anthropic_histories import anthropic_messages
 from .drawn_values import (
     ASSETS,
@@ -343,12 +344,22 @@ def _utf8(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
+def of_sdks(
+    strategy: st.SearchStrategy[JSON], odd: st.SearchStrategy[JSON]
+) -> st.SearchStrategy[JSON]:
+    """Return a strategy that draws an odd shape of the same format once in three times."""
+    return st.one_of(strategy, strategy, odd)
+
+
+chat = of_sdks(chat_messages(), sdk_shapes.chat)
+items = of_sdks(responses_items(), sdk_shapes.items)
+contents = of_sdks(gemini_contents(), sdk_shapes.contents)
 messages = st.one_of(
-    chat_messages().map(lambda value: as_message(value, FORMAT_OPENAI)),
-    chat_messages().map(lambda value: as_message(value, FORMAT_OPENAI)),
-    responses_items().map(lambda value: as_message(value, FORMAT_OPENAI)),
+    chat.map(lambda value: as_message(value, FORMAT_OPENAI)),
+    chat.map(lambda value: as_message(value, FORMAT_OPENAI)),
+    items.map(lambda value: as_message(value, FORMAT_OPENAI)),
     anthropic_messages().map(lambda value: as_message(value, FORMAT_ANTHROPIC)),
-    gemini_contents().map(lambda value: as_message(value, FORMAT_GEMINI)),
+    contents.map(lambda value: as_message(value, FORMAT_GEMINI)),
     part_messages(),
 )
 
@@ -365,13 +376,17 @@ def histories(draw: st.DrawFn, max_size: int = 12) -> list[Message]:
     """A random history, with seqs."""
     one_format = draw(st.booleans())
     if one_format:
-        source = draw(
-            st.sampled_from([chat_messages, responses_items, anthropic_messages, gemini_contents])
+        source, number = draw(
+            st.sampled_from(
+                [
+                    (chat, FORMAT_OPENAI),
+                    (items, FORMAT_OPENAI),
+                    (anthropic_messages(), FORMAT_ANTHROPIC),
+                    (contents, FORMAT_GEMINI),
+                ]
+            )
         )
-        number = {anthropic_messages: FORMAT_ANTHROPIC, gemini_contents: FORMAT_GEMINI}.get(
-            source, FORMAT_OPENAI
-        )
-        strategy = source().map(lambda value: as_message(value, number))
+        strategy = source.map(lambda value: as_message(value, number))
     else:
         strategy = messages
     drawn = draw(st.lists(strategy, min_size=1, max_size=max_size))

@@ -220,6 +220,11 @@ class TestParts:
         assert is_unchanged(model(picture | SIGNED, {"text": "a"}), user({"text": "and?"}))
         assert PNG not in text_of("openai", user({"text": "q"}), model(picture, {"text": "a"}))
 
+    def test_one_of_another_spelling_is_fitted(self) -> None:
+        picture = {"inlineData": {"mimeType": "image/jpg", "data": "/9j/4AAQ"}, "thought": True}
+        found = changes(model(picture, {"text": "a"}), user({"text": "and?"}))
+        assert found == [("FIELD_CHANGED", "inlineData.mimeType")]
+
     @pytest.mark.parametrize(
         "extra",
         [

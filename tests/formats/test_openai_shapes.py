@@ -259,6 +259,34 @@ class TestActions:
         )
 
 
+MALFORMED: dict[str, list[JSON]] = {
+    "an action that nobody knows": [COMPUTER | {"action": {"type": "leap"}}],
+    "no action": [action("computer_call", pending_safety_checks=[])],
+    "a status that nobody knows": [SHELL | {"status": "odd"}],
+    "calls and results without ids": [
+        PATCH | {"call_id": ""},
+        {"type": "apply_patch_call_output", "call_id": None, "status": "completed"},
+    ],
+    "a result without a call": [TestActions.screenshot(DATA_URL)],
+    "a compaction of nothing": [ANSWER, {"type": "compaction", "encrypted_content": ""}],
+    "a search for a number": [action("web_search_call", action={"type": "search", "query": 5})],
+    "tools that are none": [
+        {"type": "mcp_list_tools", "id": "mcpl_1", "server_label": "s", "tools": [{"name": 5}]}
+    ],
+    "an annotation that is none": [
+        FINAL | {"content": [{"type": "output_text", "text": "a", "annotations": [{"x": 1}]}]}
+    ],
+}
+
+
+@everywhere
+@pytest.mark.parametrize("case", MALFORMED)
+def test_items_of_other_shapes_do_not_end_their_session(name: str, case: str) -> None:
+    text_of(name, USER, *MALFORMED[case], PROMPT)
+    if name == "responses":
+        assert changes(name, *MALFORMED[case], of=len(MALFORMED[case]) + 1)
+
+
 SEARCH = {
     "type": "web_search_call",
     "id": "ws_1",

@@ -45,6 +45,9 @@ class TestBase64:
         media = at_url("image", url, media_type="", name="", source={})
         assert (media.media_type, base64.b64decode(media.data)) == ("image/png", ODD_BYTES)
 
+    def test_bits_that_mean_nothing_are_none(self) -> None:
+        assert plain_base64("c2l=") == "c2k="
+
     @pytest.mark.parametrize("text", ["ä", "a", "a.b", "====x", "\ud83d"])
     def test_other_text_is_no_content(self, text: str) -> None:
         assert plain_base64(text) == ""

@@ -3,6 +3,8 @@
 from sessiond.v1 import session_service_pb2 as ss
 from sessiond.v1.bookmark_pb2 import Bookmark
 from sessiond.v1.bookmark_service_pb2 import CreateBookmarkRequest
+from sessiond.v1.session_pb2 import Session
+from sessiond.v1.session_state_pb2 import StatePatch
 from sessiond.v1.task_pb2 import Task
 from sessiond.v1.task_service_pb2 import CreateTaskRequest
 
@@ -25,7 +27,12 @@ async def test_an_export_is_what_an_import_takes(wire: Wire) -> None:
         await wire.bookmarks.CreateBookmark(
             CreateBookmarkRequest(session_id="one", bookmark=bookmark)
         )
+    state = StatePatch(set={"cart": '{"b": 1, "a": 2.0}', "n": "null"})
+    await wire.sessions.UpdateSession(
+        ss.UpdateSessionRequest(session=Session(session_id="one"), state_patch=state)
+    )
     pieces = await export(wire, "one")
+    assert pieces[0].state_patch == state
     assert len(pieces) > 3
     assert all(not piece.HasField("session") for piece in pieces[1:])
     # The same bytes, but for the id, which is taken.

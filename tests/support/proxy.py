@@ -107,9 +107,14 @@ class CuttingProxy:
             writer.write(data)
             await writer.drain()
 
+    def cut(self) -> None:
+        """Cut all connections now."""
+        self._loop.call_soon_threadsafe(self._cut)
+
     def _cut(self) -> None:
         """Cut all connections: by turns with FIN, after all that was written, and with RST."""
-        self._cuts.pop(0)
+        if self._cuts:
+            self._cuts.pop(0)
         self._sent = 0
         self.cuts_made += 1
         for client in list(self._clients):

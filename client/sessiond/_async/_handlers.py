@@ -6,12 +6,12 @@ from contextvars import ContextVar
 from threading import Lock
 
 from sessiond._async._connection import AsyncConnection
-from sessiond._async._streams import event_batches, last_seq_of
+from sessiond._async._streams import event_batches, place_of
 from sessiond._async._wire import Signal, Stop, finished, in_background, sleep
 from sessiond._protocol.answer_texts import AnswerTexts
 from sessiond._protocol.retry import MAX_STREAM_DELAY_S
 from sessiond._requests.watch import watch
-from sessiond._types.event import Event, EventHandler
+from sessiond._types.event import REWOUND, Event, EventHandler
 from sessiond.errors import (
     ClientClosed,
     DeadlineExceeded,
@@ -58,7 +58,7 @@ class _Watch:
     def delivered(self, seq: int) -> None:
         """Note that the handlers have been called with all events up to this message."""
         with self._lock:
-            self._seq = max(self._seq, seq)
+            self._seq = seq
             self._wake()
 
     def end(self) -> None:
@@ -153,15 +153,18 @@ class AsyncHandlers:
         """Watch until stopped, or until the session is gone or the client is closed."""
         stop = watching.stop
         after_seq: int | None = None
+        after_epoch = 0
         texts = AnswerTexts()
         try:
             while not stop.is_set:
                 try:
                     if after_seq is None:
                         # Look it up before the watch starts, so that an outage loses no messages.
-                        after_seq = await last_seq_of(self._connection, self._session_id, None)
+                        after_seq, after_epoch = await place_of(
+                            self._connection, self._session_id, None
+                        )
                         watching.delivered(after_seq)
-                    request = watch(self._session_id, after_seq=after_seq)
+                    request = watch(self._session_id, after_seq=after_seq, after_epoch=after_epoch)
                     async for events in event_batches(
                         self._connection,
                         request,
@@ -171,7 +174,11 @@ class AsyncHandlers:
                         texts=texts,
                     ):
                         for event in events:
-                            after_seq = event.seq or after_seq
+                            if event.seq:
+                                after_seq, after_epoch = event.seq, event.epoch
+                            elif event.type == REWOUND:
+                                after_seq = min(after_seq, int(event.data.last_seq))
+                                after_epoch = event.epoch
                             await self._deliver(event, stop)
                             watching.delivered(after_seq)
                 except (Unavailable, DeadlineExceeded, Overloaded) as error:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Unpack, cast, overload
 
 from sessiond._async._bookmarks import AsyncBookmarks, AsyncSessionBookmarks
@@ -14,11 +15,23 @@ from sessiond._async._wire import Source
 from sessiond._export.records import Progress
 from sessiond._protocol.checks import check_function
 from sessiond._requests.input import MessageInput
-from sessiond._requests.options import AppendOptions, ReadOptions, SessionSettings
+from sessiond._requests.options import (
+    AppendOptions,
+    ReadOptions,
+    RewindOptions,
+    SessionSettings,
+    SessionUpdate,
+)
 from sessiond._requests.turns import OnTimeout, Prompt, Sending, SendOptions, aborts
 from sessiond._types.event import Event, EventHandler
 from sessiond._types.message import Message
-from sessiond._types.session import SessionCopy, SessionInfo, StoredRange, TokenCounts
+from sessiond._types.session import (
+    RewindResult,
+    SessionCopy,
+    SessionInfo,
+    StoredRange,
+    TokenCounts,
+)
 from sessiond._types.turn import SentMessage, Turn
 
 
@@ -91,11 +104,14 @@ class AsyncSession:
         self,
         after_seq: int | None = None,
         *,
+        after_epoch: int | None = None,
         types: Sequence[str] | None = None,
         timeout: float | None = None,
     ) -> AsyncLazy[Event]:
         """Follow the session: stored messages, then live events; see `client.sessions.events`."""
-        return self._sessions.events(self.session_id, after_seq, types=types, timeout=timeout)
+        return self._sessions.events(
+            self.session_id, after_seq, after_epoch=after_epoch, types=types, timeout=timeout
+        )
 
     @overload
     def on(self, type_or_handler: EventHandler) -> Callable[[], None]: ...
@@ -254,6 +270,65 @@ class AsyncSession:
         """Append many messages, all or nothing; see `client.sessions.import_messages`."""
         return await self._sessions.import_messages(self.session_id, messages, format, **options)
 
+    async def rewind(
+        self,
+        *,
+        to_seq: int | None = None,
+        drop_last: int | None = None,
+        to_bookmark: str | None = None,
+        before_message_id: str | None = None,
+        messages: Iterable[MessageInput] | None = None,
+        format: str | None = None,
+        return_removed: int = 0,
+        **options: Unpack[RewindOptions],
+    ) -> RewindResult:
+        """Remove the newest messages, or replace them; see `client.sessions.rewind`."""
+        return await self._sessions.rewind(
+            self.session_id,
+            to_seq=to_seq,
+            drop_last=drop_last,
+            to_bookmark=to_bookmark,
+            before_message_id=before_message_id,
+            messages=messages,
+            format=format,
+            return_removed=return_removed,
+            **options,
+        )
+
+    async def pop(self, **options: Unpack[RewindOptions]) -> Message | None:
+        """Remove the newest message and return it, or None; see `client.sessions.pop`."""
+        return await self._sessions.pop(self.session_id, **options)
+
+    async def clear(self, **options: Unpack[RewindOptions]) -> RewindResult:
+        """Remove all messages; see `client.sessions.clear`."""
+        return await self._sessions.clear(self.session_id, **options)
+
+    async def regenerate(
+        self,
+        *,
+        copy_to: str | None = None,
+        model: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        turn_timeout: timedelta | float | None = None,
+        abort_turn: bool = False,
+        timeout: float = WAIT_TIMEOUT_S,
+        on_timeout: OnTimeout = "leave",
+    ) -> Message:
+        """Take the last answer back and get another one; see `client.sessions.regenerate`."""
+        await self._handlers.ready()
+        answer = await self._sessions.regenerate(
+            self.session_id,
+            copy_to=copy_to,
+            model=model,
+            options=options,
+            turn_timeout=turn_timeout,
+            abort_turn=abort_turn,
+            timeout=timeout,
+            on_timeout=on_timeout,
+        )
+        await self._handlers.wait_delivered(answer.seq)
+        return answer
+
     async def update(
         self,
         *,
@@ -262,7 +337,7 @@ class AsyncSession:
         etag: str | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
-        **settings: Unpack[SessionSettings],
+        **settings: Unpack[SessionUpdate],
     ) -> SessionInfo:
         """Change settings, all or nothing; return the new `info`. See `client.sessions.update`."""
         self.info = await self._sessions.update(

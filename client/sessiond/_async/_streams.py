@@ -21,7 +21,7 @@ from sessiond._protocol.answer_texts import AnswerTexts
 from sessiond._protocol.retry import StreamRetry, TurnRetry
 from sessiond._protocol.status import error_of_turn
 from sessiond._requests import watch as watch_requests
-from sessiond._types.event import Event
+from sessiond._types.event import REWOUND, Event
 from sessiond._types.message import Message
 from sessiond._types.turn import ENDED
 from sessiond.errors import DeadlineExceeded, ServerUnavailable, SessiondError
@@ -144,7 +144,9 @@ async def event_batches(
     resumed.CopyFrom(request)
     if resumed.session_id and not resumed.HasField("after_seq"):
         # Otherwise a connection that breaks before the first message would lose messages.
-        resumed.after_seq = await last_seq_of(connection, resumed.session_id, timeout)
+        resumed.after_seq, resumed.after_epoch = await place_of(
+            connection, resumed.session_id, timeout
+        )
     responses = _responses(
         connection,
         lambda stubs: stubs.conversations.Watch,
@@ -158,9 +160,15 @@ async def event_batches(
     texts = texts or AnswerTexts()
     async with aclosing(responses):
         async for response in responses:
+            if response.HasField("epoch"):
+                resumed.after_epoch = response.epoch
             for event in response.events:
                 if event.seq:
-                    resumed.after_seq = event.seq
+                    resumed.after_seq, resumed.after_epoch = event.seq, event.epoch
+                elif event.type == REWOUND:
+                    kept = int(event.data.fields["last_seq"].number_value)
+                    resumed.after_seq = min(resumed.after_seq, kept)
+                    resumed.after_epoch = event.epoch
             events = [
                 Event(event)
                 for event in texts.new_of(response.events)
@@ -244,8 +252,10 @@ def overdue(session_id: str, turn_id: str, error: SessiondError) -> DeadlineExce
     )
 
 
-async def last_seq_of(connection: AsyncConnection, session_id: str, timeout: float | None) -> int:
-    """Return a session's last_seq.
+async def place_of(
+    connection: AsyncConnection, session_id: str, timeout: float | None
+) -> tuple[int, int]:
+    """Return a session's last_seq and epoch.
 
     Raises:
         SessionNotFound: if there is no such session.
@@ -253,7 +263,7 @@ async def last_seq_of(connection: AsyncConnection, session_id: str, timeout: flo
     session = await connection.call(
         lambda stubs: stubs.sessions.GetSession, GetSessionRequest(session_id=session_id), timeout
     )
-    return session.last_seq
+    return session.last_seq, session.epoch
 
 
 async def asset_pieces(

@@ -67,6 +67,7 @@ async def record_batches(
 
     Raises:
         SessionNotFound: if there is no such session, or if it is deleted during the export.
+        HistoryRewound: if the session is rewound during the export, and messages are missing.
     """
     info = SessionInfo(
         await connection.call(
@@ -92,7 +93,9 @@ async def record_batches(
             yield [counts.count(records.bookmark_record(bookmark))]
     # through_seq = 0 would mean "to the newest".
     if last_seq:
-        request = message_requests.get_messages(session_id, through_seq=last_seq)
+        request = message_requests.get_messages(
+            session_id, through_seq=last_seq, expected_epoch=info.epoch
+        )
         async with aclosing(message_batches(connection, request, None)) as batches:
             async for batch in batches:
                 batch_records: list[ExportRecord] = []

@@ -39,6 +39,7 @@ def get_messages(
         through_seq=options.get("through_seq"),
         limit=options.get("limit"),
         order=options.get("order"),
+        expected_epoch=options.get("expected_epoch"),
         view=options.get("view"),
     )
     for i, role in enumerate(() if roles is None else listed(roles, "roles")):

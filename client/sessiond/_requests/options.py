@@ -29,6 +29,17 @@ class SessionSettings(TypedDict, total=False):
     """True keeps the session until it is deleted. Not together with idle_ttl."""
 
 
+class SessionUpdate(SessionSettings, total=False):
+    """What an update of a session changes. None is the same as leaving a setting out."""
+
+    state: Mapping[str, Any] | None
+    """New values of top-level keys of the session's state: JSON values, of which None is one."""
+    remove_state: Iterable[str] | None
+    """Top-level keys to remove from the session's state."""
+    state_etag: str | None
+    """The update fails unless this is the current etag of the session's state."""
+
+
 class SessionFilter(TypedDict, total=False):
     """Conditions on sessions. A session must meet all given conditions."""
 
@@ -73,6 +84,8 @@ class ReadOptions(TypedDict, total=False):
     """Either "asc" (default) or "desc" (from through_seq backwards; a limit keeps the newest)."""
     roles: Sequence[str] | None
     """Only these roles: "user", "assistant", "system", "developer", "tool". Default: all."""
+    expected_epoch: int | None
+    """Read nothing unless the session's epoch is this: for a reader that goes on from a seq."""
     view: str
     """Either "full" (default) or "basic": only seq, created_at, role, format and content_bytes."""
     timeout: float | None
@@ -84,12 +97,18 @@ class AppendOptions(TypedDict, total=False):
 
     expected_last_seq: int | None
     """Store nothing unless the session's last_seq is this; 0 = the session must be empty."""
+    expected_epoch: int | None
+    """Store nothing unless the session's epoch is this."""
     format_name: str | None
     """With format "other", the program whose messages these are, e.g. "claude-code": at most 64
     characters."""
     create: SessionSettings | None
     """Settings with which the session is made, in the same commit, if there is none. An existing
     session stays as it is."""
+    state: Mapping[str, Any] | None
+    """New values of top-level keys of the session's state, in the commit of the append."""
+    remove_state: Iterable[str] | None
+    """Top-level keys to remove from the session's state, in the commit of the append."""
     on_duplicate: str | None
     """What happens to messages whose message_id the session has already: "refuse" (default; nothing
     is stored) or "skip" (they are left out and counted, and the others are stored)."""
@@ -101,6 +120,21 @@ class AppendOptions(TypedDict, total=False):
     """Makes the append safe to repeat, at most 128 characters. Default: a random one."""
     timeout: float | None
     """Deadline over all attempts, in seconds. Default: the client's; for an import, none."""
+
+
+class RewindOptions(TypedDict, total=False):
+    """Conditions of a rewind, and how to make it."""
+
+    expected_last_seq: int | None
+    """Change nothing unless the session's last_seq is this before the rewind."""
+    expected_epoch: int | None
+    """Change nothing unless the session's epoch is this before the rewind."""
+    abort_turn: bool
+    """Whether to abort the running turn, if there is one. Default: TurnRunning is raised."""
+    request_id: str | None
+    """Makes the rewind safe to repeat, at most 128 characters. Default: a random one."""
+    timeout: float | None
+    """Deadline over all attempts, in seconds. Default: the client's."""
 
 
 class TaskSettings(TypedDict, total=False):

@@ -29,12 +29,14 @@ _DEFAULTS: dict[str, Any] = {
     "options": None,
     "turn_timeout": None,
     "keep_partial": None,
+    "expected_epoch": None,
     "request_id": None,
 }
 _SPELLINGS = {
     "requestId": "request_id",
     "turnTimeout": "turn_timeout",
     "keepPartial": "keep_partial",
+    "expectedEpoch": "expected_epoch",
 }
 
 
@@ -66,6 +68,8 @@ class SendOptions(TypedDict, total=False):
     keep_partial: bool | None
     """Whether the text that the model has written is kept if the turn fails or is aborted, as a
     message that is marked `incomplete`. Default: the server's setting, normally True."""
+    expected_epoch: int | None
+    """Start no turn unless the session's epoch is this."""
     request_id: str | None
     """Makes the call safe to repeat: a call with the same id joins the turn. Default: random."""
 
@@ -115,6 +119,7 @@ class Sending:
             else text_of(values["options"], "options"),
             turn_timeout=values["turn_timeout"],
             keep_partial=values["keep_partial"],
+            expected_epoch=values["expected_epoch"],
             request_id=request_id_or_new(values["request_id"]),
         )
         if values["messages"] is not None:

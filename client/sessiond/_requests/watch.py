@@ -13,12 +13,15 @@ HEARTBEAT_S = 15.0
 MAX_SILENCE_S = 2.5 * HEARTBEAT_S
 
 
-def watch(session_id: str, *, after_seq: int | None) -> WatchRequest:
+def watch(
+    session_id: str, *, after_seq: int | None, after_epoch: int | None = None
+) -> WatchRequest:
     """Return the request to watch a session, or with "" the whole project."""
     return filled(
         WatchRequest(),
         session_id=session_id,
         after_seq=after_seq,
+        after_epoch=after_epoch,
         heartbeat_interval=HEARTBEAT_S,
     )
 

@@ -12,6 +12,7 @@ from sessiond._requests.fields import filled, request_id_or_new
 from sessiond._requests.input import MessageInput, NewMessage, add_batch, check_list, to_proto
 from sessiond._requests.options import AppendOptions, ReadOptions, SessionSettings
 from sessiond._requests.sessions import put_creation
+from sessiond._requests.state import put_state_patch
 from sessiond._sync._attachments import FileExtractor
 from sessiond._sync._connection import Calls
 from sessiond._sync._lazy import Lazy
@@ -54,8 +55,8 @@ class MessageCalls(Calls):
                 Allowed only with a dict or JSON text.
             message_id: the caller's own name of the message, at most 256 characters, unique in its
                 session. Allowed only with a dict or JSON text.
-            **options: expected_last_seq, on_duplicate, format_name, create, extract_files,
-                request_id, timeout.
+            **options: expected_last_seq, expected_epoch, on_duplicate, format_name, create, state,
+                remove_state, extract_files, request_id, timeout.
 
         Returns:
             The seqs of the stored message; `last_seq` is the message's seq.
@@ -79,9 +80,12 @@ class MessageCalls(Calls):
         format: str | None = None,
         *,
         expected_last_seq: int | None = None,
+        expected_epoch: int | None = None,
         on_duplicate: str | None = None,
         format_name: str | None = None,
         create: SessionSettings | None = None,
+        state: Mapping[str, Any] | None = None,
+        remove_state: Iterable[str] | None = None,
         extract_files: bool | int = False,
         request_id: str | None = None,
         timeout: float | None = None,
@@ -97,6 +101,7 @@ class MessageCalls(Calls):
                 Default: determined by the shape of each message, or "openai" for plain text.
             expected_last_seq: store nothing unless the session's last_seq is this; 0 = the session
                 must be empty.
+            expected_epoch: store nothing unless the session's epoch is this.
             on_duplicate: what happens to messages whose message_id the session has already:
                 "refuse" (default: nothing is stored) or "skip" (they are left out and counted, and
                 the others are stored).
@@ -105,6 +110,8 @@ class MessageCalls(Calls):
             create: settings with which the session is made, in the same commit, if there is none:
                 model, user, title, config, metadata, idle_ttl, never_expires. An existing session
                 stays as it is.
+            state: new values of top-level keys of the session's state, in the commit of the append.
+            remove_state: top-level keys to remove from the session's state, likewise.
             extract_files: first upload the files inside the messages (data URLs and base64) as
                 assets, and store references to them. True = files of 256 KiB or more; a number =
                 files of at least this many bytes.
@@ -118,6 +125,7 @@ class MessageCalls(Calls):
             SessionNotFound: if there is no such session.
             SessionDestroyed: if the session is destroyed.
             SequenceConflict: if the session's last_seq is not expected_last_seq.
+            HistoryRewound: if the session's epoch is not expected_epoch.
             MessageAlreadyExists: if the session has one of the message_ids, unless on_duplicate is
                 "skip".
             ParentNotFound: if no message has a given parent_seq.
@@ -139,10 +147,12 @@ class MessageCalls(Calls):
             pb.StoreMessagesRequest(),
             session_id=session_id,
             expected_last_seq=expected_last_seq,
+            expected_epoch=expected_epoch,
             on_duplicate=on_duplicate,
             request_id=request_id_or_new(request_id),
         )
         put_creation(request, create)
+        put_state_patch(request, state, remove_state)
         if len(messages) < ENCODED_MESSAGES:
             add_batch(request.messages, messages, format, format_name=format_name)
             response = self._connection.call(lambda stubs: stubs.appends.call, request, timeout)
@@ -158,9 +168,12 @@ class MessageCalls(Calls):
         format: str | None = None,
         *,
         expected_last_seq: int | None = None,
+        expected_epoch: int | None = None,
         on_duplicate: str | None = None,
         format_name: str | None = None,
         create: SessionSettings | None = None,
+        state: Mapping[str, Any] | None = None,
+        remove_state: Iterable[str] | None = None,
         extract_files: bool | int = False,
         request_id: str | None = None,
         timeout: float | None = None,
@@ -176,6 +189,7 @@ class MessageCalls(Calls):
                 Default: determined by the shape of each message, or "openai" for plain text.
             expected_last_seq: store nothing unless the session's last_seq is this; 0 = the session
                 must be empty.
+            expected_epoch: store nothing unless the session's epoch is this.
             on_duplicate: what happens to messages whose message_id the session has already:
                 "refuse" (default: nothing is stored) or "skip" (they are left out and counted, and
                 the others are stored).
@@ -184,6 +198,8 @@ class MessageCalls(Calls):
             create: settings with which the session is made, in the same commit, if there is none:
                 model, user, title, config, metadata, idle_ttl, never_expires. An existing session
                 stays as it is.
+            state: new values of top-level keys of the session's state, in the commit of the append.
+            remove_state: top-level keys to remove from the session's state, likewise.
             extract_files: first upload the files inside the messages (data URLs and base64) as
                 assets, and store references to them. True = files of 256 KiB or more; a number =
                 files of at least this many bytes.
@@ -202,10 +218,12 @@ class MessageCalls(Calls):
             pb.ImportMessagesRequest(),
             session_id=session_id,
             expected_last_seq=expected_last_seq,
+            expected_epoch=expected_epoch,
             on_duplicate=on_duplicate,
             request_id=request_id_or_new(request_id),
         )
         put_creation(first, create)
+        put_state_patch(first, state, remove_state)
         extractor = FileExtractor(self._connection, extract_files)
         response = self._connection.upload(
             lambda stubs: stubs.import_encoded,
@@ -237,12 +255,14 @@ class MessageCalls(Calls):
             after_bookmark: skip the messages up to this bookmark. Not together with after_seq.
             after_message_id: skip the messages up to the one with this message_id. Not together
                 with after_seq or after_bookmark.
-            **options: through_seq, limit, order, roles, view, timeout.
+            **options: through_seq, limit, order, roles, expected_epoch, view, timeout.
 
         Returns:
             A lazy list; no call is made until it is iterated over. Iterating raises
             SessionNotFound if there is no such session, BookmarkNotFound if there is no such
-            bookmark, and MessageNotFound if no message has after_message_id.
+            bookmark, MessageNotFound if no message has after_message_id, and HistoryRewound if the
+            session's epoch is not expected_epoch, or if messages to read were removed by a rewind
+            and purged.
         """
         request = message_requests.get_messages(
             session_id,
@@ -315,4 +335,5 @@ def _stored_range(response: pb.StoreMessagesResponse | pb.ImportMessagesResponse
         response.last_seq,
         from_timestamp(response.create_time) if is_stored else None,
         response.skipped_count,
+        response.epoch,
     )

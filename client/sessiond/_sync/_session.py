@@ -3,12 +3,19 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Unpack, cast, overload
 
 from sessiond._export.records import Progress
 from sessiond._protocol.checks import check_function
 from sessiond._requests.input import MessageInput
-from sessiond._requests.options import AppendOptions, ReadOptions, SessionSettings
+from sessiond._requests.options import (
+    AppendOptions,
+    ReadOptions,
+    RewindOptions,
+    SessionSettings,
+    SessionUpdate,
+)
 from sessiond._requests.turns import OnTimeout, Prompt, Sending, SendOptions, aborts
 from sessiond._sync._bookmarks import Bookmarks, SessionBookmarks
 from sessiond._sync._handlers import Handlers
@@ -19,7 +26,13 @@ from sessiond._sync._turns import WAIT_TIMEOUT_S
 from sessiond._sync._wire import Source
 from sessiond._types.event import Event, EventHandler
 from sessiond._types.message import Message
-from sessiond._types.session import SessionCopy, SessionInfo, StoredRange, TokenCounts
+from sessiond._types.session import (
+    RewindResult,
+    SessionCopy,
+    SessionInfo,
+    StoredRange,
+    TokenCounts,
+)
 from sessiond._types.turn import SentMessage, Turn
 
 
@@ -92,11 +105,14 @@ class Session:
         self,
         after_seq: int | None = None,
         *,
+        after_epoch: int | None = None,
         types: Sequence[str] | None = None,
         timeout: float | None = None,
     ) -> Lazy[Event]:
         """Follow the session: stored messages, then live events; see `client.sessions.events`."""
-        return self._sessions.events(self.session_id, after_seq, types=types, timeout=timeout)
+        return self._sessions.events(
+            self.session_id, after_seq, after_epoch=after_epoch, types=types, timeout=timeout
+        )
 
     @overload
     def on(self, type_or_handler: EventHandler) -> Callable[[], None]: ...
@@ -253,6 +269,65 @@ class Session:
         """Append many messages, all or nothing; see `client.sessions.import_messages`."""
         return self._sessions.import_messages(self.session_id, messages, format, **options)
 
+    def rewind(
+        self,
+        *,
+        to_seq: int | None = None,
+        drop_last: int | None = None,
+        to_bookmark: str | None = None,
+        before_message_id: str | None = None,
+        messages: Iterable[MessageInput] | None = None,
+        format: str | None = None,
+        return_removed: int = 0,
+        **options: Unpack[RewindOptions],
+    ) -> RewindResult:
+        """Remove the newest messages, or replace them; see `client.sessions.rewind`."""
+        return self._sessions.rewind(
+            self.session_id,
+            to_seq=to_seq,
+            drop_last=drop_last,
+            to_bookmark=to_bookmark,
+            before_message_id=before_message_id,
+            messages=messages,
+            format=format,
+            return_removed=return_removed,
+            **options,
+        )
+
+    def pop(self, **options: Unpack[RewindOptions]) -> Message | None:
+        """Remove the newest message and return it, or None; see `client.sessions.pop`."""
+        return self._sessions.pop(self.session_id, **options)
+
+    def clear(self, **options: Unpack[RewindOptions]) -> RewindResult:
+        """Remove all messages; see `client.sessions.clear`."""
+        return self._sessions.clear(self.session_id, **options)
+
+    def regenerate(
+        self,
+        *,
+        copy_to: str | None = None,
+        model: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        turn_timeout: timedelta | float | None = None,
+        abort_turn: bool = False,
+        timeout: float = WAIT_TIMEOUT_S,
+        on_timeout: OnTimeout = "leave",
+    ) -> Message:
+        """Take the last answer back and get another one; see `client.sessions.regenerate`."""
+        self._handlers.ready()
+        answer = self._sessions.regenerate(
+            self.session_id,
+            copy_to=copy_to,
+            model=model,
+            options=options,
+            turn_timeout=turn_timeout,
+            abort_turn=abort_turn,
+            timeout=timeout,
+            on_timeout=on_timeout,
+        )
+        self._handlers.wait_delivered(answer.seq)
+        return answer
+
     def update(
         self,
         *,
@@ -261,7 +336,7 @@ class Session:
         etag: str | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
-        **settings: Unpack[SessionSettings],
+        **settings: Unpack[SessionUpdate],
     ) -> SessionInfo:
         """Change settings, all or nothing; return the new `info`. See `client.sessions.update`."""
         self.info = self._sessions.update(

@@ -8,12 +8,11 @@ from sessiond._protocol.times import from_timestamp
 from sessiond._requests import sessions as session_requests
 from sessiond._requests import watch as watch_requests
 from sessiond._requests.fields import filled, request_id_or_new
-from sessiond._requests.options import SessionFilter, SessionSettings
+from sessiond._requests.options import SessionFilter, SessionSettings, SessionUpdate
 from sessiond._sync._exports import ExportCalls
 from sessiond._sync._lazy import Lazy
-from sessiond._sync._messages import MessageCalls
+from sessiond._sync._regeneration import RegenerationCalls
 from sessiond._sync._streams import event_batches, page_batches
-from sessiond._sync._turns import TurnCalls
 from sessiond._types.event import Event
 from sessiond._types.session import (
     CopyResult,
@@ -22,12 +21,13 @@ from sessiond._types.session import (
     SessionInfo,
     TokenCounts,
 )
+from sessiond.errors import invalid_field
 from sessiond.v1 import session_service_pb2 as pb
 
 DELETE_TIMEOUT_S = 600.0
 
 
-class Sessions(ExportCalls, TurnCalls, MessageCalls):
+class Sessions(ExportCalls, RegenerationCalls):
     """The calls about sessions, their messages and their turns, by session id.
 
     `timeout` is the deadline of a call over all its attempts, in seconds. Default: the client's;
@@ -44,6 +44,7 @@ class Sessions(ExportCalls, TurnCalls, MessageCalls):
         session_id: str | None = None,
         *,
         get_or_create: bool = False,
+        state: Mapping[str, Any] | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
         **settings: Unpack[SessionSettings],
@@ -53,6 +54,7 @@ class Sessions(ExportCalls, TurnCalls, MessageCalls):
         Args:
             session_id: 1 to 1,024 characters, unique in the project. Default: a UUIDv7.
             get_or_create: if the session exists already, return it unchanged.
+            state: the session's state, a JSON object of at most 1 MiB. Default: {}.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds.
             **settings: model, user, title, config, metadata, idle_ttl, never_expires. Defaults:
@@ -65,7 +67,11 @@ class Sessions(ExportCalls, TurnCalls, MessageCalls):
             SessionAlreadyExists: if the id is taken, unless get_or_create is set.
         """
         request = session_requests.create_session(
-            session_id, get_or_create=get_or_create, request_id=request_id, **settings
+            session_id,
+            get_or_create=get_or_create,
+            request_id=request_id,
+            state=state,
+            **settings,
         )
         return SessionInfo(
             self._connection.call(lambda stubs: stubs.sessions.CreateSession, request, timeout)
@@ -91,6 +97,7 @@ class Sessions(ExportCalls, TurnCalls, MessageCalls):
         *,
         order: str | None = None,
         page_size: int | None = None,
+        with_state: bool = False,
         timeout: float | None = None,
         **conditions: Unpack[SessionFilter],
     ) -> Lazy[SessionInfo]:
@@ -100,6 +107,7 @@ class Sessions(ExportCalls, TurnCalls, MessageCalls):
             order: "active_desc" (default: the most recently active first), "active_asc",
                 "created_desc", "created_asc" or "id_asc".
             page_size: sessions per call, 1 to 500. Default: 50.
+            with_state: also fetch the states of the sessions.
             timeout: deadline of each call, in seconds.
             **conditions: session_id_prefix, user, status, model, config_contains,
                 metadata_contains, created_from, created_before, active_from, active_before. Only
@@ -108,7 +116,9 @@ class Sessions(ExportCalls, TurnCalls, MessageCalls):
         Returns:
             A lazy list; no call is made until it is iterated over.
         """
-        request = session_requests.list_sessions(order=order, page_size=page_size, **conditions)
+        request = session_requests.list_sessions(
+            order=order, page_size=page_size, with_state=with_state, **conditions
+        )
         return Lazy(
             lambda: page_batches(
                 self._connection,
@@ -266,7 +276,7 @@ class Sessions(ExportCalls, TurnCalls, MessageCalls):
         etag: str | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
-        **settings: Unpack[SessionSettings],
+        **settings: Unpack[SessionUpdate],
     ) -> SessionInfo:
         """Change settings of a session, all or nothing. Settings not given are not changed.
 
@@ -279,15 +289,16 @@ class Sessions(ExportCalls, TurnCalls, MessageCalls):
             etag: the call fails unless this is the session's current etag. Default: no check.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds.
-            **settings: model, user, title, config, metadata, idle_ttl, never_expires. config and
-                metadata are replaced as a whole. never_expires=False has no effect.
+            **settings: model, user, title, config, metadata, idle_ttl, never_expires, state,
+                remove_state, state_etag. config and metadata are replaced as a whole; state has new
+                values of top-level keys. never_expires=False has no effect.
 
         Returns:
             The session after the change.
 
         Raises:
             SessionNotFound: if there is no such session.
-            ETagMismatch: if the session's current etag differs.
+            ETagMismatch: if the current etag of the session, or of its state, differs.
         """
         request = session_requests.update_session(
             session_id,
@@ -387,19 +398,24 @@ class Sessions(ExportCalls, TurnCalls, MessageCalls):
         session_id: str,
         after_seq: int | None = None,
         *,
+        after_epoch: int | None = None,
         types: Sequence[str] | None = None,
         timeout: float | None = None,
     ) -> Lazy[Event]:
         """Follow a session: the messages after after_seq, then all events as they arrive, forever.
 
         After a broken connection the client reconnects: each message is delivered once, in order.
-        Other events, such as "session.updated", may be missed meanwhile. The session does not
-        expire while it is watched.
+        Other events, such as "session.updated", may be missed meanwhile, except "session.rewound",
+        which says that messages were removed: those that follow have their seqs. The session does
+        not expire while it is watched.
 
         Args:
             session_id: the session.
             after_seq: skip the messages up to this seq; 0 = skip none. Default: yield only messages
                 stored after the iteration began.
+            after_epoch: epoch of after_seq, that of the last event. If the session was rewound
+                since, "session.rewound" comes first. Default: the session's epoch when the
+                iteration begins. Only with after_seq.
             types: yield only events of these types, e.g. ["assistant.message"]; see `Event.type`.
                 Default: all.
             timeout: deadline of the whole stream, in seconds. Default: no deadline.
@@ -409,6 +425,8 @@ class Sessions(ExportCalls, TurnCalls, MessageCalls):
             SessionNotFound when the session is deleted or expires, and Unavailable when the server
             stays unavailable.
         """
-        request = watch_requests.watch(session_id, after_seq=after_seq)
+        if after_epoch is not None and after_seq is None:
+            raise invalid_field("after_epoch", "is only valid with after_seq")
+        request = watch_requests.watch(session_id, after_seq=after_seq, after_epoch=after_epoch)
         wanted = watch_requests.event_types(types)
         return Lazy(lambda: event_batches(self._connection, request, timeout, types=wanted))

@@ -22,7 +22,7 @@ from sessiond._sync._wire import (
     is_cancelled,
     sleep,
 )
-from sessiond._types.event import Event
+from sessiond._types.event import REWOUND, Event
 from sessiond._types.message import Message
 from sessiond._types.turn import ENDED
 from sessiond.errors import DeadlineExceeded, ServerUnavailable, SessiondError
@@ -145,7 +145,7 @@ def event_batches(
     resumed.CopyFrom(request)
     if resumed.session_id and not resumed.HasField("after_seq"):
         # Otherwise a connection that breaks before the first message would lose messages.
-        resumed.after_seq = last_seq_of(connection, resumed.session_id, timeout)
+        resumed.after_seq, resumed.after_epoch = place_of(connection, resumed.session_id, timeout)
     responses = _responses(
         connection,
         lambda stubs: stubs.conversations.Watch,
@@ -159,9 +159,15 @@ def event_batches(
     texts = texts or AnswerTexts()
     with closing(responses):
         for response in responses:
+            if response.HasField("epoch"):
+                resumed.after_epoch = response.epoch
             for event in response.events:
                 if event.seq:
-                    resumed.after_seq = event.seq
+                    resumed.after_seq, resumed.after_epoch = event.seq, event.epoch
+                elif event.type == REWOUND:
+                    kept = int(event.data.fields["last_seq"].number_value)
+                    resumed.after_seq = min(resumed.after_seq, kept)
+                    resumed.after_epoch = event.epoch
             events = [
                 Event(event)
                 for event in texts.new_of(response.events)
@@ -245,8 +251,8 @@ def overdue(session_id: str, turn_id: str, error: SessiondError) -> DeadlineExce
     )
 
 
-def last_seq_of(connection: Connection, session_id: str, timeout: float | None) -> int:
-    """Return a session's last_seq.
+def place_of(connection: Connection, session_id: str, timeout: float | None) -> tuple[int, int]:
+    """Return a session's last_seq and epoch.
 
     Raises:
         SessionNotFound: if there is no such session.
@@ -254,7 +260,7 @@ def last_seq_of(connection: Connection, session_id: str, timeout: float | None) 
     session = connection.call(
         lambda stubs: stubs.sessions.GetSession, GetSessionRequest(session_id=session_id), timeout
     )
-    return session.last_seq
+    return session.last_seq, session.epoch
 
 
 def asset_pieces(

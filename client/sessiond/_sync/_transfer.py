@@ -68,6 +68,7 @@ def record_batches(
 
     Raises:
         SessionNotFound: if there is no such session, or if it is deleted during the export.
+        HistoryRewound: if the session is rewound during the export, and messages are missing.
     """
     info = SessionInfo(
         connection.call(
@@ -89,7 +90,9 @@ def record_batches(
             yield [counts.count(records.bookmark_record(bookmark))]
     # through_seq = 0 would mean "to the newest".
     if last_seq:
-        request = message_requests.get_messages(session_id, through_seq=last_seq)
+        request = message_requests.get_messages(
+            session_id, through_seq=last_seq, expected_epoch=info.epoch
+        )
         with closing(message_batches(connection, request, None)) as batches:
             for batch in batches:
                 batch_records: list[ExportRecord] = []

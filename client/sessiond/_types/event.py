@@ -10,6 +10,8 @@ from sessiond._types.message import Message
 from sessiond._types.record import ProtoRecord
 from sessiond.v1 import event_pb2
 
+REWOUND = "session.rewound"
+
 
 class EventData(dict[str, Any]):
     """An event's data: a dict with keys readable as attributes. Nested objects are plain dicts."""
@@ -28,7 +30,7 @@ class Event(ProtoRecord[event_pb2.Event]):
 
     __slots__ = ()
 
-    _fields = ("type", "seq", "session_id", "time", "message", "data")
+    _fields = ("type", "seq", "epoch", "session_id", "time", "message", "data")
     _identity = ("type", "session_id", "seq")
 
     @property
@@ -39,7 +41,9 @@ class Event(ProtoRecord[event_pb2.Event]):
         "developer.message", "tool.message".
 
         The session: "session.created", "session.updated", "session.resumed", "session.destroyed",
-        "session.deleted", "session.expired".
+        "session.deleted", "session.expired"; "session.rewound" (data.last_seq: the last message
+        that is kept; data.removed_count): the messages after it are gone, and those that follow in
+        the stream have their seqs.
 
         The session's turns, with data.turn_id: "assistant.turn_start", "assistant.message_partial"
         (data.content: the text so far, first for whoever joins), "assistant.message_delta" and
@@ -52,6 +56,11 @@ class Event(ProtoRecord[event_pb2.Event]):
     def seq(self) -> int | None:
         """The message's seq. None = no message: the event is published once and not replayed."""
         return self._pb.seq or None
+
+    @property
+    def epoch(self) -> int:
+        """The session's epoch, in which seq holds; of "session.rewound", the new one."""
+        return self._pb.epoch
 
     @property
     def session_id(self) -> str:

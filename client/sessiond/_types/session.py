@@ -1,5 +1,6 @@
 """Sessions, and the results of calls that change them."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,6 +10,7 @@ from sessiond._protocol.model_options import with_dict
 from sessiond._protocol.names import SESSION_STATUS_NAMES
 from sessiond._protocol.structs import from_struct
 from sessiond._protocol.times import from_duration, from_timestamp
+from sessiond._types.message import Message
 from sessiond._types.record import ProtoRecord
 from sessiond.v1 import session_pb2
 
@@ -21,7 +23,7 @@ class SessionInfo(ProtoRecord[session_pb2.Session]):
     `info["modifiedTime"]` is an ISO 8601 string where `info.modified_time` is a datetime.
     """
 
-    __slots__ = ("_config", "_metadata")
+    __slots__ = ("_config", "_metadata", "_state")
 
     _fields = (
         "session_id",
@@ -32,6 +34,7 @@ class SessionInfo(ProtoRecord[session_pb2.Session]):
         "summary",
         "config",
         "metadata",
+        "state",
         "last_seq",
         "message_count",
         "content_bytes",
@@ -45,7 +48,9 @@ class SessionInfo(ProtoRecord[session_pb2.Session]):
         "idle_ttl",
         "never_expires",
         "expires_at",
+        "epoch",
         "etag",
+        "state_etag",
     )
     _identity = ("session_id", "status", "last_seq")
 
@@ -53,6 +58,7 @@ class SessionInfo(ProtoRecord[session_pb2.Session]):
         super().__init__(pb)
         self._config: dict[str, Any] | None = None
         self._metadata: dict[str, Any] | None = None
+        self._state: dict[str, Any] | None = None
 
     @property
     def session_id(self) -> str:
@@ -97,6 +103,13 @@ class SessionInfo(ProtoRecord[session_pb2.Session]):
         if self._metadata is None:
             self._metadata = from_struct(self._pb.metadata)
         return self._metadata
+
+    @property
+    def state(self) -> dict[str, Any] | None:
+        """The session's state, a JSON object. None = of a listing without `with_state`."""
+        if self._state is None and self._pb.HasField("state_json"):
+            self._state = json.loads(self._pb.state_json)
+        return self._state
 
     @property
     def last_seq(self) -> int:
@@ -165,9 +178,19 @@ class SessionInfo(ProtoRecord[session_pb2.Session]):
         return from_timestamp(self._pb.expire_time) if self._pb.HasField("expire_time") else None
 
     @property
+    def epoch(self) -> int:
+        """How many rewinds have removed messages. A seq names the same message within an epoch."""
+        return self._pb.epoch
+
+    @property
     def etag(self) -> str:
-        """An opaque version that changes with everything but the messages and the times."""
+        """An opaque version that changes with everything but the messages, state and times."""
         return self._pb.etag
+
+    @property
+    def state_etag(self) -> str:
+        """An opaque version of the state. Empty = of a listing without `with_state`."""
+        return self._pb.state_etag
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +205,8 @@ class StoredRange:
     """Time of storage by the database's clock, in UTC. None = all messages were skipped."""
     skipped: int = 0
     """Number of messages that were left out because the session had their message_ids."""
+    epoch: int = 0
+    """The session's epoch, in which the seqs hold."""
 
     @property
     def _seqs(self) -> range:
@@ -195,6 +220,24 @@ class StoredRange:
 
     def __contains__(self, seq: object) -> bool:
         return seq in self._seqs
+
+
+@dataclass(frozen=True, slots=True)
+class RewindResult:
+    """Where the session is after a rewind."""
+
+    last_seq: int
+    """The session's last_seq, including the appended messages."""
+    epoch: int
+    """The session's epoch. A rewind that removed no message has not changed it."""
+    removed_count: int
+    """Number of removed messages."""
+    removed: list[Message]
+    """The newest removed messages in the order of their seqs, as many as were asked for."""
+    first_seq: int | None
+    """The seq of the first appended message. None = none was appended."""
+    create_time: datetime | None
+    """Time of storage of the appended messages, in UTC. None = none was appended."""
 
 
 @dataclass(frozen=True, slots=True)

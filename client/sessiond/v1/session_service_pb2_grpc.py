@@ -228,7 +228,7 @@ class SessionServiceServicer(object):
 
     def CopySession(self, request, context):
         """CopySession makes an independent session that begins as another one is, or was at an earlier seq, at the same cost whatever its size, in
-        one commit. Copied: the messages with their seqs, parents and times, the tasks, config, metadata, model, user, title and expiry, and the
+        one commit. Copied: the messages with their seqs, parents and times, the tasks, the state, config, metadata, model, user, title and expiry, and the
         bookmarks up to the cut. Not copied: the messages' processing status (they are pending again) and the tasks' links to messages, unless
         asked for; the assets are shared. The copy is active, whatever the source's status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS,
         SESSION_TOO_LARGE, MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.

@@ -73,7 +73,7 @@ class SessionServiceStub:
     """
     CopySession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.CopySessionRequest, _session_service_pb2.CopySessionResponse]
     """CopySession makes an independent session that begins as another one is, or was at an earlier seq, at the same cost whatever its size, in
-    one commit. Copied: the messages with their seqs, parents and times, the tasks, config, metadata, model, user, title and expiry, and the
+    one commit. Copied: the messages with their seqs, parents and times, the tasks, the state, config, metadata, model, user, title and expiry, and the
     bookmarks up to the cut. Not copied: the messages' processing status (they are pending again) and the tasks' links to messages, unless
     asked for; the assets are shared. The copy is active, whatever the source's status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS,
     SESSION_TOO_LARGE, MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
@@ -176,7 +176,7 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """
     CopySession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.CopySessionRequest, _session_service_pb2.CopySessionResponse]  # type: ignore[assignment]
     """CopySession makes an independent session that begins as another one is, or was at an earlier seq, at the same cost whatever its size, in
-    one commit. Copied: the messages with their seqs, parents and times, the tasks, config, metadata, model, user, title and expiry, and the
+    one commit. Copied: the messages with their seqs, parents and times, the tasks, the state, config, metadata, model, user, title and expiry, and the
     bookmarks up to the cut. Not copied: the messages' processing status (they are pending again) and the tasks' links to messages, unless
     asked for; the assets are shared. The copy is active, whatever the source's status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS,
     SESSION_TOO_LARGE, MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
@@ -330,7 +330,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.CopySessionResponse, _abc.Awaitable[_session_service_pb2.CopySessionResponse]]:
         """CopySession makes an independent session that begins as another one is, or was at an earlier seq, at the same cost whatever its size, in
-        one commit. Copied: the messages with their seqs, parents and times, the tasks, config, metadata, model, user, title and expiry, and the
+        one commit. Copied: the messages with their seqs, parents and times, the tasks, the state, config, metadata, model, user, title and expiry, and the
         bookmarks up to the cut. Not copied: the messages' processing status (they are pending again) and the tasks' links to messages, unless
         asked for; the assets are shared. The copy is active, whatever the source's status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS,
         SESSION_TOO_LARGE, MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.

@@ -35,7 +35,10 @@ def _session(site: Site) -> Page:
             one = shown(message, Budget(MAX_TEXT_CHARACTERS))
             return site.html("one_message.html", one=one, session_id=session_id)
 
-        stream = tail(followers, api, session_id, seq_of("after", after), render)
+        given = text(request.query_params, "epoch")
+        epoch = seq_of("epoch", given) if given else None
+        after_seq = seq_of("after", after)
+        stream = tail(followers, api, session_id, after_seq, render, epoch=epoch)
         # The first piece fails where the session cannot be watched: that is a page of an error.
         first = await anext(stream)
         return StreamingResponse(

@@ -3,6 +3,7 @@
 
 const RETRY_MS = 1000;
 const MAX_RETRY_MS = 15000;
+const MAX_SHOWN = 2000;
 
 export function setUpLive() {
   const place = document.getElementById("live");
@@ -13,6 +14,7 @@ class Tail {
   constructor(place) {
     this.url = place.dataset.live;
     this.lastSeq = Number(place.dataset.after);
+    this.epoch = Number(place.dataset.epoch);
     this.messages = document.getElementById("messages");
     this.answers = document.getElementById("answers");
     this.status = document.getElementById("live-status");
@@ -21,13 +23,15 @@ class Tail {
     this.source = null;
     this.timer = 0;
     this.gone = false;
+    this.frame = 0;
   }
 
   start() {
     this.button.hidden = false;
     this.button.addEventListener("click", () => this.follow(this.button.ariaPressed !== "true"));
-    // Reading further up ends the following; reading on at the end begins it again.
-    document.addEventListener("scroll", () => this.follow(atEnd()), { passive: true });
+    // Reading further up ends the following; reading on at the end begins it again. This must not
+    // scroll itself: layouts change while one scrolls, and one scroll would lead to the next.
+    document.addEventListener("scroll", () => this.show(atEnd()), { passive: true });
     document.addEventListener("visibilitychange", () => (document.hidden ? this.close() : this.open()));
     window.addEventListener("pagehide", () => this.close());
     window.addEventListener("pageshow", () => document.hidden || this.open());
@@ -36,15 +40,19 @@ class Tail {
   }
 
   follow(on) {
+    this.show(on);
+    this.scroll();
+  }
+
+  show(on) {
     this.button.ariaPressed = String(on);
     this.button.textContent = on ? "Following" : "Follow";
-    if (on) this.scroll();
   }
 
   open() {
     if (this.source || this.gone) return;
     clearTimeout(this.timer);
-    const source = new EventSource(`${this.url}?after=${this.lastSeq}`);
+    const source = new EventSource(`${this.url}?after=${this.lastSeq}&epoch=${this.epoch}`);
     this.source = source;
     source.onopen = () => {
       this.retryMs = RETRY_MS;
@@ -61,7 +69,8 @@ class Tail {
     on("answer", (data) => this.replace(data));
     on("answered", ({ turn }) => this.answer(turn, false)?.remove());
     on("turn", ({ turn, type }) => this.turn(turn, type));
-    on("rewound", ({ last_seq }) => this.rewind(last_seq));
+    on("rewound", ({ last_seq, epoch }) => this.rewind(last_seq, epoch));
+    on("reload", () => location.reload());
     on("session", () => this.say());
     on("gone", () => this.end("The session is deleted or has expired."));
   }
@@ -94,11 +103,13 @@ class Tail {
     const template = document.createElement("template");
     template.innerHTML = html;
     this.messages.append(template.content);
+    this.prune();
     this.say();
     this.scroll();
   }
 
-  rewind(lastSeq) {
+  rewind(lastSeq, epoch) {
+    this.epoch = epoch;
     for (const one of this.messages.querySelectorAll("article[data-seq]")) {
       if (Number(one.dataset.seq) > lastSeq) one.remove();
     }
@@ -149,8 +160,28 @@ class Tail {
     if (head && this.lastSeq) head.textContent = this.lastSeq.toLocaleString("en").replaceAll(",", "\u202f");
   }
 
+  // A page that follows for days must not grow for ever.
+  prune() {
+    const all = this.messages.querySelectorAll(":scope > article[data-seq]");
+    if (all.length <= MAX_SHOWN) return;
+    all[0].remove();
+    for (const one of this.messages.querySelectorAll(":scope > .earlier")) one.remove();
+    const link = document.createElement("a");
+    link.href = `?before=${all[1].dataset.seq}`;
+    link.textContent = "Earlier messages";
+    const place = document.createElement("p");
+    place.className = "earlier";
+    place.append(link);
+    this.messages.prepend(place);
+  }
+
+  // Once a frame, however many messages come in it.
   scroll() {
-    if (this.button.ariaPressed === "true") document.getElementById("end").scrollIntoView({ block: "end" });
+    if (this.frame || this.button.ariaPressed !== "true") return;
+    this.frame = requestAnimationFrame(() => {
+      this.frame = 0;
+      document.getElementById("end").scrollIntoView({ block: "end" });
+    });
   }
 }
 

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from sessiond_server.formats.pieces import JSON
-from sessiond_server.formats.report import Change, ChangeKind, Report
+from sessiond_server.formats.report import ChangeKind, Report, key_of
 
 # The detail of a report that fields are left out which have no value. SDKs write many of them.
 NULLS = "fields that are null"
+_OF_FIELDS = {ChangeKind.FIELD_REMOVED, ChangeKind.FIELD_CHANGED}
 # The keys whose values each kind of change explains. Other kinds explain a change of any value.
 _EXPLAINED = {
     ChangeKind.ID_CHANGED: {"id", "callid", "toolcallid", "tooluseid"},
@@ -30,25 +31,15 @@ def report_differences(report: Report, seq: int, new: JSON, stored: JSON) -> Non
         new: the object that is sent.
         stored: the object of the stored message.
     """
-    known = report.changes_of(seq)
+    kinds = report.kinds_of(seq)
+    is_explained = not kinds <= _EXPLAINED.keys() | _OF_FIELDS
+    keys = set[str]().union(*(_EXPLAINED.get(kind, ()) for kind in kinds))
     for kind, path, was in _differences(new, stored, ""):
-        key = _plain(path)
-        if not any(_explains(change, kind, key) for change in known):
-            is_null = kind == ChangeKind.FIELD_REMOVED and was is None
-            report.add(seq, kind, NULLS if is_null else path)
-
-
-def _explains(change: Change, kind: ChangeKind, key: str) -> bool:
-    if change.kind in (ChangeKind.FIELD_REMOVED, ChangeKind.FIELD_CHANGED):
-        return not change.detail or _plain(change.detail) == key
-    if change.kind in _EXPLAINED:
-        return key in _EXPLAINED[change.kind]
-    return kind == ChangeKind.FIELD_CHANGED
-
-
-def _plain(path: str) -> str:
-    """Return the last key of a path, without the differences between spellings."""
-    return path.rpartition(".")[2].replace("_", "").lower()
+        is_changed = kind == ChangeKind.FIELD_CHANGED
+        if is_changed and is_explained:
+            continue
+        if key_of(path) not in keys and not report.has_field(seq, path):
+            report.add(seq, kind, NULLS if not is_changed and was is None else path)
 
 
 def _differences(new: Any, stored: Any, path: str) -> Iterator[tuple[ChangeKind, str, Any]]:

@@ -8,7 +8,7 @@ from sessiond.v1.message_pb2 import FORMAT_GEMINI
 from sessiond_server.dialects.arguments import object_of
 from sessiond_server.dialects.differences import report_differences
 from sessiond_server.dialects.request import History, Steps, in_order
-from sessiond_server.formats.files import plain_base64, plain_media_type
+from sessiond_server.formats.files import plain_base64
 from sessiond_server.formats.pairing import PairedCall
 from sessiond_server.formats.parsing import dumps, has_huge_number, is_deeper
 from sessiond_server.formats.pieces import (
@@ -23,7 +23,7 @@ from sessiond_server.formats.pieces import (
     Thinking,
     string_of,
 )
-from sessiond_server.formats.read.gemini import camel, field
+from sessiond_server.formats.read.gemini import camel, field, media_of
 from sessiond_server.formats.report import ChangeKind
 from sessiond_server.formats.wire import join
 
@@ -58,7 +58,6 @@ _TYPES: dict[str, type] = {
 _NAME_START = re.compile("[a-zA-Z_]")
 _MEDIA = re.compile(r"image/(png|jpeg|webp|heic|heif)|audio/.+|video/.+|application/pdf|text/.+")
 _URI = re.compile("(https://|gs://|files/).+")
-_URL_SAFE = re.compile("[a-zA-Z0-9_-]+={0,2}")
 _DEFAULT_TYPES = {"image": "image/png", "audio": "audio/wav"}
 
 
@@ -121,16 +120,11 @@ class GeminiParts:
         if own and has_content and not is_blank:
             yield self._sent(entry, part, own)
             return
-        if own and isinstance(inner := field(own, "inlineData"), dict):
-            media = Media("image", string_of(field(inner, "mimeType")), source=own)
-            if part.get("inlineData") and self._is_sendable(media, part["inlineData"]):
-                yield self._sent(entry, part, own)
-                return
+        media = media_of(own) if own else None
+        if own and media and (file := self._file(entry, media, own)):
+            yield self._sent(entry, file, own)
+            return
         self._lost(entry, ChangeKind.THINKING_OMITTED)
-
-    def _is_sendable(self, piece: Media, inner: JSON) -> bool:
-        media_type = plain_media_type(string_of(inner.get("mimeType")) or piece.media_type)
-        return bool(_MEDIA.fullmatch(media_type) and plain_base64(string_of(inner.get("data"))))
 
     def _file(self, entry: Entry, piece: Media, own: JSON | None) -> JSON | None:
         """Return a file as a part, or None if the API does not accept it."""
@@ -268,8 +262,7 @@ class GeminiParts:
 def _base64(stored: str) -> str:
     """Return base64 as it is stored if the API reads it; it reads both alphabets. "" = invalid."""
     plain = plain_base64(stored)
-    is_read = len(stored) % 4 == 0 and _URL_SAFE.fullmatch(stored)
-    return stored if plain and is_read else plain
+    return stored if stored.replace("-", "+").replace("_", "/") == plain else plain
 
 
 def _inner(part: JSON, key: str) -> JSON:

@@ -301,6 +301,7 @@ class _Writer(ChatParts):
                     yield self._steps.sent(entry, new), seqs
                     continue
                 self._lost(entry, ChangeKind.FIELD_CHANGED, "content" if is_tool else "role")
+            self._steps.lost_extras(entry)
             moved = [piece for piece in result.pieces if self._is_sendable_file(piece)]
             pieces = [piece for piece in result.pieces if not self._is_sendable_file(piece)]
             texts = [self._text_part(entry, piece)["text"] for piece in pieces]

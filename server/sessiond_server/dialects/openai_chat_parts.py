@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sessiond_server.dialects.openai_items import CACHE_MARKER, fit
 from sessiond_server.dialects.request import (
     IMAGES,
     History,
@@ -163,7 +164,9 @@ class ChatParts:
         """Return a part with the further keys of the stored part, in its order."""
         if not stored:
             return new
-        if self._dialect.is_openai and (marker := stored.get("prompt_cache_breakpoint")):
+        if self._dialect.is_openai and (
+            marker := fit(CACHE_MARKER, stored.get("prompt_cache_breakpoint"))
+        ):
             new["prompt_cache_breakpoint"] = marker
         for key, inner in new.items():
             if isinstance(inner, dict) and isinstance(stored.get(key), dict):

@@ -4,11 +4,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, ROLE_DEVELOPER
-from sessiond_server.dialects.openai_items import LINKED, PHASES, REQUIRED_KEYS, STATUSES
+from sessiond_server.dialects.openai_items import LINKED, NEEDS_ID, PHASES, STATUSES
 from sessiond_server.dialects.openai_responses_parts import (
     ITEM_ID,
     ResponsesParts,
-    is_complete,
     output_part,
 )
 from sessiond_server.dialects.request import (
@@ -175,15 +174,12 @@ class _Writer(ResponsesParts):
     def _reasoning(self, entry: Entry) -> tuple[Entry, JSON] | None:
         """Return a reasoning item if the API can read it without having stored it."""
         item = self._known(entry)
-        encrypted = item.get("encrypted_content")
-        if not ("id" in item and isinstance(encrypted, str) and encrypted):
+        if not item:
             self._lost(entry, ChangeKind.THINKING_OMITTED)
             return None
         item["summary"] = _texts_of(item.get("summary"), "summary_text")
         if "content" in item:
             item["content"] = _texts_of(item["content"], "reasoning_text")
-        if item.get("status", STATUSES[0]) not in STATUSES:
-            del item["status"]
         return entry, in_order(item, entry.value)
 
     def _answer_items(
@@ -225,6 +221,8 @@ class _Writer(ResponsesParts):
         """Write a message of either API."""
         value = entry.value
         new: JSON = {"role": "assistant"}
+        if (phase := value.get("phase", "")) in (None, *PHASES):
+            new["phase"] = phase
         is_output = value.get("type") == "message" and isinstance(value.get("content"), list)
         if is_output and len(parts) == len(value["content"]) and parts:
             new["content"] = parts
@@ -232,8 +230,6 @@ class _Writer(ResponsesParts):
                 new["id"] = value["id"]
             if value.get("status") in STATUSES:
                 new["status"] = value["status"]
-            if "phase" in value and value["phase"] in (None, *PHASES):
-                new["phase"] = value["phase"]
             if "id" not in new or "status" not in new:
                 # Without an id and a status, the message can only be sent as text.
                 new["content"] = _joined(texts)
@@ -241,14 +237,12 @@ class _Writer(ResponsesParts):
                 new.pop("status", None)
             yield self._message(entry, new, is_stored=True)
             return
-        if "phase" in value and value["phase"] in (None, *PHASES):
-            new["phase"] = value["phase"]
         self._lose_keys(entry, "tool_calls", "function_call")
         if isinstance(value.get("content"), str) and texts == [value["content"]]:
             new["content"] = value["content"]
             yield self._message(entry, new, is_stored=True)
         elif any(texts):
-            yield {**new, "content": _joined(texts)}
+            yield self._message(entry, {**new, "content": _joined(texts)}, is_stored=True)
         elif not value.get("tool_calls") and not value.get("function_call"):
             self._lost(entry, ChangeKind.MESSAGE_OMITTED)
 
@@ -258,14 +252,11 @@ class _Writer(ResponsesParts):
         own = call.source if paired.entry.is_nonmessage_item else None
         if own and own.get("type") in ACTIONS:
             # The call's result has a type of its own too.
-            item = self._known(paired.entry) | {"call_id": paired.wire_id}
-            needs_id = "id" in REQUIRED_KEYS[str(own["type"])]
-            if (
-                is_complete(item)
-                and not (is_unlinked and needs_id)
-                and isinstance(item.get(ACTIONS[str(own["type"])], {}), dict)
-                and (output := self._own_output(paired))
-            ):
+            item = self._known(paired.entry, call_id=paired.wire_id)
+            is_sendable = not (is_unlinked and own["type"] in NEEDS_ID) and (
+                own["type"] != "computer_call" or bool(item and item.keys() & {"action", "actions"})
+            )
+            if item and is_sendable and (output := self._own_output(paired)):
                 self._outputs[paired] = output
                 return self._steps.sent(paired.entry, in_order(item, own))
             self._lost(paired.entry, ChangeKind.ITEM_REPLACED, str(own["type"]))
@@ -277,8 +268,8 @@ class _Writer(ResponsesParts):
             "input" if call.is_custom else "arguments": call.arguments,
         }
         if own:
-            new = in_order({**self._known(paired.entry), **new}, own)
-            return self._steps.sent(paired.entry, new)
+            kept = self._known(paired.entry, call_id=paired.wire_id, name=paired.wire_name) or {}
+            return self._steps.sent(paired.entry, in_order({**kept, **new}, own))
         return new
 
     # Results
@@ -303,26 +294,15 @@ class _Writer(ResponsesParts):
             return None
         if not entry.is_nonmessage_item:
             return None
-        item = self._known(entry)
         if kind == "local_shell_call_output":
-            if not ITEM_ID.fullmatch(paired.wire_id):
-                return None
-            item["id"] = paired.wire_id
-        else:
-            item["call_id"] = paired.wire_id
-        if not is_complete(item):
-            return None
-        match kind:
-            case "computer_call_output":
-                pieces = paired.result.pieces if paired.result else ()
-                item["output"] = self._screenshot(pieces[0] if len(pieces) == 1 else None)
-                return item if item["output"] else None
-            case "shell_call_output":
-                return item if isinstance(item["output"], list) else None
-            case "local_shell_call_output":
-                return item if isinstance(item["output"], str) else None
-            case _:
-                return item if item["status"] in ("completed", "failed") else None
+            is_id = ITEM_ID.fullmatch(paired.wire_id)
+            return self._known(entry, id=paired.wire_id) if is_id else None
+        item = self._known(entry, call_id=paired.wire_id)
+        if item and kind == "computer_call_output":
+            pieces = paired.result.pieces if paired.result else ()
+            item["output"] = self._screenshot(pieces[0] if len(pieces) == 1 else None)
+            return item if item["output"] else None
+        return item
 
     def _screenshot(self, piece: Piece | None) -> JSON | None:
         if not (isinstance(piece, Media) and piece.kind == "image" and piece.source):
@@ -348,9 +328,8 @@ class _Writer(ResponsesParts):
             if is_plain and not (is_list and output):
                 output = join("\n", [part["text"] for part in output])
         if own and is_same:
-            return self._steps.sent(
-                entry, in_order({**self._known(entry), **new, "output": output}, own)
-            )
+            kept = self._known(entry, call_id=str(new["call_id"])) or {}
+            return self._steps.sent(entry, in_order({**kept, **new, "output": output}, own))
         if own:
             self._lost(entry, ChangeKind.FIELD_CHANGED, "type")
         self._steps.lost_extras(entry)

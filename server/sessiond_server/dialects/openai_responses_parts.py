@@ -5,11 +5,13 @@ from collections.abc import Iterator, Sequence
 
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, ROLE_ASSISTANT
 from sessiond_server.dialects.openai_items import (
+    CACHE_MARKER,
     ID_PREFIXES,
-    ITEM_KEYS,
     LINKED,
-    NULLABLE_KEYS,
-    REQUIRED_KEYS,
+    OUTPUT_TEXT,
+    STANDALONE,
+    fit,
+    fitted,
 )
 from sessiond_server.dialects.request import (
     IMAGES,
@@ -29,7 +31,6 @@ from sessiond_server.formats.pieces import (
     Piece,
     Text,
     Thinking,
-    objects_of,
     string_of,
 )
 from sessiond_server.formats.report import ChangeKind
@@ -85,7 +86,7 @@ class ResponsesParts:
             new = self._file(entry, piece, own)
         if new is None:
             new = {"type": "input_text", "text": self._text(entry, piece)}
-        if own and (marker := own.get("prompt_cache_breakpoint")):
+        if own and (marker := fit(CACHE_MARKER, own.get("prompt_cache_breakpoint"))):
             new["prompt_cache_breakpoint"] = marker
         return in_order(new, own) if own and own.get("type") == new["type"] else new
 
@@ -105,7 +106,8 @@ class ResponsesParts:
         if media_type == "application/pdf" or (own and piece.kind == "file"):
             new: JSON = {"type": "input_file"}
             if own and own.get("type") == "input_file":
-                new |= {key: own[key] for key in ("filename", "detail") if own.get(key)}
+                new |= {"filename": piece.name} if piece.name else {}
+                new |= {"detail": detail} if detail in _DETAILS[:3] else {}
             prefix = f"data:{media_type or 'application/pdf'};base64,"
             if data := self._steps.content_of(piece, prefix=prefix):
                 return new | {"filename": piece.name or "file.pdf", "file_data": data}
@@ -137,17 +139,13 @@ class ResponsesParts:
             is_unlinked: whether the reasoning that led to it is not sent.
         """
         kind = str(entry.value.get("type"))
-        item = self._known(entry) if kind in REQUIRED_KEYS else {}
-        for piece in pieces:
-            if isinstance(piece, Media) and "result" in item:
-                item["result"] = self._steps.content_of(piece) or None
-                if not item["result"]:
-                    self._lost(entry, ChangeKind.FILE_REPLACED, kind)
-        if (
-            is_complete(item)
-            and not (is_unlinked and kind in LINKED)
-            and self._is_approved(kind, item)
-        ):
+        item = self._known(entry) if kind in STANDALONE else None
+        if item and not (is_unlinked and kind in LINKED) and self._is_approved(kind, item):
+            for piece in pieces:
+                if isinstance(piece, Media) and "result" in item:
+                    item["result"] = self._steps.content_of(piece) or None
+                    if not item["result"]:
+                        self._lost(entry, ChangeKind.FILE_REPLACED, kind)
             yield self._steps.sent(entry, item)
             return
         texts = [
@@ -166,7 +164,8 @@ class ResponsesParts:
         if kind == "mcp_approval_request":
             return item["id"] in self._approved
         if kind == "mcp_approval_response":
-            return item["approval_request_id"] in self._approved & self._ids
+            request_id = item["approval_request_id"]
+            return request_id in self._approved and request_id in self._ids
         return True
 
     def _is_new_id(self, item: JSON) -> bool:
@@ -180,27 +179,17 @@ class ResponsesParts:
         self._ids.add(item_id)
         return True
 
-    def _known(self, entry: Entry) -> JSON:
-        """Return a stored item without null values and keys that the API refuses."""
-        item = entry.value
-        kind = str(item.get("type"))
-        known, nullable = ITEM_KEYS.get(kind, set()), NULLABLE_KEYS.get(kind, set())
-        if not self._is_new_id(item):
-            known = known - {"id"} | ({"id"} & nullable if item.get("id") is None else set())
-        return {
-            key: value
-            for key, value in item.items()
-            if key == "type" or (key in known and (value is not None or key in nullable))
-        }
+    def _known(self, entry: Entry, **changed: str) -> JSON | None:
+        """Return a stored item in the shape that the API accepts, or None if it has none.
 
-
-def is_complete(item: JSON) -> bool:
-    """Whether an item has all keys that the API requires."""
-    kind = str(item.get("type"))
-    return kind in REQUIRED_KEYS and all(
-        item.get(key) is not None or (key in item and key in NULLABLE_KEYS.get(kind, ()))
-        for key in REQUIRED_KEYS[kind]
-    )
+        Args:
+            entry: the item.
+            changed: fields that have another value in the request.
+        """
+        item = {**entry.value, **changed}
+        if item.get("id") is not None and "id" not in changed and not self._is_new_id(item):
+            del item["id"]
+        return fitted(item)
 
 
 def output_part(piece: Text) -> JSON:
@@ -208,11 +197,9 @@ def output_part(piece: Text) -> JSON:
     own = piece.source or {}
     if own.get("type") == "refusal":
         return {"type": "refusal", "refusal": piece.text}
-    new: JSON = {"type": "output_text", "text": piece.text}
-    new["annotations"] = objects_of(own.get("annotations"))
-    if isinstance(own.get("logprobs"), list):
-        new["logprobs"] = own["logprobs"]
-    return in_order(new, own)
+    given = {**own, "type": "output_text", "text": piece.text}
+    new = fit(OUTPUT_TEXT, given) or {"type": "output_text", "text": piece.text}
+    return in_order({"annotations": [], **new}, own)
 
 
 def _detail(part: JSON | None) -> object:

@@ -84,13 +84,20 @@ def plain_base64(data: str) -> str:
     """
     with suppress(ValueError):
         binascii.a2b_base64(data, strict_mode=True)
-        return data
+        return _canonical(data)
     plain = "".join(data.split()).rstrip("=").translate(_FROM_URL_SAFE)
     plain += "=" * (-len(plain) % 4)
     with suppress(ValueError):
         binascii.a2b_base64(plain, strict_mode=True)
-        return plain
+        return _canonical(plain)
     return ""
+
+
+def _canonical(data: str) -> str:
+    """Return base64 whose last character has no bits that mean nothing."""
+    if not data.endswith("="):
+        return data
+    return data[:-4] + to_base64(base64.b64decode(data[-4:]))
 
 
 def kind_of(media_type: str) -> str:

@@ -1,6 +1,6 @@
 """The report of a request: what the request lacks, or contains in another form."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
 
@@ -56,6 +56,8 @@ class Report:
     def __init__(self) -> None:
         self._changes: dict[Change, None] = {}
         self._by_seq: dict[int, list[Change]] = {}
+        self._kinds: dict[int, set[ChangeKind]] = {}
+        self._fields: dict[int, set[str]] = {}
 
     def add(self, seq: int, kind: ChangeKind, detail: str = "") -> None:
         """Add a change; detail is cut to 200 characters, and made storable."""
@@ -64,6 +66,9 @@ class Report:
         if change not in self._changes:
             self._changes[change] = None
             self._by_seq.setdefault(seq, []).append(change)
+            self._kinds.setdefault(seq, set()).add(kind)
+            if kind in (ChangeKind.FIELD_REMOVED, ChangeKind.FIELD_CHANGED):
+                self._fields.setdefault(seq, set()).add(key_of(detail))
 
     def __iter__(self) -> Iterator[Change]:
         return iter(self._changes)
@@ -78,6 +83,19 @@ class Report:
     def changes_of(self, seq: int) -> Sequence[Change]:
         """Return the changes that concern a message."""
         return self._by_seq.get(seq, ())
+
+    def kinds_of(self, seq: int) -> Set[ChangeKind]:
+        """Return the kinds of change that concern a message, each once."""
+        return self._kinds.get(seq, frozenset())
+
+    def has_field(self, seq: int, path: str) -> bool:
+        """Whether a change of a field with the same name is reported; see key_of()."""
+        return key_of(path) in self._fields.get(seq, ())
+
+
+def key_of(path: str) -> str:
+    """Return the last key of a field's path, without the differences between spellings."""
+    return path.rpartition(".")[2].replace("_", "").lower()
 
 
 class UnsendableHistory(Exception):

@@ -92,6 +92,7 @@ FROM doomed"""
 _OWN = (
     "tasks",
     "bookmarks",
+    "session_state",
     "processing",
     "processing_exceptions",
     "requests",

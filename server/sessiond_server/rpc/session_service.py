@@ -49,6 +49,7 @@ from sessiond.v1.session_service_pb2 import (
     StoreMessagesResponse,
     UpdateSessionRequest,
 )
+from sessiond.v1.session_state_pb2 import StatePatch
 from sessiond_server.copies.service import Copies
 from sessiond_server.core.cancellation import run_to_completion
 from sessiond_server.core.errors import invalid
@@ -71,7 +72,8 @@ from sessiond_server.rpc.handlers import status_of_part
 from sessiond_server.rpc.task_service import task_message
 from sessiond_server.sessions.service import Sessions
 from sessiond_server.sessions.settings import SessionSettings
-from sessiond_server.sessions.store.sessions import Listing
+from sessiond_server.sessions.store.sessions import Listing, SessionRow
+from sessiond_server.sessions.store.state import StateChange
 
 # Method names are those of the protos.
 # ruff: noqa: N802
@@ -104,18 +106,25 @@ class SessionServicer:
         self._rewinds = rewinds
         self._admission = admission
 
+    async def _with_state(self, row: SessionRow) -> Session:
+        """Convert a session, with its state."""
+        message = conversions.session_message(row)
+        [state] = await self._sessions.states([row])
+        conversions.put_state(message, state)
+        return message
+
     async def CreateSession(self, request: CreateSessionRequest, caller: Caller) -> Session:
         row = await self._sessions.create(
             caller.project_id,
             request.session.session_id,
-            conversions.settings(request.session),
+            replace(conversions.settings(request.session), state=conversions.state_patch(request)),
             get_or_create=request.get_or_create,
             request_id=request.request_id,
         )
-        return conversions.session_message(row)
+        return await self._with_state(row)
 
     async def GetSession(self, request: GetSessionRequest, caller: Caller) -> Session:
-        return conversions.session_message(
+        return await self._with_state(
             await self._sessions.get(caller.project_id, request.session_id)
         )
 
@@ -127,11 +136,15 @@ class SessionServicer:
             conversions.order_name(request.order),
             limit=0,
         )
-        page = await self._sessions.list(listing, request.page_size, request.page_token)
-        return ListSessionsResponse(
-            sessions=[conversions.session_message(row) for row in page.items],
-            next_page_token=page.next_page_token,
+        page = await self._sessions.list(
+            listing, request.page_size, request.page_token, with_state=request.with_state
         )
+        sessions = [conversions.session_message(row) for row in page.items]
+        if request.with_state:
+            states = await self._sessions.states(page.items)
+            for session, state in zip(sessions, states, strict=True):
+                conversions.put_state(session, state)
+        return ListSessionsResponse(sessions=sessions, next_page_token=page.next_page_token)
 
     async def UpdateSession(self, request: UpdateSessionRequest, caller: Caller) -> Session:
         values, patches = conversions.update_values(request)
@@ -140,13 +153,14 @@ class SessionServicer:
             request.session.session_id,
             values,
             patches,
+            StateChange(conversions.state_patch(request), request.state_etag),
             etag=request.etag,
             request_id=request.request_id,
         )
-        return conversions.session_message(row)
+        return await self._with_state(row)
 
     async def ResumeSession(self, request: ResumeSessionRequest, caller: Caller) -> Session:
-        return conversions.session_message(
+        return await self._with_state(
             await self._sessions.set_status(
                 caller.project_id, request.session_id, SessionStatus.ACTIVE, request.request_id
             )
@@ -157,7 +171,7 @@ class SessionServicer:
         destroying = self._sessions.set_status(
             caller.project_id, request.session_id, SessionStatus.DESTROYED, request.request_id
         )
-        return conversions.session_message(await run_to_completion(destroying))
+        return await self._with_state(await run_to_completion(destroying))
 
     async def DeleteSession(
         self, request: DeleteSessionRequest, caller: Caller
@@ -184,9 +198,10 @@ class SessionServicer:
 
     async def CopySession(self, request: CopySessionRequest, caller: Caller) -> CopySessionResponse:
         row = await self._copies.copy(caller.project_id, conversions.copying(request))
-        session = conversions.session_message(row)
         return CopySessionResponse(
-            old_session_id=request.session_id, new_session_id=row.session_id, session=session
+            old_session_id=request.session_id,
+            new_session_id=row.session_id,
+            session=await self._with_state(row),
         )
 
     async def ListCopies(self, request: ListCopiesRequest, caller: Caller) -> ListCopiesResponse:
@@ -245,7 +260,7 @@ class SessionServicer:
                 yield request.messages
 
         row = await self._imports.run(caller.project_id, conversions.import_head(first), pieces())
-        return conversions.session_message(row)
+        return await self._with_state(row)
 
     async def StoreMessages(
         self, request: StoreMessagesRequest, caller: Caller
@@ -328,6 +343,7 @@ class SessionServicer:
                         session=conversions.session_message(piece.session),
                         tasks=[task_message(row) for row in piece.tasks],
                         bookmarks=[bookmark_message(row) for row in piece.bookmarks],
+                        state_patch=StatePatch(set=piece.state) if piece.state else None,
                     )
                 yield response.SerializeToString()
 
@@ -382,6 +398,7 @@ def _place(
         request.expected_last_seq if request.HasField("expected_last_seq") else None,
         request.request_id,
         request.expected_epoch if request.HasField("expected_epoch") else None,
+        state=conversions.state_patch(request),
     )
 
 

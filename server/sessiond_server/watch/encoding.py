@@ -115,6 +115,11 @@ def chunk_of_messages(session_id: str, epoch: int, rows: Sequence[Any]) -> Chunk
     return Chunk(b"".join(parts), tuple(ends), rows[-1][0], epoch=epoch)
 
 
+def chunk_of_epoch(epoch: int) -> Chunk:
+    """Encode the epoch with which a stream begins: the field epoch = 2 of the first response."""
+    return Chunk(b"\x10" + varint(epoch), epoch=epoch)
+
+
 def chunk_of_cut(session_id: str, cut: Cut) -> Chunk:
     """Encode the event of one or more rewinds."""
     time_us = now_us() if cut.created_at is None else to_pg_us(cut.created_at)

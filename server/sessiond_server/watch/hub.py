@@ -32,6 +32,7 @@ from sessiond_server.watch.channel import PAGE_BYTES, PAGE_ROWS, Channel, is_who
 from sessiond_server.watch.encoding import (
     Chunk,
     chunk_of_cut,
+    chunk_of_epoch,
     chunk_of_event,
     chunk_of_messages,
 )
@@ -175,10 +176,13 @@ class WatchHub:
         channel, watcher, head = await self._join(project_id, options)
         try:
             await self.texts.begin(channel, head.running_turn)
+            first = [chunk_of_epoch(watcher.epoch)]
             async for response in self._replay(channel, watcher, head):
-                yield response
+                yield [*first, *response]
+                first = []
             async for response in self._follow(watcher, heartbeat_s):
-                yield response
+                yield [*first, *response]
+                first = []
         finally:
             channel.watchers.discard(watcher)
             if not channel.watchers:

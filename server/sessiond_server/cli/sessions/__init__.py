@@ -12,6 +12,7 @@ COMMANDS: dict[str, Callable[[Client, argparse.Namespace], int]] = {
     "show": reads.show,
     "tail": reads.tail,
     "copy": changes.copy,
+    "rewind": changes.rewind,
     "delete": changes.delete,
     "export": transfers.export,
     "import": transfers.import_session,

@@ -1,4 +1,4 @@
-"""The subcommands that change sessions: copy, delete."""
+"""The subcommands that change sessions: copy, rewind, delete."""
 
 import argparse
 import math
@@ -37,6 +37,30 @@ def copy(client: Client, given: argparse.Namespace) -> int:
         )
     else:
         output.print_line(result.new_session_id)
+    return 0
+
+
+def rewind(client: Client, given: argparse.Namespace) -> int:
+    result = client.sessions.rewind(
+        given.session_id,
+        to_seq=given.to_seq,
+        drop_last=given.drop_last,
+        to_bookmark=given.to_bookmark,
+        expected_last_seq=given.expected_last_seq,
+        abort_turn=given.abort_turn,
+    )
+    if given.json:
+        output.print_json(
+            {
+                "session_id": given.session_id,
+                "last_seq": result.last_seq,
+                "epoch": result.epoch,
+                "removed_count": result.removed_count,
+            }
+        )
+    else:
+        removed = output.many(result.removed_count, "message")
+        output.print_line(f"removed {removed}; the session is at seq {result.last_seq}")
     return 0
 
 

@@ -151,6 +151,29 @@ def parser() -> argparse.ArgumentParser:
         help="keep the links of tasks to messages. Default: the copy's tasks have no links",
     )
 
+    rewind = command(
+        "rewind",
+        "remove the newest messages of a session, at a cost independent of its size",
+        document,
+        "The messages stay in copies of the session. Otherwise they are purged soon after.",
+    )
+    rewind.add_argument("session_id", metavar="ID")
+    kept = rewind.add_mutually_exclusive_group(required=True)
+    kept.add_argument("--to-seq", type=count, metavar="SEQ", help="last seq to keep; 0 = none")
+    kept.add_argument("--drop-last", type=count, metavar="N", help="number of messages to remove")
+    kept.add_argument("--to-bookmark", metavar="NAME", help="bookmark after which to remove")
+    rewind.add_argument(
+        "--expected-last-seq",
+        type=count,
+        metavar="SEQ",
+        help="fail unless the session's last_seq is this. Default: any",
+    )
+    rewind.add_argument(
+        "--abort-turn",
+        action="store_true",
+        help="abort the running turn. Default: fail if a turn is running",
+    )
+
     export = command(
         "export",
         "export a session with its tasks, bookmarks, messages and assets",

@@ -78,7 +78,7 @@ def _part(part: JSON) -> Iterator[Piece]:
     elif part.get("thought") is True:
         words = text if isinstance(text, str) else readable(part)
         yield Thinking(words, string_of(field(part, "thoughtSignature")), FORMAT_GEMINI, part)
-    elif media := _media(part):
+    elif media := media_of(part):
         yield media
     elif isinstance(text, str):
         yield Text(text, part)
@@ -94,10 +94,10 @@ def _response(inner: JSON) -> Iterator[Content]:
     parts = inner.get("parts")
     for part in parts if isinstance(parts, list) else ():
         if isinstance(part, dict):
-            yield _media(part) or Foreign("functionResponse part", readable(part), part)
+            yield media_of(part) or Foreign("functionResponse part", readable(part), part)
 
 
-def _media(part: JSON) -> Media | None:
+def media_of(part: JSON) -> Media | None:
     """Return the file of a part of a content, or of a tool's result. None = it has none."""
     inline_data, file_data = field(part, "inlineData"), field(part, "fileData")
     inner = inline_data if isinstance(inline_data, dict) else file_data

@@ -102,10 +102,10 @@ def _item(item: JSON) -> Iterator[Piece]:
                 FORMAT_OPENAI,
                 item,
             )
-        case _ if kind in ACTIONS and call_id:
+        case _ if kind in ACTIONS:
             action = item.get(ACTIONS[kind]) or item.get("actions")
             yield Call(call_id, kind.removesuffix("_call"), _arguments(action), source=item)
-        case _ if kind.endswith("call_output") and call_id:
+        case _ if kind.endswith("call_output"):
             status = string_of(item.get("status"))
             output = item.get("output")
             pieces = list(content(status if output is None else output, of_tool=True))

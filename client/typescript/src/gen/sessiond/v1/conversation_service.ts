@@ -180,6 +180,8 @@ export interface WatchRequest {
 export interface WatchResponse {
   /** events in the order in which they happened. */
   events: Event[];
+  /** epoch is the session's epoch at the beginning of the stream, or after_epoch. Only in the first response for a session. */
+  epoch?: number | undefined;
 }
 
 function createBaseSendRequest(): SendRequest {
@@ -940,13 +942,16 @@ export const WatchRequest: MessageFns<WatchRequest> = {
 };
 
 function createBaseWatchResponse(): WatchResponse {
-  return { events: [] };
+  return { events: [], epoch: undefined };
 }
 
 export const WatchResponse: MessageFns<WatchResponse> = {
   encode(message: WatchResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.events) {
       Event.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.epoch !== undefined) {
+      writer.uint32(16).int64(message.epoch);
     }
     return writer;
   },
@@ -972,6 +977,14 @@ export const WatchResponse: MessageFns<WatchResponse> = {
             message.events.push(Event.decode(reader, reader.uint32()));
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.epoch = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -990,6 +1003,7 @@ export const WatchResponse: MessageFns<WatchResponse> = {
   fromPartial<I extends Exact<DeepPartial<WatchResponse>, I>>(object: I): WatchResponse {
     const message = createBaseWatchResponse();
     message.events = object.events?.map((e) => Event.fromPartial(e)) || [];
+    message.epoch = object.epoch ?? undefined;
     return message;
   },
 };

@@ -15,6 +15,7 @@ import { Bookmark } from "./bookmark.js";
 import { Message, Role } from "./message.js";
 import { RewindSessionRequest, RewindSessionResponse } from "./rewind.js";
 import { Session, SessionStatus } from "./session.js";
+import { StatePatch } from "./session_state.js";
 import { Task } from "./task.js";
 
 export const protobufPackage = "sessiond.v1";
@@ -80,6 +81,8 @@ export interface CreateSessionRequest {
   getOrCreate: boolean;
   /** request_id makes the call safe to repeat. At most 128 characters. Empty = none. */
   requestId: string;
+  /** state_patch gives the new session its state. An existing one keeps its own. */
+  statePatch?: StatePatch | undefined;
 }
 
 /** GetSessionRequest names a session. */
@@ -137,6 +140,8 @@ export interface ListSessionsRequest {
   pageSize: number;
   /** page_token is next_page_token of the previous page; filter and order must be the same. Empty = the first page. */
   pageToken: string;
+  /** with_state also returns the states of the sessions. Default false. */
+  withState: boolean;
 }
 
 /** ListSessionsResponse is a page of sessions. */
@@ -172,6 +177,12 @@ export interface UpdateSessionRequest {
   etag: string;
   /** request_id makes the call safe to repeat. At most 128 characters. Empty = none. */
   requestId: string;
+  /** state_patch changes the session's state, in the same commit. It does not change the session's etag. */
+  statePatch?:
+    | StatePatch
+    | undefined;
+  /** state_etag, where it is set, must be the etag of the session's current state. Empty = no check. */
+  stateEtag: string;
 }
 
 /** ResumeSessionRequest names a session. */
@@ -346,7 +357,7 @@ export interface GetTokenCountsResponse {
   messageCount: number;
 }
 
-/** ImportSessionRequest is one piece of a session that is imported. session, tasks, bookmarks and request_id are read from the first piece only. */
+/** ImportSessionRequest is one piece of a session that is imported. All fields but messages are read from the first piece only. */
 export interface ImportSessionRequest {
   /**
    * session holds session_id (empty = a UUIDv7 made by the server), status, model, user, title, config, metadata, expiry, create_time and
@@ -366,6 +377,8 @@ export interface ImportSessionRequest {
   messages: Message[];
   /** request_id makes the call safe to repeat. At most 128 characters. Empty = none. */
   requestId: string;
+  /** state_patch gives the session its state. */
+  statePatch?: StatePatch | undefined;
 }
 
 /** ExportSessionRequest names a session. */
@@ -386,6 +399,8 @@ export interface ExportSessionResponse {
   bookmarks: Bookmark[];
   /** messages in their order, in later pieces. */
   messages: Message[];
+  /** state_patch holds the session's state, in the first piece only. Unset = there is none. */
+  statePatch?: StatePatch | undefined;
 }
 
 /** StoreMessagesRequest appends messages to a session. */
@@ -415,6 +430,10 @@ export interface StoreMessagesRequest {
     | undefined;
   /** on_duplicate says what happens to messages whose message_id the session has already. Unspecified = REFUSE. */
   onDuplicate: OnDuplicate;
+  /** state_patch changes the session's state in the commit of the append. Where all messages are skipped, the state is not changed either. */
+  statePatch?:
+    | StatePatch
+    | undefined;
   /**
    * create makes the session in the same commit if there is none, with these settings: model, user, title, config, metadata, expiry. Its
    * session_id is that of the request; other fields are ignored. If the session exists, it stays as it is. Unset = SESSION_NOT_FOUND.
@@ -487,7 +506,11 @@ export interface ImportMessagesRequest {
     | number
     | undefined;
   /** create as in StoreMessagesRequest. */
-  create?: Session | undefined;
+  create?:
+    | Session
+    | undefined;
+  /** state_patch as in StoreMessagesRequest. */
+  statePatch?: StatePatch | undefined;
 }
 
 /** ImportMessagesResponse says where the messages were stored: at first_seq, first_seq + 1, ..., last_seq. */
@@ -590,7 +613,7 @@ export interface GetMessageRequest {
 }
 
 function createBaseCreateSessionRequest(): CreateSessionRequest {
-  return { session: undefined, getOrCreate: false, requestId: "" };
+  return { session: undefined, getOrCreate: false, requestId: "", statePatch: undefined };
 }
 
 export const CreateSessionRequest: MessageFns<CreateSessionRequest> = {
@@ -603,6 +626,9 @@ export const CreateSessionRequest: MessageFns<CreateSessionRequest> = {
     }
     if (message.requestId !== "") {
       writer.uint32(26).string(message.requestId);
+    }
+    if (message.statePatch !== undefined) {
+      StatePatch.encode(message.statePatch, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -644,6 +670,14 @@ export const CreateSessionRequest: MessageFns<CreateSessionRequest> = {
             message.requestId = reader.string();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.statePatch = StatePatch.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -666,6 +700,9 @@ export const CreateSessionRequest: MessageFns<CreateSessionRequest> = {
       : undefined;
     message.getOrCreate = object.getOrCreate ?? false;
     message.requestId = object.requestId ?? "";
+    message.statePatch = (object.statePatch !== undefined && object.statePatch !== null)
+      ? StatePatch.fromPartial(object.statePatch)
+      : undefined;
     return message;
   },
 };
@@ -908,7 +945,7 @@ export const SessionFilter: MessageFns<SessionFilter> = {
 };
 
 function createBaseListSessionsRequest(): ListSessionsRequest {
-  return { filter: undefined, order: 0, pageSize: 0, pageToken: "" };
+  return { filter: undefined, order: 0, pageSize: 0, pageToken: "", withState: false };
 }
 
 export const ListSessionsRequest: MessageFns<ListSessionsRequest> = {
@@ -924,6 +961,9 @@ export const ListSessionsRequest: MessageFns<ListSessionsRequest> = {
     }
     if (message.pageToken !== "") {
       writer.uint32(34).string(message.pageToken);
+    }
+    if (message.withState !== false) {
+      writer.uint32(40).bool(message.withState);
     }
     return writer;
   },
@@ -973,6 +1013,14 @@ export const ListSessionsRequest: MessageFns<ListSessionsRequest> = {
             message.pageToken = reader.string();
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.withState = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -996,6 +1044,7 @@ export const ListSessionsRequest: MessageFns<ListSessionsRequest> = {
     message.order = object.order ?? 0;
     message.pageSize = object.pageSize ?? 0;
     message.pageToken = object.pageToken ?? "";
+    message.withState = object.withState ?? false;
     return message;
   },
 };
@@ -1075,6 +1124,8 @@ function createBaseUpdateSessionRequest(): UpdateSessionRequest {
     metadataPatch: undefined,
     etag: "",
     requestId: "",
+    statePatch: undefined,
+    stateEtag: "",
   };
 }
 
@@ -1097,6 +1148,12 @@ export const UpdateSessionRequest: MessageFns<UpdateSessionRequest> = {
     }
     if (message.requestId !== "") {
       writer.uint32(50).string(message.requestId);
+    }
+    if (message.statePatch !== undefined) {
+      StatePatch.encode(message.statePatch, writer.uint32(58).fork()).join();
+    }
+    if (message.stateEtag !== "") {
+      writer.uint32(66).string(message.stateEtag);
     }
     return writer;
   },
@@ -1162,6 +1219,22 @@ export const UpdateSessionRequest: MessageFns<UpdateSessionRequest> = {
             message.requestId = reader.string();
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.statePatch = StatePatch.decode(reader, reader.uint32());
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.stateEtag = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1187,6 +1260,10 @@ export const UpdateSessionRequest: MessageFns<UpdateSessionRequest> = {
     message.metadataPatch = object.metadataPatch ?? undefined;
     message.etag = object.etag ?? "";
     message.requestId = object.requestId ?? "";
+    message.statePatch = (object.statePatch !== undefined && object.statePatch !== null)
+      ? StatePatch.fromPartial(object.statePatch)
+      : undefined;
+    message.stateEtag = object.stateEtag ?? "";
     return message;
   },
 };
@@ -2326,7 +2403,7 @@ export const GetTokenCountsResponse: MessageFns<GetTokenCountsResponse> = {
 };
 
 function createBaseImportSessionRequest(): ImportSessionRequest {
-  return { session: undefined, tasks: [], bookmarks: [], messages: [], requestId: "" };
+  return { session: undefined, tasks: [], bookmarks: [], messages: [], requestId: "", statePatch: undefined };
 }
 
 export const ImportSessionRequest: MessageFns<ImportSessionRequest> = {
@@ -2345,6 +2422,9 @@ export const ImportSessionRequest: MessageFns<ImportSessionRequest> = {
     }
     if (message.requestId !== "") {
       writer.uint32(42).string(message.requestId);
+    }
+    if (message.statePatch !== undefined) {
+      StatePatch.encode(message.statePatch, writer.uint32(50).fork()).join();
     }
     return writer;
   },
@@ -2402,6 +2482,14 @@ export const ImportSessionRequest: MessageFns<ImportSessionRequest> = {
             message.requestId = reader.string();
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.statePatch = StatePatch.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2426,6 +2514,9 @@ export const ImportSessionRequest: MessageFns<ImportSessionRequest> = {
     message.bookmarks = object.bookmarks?.map((e) => Bookmark.fromPartial(e)) || [];
     message.messages = object.messages?.map((e) => Message.fromPartial(e)) || [];
     message.requestId = object.requestId ?? "";
+    message.statePatch = (object.statePatch !== undefined && object.statePatch !== null)
+      ? StatePatch.fromPartial(object.statePatch)
+      : undefined;
     return message;
   },
 };
@@ -2486,7 +2577,7 @@ export const ExportSessionRequest: MessageFns<ExportSessionRequest> = {
 };
 
 function createBaseExportSessionResponse(): ExportSessionResponse {
-  return { session: undefined, tasks: [], bookmarks: [], messages: [] };
+  return { session: undefined, tasks: [], bookmarks: [], messages: [], statePatch: undefined };
 }
 
 export const ExportSessionResponse: MessageFns<ExportSessionResponse> = {
@@ -2502,6 +2593,9 @@ export const ExportSessionResponse: MessageFns<ExportSessionResponse> = {
     }
     for (const v of message.messages) {
       Message.encode(v!, writer.uint32(34).fork()).join();
+    }
+    if (message.statePatch !== undefined) {
+      StatePatch.encode(message.statePatch, writer.uint32(50).fork()).join();
     }
     return writer;
   },
@@ -2551,6 +2645,14 @@ export const ExportSessionResponse: MessageFns<ExportSessionResponse> = {
             message.messages.push(Message.decode(reader, reader.uint32()));
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.statePatch = StatePatch.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2574,6 +2676,9 @@ export const ExportSessionResponse: MessageFns<ExportSessionResponse> = {
     message.tasks = object.tasks?.map((e) => Task.fromPartial(e)) || [];
     message.bookmarks = object.bookmarks?.map((e) => Bookmark.fromPartial(e)) || [];
     message.messages = object.messages?.map((e) => Message.fromPartial(e)) || [];
+    message.statePatch = (object.statePatch !== undefined && object.statePatch !== null)
+      ? StatePatch.fromPartial(object.statePatch)
+      : undefined;
     return message;
   },
 };
@@ -2586,6 +2691,7 @@ function createBaseStoreMessagesRequest(): StoreMessagesRequest {
     requestId: "",
     expectedEpoch: undefined,
     onDuplicate: 0,
+    statePatch: undefined,
     create: undefined,
   };
 }
@@ -2609,6 +2715,9 @@ export const StoreMessagesRequest: MessageFns<StoreMessagesRequest> = {
     }
     if (message.onDuplicate !== 0) {
       writer.uint32(48).int32(message.onDuplicate);
+    }
+    if (message.statePatch !== undefined) {
+      StatePatch.encode(message.statePatch, writer.uint32(58).fork()).join();
     }
     if (message.create !== undefined) {
       Session.encode(message.create, writer.uint32(66).fork()).join();
@@ -2677,6 +2786,14 @@ export const StoreMessagesRequest: MessageFns<StoreMessagesRequest> = {
             message.onDuplicate = reader.int32() as any;
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.statePatch = StatePatch.decode(reader, reader.uint32());
+            continue;
+          }
           case 8: {
             if (tag !== 66) {
               break;
@@ -2708,6 +2825,9 @@ export const StoreMessagesRequest: MessageFns<StoreMessagesRequest> = {
     message.requestId = object.requestId ?? "";
     message.expectedEpoch = object.expectedEpoch ?? undefined;
     message.onDuplicate = object.onDuplicate ?? 0;
+    message.statePatch = (object.statePatch !== undefined && object.statePatch !== null)
+      ? StatePatch.fromPartial(object.statePatch)
+      : undefined;
     message.create = (object.create !== undefined && object.create !== null)
       ? Session.fromPartial(object.create)
       : undefined;
@@ -3032,6 +3152,7 @@ function createBaseImportMessagesRequest(): ImportMessagesRequest {
     onDuplicate: 0,
     expectedEpoch: undefined,
     create: undefined,
+    statePatch: undefined,
   };
 }
 
@@ -3057,6 +3178,9 @@ export const ImportMessagesRequest: MessageFns<ImportMessagesRequest> = {
     }
     if (message.create !== undefined) {
       Session.encode(message.create, writer.uint32(58).fork()).join();
+    }
+    if (message.statePatch !== undefined) {
+      StatePatch.encode(message.statePatch, writer.uint32(66).fork()).join();
     }
     return writer;
   },
@@ -3130,6 +3254,14 @@ export const ImportMessagesRequest: MessageFns<ImportMessagesRequest> = {
             message.create = Session.decode(reader, reader.uint32());
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.statePatch = StatePatch.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3155,6 +3287,9 @@ export const ImportMessagesRequest: MessageFns<ImportMessagesRequest> = {
     message.expectedEpoch = object.expectedEpoch ?? undefined;
     message.create = (object.create !== undefined && object.create !== null)
       ? Session.fromPartial(object.create)
+      : undefined;
+    message.statePatch = (object.statePatch !== undefined && object.statePatch !== null)
+      ? StatePatch.fromPartial(object.statePatch)
       : undefined;
     return message;
   },
@@ -3980,7 +4115,7 @@ export const SessionServiceDefinition = {
     },
     /**
      * CopySession makes an independent session that begins as another one is, or was at an earlier seq, at the same cost whatever its size, in
-     * one commit. Copied: the messages with their seqs, parents and times, the tasks, config, metadata, model, user, title and expiry, and the
+     * one commit. Copied: the messages with their seqs, parents and times, the tasks, the state, config, metadata, model, user, title and expiry, and the
      * bookmarks up to the cut. Not copied: the messages' processing status (they are pending again) and the tasks' links to messages, unless
      * asked for; the assets are shared. The copy is active, whatever the source's status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS,
      * SESSION_TOO_LARGE, MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.

@@ -1,0 +1,140 @@
+"""The call that has a model answer anew; `client.sessions` has it."""
+
+import math
+from collections.abc import Mapping
+from contextlib import aclosing, suppress
+from datetime import timedelta
+from typing import Any
+
+from sessiond._async._messages import AsyncMessageCalls
+from sessiond._async._rewinds import AsyncRewindCalls
+from sessiond._async._streams import message_batches, place_of
+from sessiond._async._turns import WAIT_TIMEOUT_S, AsyncTurnCalls
+from sessiond._protocol.retry import Deadline
+from sessiond._requests import messages as message_requests
+from sessiond._requests import sessions as session_requests
+from sessiond._requests.fields import filled, request_id_or_new
+from sessiond._requests.turns import OnTimeout
+from sessiond._types.message import Message
+from sessiond.errors import SessiondError, invalid_field
+from sessiond.v1 import session_service_pb2 as pb
+
+
+class AsyncRegenerationCalls(AsyncTurnCalls, AsyncRewindCalls, AsyncMessageCalls):
+    """The calls about messages, turns and rewinds, and the one that combines them."""
+
+    async def regenerate(
+        self,
+        session_id: str,
+        *,
+        copy_to: str | None = None,
+        model: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        turn_timeout: timedelta | float | None = None,
+        abort_turn: bool = False,
+        timeout: float = WAIT_TIMEOUT_S,
+        on_timeout: OnTimeout = "leave",
+    ) -> Message:
+        """Take the last answer back, have the model answer again, and wait for the new answer.
+
+        The last answer is what the assistant said since the newest message of another role: the
+        user's prompt, or the result of a tool. If there is no answer yet, the model just answers.
+
+        Args:
+            session_id: the session.
+            copy_to: keep the old answer in a copy of the session with this id. Default: it is gone,
+                even if the new turn fails.
+            model: as in send.
+            options: as in send.
+            turn_timeout: as in send.
+            abort_turn: whether to abort a running turn first. Default: TurnRunning is raised.
+            timeout: deadline of the whole wait, in seconds. Default: 60. math.inf = no deadline.
+            on_timeout: as in send_and_wait.
+
+        Returns:
+            The new answer.
+
+        Raises:
+            SessiondError: as in rewind and send_and_wait. SequenceConflict and HistoryRewound: if
+                another caller changed the history meanwhile; nothing was changed by this call.
+            SessionAlreadyExists: if there is a session with the id copy_to.
+            InvalidField: if the session has no message that a model could answer.
+        """
+        deadline = Deadline(timeout)
+        last_seq, epoch = await place_of(self._connection, session_id, _left(deadline))
+        kept = await self._last_answered(session_id, last_seq, epoch, deadline)
+        if not kept:
+            raise invalid_field("session_id", "has no message that a model could answer")
+        if last_seq > kept or abort_turn:
+            if copy_to is not None:
+                await self._keep(session_id, copy_to, last_seq, deadline)
+            try:
+                result = await self.rewind(
+                    session_id,
+                    to_seq=kept,
+                    expected_last_seq=last_seq,
+                    expected_epoch=epoch,
+                    abort_turn=abort_turn,
+                    timeout=_left(deadline),
+                )
+            except SessiondError:
+                if copy_to is not None:
+                    await self._discard(copy_to)
+                raise
+            epoch = result.epoch
+        return await self.send_and_wait(
+            session_id,
+            model=model,
+            options=options,
+            turn_timeout=turn_timeout,
+            expected_epoch=epoch,
+            timeout=_left(deadline),
+            on_timeout=on_timeout,
+        )
+
+    async def _last_answered(
+        self, session_id: str, last_seq: int, epoch: int, deadline: Deadline
+    ) -> int:
+        """Return the seq of the newest message that is not the assistant's; 0 if there is none."""
+        if not last_seq:
+            return 0
+        request = message_requests.get_messages(
+            session_id, through_seq=last_seq, order="desc", view="basic", expected_epoch=epoch
+        )
+        batches = message_batches(self._connection, request, _left(deadline))
+        async with aclosing(batches):
+            async for batch in batches:
+                for message in batch:
+                    if message.role != "assistant":
+                        return message.seq
+        return 0
+
+    async def _keep(self, session_id: str, copy_id: str, last_seq: int, deadline: Deadline) -> None:
+        request = session_requests.copy_session(
+            session_id,
+            copy_id,
+            up_to_seq=last_seq,
+            up_to_bookmark=None,
+            keep_processing_status=False,
+            keep_task_links=False,
+            request_id=None,
+        )
+        await self._connection.call(
+            lambda stubs: stubs.sessions.CopySession, request, _left(deadline)
+        )
+
+    async def _discard(self, copy_id: str) -> None:
+        request = filled(
+            pb.DeleteSessionRequest(),
+            session_id=copy_id,
+            allow_missing=True,
+            request_id=request_id_or_new(None),
+        )
+        with suppress(SessiondError):
+            await self._connection.call(lambda stubs: stubs.sessions.DeleteSession, request)
+
+
+def _left(deadline: Deadline) -> float:
+    """Return the seconds that are left, as a timeout: infinite if there is no deadline."""
+    left = deadline.remaining()
+    return math.inf if left is None else left
