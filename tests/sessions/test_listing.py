@@ -19,7 +19,8 @@ from sessiond.v1.session_service_pb2 import (
 )
 from sessiond_server.core import pagination
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID
-from sessiond_server.sessions.store.sessions import Listing, SessionFilter, list_statement
+from sessiond_server.sessions.store.filters import SessionFilter
+from sessiond_server.sessions.store.sessions import Listing, list_statement
 
 from ..support.wire import Wire, error_of
 

@@ -20,6 +20,7 @@ from sessiond._requests.options import (
     ReadOptions,
     RewindOptions,
     SessionSettings,
+    SessionUpdate,
 )
 from sessiond._requests.turns import OnTimeout, Prompt, Sending, SendOptions, aborts
 from sessiond._types.event import Event, EventHandler
@@ -336,7 +337,7 @@ class AsyncSession:
         etag: str | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
-        **settings: Unpack[SessionSettings],
+        **settings: Unpack[SessionUpdate],
     ) -> SessionInfo:
         """Change settings, all or nothing; return the new `info`. See `client.sessions.update`."""
         self.info = await self._sessions.update(

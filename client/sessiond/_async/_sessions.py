@@ -11,7 +11,7 @@ from sessiond._protocol.times import from_timestamp
 from sessiond._requests import sessions as session_requests
 from sessiond._requests import watch as watch_requests
 from sessiond._requests.fields import filled, request_id_or_new
-from sessiond._requests.options import SessionFilter, SessionSettings
+from sessiond._requests.options import SessionFilter, SessionSettings, SessionUpdate
 from sessiond._types.event import Event
 from sessiond._types.session import (
     CopyResult,
@@ -43,6 +43,7 @@ class AsyncSessions(AsyncExportCalls, AsyncRegenerationCalls):
         session_id: str | None = None,
         *,
         get_or_create: bool = False,
+        state: Mapping[str, Any] | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
         **settings: Unpack[SessionSettings],
@@ -52,6 +53,7 @@ class AsyncSessions(AsyncExportCalls, AsyncRegenerationCalls):
         Args:
             session_id: 1 to 1,024 characters, unique in the project. Default: a UUIDv7.
             get_or_create: if the session exists already, return it unchanged.
+            state: the session's state, a JSON object of at most 1 MiB. Default: {}.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds.
             **settings: model, user, title, config, metadata, idle_ttl, never_expires. Defaults:
@@ -64,7 +66,11 @@ class AsyncSessions(AsyncExportCalls, AsyncRegenerationCalls):
             SessionAlreadyExists: if the id is taken, unless get_or_create is set.
         """
         request = session_requests.create_session(
-            session_id, get_or_create=get_or_create, request_id=request_id, **settings
+            session_id,
+            get_or_create=get_or_create,
+            request_id=request_id,
+            state=state,
+            **settings,
         )
         return SessionInfo(
             await self._connection.call(
@@ -92,6 +98,7 @@ class AsyncSessions(AsyncExportCalls, AsyncRegenerationCalls):
         *,
         order: str | None = None,
         page_size: int | None = None,
+        with_state: bool = False,
         timeout: float | None = None,
         **conditions: Unpack[SessionFilter],
     ) -> AsyncLazy[SessionInfo]:
@@ -101,6 +108,7 @@ class AsyncSessions(AsyncExportCalls, AsyncRegenerationCalls):
             order: "active_desc" (default: the most recently active first), "active_asc",
                 "created_desc", "created_asc" or "id_asc".
             page_size: sessions per call, 1 to 500. Default: 50.
+            with_state: also fetch the states of the sessions.
             timeout: deadline of each call, in seconds.
             **conditions: session_id_prefix, user, status, model, config_contains,
                 metadata_contains, created_from, created_before, active_from, active_before. Only
@@ -109,7 +117,9 @@ class AsyncSessions(AsyncExportCalls, AsyncRegenerationCalls):
         Returns:
             A lazy list; no call is made until it is iterated over.
         """
-        request = session_requests.list_sessions(order=order, page_size=page_size, **conditions)
+        request = session_requests.list_sessions(
+            order=order, page_size=page_size, with_state=with_state, **conditions
+        )
         return AsyncLazy(
             lambda: page_batches(
                 self._connection,
@@ -271,7 +281,7 @@ class AsyncSessions(AsyncExportCalls, AsyncRegenerationCalls):
         etag: str | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
-        **settings: Unpack[SessionSettings],
+        **settings: Unpack[SessionUpdate],
     ) -> SessionInfo:
         """Change settings of a session, all or nothing. Settings not given are not changed.
 
@@ -284,15 +294,16 @@ class AsyncSessions(AsyncExportCalls, AsyncRegenerationCalls):
             etag: the call fails unless this is the session's current etag. Default: no check.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds.
-            **settings: model, user, title, config, metadata, idle_ttl, never_expires. config and
-                metadata are replaced as a whole. never_expires=False has no effect.
+            **settings: model, user, title, config, metadata, idle_ttl, never_expires, state,
+                remove_state, state_etag. config and metadata are replaced as a whole; state has new
+                values of top-level keys. never_expires=False has no effect.
 
         Returns:
             The session after the change.
 
         Raises:
             SessionNotFound: if there is no such session.
-            ETagMismatch: if the session's current etag differs.
+            ETagMismatch: if the current etag of the session, or of its state, differs.
         """
         request = session_requests.update_session(
             session_id,

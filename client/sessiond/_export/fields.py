@@ -1,6 +1,7 @@
 """Checks the fields of an export's records, and converts them to protobuf messages."""
 
 import base64
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -14,7 +15,14 @@ from sessiond._protocol.names import FORMATS, ROLES, SESSION_STATUSES, TASK_STAT
 from sessiond._protocol.structs import fill_struct
 from sessiond._protocol.times import to_duration, to_timestamp
 from sessiond.errors import InvalidField, invalid_field
-from sessiond.v1 import bookmark_pb2, message_pb2, session_pb2, task_pb2, turn_pb2
+from sessiond.v1 import (
+    bookmark_pb2,
+    message_pb2,
+    session_pb2,
+    session_state_pb2,
+    task_pb2,
+    turn_pb2,
+)
 
 
 class Fields:
@@ -114,6 +122,21 @@ def fill_session(session: session_pb2.Session, fields: Fields) -> None:
         session.idle_ttl.CopyFrom(to_duration(idle_ttl, f"{fields.place}: idle_ttl"))
     elif fields.get("never_expires"):
         session.never_expires = True
+
+
+def fill_state(patch: session_state_pb2.StatePatch, fields: Fields) -> None:
+    """Read the state of a session, an object as JSON text, whose values keep their spelling."""
+    if not (text := fields.text("state_json")):
+        return
+    decoder, at = json.JSONDecoder(), 1
+    try:
+        while text[at] != "}":
+            name, start = decoder.raw_decode(text, at)
+            _, end = decoder.raw_decode(text, start + 1)
+            patch.set[name] = text[start + 1 : end]
+            at = end + (text[end] == ",")
+    except (ValueError, IndexError, TypeError, RecursionError) as error:
+        raise fields.fault("state_json", f"is not a state: {error}") from None
 
 
 def fill_task(task: task_pb2.Task, fields: Fields) -> None:

@@ -12,6 +12,7 @@ from sessiond._export.fields import (
     fill_bookmark,
     fill_message,
     fill_session,
+    fill_state,
     fill_task,
 )
 from sessiond._export.records import (
@@ -325,6 +326,7 @@ class Assembler:
         fields = Fields(place, value["session"])
         self.total = fields.integer("last_seq")
         fill_session(self._piece.session, fields)
+        fill_state(self._piece.state_patch, fields)
         if self._session_id is not None:
             fields.put(self._piece.session, "session_id", self._session_id)
 

@@ -57,6 +57,8 @@ def header(info: SessionInfo) -> ExportRecord:
         # model_options remains text, because its exact spelling and the order of its keys matter.
         "config": sorted_value(from_struct(info._pb.config)),
         "metadata": sorted_value(info.metadata),
+        # Text, because the spelling of the values matters.
+        "state_json": info._pb.state_json or None,
         "idle_ttl": info.idle_ttl.total_seconds() if info.idle_ttl else None,
         "never_expires": info.never_expires,
         "created_at": iso(info.created_at),

@@ -29,6 +29,17 @@ class SessionSettings(TypedDict, total=False):
     """True keeps the session until it is deleted. Not together with idle_ttl."""
 
 
+class SessionUpdate(SessionSettings, total=False):
+    """What an update of a session changes. None is the same as leaving a setting out."""
+
+    state: Mapping[str, Any] | None
+    """New values of top-level keys of the session's state: JSON values, of which None is one."""
+    remove_state: Iterable[str] | None
+    """Top-level keys to remove from the session's state."""
+    state_etag: str | None
+    """The update fails unless this is the current etag of the session's state."""
+
+
 class SessionFilter(TypedDict, total=False):
     """Conditions on sessions. A session must meet all given conditions."""
 
@@ -94,6 +105,10 @@ class AppendOptions(TypedDict, total=False):
     create: SessionSettings | None
     """Settings with which the session is made, in the same commit, if there is none. An existing
     session stays as it is."""
+    state: Mapping[str, Any] | None
+    """New values of top-level keys of the session's state, in the commit of the append."""
+    remove_state: Iterable[str] | None
+    """Top-level keys to remove from the session's state, in the commit of the append."""
     on_duplicate: str | None
     """What happens to messages whose message_id the session has already: "refuse" (default; nothing
     is stored) or "skip" (they are left out and counted, and the others are stored)."""

@@ -5,7 +5,8 @@ from typing import Any, Unpack
 
 from sessiond._protocol.model_options import check_contained
 from sessiond._requests.fields import check_keywords, filled, put_mask, request_id_or_new
-from sessiond._requests.options import SessionFilter, SessionSettings
+from sessiond._requests.options import SessionFilter, SessionSettings, SessionUpdate
+from sessiond._requests.state import put_state_patch
 from sessiond.errors import invalid_field
 from sessiond.v1 import session_service_pb2 as pb
 
@@ -15,6 +16,7 @@ def create_session(
     *,
     get_or_create: bool,
     request_id: str | None,
+    state: Mapping[str, Any] | None = None,
     **settings: Unpack[SessionSettings],
 ) -> pb.CreateSessionRequest:
     # An empty id is more likely an unset variable than a request for a generated id.
@@ -26,6 +28,7 @@ def create_session(
         request_id=request_id_or_new(request_id),
     )
     filled(request.session, session_id=session_id, **_checked(settings))
+    put_state_patch(request, state, None)
     return request
 
 
@@ -43,9 +46,15 @@ def put_creation(
 
 
 def list_sessions(
-    *, order: str | None, page_size: int | None, **conditions: Unpack[SessionFilter]
+    *,
+    order: str | None,
+    page_size: int | None,
+    with_state: bool = False,
+    **conditions: Unpack[SessionFilter],
 ) -> pb.ListSessionsRequest:
-    request = filled(pb.ListSessionsRequest(), order=order, page_size=page_size)
+    request = filled(
+        pb.ListSessionsRequest(), order=order, page_size=page_size, with_state=with_state
+    )
     _put_filter(request.filter, conditions)
     return request
 
@@ -99,15 +108,17 @@ def update_session(
     request_id: str | None,
     config_patch: Mapping[str, Any] | None,
     metadata_patch: Mapping[str, Any] | None,
-    **settings: Unpack[SessionSettings],
+    **settings: Unpack[SessionUpdate],
 ) -> pb.UpdateSessionRequest:
     request = filled(
         pb.UpdateSessionRequest(),
         config_patch=config_patch,
         metadata_patch=metadata_patch,
         etag=etag,
+        state_etag=settings.pop("state_etag", None),
         request_id=request_id_or_new(request_id),
     )
+    put_state_patch(request, settings.pop("state", None), settings.pop("remove_state", None))
     values = _checked(settings)
     filled(request.session, session_id=session_id, **values)
     put_mask(request, values)

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from sessiond._protocol.settings import DEFAULT_TIMEOUT_S, ChannelOptions, Tls, settings
 from sessiond._requests.options import SessionFilter, SessionSettings
@@ -157,6 +157,7 @@ class Client:
         session_id: str | None = None,
         *,
         get_or_create: bool = False,
+        state: Mapping[str, Any] | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
         **settings: Unpack[SessionSettings],
@@ -166,6 +167,7 @@ class Client:
         Args:
             session_id: 1 to 1,024 characters, unique in the project. Default: a UUIDv7.
             get_or_create: if the session exists already, return it unchanged.
+            state: the session's state, a JSON object of at most 1 MiB. Default: {}.
             request_id: makes the call safe to repeat, at most 128 characters. Default: a random
                 one.
             timeout: deadline over all attempts, in seconds. Default: the client's.
@@ -183,6 +185,7 @@ class Client:
         info = self.sessions.create(
             session_id,
             get_or_create=get_or_create,
+            state=state,
             request_id=request_id,
             timeout=timeout,
             **settings,
@@ -252,6 +255,7 @@ class Client:
         *,
         order: str | None = None,
         page_size: int | None = None,
+        with_state: bool = False,
         timeout: float | None = None,
         **conditions: Unpack[SessionFilter],
     ) -> Lazy[SessionInfo]:
@@ -261,6 +265,7 @@ class Client:
             order: "active_desc" (default: the most recently active first), "active_asc",
                 "created_desc", "created_asc" or "id_asc".
             page_size: sessions per call, 1 to 500. Default: 50.
+            with_state: also fetch the states of the sessions.
             timeout: deadline of each call, in seconds. Default: the client's.
             **conditions: session_id_prefix, user, status, model, config_contains,
                 metadata_contains, created_from, created_before, active_from, active_before. Only
@@ -269,7 +274,13 @@ class Client:
         Returns:
             A lazy list; no call is made until it is iterated over.
         """
-        return self.sessions.list(order=order, page_size=page_size, timeout=timeout, **conditions)
+        return self.sessions.list(
+            order=order,
+            page_size=page_size,
+            with_state=with_state,
+            timeout=timeout,
+            **conditions,
+        )
 
     def events(
         self, *, types: Sequence[str] | None = None, timeout: float | None = None

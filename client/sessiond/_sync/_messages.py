@@ -12,6 +12,7 @@ from sessiond._requests.fields import filled, request_id_or_new
 from sessiond._requests.input import MessageInput, NewMessage, add_batch, check_list, to_proto
 from sessiond._requests.options import AppendOptions, ReadOptions, SessionSettings
 from sessiond._requests.sessions import put_creation
+from sessiond._requests.state import put_state_patch
 from sessiond._sync._attachments import FileExtractor
 from sessiond._sync._connection import Calls
 from sessiond._sync._lazy import Lazy
@@ -54,8 +55,8 @@ class MessageCalls(Calls):
                 Allowed only with a dict or JSON text.
             message_id: the caller's own name of the message, at most 256 characters, unique in its
                 session. Allowed only with a dict or JSON text.
-            **options: expected_last_seq, expected_epoch, on_duplicate, format_name, create,
-                extract_files, request_id, timeout.
+            **options: expected_last_seq, expected_epoch, on_duplicate, format_name, create, state,
+                remove_state, extract_files, request_id, timeout.
 
         Returns:
             The seqs of the stored message; `last_seq` is the message's seq.
@@ -83,6 +84,8 @@ class MessageCalls(Calls):
         on_duplicate: str | None = None,
         format_name: str | None = None,
         create: SessionSettings | None = None,
+        state: Mapping[str, Any] | None = None,
+        remove_state: Iterable[str] | None = None,
         extract_files: bool | int = False,
         request_id: str | None = None,
         timeout: float | None = None,
@@ -107,6 +110,8 @@ class MessageCalls(Calls):
             create: settings with which the session is made, in the same commit, if there is none:
                 model, user, title, config, metadata, idle_ttl, never_expires. An existing session
                 stays as it is.
+            state: new values of top-level keys of the session's state, in the commit of the append.
+            remove_state: top-level keys to remove from the session's state, likewise.
             extract_files: first upload the files inside the messages (data URLs and base64) as
                 assets, and store references to them. True = files of 256 KiB or more; a number =
                 files of at least this many bytes.
@@ -147,6 +152,7 @@ class MessageCalls(Calls):
             request_id=request_id_or_new(request_id),
         )
         put_creation(request, create)
+        put_state_patch(request, state, remove_state)
         if len(messages) < ENCODED_MESSAGES:
             add_batch(request.messages, messages, format, format_name=format_name)
             response = self._connection.call(lambda stubs: stubs.appends.call, request, timeout)
@@ -166,6 +172,8 @@ class MessageCalls(Calls):
         on_duplicate: str | None = None,
         format_name: str | None = None,
         create: SessionSettings | None = None,
+        state: Mapping[str, Any] | None = None,
+        remove_state: Iterable[str] | None = None,
         extract_files: bool | int = False,
         request_id: str | None = None,
         timeout: float | None = None,
@@ -190,6 +198,8 @@ class MessageCalls(Calls):
             create: settings with which the session is made, in the same commit, if there is none:
                 model, user, title, config, metadata, idle_ttl, never_expires. An existing session
                 stays as it is.
+            state: new values of top-level keys of the session's state, in the commit of the append.
+            remove_state: top-level keys to remove from the session's state, likewise.
             extract_files: first upload the files inside the messages (data URLs and base64) as
                 assets, and store references to them. True = files of 256 KiB or more; a number =
                 files of at least this many bytes.
@@ -213,6 +223,7 @@ class MessageCalls(Calls):
             request_id=request_id_or_new(request_id),
         )
         put_creation(first, create)
+        put_state_patch(first, state, remove_state)
         extractor = FileExtractor(self._connection, extract_files)
         response = self._connection.upload(
             lambda stubs: stubs.import_encoded,

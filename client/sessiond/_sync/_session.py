@@ -14,6 +14,7 @@ from sessiond._requests.options import (
     ReadOptions,
     RewindOptions,
     SessionSettings,
+    SessionUpdate,
 )
 from sessiond._requests.turns import OnTimeout, Prompt, Sending, SendOptions, aborts
 from sessiond._sync._bookmarks import Bookmarks, SessionBookmarks
@@ -335,7 +336,7 @@ class Session:
         etag: str | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
-        **settings: Unpack[SessionSettings],
+        **settings: Unpack[SessionUpdate],
     ) -> SessionInfo:
         """Change settings, all or nothing; return the new `info`. See `client.sessions.update`."""
         self.info = self._sessions.update(

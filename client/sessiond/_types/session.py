@@ -1,5 +1,6 @@
 """Sessions, and the results of calls that change them."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,7 +23,7 @@ class SessionInfo(ProtoRecord[session_pb2.Session]):
     `info["modifiedTime"]` is an ISO 8601 string where `info.modified_time` is a datetime.
     """
 
-    __slots__ = ("_config", "_metadata")
+    __slots__ = ("_config", "_metadata", "_state")
 
     _fields = (
         "session_id",
@@ -33,6 +34,7 @@ class SessionInfo(ProtoRecord[session_pb2.Session]):
         "summary",
         "config",
         "metadata",
+        "state",
         "last_seq",
         "message_count",
         "content_bytes",
@@ -48,6 +50,7 @@ class SessionInfo(ProtoRecord[session_pb2.Session]):
         "expires_at",
         "epoch",
         "etag",
+        "state_etag",
     )
     _identity = ("session_id", "status", "last_seq")
 
@@ -55,6 +58,7 @@ class SessionInfo(ProtoRecord[session_pb2.Session]):
         super().__init__(pb)
         self._config: dict[str, Any] | None = None
         self._metadata: dict[str, Any] | None = None
+        self._state: dict[str, Any] | None = None
 
     @property
     def session_id(self) -> str:
@@ -99,6 +103,13 @@ class SessionInfo(ProtoRecord[session_pb2.Session]):
         if self._metadata is None:
             self._metadata = from_struct(self._pb.metadata)
         return self._metadata
+
+    @property
+    def state(self) -> dict[str, Any] | None:
+        """The session's state, a JSON object. None = of a listing without `with_state`."""
+        if self._state is None and self._pb.HasField("state_json"):
+            self._state = json.loads(self._pb.state_json)
+        return self._state
 
     @property
     def last_seq(self) -> int:
@@ -173,8 +184,13 @@ class SessionInfo(ProtoRecord[session_pb2.Session]):
 
     @property
     def etag(self) -> str:
-        """An opaque version that changes with everything but the messages and the times."""
+        """An opaque version that changes with everything but the messages, state and times."""
         return self._pb.etag
+
+    @property
+    def state_etag(self) -> str:
+        """An opaque version of the state. Empty = of a listing without `with_state`."""
+        return self._pb.state_etag
 
 
 @dataclass(frozen=True, slots=True)

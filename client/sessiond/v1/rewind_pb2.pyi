@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from sessiond.v1 import message_pb2 as _message_pb2
+from sessiond.v1 import session_state_pb2 as _session_state_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -37,6 +38,7 @@ class RewindSessionRequest(_message.Message):
     RETURN_REMOVED_FIELD_NUMBER: _builtins.int
     ABORT_TURN_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    STATE_PATCH_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id of the session. It has to be active."""
     to_seq: _builtins.int
@@ -65,6 +67,10 @@ class RewindSessionRequest(_message.Message):
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
         """messages are appended to what was kept, in the same commit. Limits as for StoreMessages. Empty = none."""
 
+    @_builtins.property
+    def state_patch(self) -> _session_state_pb2.StatePatch:
+        """state_patch changes the session's state in the same commit. The state is not rewound: without a patch it stays as it is."""
+
     def __init__(
         self,
         *,
@@ -79,10 +85,11 @@ class RewindSessionRequest(_message.Message):
         return_removed: _builtins.int = ...,
         abort_turn: _builtins.bool = ...,
         request_id: _builtins.str = ...,
+        state_patch: _session_state_pb2.StatePatch | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "before_message_id", b"before_message_id", "drop_last", b"drop_last", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq", "to", b"to", "to_bookmark", b"to_bookmark", "to_seq", b"to_seq"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "before_message_id", b"before_message_id", "drop_last", b"drop_last", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq", "state_patch", b"state_patch", "to", b"to", "to_bookmark", b"to_bookmark", "to_seq", b"to_seq"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "abort_turn", b"abort_turn", "before_message_id", b"before_message_id", "drop_last", b"drop_last", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq", "messages", b"messages", "request_id", b"request_id", "return_removed", b"return_removed", "session_id", b"session_id", "to", b"to", "to_bookmark", b"to_bookmark", "to_seq", b"to_seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "abort_turn", b"abort_turn", "before_message_id", b"before_message_id", "drop_last", b"drop_last", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq", "messages", b"messages", "request_id", b"request_id", "return_removed", b"return_removed", "session_id", b"session_id", "state_patch", b"state_patch", "to", b"to", "to_bookmark", b"to_bookmark", "to_seq", b"to_seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_epoch: _TypeAlias = _typing.Literal["expected_epoch"]  # noqa: Y015
     _WhichOneofArgType__expected_epoch: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch"]  # noqa: Y015

@@ -28,7 +28,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sessiond/v1/session.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb8\x05\n\x07Session\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x05\x12*\n\x06status\x18\x02 \x01(\x0e\x32\x1a.sessiond.v1.SessionStatus\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0c\n\x04user\x18\x04 \x01(\t\x12\r\n\x05title\x18\x05 \x01(\t\x12\x15\n\x07summary\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\'\n\x06\x63onfig\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12)\n\x08metadata\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x16\n\x08last_seq\x18\t \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1b\n\rmessage_count\x18\n \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1b\n\rcontent_bytes\x18\x0b \x01(\x03\x42\x04\xe2\x41\x01\x03\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x61\x63tive_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x08idle_ttl\x18\x0e \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12\x17\n\rnever_expires\x18\x0f \x01(\x08H\x00\x12\x35\n\x0b\x65xpire_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x19\n\x0btoken_count\x18\x12 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12#\n\x15\x65stimated_token_count\x18\x13 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x30\n\x06origin\x18\x14 \x01(\x0b\x32\x1a.sessiond.v1.SessionOriginB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x65poch\x18\x15 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x0c\n\x04\x65tag\x18\x11 \x01(\tB\x08\n\x06\x65xpiry\"0\n\rSessionOrigin\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x03*h\n\rSessionStatus\x12\x1e\n\x1aSESSION_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15SESSION_STATUS_ACTIVE\x10\x01\x12\x1c\n\x18SESSION_STATUS_DESTROYED\x10\x02\x42`\n\x0bsessiond.v1B\x0cSessionProtoP\x01Z\x16sessiond/v1;sessiondv1\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sessiond/v1/session.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x80\x06\n\x07Session\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x05\x12*\n\x06status\x18\x02 \x01(\x0e\x32\x1a.sessiond.v1.SessionStatus\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0c\n\x04user\x18\x04 \x01(\t\x12\r\n\x05title\x18\x05 \x01(\t\x12\x15\n\x07summary\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\'\n\x06\x63onfig\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12)\n\x08metadata\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x16\n\x08last_seq\x18\t \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1b\n\rmessage_count\x18\n \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1b\n\rcontent_bytes\x18\x0b \x01(\x03\x42\x04\xe2\x41\x01\x03\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x61\x63tive_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x08idle_ttl\x18\x0e \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12\x17\n\rnever_expires\x18\x0f \x01(\x08H\x00\x12\x35\n\x0b\x65xpire_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x19\n\x0btoken_count\x18\x12 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12#\n\x15\x65stimated_token_count\x18\x13 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x30\n\x06origin\x18\x14 \x01(\x0b\x32\x1a.sessiond.v1.SessionOriginB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x65poch\x18\x15 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1d\n\nstate_json\x18\x16 \x01(\tB\x04\xe2\x41\x01\x03H\x01\x88\x01\x01\x12\x18\n\nstate_etag\x18\x17 \x01(\tB\x04\xe2\x41\x01\x03\x12\x0c\n\x04\x65tag\x18\x11 \x01(\tB\x08\n\x06\x65xpiryB\r\n\x0b_state_json\"0\n\rSessionOrigin\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x03*h\n\rSessionStatus\x12\x1e\n\x1aSESSION_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15SESSION_STATUS_ACTIVE\x10\x01\x12\x1c\n\x18SESSION_STATUS_DESTROYED\x10\x02\x42`\n\x0bsessiond.v1B\x0cSessionProtoP\x01Z\x16sessiond/v1;sessiondv1\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,10 +56,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSION'].fields_by_name['origin']._serialized_options = b'\342A\001\003'
   _globals['_SESSION'].fields_by_name['epoch']._loaded_options = None
   _globals['_SESSION'].fields_by_name['epoch']._serialized_options = b'\342A\001\003'
-  _globals['_SESSIONSTATUS']._serialized_start=919
-  _globals['_SESSIONSTATUS']._serialized_end=1023
+  _globals['_SESSION'].fields_by_name['state_json']._loaded_options = None
+  _globals['_SESSION'].fields_by_name['state_json']._serialized_options = b'\342A\001\003'
+  _globals['_SESSION'].fields_by_name['state_etag']._loaded_options = None
+  _globals['_SESSION'].fields_by_name['state_etag']._serialized_options = b'\342A\001\003'
+  _globals['_SESSIONSTATUS']._serialized_start=991
+  _globals['_SESSIONSTATUS']._serialized_end=1095
   _globals['_SESSION']._serialized_start=171
-  _globals['_SESSION']._serialized_end=867
-  _globals['_SESSIONORIGIN']._serialized_start=869
-  _globals['_SESSIONORIGIN']._serialized_end=917
+  _globals['_SESSION']._serialized_end=939
+  _globals['_SESSIONORIGIN']._serialized_start=941
+  _globals['_SESSIONORIGIN']._serialized_end=989
 # @@protoc_insertion_point(module_scope)

@@ -70,6 +70,8 @@ class Session(_message.Message):
     ESTIMATED_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    STATE_JSON_FIELD_NUMBER: _builtins.int
+    STATE_ETAG_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id names the session within its project: the caller's own string, or a UUIDv7 made by the server.
@@ -108,8 +110,16 @@ class Session(_message.Message):
     """epoch is how often messages of the session were removed by RewindSession. A seq names the same message for as long as the epoch stays the
     same, so whoever keeps a place keeps both. Output only.
     """
+    state_json: _builtins.str
+    """state_json is the session's state: a JSON object that programs keep beside the messages, changed by StatePatch. "{}" = there is none. Unset =
+    the call does not return it: GetSession, CreateSession and UpdateSession do, and ListSessions on request. Output only.
+    """
+    state_etag: _builtins.str
+    """state_etag is the same for as long as the state is the same. Send it back in an update to be refused (ETAG_MISMATCH) where somebody else was
+    faster. Set together with state_json. Opaque. Output only.
+    """
     etag: _builtins.str
-    """etag changes whenever anything but the messages and the times changes. Send it back in an update
+    """etag changes whenever anything but the messages, the state and the times changes. Send it back in an update
     to be refused (ETAG_MISMATCH) where somebody else was faster. Opaque.
     """
     @_builtins.property
@@ -174,14 +184,21 @@ class Session(_message.Message):
         estimated_token_count: _builtins.int = ...,
         origin: Global___SessionOrigin | None = ...,
         epoch: _builtins.int = ...,
+        state_json: _builtins.str | None = ...,
+        state_etag: _builtins.str = ...,
         etag: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["active_time", b"active_time", "config", b"config", "create_time", b"create_time", "expire_time", b"expire_time", "expiry", b"expiry", "idle_ttl", b"idle_ttl", "metadata", b"metadata", "never_expires", b"never_expires", "origin", b"origin"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_state_json", b"_state_json", "active_time", b"active_time", "config", b"config", "create_time", b"create_time", "expire_time", b"expire_time", "expiry", b"expiry", "idle_ttl", b"idle_ttl", "metadata", b"metadata", "never_expires", b"never_expires", "origin", b"origin", "state_json", b"state_json"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_time", b"active_time", "config", b"config", "content_bytes", b"content_bytes", "create_time", b"create_time", "epoch", b"epoch", "estimated_token_count", b"estimated_token_count", "etag", b"etag", "expire_time", b"expire_time", "expiry", b"expiry", "idle_ttl", b"idle_ttl", "last_seq", b"last_seq", "message_count", b"message_count", "metadata", b"metadata", "model", b"model", "never_expires", b"never_expires", "origin", b"origin", "session_id", b"session_id", "status", b"status", "summary", b"summary", "title", b"title", "token_count", b"token_count", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_state_json", b"_state_json", "active_time", b"active_time", "config", b"config", "content_bytes", b"content_bytes", "create_time", b"create_time", "epoch", b"epoch", "estimated_token_count", b"estimated_token_count", "etag", b"etag", "expire_time", b"expire_time", "expiry", b"expiry", "idle_ttl", b"idle_ttl", "last_seq", b"last_seq", "message_count", b"message_count", "metadata", b"metadata", "model", b"model", "never_expires", b"never_expires", "origin", b"origin", "session_id", b"session_id", "state_etag", b"state_etag", "state_json", b"state_json", "status", b"status", "summary", b"summary", "title", b"title", "token_count", b"token_count", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__state_json: _TypeAlias = _typing.Literal["state_json"]  # noqa: Y015
+    _WhichOneofArgType__state_json: _TypeAlias = _typing.Literal["_state_json", b"_state_json"]  # noqa: Y015
     _WhichOneofReturnType_expiry: _TypeAlias = _typing.Literal["idle_ttl", "never_expires"]  # noqa: Y015
     _WhichOneofArgType_expiry: _TypeAlias = _typing.Literal["expiry", b"expiry"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__state_json) -> _WhichOneofReturnType__state_json | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_expiry) -> _WhichOneofReturnType_expiry | None: ...
 
 Global___Session: _TypeAlias = Session  # noqa: Y015

@@ -16,6 +16,7 @@ from google.rpc import status_pb2 as _status_pb2
 from sessiond.v1 import bookmark_pb2 as _bookmark_pb2
 from sessiond.v1 import message_pb2 as _message_pb2
 from sessiond.v1 import session_pb2 as _session_pb2
+from sessiond.v1 import session_state_pb2 as _session_state_pb2
 from sessiond.v1 import task_pb2 as _task_pb2
 import builtins as _builtins
 import sys
@@ -149,6 +150,7 @@ class CreateSessionRequest(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     GET_OR_CREATE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    STATE_PATCH_FIELD_NUMBER: _builtins.int
     get_or_create: _builtins.bool
     """get_or_create answers the existing session, as it is, where there is one of this session_id. Default false: SESSION_ALREADY_EXISTS."""
     request_id: _builtins.str
@@ -157,16 +159,21 @@ class CreateSessionRequest(_message.Message):
     def session(self) -> _session_pb2.Session:
         """session holds the settings: session_id, model, user, title, config, metadata, expiry. Unset = all defaults. Output-only fields are ignored."""
 
+    @_builtins.property
+    def state_patch(self) -> _session_state_pb2.StatePatch:
+        """state_patch gives the new session its state. An existing one keeps its own."""
+
     def __init__(
         self,
         *,
         session: _session_pb2.Session | None = ...,
         get_or_create: _builtins.bool = ...,
         request_id: _builtins.str = ...,
+        state_patch: _session_state_pb2.StatePatch | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session", "state_patch", b"state_patch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["get_or_create", b"get_or_create", "request_id", b"request_id", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["get_or_create", b"get_or_create", "request_id", b"request_id", "session", b"session", "state_patch", b"state_patch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -276,12 +283,15 @@ class ListSessionsRequest(_message.Message):
     ORDER_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    WITH_STATE_FIELD_NUMBER: _builtins.int
     order: Global___SessionOrder.ValueType
     """order of the sessions. Unspecified = the most recently active first."""
     page_size: _builtins.int
     """page_size is the largest number of sessions to return. 0 = 50; more than 500 = 500; negative is refused."""
     page_token: _builtins.str
     """page_token is next_page_token of the previous page; filter and order must be the same. Empty = the first page."""
+    with_state: _builtins.bool
+    """with_state also returns the states of the sessions. Default false."""
     @_builtins.property
     def filter(self) -> Global___SessionFilter:
         """filter selects the sessions. Unset = all sessions of the project."""
@@ -293,10 +303,11 @@ class ListSessionsRequest(_message.Message):
         order: Global___SessionOrder.ValueType = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        with_state: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order", b"order", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "with_state", b"with_state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -342,10 +353,14 @@ class UpdateSessionRequest(_message.Message):
     METADATA_PATCH_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    STATE_PATCH_FIELD_NUMBER: _builtins.int
+    STATE_ETAG_FIELD_NUMBER: _builtins.int
     etag: _builtins.str
     """etag, where it is set, must be the session's current one. Empty = no check."""
     request_id: _builtins.str
     """request_id makes the call safe to repeat. At most 128 characters. Empty = none."""
+    state_etag: _builtins.str
+    """state_etag, where it is set, must be the etag of the session's current state. Empty = no check."""
     @_builtins.property
     def session(self) -> _session_pb2.Session:
         """session holds session_id (required) and the new values."""
@@ -364,6 +379,10 @@ class UpdateSessionRequest(_message.Message):
     def metadata_patch(self) -> _struct_pb2.Struct:
         """metadata_patch changes metadata likewise. Not together with metadata."""
 
+    @_builtins.property
+    def state_patch(self) -> _session_state_pb2.StatePatch:
+        """state_patch changes the session's state, in the same commit. It does not change the session's etag."""
+
     def __init__(
         self,
         *,
@@ -373,10 +392,12 @@ class UpdateSessionRequest(_message.Message):
         metadata_patch: _struct_pb2.Struct | None = ...,
         etag: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        state_patch: _session_state_pb2.StatePatch | None = ...,
+        state_etag: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["config_patch", b"config_patch", "metadata_patch", b"metadata_patch", "session", b"session", "update_mask", b"update_mask"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config_patch", b"config_patch", "metadata_patch", b"metadata_patch", "session", b"session", "state_patch", b"state_patch", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_patch", b"config_patch", "etag", b"etag", "metadata_patch", b"metadata_patch", "request_id", b"request_id", "session", b"session", "update_mask", b"update_mask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_patch", b"config_patch", "etag", b"etag", "metadata_patch", b"metadata_patch", "request_id", b"request_id", "session", b"session", "state_etag", b"state_etag", "state_patch", b"state_patch", "update_mask", b"update_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -833,7 +854,7 @@ Global___GetTokenCountsResponse: _TypeAlias = GetTokenCountsResponse  # noqa: Y0
 
 @_typing.final
 class ImportSessionRequest(_message.Message):
-    """ImportSessionRequest is one piece of a session that is imported. session, tasks, bookmarks and request_id are read from the first piece only."""
+    """ImportSessionRequest is one piece of a session that is imported. All fields but messages are read from the first piece only."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -842,6 +863,7 @@ class ImportSessionRequest(_message.Message):
     BOOKMARKS_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    STATE_PATCH_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """request_id makes the call safe to repeat. At most 128 characters. Empty = none."""
     @_builtins.property
@@ -864,6 +886,10 @@ class ImportSessionRequest(_message.Message):
         the session; create_time is kept.
         """
 
+    @_builtins.property
+    def state_patch(self) -> _session_state_pb2.StatePatch:
+        """state_patch gives the session its state."""
+
     def __init__(
         self,
         *,
@@ -872,14 +898,85 @@ class ImportSessionRequest(_message.Message):
         bookmarks: _abc.Iterable[_bookmark_pb2.Bookmark] | None = ...,
         messages: _abc.Iterable[_message_pb2.Message] | None = ...,
         request_id: _builtins.str = ...,
+        state_patch: _session_state_pb2.StatePatch | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session", "state_patch", b"state_patch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bookmarks", b"bookmarks", "messages", b"messages", "request_id", b"request_id", "session", b"session", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bookmarks", b"bookmarks", "messages", b"messages", "request_id", b"request_id", "session", b"session", "state_patch", b"state_patch", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ImportSessionRequest: _TypeAlias = ImportSessionRequest  # noqa: Y015
+
+@_typing.final
+class ExportSessionRequest(_message.Message):
+    """ExportSessionRequest names a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """session_id of the session. Required."""
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportSessionRequest: _TypeAlias = ExportSessionRequest  # noqa: Y015
+
+@_typing.final
+class ExportSessionResponse(_message.Message):
+    """ExportSessionResponse is one piece of an export. It has the fields of ImportSessionRequest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
+    BOOKMARKS_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    STATE_PATCH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def session(self) -> _session_pb2.Session:
+        """session is the session, in the first piece only."""
+
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Task]:
+        """tasks in their order, in the first piece only."""
+
+    @_builtins.property
+    def bookmarks(self) -> _containers.RepeatedCompositeFieldContainer[_bookmark_pb2.Bookmark]:
+        """bookmarks by seq, in the first piece only."""
+
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
+        """messages in their order, in later pieces."""
+
+    @_builtins.property
+    def state_patch(self) -> _session_state_pb2.StatePatch:
+        """state_patch holds the session's state, in the first piece only. Unset = there is none."""
+
+    def __init__(
+        self,
+        *,
+        session: _session_pb2.Session | None = ...,
+        tasks: _abc.Iterable[_task_pb2.Task] | None = ...,
+        bookmarks: _abc.Iterable[_bookmark_pb2.Bookmark] | None = ...,
+        messages: _abc.Iterable[_message_pb2.Message] | None = ...,
+        state_patch: _session_state_pb2.StatePatch | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session", "state_patch", b"state_patch"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bookmarks", b"bookmarks", "messages", b"messages", "session", b"session", "state_patch", b"state_patch", "tasks", b"tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportSessionResponse: _TypeAlias = ExportSessionResponse  # noqa: Y015
 
 @_typing.final
 class StoreMessagesRequest(_message.Message):
@@ -893,6 +990,7 @@ class StoreMessagesRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     EXPECTED_EPOCH_FIELD_NUMBER: _builtins.int
     ON_DUPLICATE_FIELD_NUMBER: _builtins.int
+    STATE_PATCH_FIELD_NUMBER: _builtins.int
     CREATE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id of the session. Required."""
@@ -915,6 +1013,10 @@ class StoreMessagesRequest(_message.Message):
         """messages in their order. 1 to 1,000, together at most 32 MiB of content, each at most 16 MiB unless the server's operator says otherwise."""
 
     @_builtins.property
+    def state_patch(self) -> _session_state_pb2.StatePatch:
+        """state_patch changes the session's state in the commit of the append. Where all messages are skipped, the state is not changed either."""
+
+    @_builtins.property
     def create(self) -> _session_pb2.Session:
         """create makes the session in the same commit if there is none, with these settings: model, user, title, config, metadata, expiry. Its
         session_id is that of the request; other fields are ignored. If the session exists, it stays as it is. Unset = SESSION_NOT_FOUND.
@@ -929,11 +1031,12 @@ class StoreMessagesRequest(_message.Message):
         request_id: _builtins.str = ...,
         expected_epoch: _builtins.int | None = ...,
         on_duplicate: Global___OnDuplicate.ValueType = ...,
+        state_patch: _session_state_pb2.StatePatch | None = ...,
         create: _session_pb2.Session | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "create", b"create", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "create", b"create", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq", "state_patch", b"state_patch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "create", b"create", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq", "messages", b"messages", "on_duplicate", b"on_duplicate", "request_id", b"request_id", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "create", b"create", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq", "messages", b"messages", "on_duplicate", b"on_duplicate", "request_id", b"request_id", "session_id", b"session_id", "state_patch", b"state_patch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_epoch: _TypeAlias = _typing.Literal["expected_epoch"]  # noqa: Y015
     _WhichOneofArgType__expected_epoch: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch"]  # noqa: Y015
@@ -1085,6 +1188,7 @@ class ImportMessagesRequest(_message.Message):
     ON_DUPLICATE_FIELD_NUMBER: _builtins.int
     EXPECTED_EPOCH_FIELD_NUMBER: _builtins.int
     CREATE_FIELD_NUMBER: _builtins.int
+    STATE_PATCH_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id of the session. Required in the first piece; in later ones empty or the same, another one makes the import fail."""
     expected_last_seq: _builtins.int
@@ -1103,6 +1207,10 @@ class ImportMessagesRequest(_message.Message):
     def create(self) -> _session_pb2.Session:
         """create as in StoreMessagesRequest."""
 
+    @_builtins.property
+    def state_patch(self) -> _session_state_pb2.StatePatch:
+        """state_patch as in StoreMessagesRequest."""
+
     def __init__(
         self,
         *,
@@ -1113,10 +1221,11 @@ class ImportMessagesRequest(_message.Message):
         on_duplicate: Global___OnDuplicate.ValueType = ...,
         expected_epoch: _builtins.int | None = ...,
         create: _session_pb2.Session | None = ...,
+        state_patch: _session_state_pb2.StatePatch | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "create", b"create", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "create", b"create", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq", "state_patch", b"state_patch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "create", b"create", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq", "messages", b"messages", "on_duplicate", b"on_duplicate", "request_id", b"request_id", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "create", b"create", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq", "messages", b"messages", "on_duplicate", b"on_duplicate", "request_id", b"request_id", "session_id", b"session_id", "state_patch", b"state_patch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_epoch: _TypeAlias = _typing.Literal["expected_epoch"]  # noqa: Y015
     _WhichOneofArgType__expected_epoch: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch"]  # noqa: Y015
@@ -1275,6 +1384,86 @@ class GetMessagesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetMessagesResponse: _TypeAlias = GetMessagesResponse  # noqa: Y015
+
+@_typing.final
+class ListMessagesRequest(_message.Message):
+    """ListMessagesRequest asks for a page of messages: those with after_seq < seq <= through_seq, in either direction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AFTER_SEQ_FIELD_NUMBER: _builtins.int
+    THROUGH_SEQ_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """session_id of the session. Required."""
+    page_size: _builtins.int
+    """page_size is how many messages to answer at the most. 0 = 50; more than 500 = 500; negative is refused."""
+    page_token: _builtins.str
+    """page_token is next_page_token of the page before; the other fields but page_size must be the same. Empty = the first page."""
+    after_seq: _builtins.int
+    """after_seq leaves out the messages up to this seq. 0 = none left out."""
+    through_seq: _builtins.int
+    """through_seq is the last seq to list. 0 = the session's last_seq when the page is read."""
+    order: Global___MessageOrder.ValueType
+    """order of the messages. Unspecified = ascending. Descending begins at through_seq."""
+    view: Global___MessageView.ValueType
+    """view says whether contents come along. Unspecified = full."""
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[_message_pb2.Role.ValueType]:
+        """roles keeps messages of these roles. Empty = all."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        after_seq: _builtins.int = ...,
+        through_seq: _builtins.int = ...,
+        order: Global___MessageOrder.ValueType = ...,
+        roles: _abc.Iterable[_message_pb2.Role.ValueType] | None = ...,
+        view: Global___MessageView.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "roles", b"roles", "session_id", b"session_id", "through_seq", b"through_seq", "view", b"view"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListMessagesRequest: _TypeAlias = ListMessagesRequest  # noqa: Y015
+
+@_typing.final
+class ListMessagesResponse(_message.Message):
+    """ListMessagesResponse is a page of messages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """next_page_token asks for the next page. Empty = this was the last one."""
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
+        """messages of this page, in order."""
+
+    def __init__(
+        self,
+        *,
+        messages: _abc.Iterable[_message_pb2.Message] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListMessagesResponse: _TypeAlias = ListMessagesResponse  # noqa: Y015
 
 @_typing.final
 class GetMessageRequest(_message.Message):

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 MAX_SESSION_ID_CHARACTERS = 1024  # session_id
 MAX_SESSION_ID_BYTES = 2048  # session_id in UTF-8, which has to fit into an index
+MAX_STATE_BYTES = 1024 * 1024  # state of a session, as JSON text
+MAX_STATE_KEYS = 10_000  # top-level keys of a state
+MAX_STATE_KEY_CHARACTERS = 256  # a top-level key of a state
 MAX_FORMAT_NAME_CHARACTERS = 64  # format_name
 MAX_REQUEST_ID_CHARACTERS = 128  # request_id
 MAX_MESSAGE_ID_CHARACTERS = 256  # message_id

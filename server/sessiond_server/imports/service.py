@@ -27,7 +27,9 @@ from sessiond_server.messages.validation import MessageValidator
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
 from sessiond_server.sessions.service import session_from_first_request
 from sessiond_server.sessions.settings import new_session
+from sessiond_server.sessions.state import too_large
 from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
+from sessiond_server.sessions.store.state import StateTooLarge
 
 
 class SessionImports:
@@ -102,6 +104,8 @@ class SessionImports:
                 return await session_from_first_request(
                     self._sessions, project_id, record, duplicate
                 )
+            except StateTooLarge as e:
+                raise too_large(e) from None
             except AssetMissing as e:
                 raise asset_not_found(e.sha256.hex(), validator.asset_fields[e.sha256]) from None
         if row is None:

@@ -12,7 +12,7 @@ from sessiond_server.assets.store.assets import AssetMissing
 from sessiond_server.core.errors import Fault, invalid
 from sessiond_server.core.events import CREATED, EventPublisher
 from sessiond_server.core.limits import Limits
-from sessiond_server.db.idempotency import DuplicateRequest
+from sessiond_server.db.idempotency import DuplicateRequest, content_hash
 from sessiond_server.formats.token_counts import Tokenizer
 from sessiond_server.messages.duplicates import MessageAlreadyExists, Skipper
 from sessiond_server.messages.refusals import Changed, Refusals, changing
@@ -25,7 +25,9 @@ from sessiond_server.messages.target import Target
 from sessiond_server.messages.validation import MessageValidator
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
 from sessiond_server.sessions.settings import SessionSettings, new_session
+from sessiond_server.sessions.state import too_large
 from sessiond_server.sessions.store.sessions import SessionStore
+from sessiond_server.sessions.store.state import StateTooLarge
 
 # Above this size, messages are parsed and counted in a thread: 16 MiB of text takes half a second.
 LARGE_BYTES = 1024 * 1024
@@ -138,7 +140,7 @@ class Appends:
         target: Target,
         messages: Sequence[Message],
         stored: Mapping[str, int],
-        content_hash: bytes = b"",
+        known_hash: bytes = b"",
     ) -> PreparedAppend:
         """Like `prepare`, but leave out messages that are stored or occur twice.
 
@@ -146,7 +148,7 @@ class Appends:
             target: session and conditions of the append.
             messages: all messages of the request.
             stored: message_ids that the session has.
-            content_hash: hash of the request, after an attempt: encoding modifies the messages.
+            known_hash: hash of the request, after an attempt: encoding modifies the messages.
         """
         skipper = Skipper()
         kept = skipper.kept(messages, stored)
@@ -155,7 +157,7 @@ class Appends:
         check_batch(validator.totals.count, validator.totals.content_bytes, self._limits)
         append = replace(
             append_of(target, validator, skipper.skipped),
-            content_hash=content_hash or skipper.content_hash,
+            content_hash=known_hash or _hash_of(target, skipper.content_hash),
         )
         return PreparedAppend(
             target, append, rows, validator.asset_fields, skipper.indexes, messages
@@ -216,20 +218,20 @@ class Appends:
         """Like `store_stream`, but leave out messages that are stored or occur twice."""
         skipper = Skipper()
         stored: Mapping[str, int] = {}
-        content_hash, skipped = b"", 0
+        known_hash, skipped = b"", 0
         with ExitStack() as spools:
             for _ in range(ATTEMPTS):
                 validator = MessageValidator(self._limits, self._tokenizer, indexes=skipper.indexes)
                 spool = spools.enter_context(Spool())
                 async with aclosing(self._kept(target, pieces, skipper, stored)) as kept:
                     await spool_pieces(kept, validator, spool, self._limits)
-                content_hash = content_hash or skipper.content_hash
+                known_hash = known_hash or _hash_of(target, skipper.content_hash)
                 skipped += skipper.skipped
                 if not validator.totals.count:
                     if skipped:
-                        return await self._refusals.nothing_new(target, content_hash, skipped)
+                        return await self._refusals.nothing_new(target, known_hash, skipped)
                     raise invalid("messages", "is empty; send at least one")
-                append = replace(append_of(target, validator, skipped), content_hash=content_hash)
+                append = replace(append_of(target, validator, skipped), content_hash=known_hash)
                 try:
                     return await self._finish(
                         target, append, validator.asset_fields, spool, skipper.indexes
@@ -292,6 +294,8 @@ class Appends:
                         continue  # another caller has created the session since
             except (DuplicateRequest, MessageIdTaken):
                 done = None
+            except StateTooLarge as e:
+                raise too_large(e) from None
             except AssetMissing as e:
                 raise asset_not_found(e.sha256.hex(), asset_fields[e.sha256]) from None
             if done is None:
@@ -382,10 +386,18 @@ def append_of(target: Target, validator: MessageValidator, skipped: int = 0) -> 
         expected_last_seq=target.expected_last_seq,
         expected_epoch=target.expected_epoch,
         request_id=target.request_id,
-        content_hash=validator.content_hash,
+        content_hash=_hash_of(target, validator.content_hash),
         parents=validator.parents,
         asset_refs=validator.asset_refs,
         assets=tuple(validator.asset_fields),
         message_ids=validator.message_ids,
         skipped=skipped,
+        state=target.state,
     )
+
+
+def _hash_of(target: Target, messages_hash: bytes) -> bytes:
+    """Return the hash of a request, given that of its messages."""
+    if not target.state:
+        return messages_hash
+    return content_hash(messages_hash.hex(), target.state.content)

@@ -7,6 +7,7 @@ from sessiond_server.core.errors import invalid
 from sessiond_server.core.ids import session_key
 from sessiond_server.core.validation import check_request_id, check_session_id
 from sessiond_server.sessions.settings import SessionSettings
+from sessiond_server.sessions.store.state import NO_PATCH, StatePatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Target:
         skips_duplicates: whether to leave out messages whose message_id the session has, instead of
             refusing the append.
         create: settings with which a missing session is made; None = it is not.
+        state: change of the session's state, in the commit of the append.
     """
 
     project_id: UUID
@@ -31,6 +33,7 @@ class Target:
     expected_epoch: int | None = None
     skips_duplicates: bool = False
     create: SessionSettings | None = None
+    state: StatePatch = NO_PATCH
 
     @property
     def key(self) -> UUID:

@@ -37,7 +37,9 @@ from sessiond_server.rewinds.store import (
     appended_result,
     recorded_result,
 )
+from sessiond_server.sessions.state import too_large
 from sessiond_server.sessions.store.lock import Change, SessionMissing
+from sessiond_server.sessions.store.state import NO_PATCH, StateTooLarge, patch_state
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.state import TurnChanges
 from sessiond_server.turns.transitions import TurnTransitions
@@ -113,7 +115,14 @@ class Rewinds:
         """
         target = rewinding.target
         _check(rewinding)
-        unconditional = replace(target, expected_last_seq=None, expected_epoch=None, request_id="")
+        # The conditions hold before the rewind, and the state changes even if nothing is appended.
+        unconditional = replace(
+            target,
+            expected_last_seq=None,
+            expected_epoch=None,
+            request_id="",
+            state=NO_PATCH,
+        )
         prepared = (
             await self._appends.prepared(unconditional, rewinding.messages)
             if rewinding.messages
@@ -137,6 +146,8 @@ class Rewinds:
             assert first is not None  # noqa: S101 - record_request returns it
             result = recorded_result(first.first_seq, first.last_seq, first.epoch, first.result)
             return Rewound(result, await self._removed(rewinding, result))
+        except StateTooLarge as e:
+            raise too_large(e) from None
         except AssetMissing as e:
             assert prepared is not None  # noqa: S101 - only an append refers to assets
             raise asset_not_found(e.sha256.hex(), prepared.asset_fields[e.sha256]) from None
@@ -161,6 +172,7 @@ class Rewinds:
         if removed:
             await self._cut(changes, rewinding, head, last_seq)
         appended = await self._append(changes, prepared) if prepared else None
+        await patch_state(change.connection, change.key, change.log, target.state)
         result = appended_result(appended, last_seq, changes.change.epoch, removed)
         if target.request_id:
             await self._store.set_result(change, target.request_id, result)
@@ -312,6 +324,7 @@ def _content_of(rewinding: Rewinding, prepared: PreparedAppend | None) -> bytes:
         rewinding.target.expected_epoch,
         rewinding.return_removed,
         rewinding.abort_turn,
+        *(rewinding.target.state.content if rewinding.target.state else ()),
     )
 
 

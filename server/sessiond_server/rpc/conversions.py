@@ -1,6 +1,7 @@
 """Converts protobuf messages to the features' types and back."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -12,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sessiond.v1.bookmark_pb2 import Bookmark
 from sessiond.v1.bookmark_service_pb2 import UpdateBookmarkRequest
+from sessiond.v1.rewind_pb2 import RewindSessionRequest
 from sessiond.v1.session_pb2 import Session, SessionStatus
 from sessiond.v1.session_service_pb2 import (
     SESSION_ORDER_ACTIVE_ASC,
@@ -21,11 +23,14 @@ from sessiond.v1.session_service_pb2 import (
     SESSION_ORDER_ID_ASC,
     SESSION_ORDER_UNSPECIFIED,
     CopySessionRequest,
+    CreateSessionRequest,
     DeleteSessionsRequest,
+    ImportMessagesRequest,
     ImportSessionRequest,
     ListSessionsRequest,
     SessionCopy,
     SessionOrder,
+    StoreMessagesRequest,
     UpdateSessionRequest,
 )
 from sessiond.v1.task_pb2 import Task, TaskStatus
@@ -38,7 +43,10 @@ from sessiond_server.core.structs import to_dict, to_struct
 from sessiond_server.imports.store import ImportedBookmark, ImportedTask, ImportHead
 from sessiond_server.sessions.service import etag_of, expires_at_ms
 from sessiond_server.sessions.settings import NEVER, SessionSettings, model_options_of
-from sessiond_server.sessions.store.sessions import MODEL_OPTIONS, SessionFilter, SessionRow
+from sessiond_server.sessions.state import checked_patch
+from sessiond_server.sessions.store.filters import SessionFilter
+from sessiond_server.sessions.store.sessions import MODEL_OPTIONS, SessionRow
+from sessiond_server.sessions.store.state import NO_PATCH, StatePatch, state_etag
 
 _ORDERS: dict[int, str] = {
     SESSION_ORDER_UNSPECIFIED: "active_desc",
@@ -93,6 +101,30 @@ def session_message(row: SessionRow) -> Session:
         message.idle_ttl.FromMilliseconds(row.idle_ttl_ms)
         message.expire_time.FromMilliseconds(expires_ms)
     return message
+
+
+def put_state(message: Session, state: str) -> None:
+    """Sets the state of a session, given as JSON text."""
+    message.state_json = state
+    message.state_etag = state_etag(state)
+
+
+def state_patch(
+    request: StoreMessagesRequest
+    | ImportMessagesRequest
+    | RewindSessionRequest
+    | CreateSessionRequest
+    | UpdateSessionRequest
+    | ImportSessionRequest,
+) -> StatePatch:
+    """Converts a change of a state.
+
+    Raises:
+        Fault: INVALID_FIELD or INVALID_JSON.
+    """
+    if not request.HasField("state_patch"):
+        return NO_PATCH
+    return checked_patch(dict(request.state_patch.set), request.state_patch.remove)
 
 
 def settings(session: Session, path: str = "session") -> SessionSettings:
@@ -251,7 +283,7 @@ def import_head(request: ImportSessionRequest) -> ImportHead:
     session = request.session
     return ImportHead(
         session_id=session.session_id,
-        settings=settings(session),
+        settings=replace(settings(session), state=state_patch(request)),
         status=enum_number(SessionStatus.DESCRIPTOR, session.status, "session.status")
         or states.SessionStatus.ACTIVE,
         created_at=_optional_time(session, "create_time", "session"),

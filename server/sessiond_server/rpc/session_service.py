@@ -24,8 +24,11 @@ from sessiond.v1.session_service_pb2 import (
     DeleteSessionsRequest,
     DeleteSessionsResponse,
     DestroySessionRequest,
+    ExportSessionRequest,
+    ExportSessionResponse,
     GetMessageRequest,
     GetMessagesRequest,
+    GetMessagesResponse,
     GetSessionRequest,
     GetTokenCountsRequest,
     GetTokenCountsResponse,
@@ -34,6 +37,8 @@ from sessiond.v1.session_service_pb2 import (
     ImportSessionRequest,
     ListCopiesRequest,
     ListCopiesResponse,
+    ListMessagesRequest,
+    ListMessagesResponse,
     ListSessionsRequest,
     ListSessionsResponse,
     MessageOrder,
@@ -44,25 +49,31 @@ from sessiond.v1.session_service_pb2 import (
     StoreMessagesResponse,
     UpdateSessionRequest,
 )
+from sessiond.v1.session_state_pb2 import StatePatch
 from sessiond_server.copies.service import Copies
 from sessiond_server.core.cancellation import run_to_completion
 from sessiond_server.core.errors import invalid
 from sessiond_server.core.states import SessionStatus
 from sessiond_server.formats.token_counts import ENCODING
+from sessiond_server.imports.export import SessionExports
 from sessiond_server.imports.service import SessionImports
 from sessiond_server.messages.append import Appends
 from sessiond_server.messages.batch_append import BatchAppender, Outcome
 from sessiond_server.messages.history import History, Reading
+from sessiond_server.messages.listing import list_messages
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.target import Target
 from sessiond_server.projects.authentication import Caller
 from sessiond_server.rewinds.service import Rewinding, Rewinds
 from sessiond_server.rpc import conversions
 from sessiond_server.rpc.admission import Admission
+from sessiond_server.rpc.bookmark_service import bookmark_message
 from sessiond_server.rpc.handlers import status_of_part
+from sessiond_server.rpc.task_service import task_message
 from sessiond_server.sessions.service import Sessions
 from sessiond_server.sessions.settings import SessionSettings
-from sessiond_server.sessions.store.sessions import Listing
+from sessiond_server.sessions.store.sessions import Listing, SessionRow
+from sessiond_server.sessions.store.state import StateChange
 
 # Method names are those of the protos.
 # ruff: noqa: N802
@@ -78,6 +89,7 @@ class SessionServicer:
         sessions: Sessions,
         copies: Copies,
         imports: SessionImports,
+        exports: SessionExports,
         appends: Appends,
         batch_appends: BatchAppender,
         history: History,
@@ -87,24 +99,32 @@ class SessionServicer:
         self._sessions = sessions
         self._copies = copies
         self._imports = imports
+        self._exports = exports
         self._appends = appends
         self._batch_appends = batch_appends
         self._history = history
         self._rewinds = rewinds
         self._admission = admission
 
+    async def _with_state(self, row: SessionRow) -> Session:
+        """Convert a session, with its state."""
+        message = conversions.session_message(row)
+        [state] = await self._sessions.states([row])
+        conversions.put_state(message, state)
+        return message
+
     async def CreateSession(self, request: CreateSessionRequest, caller: Caller) -> Session:
         row = await self._sessions.create(
             caller.project_id,
             request.session.session_id,
-            conversions.settings(request.session),
+            replace(conversions.settings(request.session), state=conversions.state_patch(request)),
             get_or_create=request.get_or_create,
             request_id=request.request_id,
         )
-        return conversions.session_message(row)
+        return await self._with_state(row)
 
     async def GetSession(self, request: GetSessionRequest, caller: Caller) -> Session:
-        return conversions.session_message(
+        return await self._with_state(
             await self._sessions.get(caller.project_id, request.session_id)
         )
 
@@ -116,11 +136,15 @@ class SessionServicer:
             conversions.order_name(request.order),
             limit=0,
         )
-        page = await self._sessions.list(listing, request.page_size, request.page_token)
-        return ListSessionsResponse(
-            sessions=[conversions.session_message(row) for row in page.items],
-            next_page_token=page.next_page_token,
+        page = await self._sessions.list(
+            listing, request.page_size, request.page_token, with_state=request.with_state
         )
+        sessions = [conversions.session_message(row) for row in page.items]
+        if request.with_state:
+            states = await self._sessions.states(page.items)
+            for session, state in zip(sessions, states, strict=True):
+                conversions.put_state(session, state)
+        return ListSessionsResponse(sessions=sessions, next_page_token=page.next_page_token)
 
     async def UpdateSession(self, request: UpdateSessionRequest, caller: Caller) -> Session:
         values, patches = conversions.update_values(request)
@@ -129,13 +153,14 @@ class SessionServicer:
             request.session.session_id,
             values,
             patches,
+            StateChange(conversions.state_patch(request), request.state_etag),
             etag=request.etag,
             request_id=request.request_id,
         )
-        return conversions.session_message(row)
+        return await self._with_state(row)
 
     async def ResumeSession(self, request: ResumeSessionRequest, caller: Caller) -> Session:
-        return conversions.session_message(
+        return await self._with_state(
             await self._sessions.set_status(
                 caller.project_id, request.session_id, SessionStatus.ACTIVE, request.request_id
             )
@@ -146,7 +171,7 @@ class SessionServicer:
         destroying = self._sessions.set_status(
             caller.project_id, request.session_id, SessionStatus.DESTROYED, request.request_id
         )
-        return conversions.session_message(await run_to_completion(destroying))
+        return await self._with_state(await run_to_completion(destroying))
 
     async def DeleteSession(
         self, request: DeleteSessionRequest, caller: Caller
@@ -173,9 +198,10 @@ class SessionServicer:
 
     async def CopySession(self, request: CopySessionRequest, caller: Caller) -> CopySessionResponse:
         row = await self._copies.copy(caller.project_id, conversions.copying(request))
-        session = conversions.session_message(row)
         return CopySessionResponse(
-            old_session_id=request.session_id, new_session_id=row.session_id, session=session
+            old_session_id=request.session_id,
+            new_session_id=row.session_id,
+            session=await self._with_state(row),
         )
 
     async def ListCopies(self, request: ListCopiesRequest, caller: Caller) -> ListCopiesResponse:
@@ -234,7 +260,7 @@ class SessionServicer:
                 yield request.messages
 
         row = await self._imports.run(caller.project_id, conversions.import_head(first), pieces())
-        return conversions.session_message(row)
+        return await self._with_state(row)
 
     async def StoreMessages(
         self, request: StoreMessagesRequest, caller: Caller
@@ -277,17 +303,10 @@ class SessionServicer:
     async def GetMessages(
         self, request: GetMessagesRequest, caller: Caller
     ) -> AsyncGenerator[bytes, None]:
-        order = conversions.enum_number(MessageOrder.DESCRIPTOR, request.order, "order")
-        view = conversions.enum_number(MessageView.DESCRIPTOR, request.view, "view")
         start = request.WhichOneof("start")
-        reading = Reading(
-            session_id=request.session_id,
-            after_seq=request.after_seq,
-            through_seq=request.through_seq,
+        reading = replace(
+            _reading(request),
             limit=request.limit,
-            descending=order == MESSAGE_ORDER_DESC,
-            roles=tuple(request.roles),
-            basic=view == MESSAGE_VIEW_BASIC,
             resume_token=request.resume_token,
             after_bookmark=request.after_bookmark if start == "after_bookmark" else None,
             after_message_id=request.after_message_id if start == "after_message_id" else None,
@@ -298,10 +317,53 @@ class SessionServicer:
                 self._admission.check_draining()
                 yield batch
 
+    async def ListMessages(
+        self, request: ListMessagesRequest, caller: Caller
+    ) -> ListMessagesResponse:
+        page = await list_messages(
+            self._history,
+            caller.project_id,
+            _reading(request),
+            request.page_size,
+            request.page_token,
+        )
+        return ListMessagesResponse(messages=page.items, next_page_token=page.next_page_token)
+
+    async def ExportSession(
+        self, request: ExportSessionRequest, caller: Caller
+    ) -> AsyncGenerator[bytes, None]:
+        async with aclosing(self._exports.run(caller.project_id, request.session_id)) as pieces:
+            async for piece in pieces:
+                self._admission.check_draining()
+                if isinstance(piece, bytes):
+                    messages = GetMessagesResponse.FromString(piece).messages
+                    response = ExportSessionResponse(messages=messages)
+                else:
+                    response = ExportSessionResponse(
+                        session=conversions.session_message(piece.session),
+                        tasks=[task_message(row) for row in piece.tasks],
+                        bookmarks=[bookmark_message(row) for row in piece.bookmarks],
+                        state_patch=StatePatch(set=piece.state) if piece.state else None,
+                    )
+                yield response.SerializeToString()
+
     async def GetMessage(self, request: GetMessageRequest, caller: Caller) -> bytes:
         return await self._history.message(
             caller.project_id, request.session_id, request.seq, request.message_id
         )
+
+
+def _reading(request: GetMessagesRequest | ListMessagesRequest) -> Reading:
+    order = conversions.enum_number(MessageOrder.DESCRIPTOR, request.order, "order")
+    view = conversions.enum_number(MessageView.DESCRIPTOR, request.view, "view")
+    return Reading(
+        session_id=request.session_id,
+        after_seq=request.after_seq,
+        through_seq=request.through_seq,
+        descending=order == MESSAGE_ORDER_DESC,
+        roles=tuple(request.roles),
+        basic=view == MESSAGE_VIEW_BASIC,
+    )
 
 
 def _stored(appended: Appended) -> StoreMessagesResponse:
@@ -336,6 +398,7 @@ def _place(
         request.expected_last_seq if request.HasField("expected_last_seq") else None,
         request.request_id,
         request.expected_epoch if request.HasField("expected_epoch") else None,
+        state=conversions.state_patch(request),
     )
 
 

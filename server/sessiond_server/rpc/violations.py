@@ -110,6 +110,7 @@ _CHECKS: dict[str, Check] = {
     "DeleteBookmarkRequest.name": check_bookmark_name,
     "Project.name": check_project_name,
     "CreateApiKeyRequest.project": check_project_name,
+    "DeleteProjectRequest.project": check_project_name,
     "ListApiKeysRequest.project": check_project_name,
     "SessionFilter.session_id_prefix": _text(MAX_SESSION_ID_CHARACTERS),
     "Session.config": conversions.config_of,
@@ -194,7 +195,8 @@ def _walk(message: ProtoMessage, prefix: str, also_required: str) -> Iterator[tu
             continue
         value = getattr(message, field.name)
         if field.is_repeated:
-            if kind.startswith("sessiond."):
+            # The entries of a map are checked by the feature alone.
+            if kind.startswith("sessiond.") and not _is_map(field):
                 for i, item in enumerate(value):
                     yield from _walk(item, f"{path}[{i}].", also_required)
             continue
@@ -214,6 +216,10 @@ def _walk(message: ProtoMessage, prefix: str, also_required: str) -> Iterator[tu
             yield path, f"is {value}, which is no {field.enum_type.name}"
         elif kind.startswith("sessiond."):
             yield from _walk(value, f"{path}.", also_required)
+
+
+def _is_map(field: Any) -> bool:
+    return bool(field.message_type.GetOptions().map_entry)
 
 
 def _is_required(field: Any) -> bool:

@@ -1,8 +1,9 @@
 """The lifecycle of sessions: create, read, list, update, resume, destroy, delete."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict, astuple, replace
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import asdict, replace
 from functools import partial
+from itertools import accumulate
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from sessiond_server.core.ids import creation_key, deletion_key, session_key, uu
 from sessiond_server.core.limits import (
     MAX_JSON_BYTES,
     MAX_NAME_CHARACTERS,
+    MAX_PAGE_BYTES,
     MAX_SESSION_ID_CHARACTERS,
     Limits,
 )
@@ -27,16 +29,18 @@ from sessiond_server.sessions.settings import (
     new_session,
     stored_ttl,
 )
+from sessiond_server.sessions.state import too_large
+from sessiond_server.sessions.store.filters import SessionFilter
 from sessiond_server.sessions.store.sessions import (
     Etag,
     Listing,
     SessionCounts,
-    SessionFilter,
     SessionRow,
     SessionStore,
     TooLarge,
     sort_key,
 )
+from sessiond_server.sessions.store.state import StateChange, StateChanged, StateTooLarge
 
 # A session may be deleted and re-created between two statements. The change is then retried.
 ATTEMPTS = 5
@@ -97,12 +101,14 @@ class Sessions:
         record = None
         if request_id:
             chosen_id = session_id if id_is_chosen else ""
-            content = content_hash("create", chosen_id, get_or_create, *astuple(settings))
+            content = content_hash("create", chosen_id, get_or_create, *settings.content)
             key = creation_key(project_id, request_id)
             record = RequestRecord(key, request_id, content, session_id)
         for _ in range(ATTEMPTS):
             try:
                 created = await self._store.create(new, record)
+            except StateTooLarge as e:
+                raise too_large(e) from None
             except DuplicateRequest as duplicate:
                 return await session_from_first_request(self._store, project_id, record, duplicate)
             if created:
@@ -132,13 +138,16 @@ class Sessions:
             raise session_not_found(session_id)
         return row
 
-    async def list(self, listing: Listing, page_size: int, page_token: str) -> Page[SessionRow]:
+    async def list(
+        self, listing: Listing, page_size: int, page_token: str, *, with_state: bool = False
+    ) -> Page[SessionRow]:
         """Returns a page of sessions.
 
         Args:
             listing: filter and order; this method sets limit and after.
             page_size: see Paging.
             page_token: see Paging.
+            with_state: whether the page must have room for the states.
 
         Raises:
             Fault: INVALID_FIELD; INVALID_PAGE_TOKEN.
@@ -146,7 +155,16 @@ class Sessions:
         paging = Paging(page_size, page_token, ("sessions", listing), *_POSITIONS[listing.order])
         _check_filter(listing.filter)
         found = await self._store.list(replace(listing, limit=paging.size, after=paging.after))
-        return paging.page(found.rows, partial(sort_key, listing.order), has_more=found.has_more)
+        rows, has_more = found.rows, found.has_more
+        if with_state and rows:
+            sums: Iterable[int] = accumulate(await self._store.state_sizes(rows))
+            fitting = max(1, sum(size <= MAX_PAGE_BYTES for size in sums))
+            rows, has_more = rows[:fitting], has_more or fitting < len(rows)
+        return paging.page(rows, partial(sort_key, listing.order), has_more=has_more)
+
+    async def states(self, rows: Sequence[SessionRow]) -> Sequence[str]:
+        """Returns the states of sessions as JSON text, in the order of the rows."""
+        return await self._store.states(rows)
 
     async def delete_many(
         self, chosen: SessionFilter, *, everything: bool, dry_run: bool, request_id: str
@@ -194,17 +212,19 @@ class Sessions:
         session_id: str,
         values: dict[str, Any],
         patches: dict[str, dict[str, Any]],
+        state: StateChange,
         *,
         etag: str,
         request_id: str,
     ) -> SessionRow:
-        """Changes settings of a session.
+        """Changes settings and the state of a session.
 
         Args:
             project_id: the caller's project.
             session_id: the session.
             values: new values by name, as in SessionSettings.
             patches: RFC 7396 merge patches of `config` and `metadata`.
+            state: the change of the state.
             etag: the etag that the session must have; "" for any.
             request_id: makes the update safe to repeat; "" for none.
 
@@ -222,19 +242,27 @@ class Sessions:
         for name in patches:
             if name in values:
                 raise invalid(f"{name}_patch", f"cannot be combined with a new {name}")
-        if not values and not patches:
+        if not values and not patches and not state:
             raise invalid(
                 "update_mask", "names no field, and there is no patch; there is nothing to update"
             )
         key = session_key(project_id, session_id)
         content = ("update", sorted(values.items()), sorted(patches.items()), etag)
+        if state:
+            content += (*state.patch.content, state.etag)
         record = _record(key, request_id, *content)
         expected = _parse_etag(etag)
         for _ in range(ATTEMPTS):
             try:
                 row = await self._store.update(
-                    key, project_id, values, patches, expected, MAX_JSON_BYTES, record
+                    key, project_id, values, patches, expected, MAX_JSON_BYTES, record, state
                 )
+            except StateChanged as e:
+                raise etag_mismatch(
+                    f"the state of session {session_id!r}", session_id, e.etag
+                ) from None
+            except StateTooLarge as e:
+                raise too_large(e) from None
             except DuplicateRequest:
                 return await self.get(project_id, session_id)
             except TooLarge as e:

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +18,7 @@ from sessiond_server.core.limits import (
 )
 from sessiond_server.core.validation import check_text
 from sessiond_server.sessions.store.sessions import MODEL_OPTIONS, NewSession
+from sessiond_server.sessions.store.state import NO_PATCH, StatePatch
 
 NEVER = -1
 """Value of idle_ttl_ms for a session that never expires, whatever the server's default is."""
@@ -42,6 +43,7 @@ class SessionSettings:
         metadata: a JSON object; None for none.
         idle_ttl_ms: idle time before expiry; None for the server's default, NEVER for no expiry.
             Unit: milliseconds.
+        state: the session's state, as a change of an empty one.
     """
 
     model: str = ""
@@ -50,6 +52,13 @@ class SessionSettings:
     config: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
     idle_ttl_ms: int | None = None
+    state: StatePatch = NO_PATCH
+
+    @property
+    def content(self) -> list[Any]:
+        """What a repetition of the request must have, too."""
+        *settings, _ = astuple(self)
+        return settings + self.state.content if self.state else settings
 
 
 def new_session(
@@ -83,6 +92,7 @@ def new_session(
         config=settings.config or {},
         metadata=settings.metadata or {},
         idle_ttl_ms=stored_ttl(settings.idle_ttl_ms, limits, path),
+        state=settings.state,
     )
 
 

@@ -32,6 +32,7 @@ from sessiond_server.messages.store.segments import (
 from sessiond_server.sessions.settings import NEVER
 from sessiond_server.sessions.store.deletion import delete_sessions
 from sessiond_server.sessions.store.sessions import SessionRow
+from sessiond_server.sessions.store.state import COPY as COPY_STATE
 
 # KEY SHARE does not block appends, but prevents the source from being deleted or rewound and its
 # messages from being moved.
@@ -102,7 +103,7 @@ WITH made AS (
     SELECT made.key, made.log, name, seq, description, bookmarks.created_at, bookmarks.updated_at
     FROM made, bookmarks
     WHERE bookmarks.key = %(key)s AND bookmarks.log = %(log)s AND seq <= %(cut)s
-), copied_mark AS (
+), {COPY_STATE}, copied_mark AS (
     INSERT INTO context_marks (key, log, max_messages, max_tokens, keep_fraction, first_seq,
         kept_seqs, task_seq)
     SELECT made.key, made.log, max_messages, max_tokens, keep_fraction, first_seq, kept_seqs,

@@ -13,7 +13,7 @@ from psycopg.rows import TupleRow
 
 from sessiond_server.db.message_log import MESSAGE_LOG
 from sessiond_server.db.pool import Database
-from sessiond_server.messages.store.append import MESSAGE_COLUMNS
+from sessiond_server.messages.store.rows import MESSAGE_COLUMNS
 from sessiond_server.messages.store.segments import MAX_SHORT, SEGMENTS, Segment, columns
 
 # The number must be part of the text for the partial index to be used.

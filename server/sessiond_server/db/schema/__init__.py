@@ -17,6 +17,7 @@ from sessiond_server.db.schema.sessions import (
     requests,
     rewinds,
     segments,
+    session_state,
     sessions,
     tasks,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "requests",
     "rewinds",
     "segments",
+    "session_state",
     "sessions",
     "tasks",
     "turn_texts",

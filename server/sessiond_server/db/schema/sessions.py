@@ -286,6 +286,16 @@ tasks = Table(
     Column("updated_at", TIME, nullable=False),
 )
 
+# A row for each top-level key of a session's state. Appends do not touch the table.
+session_state = Table(
+    "session_state",
+    metadata,
+    Column("key", Uuid, primary_key=True),
+    Column("log", Uuid, primary_key=True),
+    Column("name", ID_TEXT, primary_key=True, comment="top-level key"),
+    Column("value", Text, nullable=False, comment="JSON text, as it was sent"),
+)
+
 bookmarks = Table(
     "bookmarks",
     metadata,

@@ -24,9 +24,10 @@ from sessiond_server.db.pool import Database, Int8s
 from sessiond_server.messages.store import message_ids
 from sessiond_server.messages.store.branches import link_parents
 from sessiond_server.messages.store.message_ids import MessageIdTaken
-from sessiond_server.messages.store.rows import Rows, Totals
-from sessiond_server.messages.store.spool import Spool, Start
+from sessiond_server.messages.store.rows import MESSAGE_COLUMNS, Rows, Totals
+from sessiond_server.messages.store.spool import Spool, Start, copy_rows
 from sessiond_server.sessions.store.sessions import NewSession, SessionRow, insert_session
+from sessiond_server.sessions.store.state import NO_PATCH, StatePatch, patch_state
 
 # No indexed column changes, except active_minute once a minute, so the update stays heap-only
 # (HOT). The names in braces are replaced by expressions for the values.
@@ -106,9 +107,6 @@ named AS ({
 }
 )"""
 
-MESSAGE_COLUMNS = """key, log, seq, role, format, content_bytes, created_at, body, tokens,
-        total_bytes, total_tokens"""
-
 _ONE = f"""
 stored AS (
     INSERT INTO messages ({MESSAGE_COLUMNS})
@@ -139,7 +137,7 @@ stored AS (
     ) AS m
 )"""
 
-_SELECT = "SELECT last_seq, active_at, message_log, epoch FROM bump"
+_SELECT = "SELECT last_seq, active_at, message_log, epoch, log FROM bump"
 
 # By (whether there is a single message, whether there is a request_id, whether there are
 # message_ids).
@@ -161,11 +159,9 @@ _FENCED = {
 
 _BUMPS = {
     recorded: f"WITH {_BUMP}{',' + _RECORD if recorded else ''} "
-    "SELECT last_seq, active_at, message_log, epoch, total_bytes, total_tokens FROM bump"
+    "SELECT last_seq, active_at, message_log, epoch, log, total_bytes, total_tokens FROM bump"
     for recorded in (True, False)
 }
-
-_COPY = f"COPY messages ({MESSAGE_COLUMNS}) FROM STDIN (FORMAT BINARY)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +181,7 @@ class Append:
         assets: sha256 of these assets, each once.
         message_ids: (place in the append, from 0; message_id) for each message that has one.
         skipped: number of messages that the request had besides, and that were left out.
+        state: change of the session's state.
     """
 
     key: UUID
@@ -199,11 +196,12 @@ class Append:
     assets: Sequence[bytes] = ()
     message_ids: Sequence[tuple[int, str]] = ()
     skipped: int = 0
+    state: StatePatch = NO_PATCH
 
     @property
     def is_plain(self) -> bool:
         """Whether one statement stores the append."""
-        return not (self.parents or self.asset_refs)
+        return not (self.parents or self.asset_refs or self.state)
 
     def parameters(self) -> dict[str, object]:
         """Return the parameters of the statements, except those for the rows."""
@@ -264,6 +262,7 @@ class AppendStore:
         Raises:
             DuplicateRequest: the request_id was already recorded.
             MessageIdTaken: the session's own log has one of the message_ids.
+            StateTooLarge: the state would exceed its limits.
             AssetMissing: a message refers to an asset that does not exist.
         """
         parameters = _parameters(append, rows)
@@ -391,7 +390,7 @@ class AppendStore:
         found = await cursor.fetchone()
         if found is None:
             return None
-        last_seq, created_us, message_log, epoch, *after = found
+        last_seq, created_us, message_log, epoch, log, *after = found
         first_seq = last_seq - append.totals.count + 1
         if append.message_ids and not is_named:
             if spool:
@@ -417,6 +416,7 @@ class AppendStore:
                 first_seq,
                 append.asset_refs,
             )
+        await patch_state(connection, append.key, log, append.state)
         return Appended(first_seq, last_seq, created_us, epoch, append.skipped)
 
 
@@ -440,10 +440,3 @@ def _parameters(append: Append, rows: Rows) -> dict[str, object]:
             sum_tokens=Int8s(accumulate(map(abs, rows.tokens))),
         )
     return parameters
-
-
-async def copy_rows(connection: AsyncConnection[TupleRow], spool: Spool, start: Start) -> None:
-    """Copy a spool's rows into the messages table."""
-    async with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
-        for piece in spool.copy_data(start):
-            await copy.write(piece)

@@ -14,14 +14,8 @@ from psycopg.types.numeric import Int8
 from sessiond_server.db.idempotency import DuplicateRequest
 from sessiond_server.db.message_log import MESSAGE_LOG
 from sessiond_server.db.pool import Database, Int8s
-from sessiond_server.messages.store.append import (
-    MESSAGE_COLUMNS,
-    SET,
-    TAKES_APPENDS,
-    Append,
-    Appended,
-)
-from sessiond_server.messages.store.rows import Rows
+from sessiond_server.messages.store.append import SET, TAKES_APPENDS, Append, Appended
+from sessiond_server.messages.store.rows import MESSAGE_COLUMNS, Rows
 
 # Written as a function call, the comparison cannot use an index. Otherwise the planner would read
 # all sessions of the project if the table has no statistics.

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 
+MESSAGE_COLUMNS = """key, log, seq, role, format, content_bytes, created_at, body, tokens,
+        total_bytes, total_tokens"""
+
 NO_TIME = -(2**63)
 
 

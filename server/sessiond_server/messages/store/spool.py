@@ -14,10 +14,12 @@ from typing import IO, ClassVar
 from uuid import UUID
 
 import structlog
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
 
 from sessiond.v1.message_pb2 import Message
 from sessiond_server.core.errors import Fault
-from sessiond_server.messages.store.rows import NO_TIME, Rows
+from sessiond_server.messages.store.rows import MESSAGE_COLUMNS, NO_TIME, Rows
 
 MEMORY_BYTES = 8 * 1024 * 1024
 """Maximum bytes that one spool keeps in memory."""
@@ -35,6 +37,8 @@ _COPY_END = struct.pack(">h", -1)
 # Eleven columns, each preceded by its length. The body is between the two halves.
 _COPY_ROW = struct.Struct(">hi16si16siqihihiiiqi")
 _COPY_ROW_END = struct.Struct(">iiiqiq")
+
+_COPY = f"COPY messages ({MESSAGE_COLUMNS}) FROM STDIN (FORMAT BINARY)"
 
 log = structlog.get_logger(__name__)
 
@@ -193,3 +197,10 @@ class Spool:
             buffer = buffer[at:]
             yield b"".join(parts)
         yield _COPY_END
+
+
+async def copy_rows(connection: AsyncConnection[TupleRow], spool: Spool, start: Start) -> None:
+    """Copy a spool's rows into the messages table."""
+    async with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+        for piece in spool.copy_data(start):
+            await copy.write(piece)

@@ -1,6 +1,6 @@
 """The sessions table: create, get, list, update, delete."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -17,15 +17,12 @@ from sqlalchemy import (
     and_,
     cast,
     func,
-    literal,
     or_,
     select,
     tuple_,
     update,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 
-from sessiond_server.core.limits import MAX_SESSION_ID_CHARACTERS
 from sessiond_server.core.states import SessionStatus
 from sessiond_server.db import schema as tables
 from sessiond_server.db.expiry import LIVE_SESSION, alive
@@ -40,6 +37,17 @@ from sessiond_server.db.idempotency import (
 from sessiond_server.db.pages import RowPage, page_of
 from sessiond_server.db.pool import Database, columns_of
 from sessiond_server.sessions.store.deletion import DeletedSession, delete_sessions
+from sessiond_server.sessions.store.filters import SessionFilter, as_jsonb, filter_conditions
+from sessiond_server.sessions.store.state import (
+    NO_PATCH,
+    StateChange,
+    StateChanged,
+    StatePatch,
+    patch_state,
+    state_etag,
+    state_sizes,
+    states_of,
+)
 
 T = tables.sessions.c
 
@@ -114,23 +122,7 @@ class NewSession:
     config: dict[str, Any]
     metadata: dict[str, Any]
     idle_ttl_ms: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class SessionFilter:
-    """Selects sessions of a project, like SessionFilter in the protos."""
-
-    project_id: UUID
-    session_id_prefix: str = ""
-    user_name: str = ""
-    status: int = 0
-    model: str = ""
-    config_contains: dict[str, Any] | None = None
-    metadata_contains: dict[str, Any] | None = None
-    created_from: datetime | None = None
-    created_before: datetime | None = None
-    active_from: datetime | None = None
-    active_before: datetime | None = None
+    state: StatePatch = NO_PATCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +216,9 @@ class SessionStore:
         etag: Etag | None,
         max_json_bytes: int,
         record: RequestRecord | None,
+        state: StateChange,
     ) -> SessionRow | None:
-        """Sets columns and applies RFC 7396 merge patches, in one statement.
+        """Sets columns, applies RFC 7396 merge patches, and changes the state.
 
         Args:
             key: the session's key.
@@ -235,20 +228,23 @@ class SessionStore:
             etag: the version that the session must have; None for any.
             max_json_bytes: maximum size of config and of metadata, as JSON text.
             record: record of the request; None for a request without a request_id.
+            state: the change of the state.
 
         Returns:
             The new row; None if the session does not exist or has another etag.
 
         Raises:
+            StateChanged: if the state has another etag.
+            StateTooLarge: if the state would exceed its limits.
             TooLarge: if config or metadata would exceed max_json_bytes.
             DuplicateRequest: if the request was already recorded.
         """
         columns: dict[str, Any] = dict(values)
         for name in ("config", "metadata"):
             if name in columns:
-                columns[name] = _json(columns[name])
+                columns[name] = as_jsonb(columns[name])
         for name, patch in patches.items():
-            columns[name] = func.sessiond_merge_patch(T[name], _json(patch))
+            columns[name] = func.sessiond_merge_patch(T[name], as_jsonb(patch))
         if "idle_ttl_ms" in columns:
             ttl_ms = columns["idle_ttl_ms"]
             expiry = None if ttl_ms is None else _NOW + timedelta(milliseconds=ttl_ms)
@@ -256,7 +252,9 @@ class SessionStore:
         statement = (
             update(tables.sessions)
             .where(*_is(key, project_id, etag))
-            .values(revision=T.revision + 1, active_at=_NOW, used_at=_NOW, **columns)
+            .values(
+                revision=T.revision + (1 if columns else 0), active_at=_NOW, used_at=_NOW, **columns
+            )
             .returning(
                 *COLUMNS,
                 func.octet_length(cast(_COUNTED_CONFIG, Text)).label("config_size"),
@@ -272,6 +270,12 @@ class SessionStore:
                 size = row.pop(f"{name}_size")
                 if name in columns and size > max_json_bytes:
                     raise TooLarge(name, size)
+            if state.etag:
+                states = await states_of(connection, [(row["key"], row["log"])])
+                current = state_etag(states[key])
+                if current != state.etag:
+                    raise StateChanged(current)
+            await patch_state(connection, key, row["log"], state.patch)
             return SessionRow(**row)
         return None
 
@@ -334,6 +338,18 @@ class SessionStore:
         statement = list_statement(replace(listing, limit=listing.limit + 1))
         return await page_of(self._database, statement, None, listing.limit, SessionRow)
 
+    async def states(self, rows: Sequence[SessionRow]) -> Sequence[str]:
+        """Return the states of sessions as JSON text, in the order of the rows."""
+        async with self._database.connection() as connection:
+            states = await states_of(connection, [(row.key, row.log) for row in rows])
+        return [states[row.key] for row in rows]
+
+    async def state_sizes(self, rows: Sequence[SessionRow]) -> Sequence[int]:
+        """Return the sizes of the states of sessions, in bytes, in the order of the rows."""
+        async with self._database.connection() as connection:
+            sizes = await state_sizes(connection, [(row.key, row.log) for row in rows])
+        return [sizes[row.key] for row in rows]
+
     async def find_request(self, key: UUID, log: UUID, request_id: str) -> RecordedRequest | None:
         """Returns the first request with a request_id; None if there is none."""
         return await find_request(self._database, key, log, request_id)
@@ -350,8 +366,12 @@ async def insert_session(
         and_(T.key == new.key, T.project_id == new.project_id, ~alive()),
     )
     values = asdict(new) | {"config": Jsonb(new.config), "metadata": Jsonb(new.metadata)}
+    del values["state"]
     rows = await database.rows(_INSERT, values, on=connection)
-    return SessionRow(**rows[0]) if rows else None
+    if not rows:
+        return None
+    await patch_state(connection, new.key, new.log, new.state)
+    return SessionRow(**rows[0])
 
 
 def list_statement(listing: Listing) -> Select[Any]:
@@ -361,28 +381,6 @@ def list_statement(listing: Listing) -> Select[Any]:
     if listing.after is not None:
         conditions.append(keyset(*listing.after))
     return select(*COLUMNS).where(*conditions).order_by(*order).limit(listing.limit)
-
-
-def filter_conditions(chosen: SessionFilter) -> list[ColumnElement[bool]]:
-    """Returns the conditions of a filter; expired sessions never match."""
-    equal = ((T.user_name, chosen.user_name), (T.state, chosen.status), (T.model, chosen.model))
-    contained = ((T.config, chosen.config_contains), (T.metadata, chosen.metadata_contains))
-    since = ((T.created_at, chosen.created_from), (T.active_at, chosen.active_from))
-    before = ((T.created_at, chosen.created_before), (T.active_at, chosen.active_before))
-    conditions = [
-        T.project_id == chosen.project_id,
-        alive(),
-        *(column == value for column, value in equal if value),
-        *(column.op("@>")(_json(value)) for column, value in contained if value is not None),
-        *(column >= time for column, time in since if time is not None),
-        *(column < time for column, time in before if time is not None),
-    ]
-    if chosen.session_id_prefix:
-        # Unlike LIKE, a range condition needs no escaping and can use the unique index, whose
-        # collation "C" is byte order.
-        prefix = chosen.session_id_prefix
-        conditions += [T.session_id >= prefix, T.session_id < _next_prefix(prefix)]
-    return conditions
 
 
 # The index can use the first condition of a keyset; the row comparison makes the result exact.
@@ -429,22 +427,8 @@ def sort_key(order: str, row: SessionRow) -> tuple[Any, ...]:
             return (row.created_at, row.key)
 
 
-def _next_prefix(prefix: str) -> str:
-    """Returns the smallest string above all strings with the prefix, in byte order."""
-    # UTF-8 preserves the order of code points. Surrogates are not characters, so they are skipped.
-    # The last code point has no successor, so the character before it is increased.
-    head, last = prefix[:-1], ord(prefix[-1])
-    if last == 0x10FFFF:
-        return _next_prefix(head) if head else "\U0010ffff" * (MAX_SESSION_ID_CHARACTERS + 1)
-    return head + chr(0xE000 if last == 0xD7FF else last + 1)
-
-
 def _is(key: UUID, project_id: UUID, etag: Etag | None) -> list[ColumnElement[bool]]:
     conditions = [T.key == key, T.project_id == project_id, alive()]
     if etag:
         conditions += [T.log == etag.log, T.revision == etag.revision]
     return conditions
-
-
-def _json(value: dict[str, Any]) -> ColumnElement[Any]:
-    return literal(Jsonb(value), JSONB)
