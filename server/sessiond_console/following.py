@@ -40,8 +40,8 @@ class Item:
     name: str
     data: dict[str, Any]
     message: Message | None = None
-    html: str = ""
-    """The message's HTML, rendered for the first tab that sends it."""
+    encoded: bytes = b""
+    """The event of a message, rendered for the first tab that sends it."""
 
 
 @dataclass(slots=True)
@@ -230,6 +230,8 @@ async def tail(
             item = _message_item(message)
             answers = [one for one in answers if one.data["turn"] != item.data["turn"]]
             yield _encoded(item, render)
+            # A long history must not keep others waiting, nor hide that the tab has left.
+            await asyncio.sleep(0)
         for item in answers:
             yield _encoded(item, render)
         while True:
@@ -294,9 +296,10 @@ def _is_one_text(first: Item, second: Item) -> bool:
 def _encoded(item: Item, render: Callable[[Message], str]) -> bytes:
     if not item.message:
         return event_bytes(item.name, item.data)
-    if not item.html:
-        item.html = render(item.message)
-    return event_bytes(item.name, item.data | {"html": item.html}, item.message.seq)
+    if not item.encoded:
+        data = item.data | {"html": render(item.message)}
+        item.encoded = event_bytes(item.name, data, item.message.seq)
+    return item.encoded
 
 
 def event_bytes(name: str, data: dict[str, Any], event_id: int | None = None) -> bytes:
