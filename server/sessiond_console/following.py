@@ -15,7 +15,6 @@ import orjson
 
 from sessiond import AsyncClient, Event, Message
 from sessiond.errors import NotFound, SessiondError
-from sessiond.v1.session_service_pb2 import GetSessionRequest
 
 # A tab that is this many events behind is cut off. It comes back and reads them from the history.
 MAX_BEHIND = 1000
@@ -218,7 +217,7 @@ async def tail(
         SessiondError: if the session cannot be watched or read.
     """
     last_seq = after_seq
-    if epoch is not None and epoch != await epoch_of(api, session_id):
+    if epoch is not None and epoch != (await api.sessions.get(session_id)).epoch:
         # The session was rewound while the tab was away, so its seqs name other messages now.
         yield event_bytes("reload", {})
         return
@@ -251,13 +250,6 @@ async def tail(
                         continue
                     last_seq = happened.message.seq
                 yield _encoded(happened, render)
-
-
-async def epoch_of(api: AsyncClient, session_id: str) -> int:
-    """Return a session's epoch: how often messages of it were removed."""
-    request = GetSessionRequest(session_id=session_id)
-    found = await api.call(lambda stubs: stubs.sessions.GetSession, request, is_repeatable=True)
-    return found.epoch
 
 
 def _message_item(message: Message) -> Item:
