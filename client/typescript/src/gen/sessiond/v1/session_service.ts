@@ -381,6 +381,28 @@ export interface ImportSessionRequest {
   statePatch?: StatePatch | undefined;
 }
 
+/** ExportSessionRequest names a session. */
+export interface ExportSessionRequest {
+  /** session_id of the session. Required. */
+  sessionId: string;
+}
+
+/** ExportSessionResponse is one piece of an export. It has the fields of ImportSessionRequest. */
+export interface ExportSessionResponse {
+  /** session is the session, in the first piece only. */
+  session?:
+    | Session
+    | undefined;
+  /** tasks in their order, in the first piece only. */
+  tasks: Task[];
+  /** bookmarks by seq, in the first piece only. */
+  bookmarks: Bookmark[];
+  /** messages in their order, in later pieces. */
+  messages: Message[];
+  /** state_patch holds the session's state, in the first piece only. Unset = there is none. */
+  statePatch?: StatePatch | undefined;
+}
+
 /** StoreMessagesRequest appends messages to a session. */
 export interface StoreMessagesRequest {
   /** session_id of the session. Required. */
@@ -550,6 +572,34 @@ export interface GetMessagesResponse {
   throughSeq: number;
   /** epoch is the session's epoch when the call started, in which the seqs hold. */
   epoch: number;
+}
+
+/** ListMessagesRequest asks for a page of messages: those with after_seq < seq <= through_seq, in either direction. */
+export interface ListMessagesRequest {
+  /** session_id of the session. Required. */
+  sessionId: string;
+  /** page_size is how many messages to answer at the most. 0 = 50; more than 500 = 500; negative is refused. */
+  pageSize: number;
+  /** page_token is next_page_token of the page before; the other fields but page_size must be the same. Empty = the first page. */
+  pageToken: string;
+  /** after_seq leaves out the messages up to this seq. 0 = none left out. */
+  afterSeq: number;
+  /** through_seq is the last seq to list. 0 = the session's last_seq when the page is read. */
+  throughSeq: number;
+  /** order of the messages. Unspecified = ascending. Descending begins at through_seq. */
+  order: MessageOrder;
+  /** roles keeps messages of these roles. Empty = all. */
+  roles: Role[];
+  /** view says whether contents come along. Unspecified = full. */
+  view: MessageView;
+}
+
+/** ListMessagesResponse is a page of messages. */
+export interface ListMessagesResponse {
+  /** messages of this page, in order. */
+  messages: Message[];
+  /** next_page_token asks for the next page. Empty = this was the last one. */
+  nextPageToken: string;
 }
 
 /** GetMessageRequest names one message, by seq or by message_id. */
@@ -2471,6 +2521,168 @@ export const ImportSessionRequest: MessageFns<ImportSessionRequest> = {
   },
 };
 
+function createBaseExportSessionRequest(): ExportSessionRequest {
+  return { sessionId: "" };
+}
+
+export const ExportSessionRequest: MessageFns<ExportSessionRequest> = {
+  encode(message: ExportSessionRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sessionId !== "") {
+      writer.uint32(10).string(message.sessionId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExportSessionRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExportSessionRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.sessionId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ExportSessionRequest>, I>>(base?: I): ExportSessionRequest {
+    return ExportSessionRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ExportSessionRequest>, I>>(object: I): ExportSessionRequest {
+    const message = createBaseExportSessionRequest();
+    message.sessionId = object.sessionId ?? "";
+    return message;
+  },
+};
+
+function createBaseExportSessionResponse(): ExportSessionResponse {
+  return { session: undefined, tasks: [], bookmarks: [], messages: [], statePatch: undefined };
+}
+
+export const ExportSessionResponse: MessageFns<ExportSessionResponse> = {
+  encode(message: ExportSessionResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.session !== undefined) {
+      Session.encode(message.session, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.tasks) {
+      Task.encode(v!, writer.uint32(18).fork()).join();
+    }
+    for (const v of message.bookmarks) {
+      Bookmark.encode(v!, writer.uint32(26).fork()).join();
+    }
+    for (const v of message.messages) {
+      Message.encode(v!, writer.uint32(34).fork()).join();
+    }
+    if (message.statePatch !== undefined) {
+      StatePatch.encode(message.statePatch, writer.uint32(50).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExportSessionResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExportSessionResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.session = Session.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.tasks.push(Task.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.bookmarks.push(Bookmark.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.messages.push(Message.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.statePatch = StatePatch.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ExportSessionResponse>, I>>(base?: I): ExportSessionResponse {
+    return ExportSessionResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ExportSessionResponse>, I>>(object: I): ExportSessionResponse {
+    const message = createBaseExportSessionResponse();
+    message.session = (object.session !== undefined && object.session !== null)
+      ? Session.fromPartial(object.session)
+      : undefined;
+    message.tasks = object.tasks?.map((e) => Task.fromPartial(e)) || [];
+    message.bookmarks = object.bookmarks?.map((e) => Bookmark.fromPartial(e)) || [];
+    message.messages = object.messages?.map((e) => Message.fromPartial(e)) || [];
+    message.statePatch = (object.statePatch !== undefined && object.statePatch !== null)
+      ? StatePatch.fromPartial(object.statePatch)
+      : undefined;
+    return message;
+  },
+};
+
 function createBaseStoreMessagesRequest(): StoreMessagesRequest {
   return {
     sessionId: "",
@@ -3501,6 +3713,226 @@ export const GetMessagesResponse: MessageFns<GetMessagesResponse> = {
   },
 };
 
+function createBaseListMessagesRequest(): ListMessagesRequest {
+  return { sessionId: "", pageSize: 0, pageToken: "", afterSeq: 0, throughSeq: 0, order: 0, roles: [], view: 0 };
+}
+
+export const ListMessagesRequest: MessageFns<ListMessagesRequest> = {
+  encode(message: ListMessagesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sessionId !== "") {
+      writer.uint32(10).string(message.sessionId);
+    }
+    if (message.pageSize !== 0) {
+      writer.uint32(16).int32(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      writer.uint32(26).string(message.pageToken);
+    }
+    if (message.afterSeq !== 0) {
+      writer.uint32(32).int64(message.afterSeq);
+    }
+    if (message.throughSeq !== 0) {
+      writer.uint32(40).int64(message.throughSeq);
+    }
+    if (message.order !== 0) {
+      writer.uint32(48).int32(message.order);
+    }
+    if (message.roles.length !== 0) {
+      writer.uint32(58).fork();
+      for (const v of message.roles) {
+        writer.int32(v);
+      }
+      writer.join();
+    }
+    if (message.view !== 0) {
+      writer.uint32(64).int32(message.view);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListMessagesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListMessagesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.sessionId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.pageSize = reader.int32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.pageToken = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.afterSeq = longToNumber(reader.int64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.throughSeq = longToNumber(reader.int64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.order = reader.int32() as any;
+            continue;
+          }
+          case 7: {
+            if (tag === 56) {
+              message.roles.push(reader.int32() as any);
+
+              continue;
+            }
+
+            if (tag === 58) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.roles.push(reader.int32() as any);
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.view = reader.int32() as any;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ListMessagesRequest>, I>>(base?: I): ListMessagesRequest {
+    return ListMessagesRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ListMessagesRequest>, I>>(object: I): ListMessagesRequest {
+    const message = createBaseListMessagesRequest();
+    message.sessionId = object.sessionId ?? "";
+    message.pageSize = object.pageSize ?? 0;
+    message.pageToken = object.pageToken ?? "";
+    message.afterSeq = object.afterSeq ?? 0;
+    message.throughSeq = object.throughSeq ?? 0;
+    message.order = object.order ?? 0;
+    message.roles = object.roles?.map((e) => e) || [];
+    message.view = object.view ?? 0;
+    return message;
+  },
+};
+
+function createBaseListMessagesResponse(): ListMessagesResponse {
+  return { messages: [], nextPageToken: "" };
+}
+
+export const ListMessagesResponse: MessageFns<ListMessagesResponse> = {
+  encode(message: ListMessagesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.messages) {
+      Message.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.nextPageToken !== "") {
+      writer.uint32(18).string(message.nextPageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListMessagesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListMessagesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.messages.push(Message.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nextPageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ListMessagesResponse>, I>>(base?: I): ListMessagesResponse {
+    return ListMessagesResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ListMessagesResponse>, I>>(object: I): ListMessagesResponse {
+    const message = createBaseListMessagesResponse();
+    message.messages = object.messages?.map((e) => Message.fromPartial(e)) || [];
+    message.nextPageToken = object.nextPageToken ?? "";
+    return message;
+  },
+};
+
 function createBaseGetMessageRequest(): GetMessageRequest {
   return { sessionId: "", seq: 0, messageId: "" };
 }
@@ -3591,8 +4023,8 @@ export const GetMessageRequest: MessageFns<GetMessageRequest> = {
  *
  * request_id, on every call that changes something, makes the call safe to repeat: the same id again within 24 hours
  * returns what the first call did and changes nothing; the same id with other content is refused (REQUEST_ID_REUSED).
- * TaskService, BookmarkService and ConversationService have it too. AssetService, ProcessingService and AdminService do
- * not; their comments say what a repetition does.
+ * TaskService, BookmarkService and ConversationService have it too, and two calls of ProcessingService. AssetService and AdminService do not;
+ * the comments of the three say what a repetition does.
  */
 export type SessionServiceDefinition = typeof SessionServiceDefinition;
 export const SessionServiceDefinition = {
@@ -3749,6 +4181,19 @@ export const SessionServiceDefinition = {
       options: {},
     },
     /**
+     * ExportSession streams all that ImportSession takes: the session, its tasks and bookmarks, and its messages, as they were at one moment. Each
+     * response, sent as an ImportSessionRequest, makes an equal session; the contents of assets are not included. Errors: SESSION_NOT_FOUND, INVALID_FIELD,
+     * HISTORY_REWOUND (the session was rewound meanwhile: export it again), SERVER_DRAINING.
+     */
+    exportSession: {
+      name: "ExportSession",
+      requestType: ExportSessionRequest as typeof ExportSessionRequest,
+      requestStream: false,
+      responseType: ExportSessionResponse as typeof ExportSessionResponse,
+      responseStream: true,
+      options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
+    },
+    /**
      * StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
      * Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, HISTORY_REWOUND, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE,
      * MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED, MESSAGE_ALREADY_EXISTS.
@@ -3801,6 +4246,19 @@ export const SessionServiceDefinition = {
       requestStream: false,
       responseType: GetMessagesResponse as typeof GetMessagesResponse,
       responseStream: true,
+      options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
+    },
+    /**
+     * ListMessages answers a page of a session's messages, for callers that cannot take a stream, such as a browser or a gateway. A page has at most 1 MiB, or
+     * one message. Messages that are stored between two pages are on later ones if the order is ascending. Errors: SESSION_NOT_FOUND,
+     * INVALID_PAGE_TOKEN, INVALID_FIELD.
+     */
+    listMessages: {
+      name: "ListMessages",
+      requestType: ListMessagesRequest as typeof ListMessagesRequest,
+      requestStream: false,
+      responseType: ListMessagesResponse as typeof ListMessagesResponse,
+      responseStream: false,
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
     /** GetMessage answers one message. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND. */
