@@ -292,7 +292,35 @@ class Bench:
             self.results.add(
                 f"rows of a copy of {length}", SESSIOND, "rows", self._databases.rows() - before
             )
+        await self._rewind(ours, session_ids)
         await self._read_copies(ours, session_ids)
+
+    async def _rewind(self, ours: Sessiond, session_ids: Mapping[int, str]) -> None:
+        """Measure rewinds of copies, which leave the sessions as they are for other measurements.
+
+        Between two rewinds, a message takes the place of the removed one.
+        """
+        copies = {length: await ours.copy(session_id) for length, session_id in session_ids.items()}
+        for _ in range(self._sizes.rounds):
+            latencies_s: dict[int, list[float]] = {length: [] for length in copies}
+            gc.collect()
+            for turn in range(self._sizes.copies):
+                order = list(copies)
+                for length in order[turn % len(order) :] + order[: turn % len(order)]:
+                    started = time.perf_counter()
+                    await ours.rewind(copies[length])
+                    latencies_s[length].append(time.perf_counter() - started)
+                    await ours.append(copies[length], self._messages[0])
+            for length, measured in latencies_s.items():
+                self.results.add(
+                    f"rewind of {length}", SESSIOND, "ms", statistics.median(measured) * 1000
+                )
+        for length, copy_id in copies.items():
+            before = self._databases.rows()
+            await ours.rewind(copy_id)
+            self.results.add(
+                f"rows of a rewind of {length}", SESSIOND, "rows", self._databases.rows() - before
+            )
 
     async def watch(self) -> None:
         """Measure many watchers of a server, spread over many sessions and then on one.
