@@ -137,6 +137,21 @@ def test_list(client: Client, run: Callable[..., Done]) -> None:
     assert "No sessions found" in run("list", "--user", "eve").err
 
 
+def test_show_one_branch(client: Client, run: Callable[..., Done]) -> None:
+    session = client.create_session("tree")
+    session.store_messages([{"role": "user", "content": text} for text in ("aa", "bb", "cc")])
+    session.store_message({"role": "user", "content": "dd"}, parent_seq=1)
+    for arguments, expected in (
+        (("--messages", "--branch-of", "4"), ["aa", "dd"]),
+        (("--messages", "--branch-of", "3"), ["aa", "bb", "cc"]),
+        (("--messages", "2", "--branch-of", "3"), ["bb", "cc"]),
+        (("--messages",), ["aa", "bb", "cc", "dd"]),
+    ):
+        lines = run("show", "tree", "--json", *arguments).out.splitlines()[1:]
+        assert [json.loads(line)["content"] for line in lines] == expected
+    assert "no message 5" in run("show", "tree", "--messages", "--branch-of", "5").err
+
+
 def test_show(client: Client, run: Callable[..., Done]) -> None:
     fill(client)
     client.sessions.copy("chat-1", "copy", up_to_seq=4)
