@@ -22,8 +22,9 @@ from sessiond_server.core.limits import Limits
 from sessiond_server.core.supervision import Loop
 from sessiond_server.db.pool import Database
 from sessiond_server.formats.token_counts import tokenizer
+from sessiond_server.imports.export import SessionExports
 from sessiond_server.imports.service import SessionImports
-from sessiond_server.imports.store import SessionImportStore
+from sessiond_server.imports.store import SessionImportStore, SnapshotStore
 from sessiond_server.messages.append import Appends
 from sessiond_server.messages.batch_append import BatchAppender
 from sessiond_server.messages.history import History
@@ -39,8 +40,9 @@ from sessiond_server.queues.service import Processing
 from sessiond_server.queues.store.leases import LeaseStore
 from sessiond_server.queues.store.progress import ProgressStore
 from sessiond_server.queues.store.queues import QueueStore
+from sessiond_server.retention.projects import ProjectPurger
 from sessiond_server.retention.purger import Purger
-from sessiond_server.retention.store import PurgeStore
+from sessiond_server.retention.store import ProjectPurgeStore, PurgeStore
 from sessiond_server.rewinds.service import Rewinds
 from sessiond_server.rewinds.store import RewindStore
 from sessiond_server.rpc.admin_service import AdminServicer
@@ -88,9 +90,11 @@ class Stores:
         self.flattening = FlatteningStore(database)
         self.history = HistoryStore(database)
         self.imports = SessionImportStore(database)
+        self.snapshots = SnapshotStore(database)
         self.keys = KeyStore(database)
         self.marks = MarkStore(database)
         self.purge = PurgeStore(database)
+        self.project_purge = ProjectPurgeStore(database)
         self.queue_leases = LeaseStore(database)
         self.queue_progress = ProgressStore(database)
         self.queues = QueueStore(database)
@@ -193,6 +197,7 @@ async def open_services(
         )
         streams = TurnStreams(turns, runner, watching)
         stack.push_async_callback(streams.close)
+        history = History(stores.history, stores.cuts, stores.bookmarks, settings.page_cache_bytes)
         appends = Appends(stores.append, stores.sessions, limits, counts, watching)
         purger = Purger(
             stores.purge,
@@ -200,6 +205,7 @@ async def open_services(
             watching,
             interval_s=settings.purge_interval_s,
             request_retention_s=settings.request_id_retention_s,
+            projects=ProjectPurger(stores.project_purge, watching),
         )
         sweeper = Sweeper(
             stores.assets,
@@ -218,9 +224,10 @@ async def open_services(
                 Sessions(stores.sessions, limits, watching, turns.session_destroyed),
                 Copies(stores.copies, stores.sessions, settings.copy_max_messages, watching),
                 SessionImports(stores.imports, stores.sessions, limits, counts, watching),
+                SessionExports(stores.snapshots, history),
                 appends,
                 BatchAppender(stores.batch_append, appends, limits, watching),
-                History(stores.history, stores.cuts, stores.bookmarks, settings.page_cache_bytes),
+                history,
                 Rewinds(
                     stores.rewinds, stores.append, stores.history, appends, runner, transitions
                 ),

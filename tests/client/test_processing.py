@@ -393,7 +393,7 @@ class TestAgain:
             ("LeaseMessages", "lease", ["a"], False),
             ("ExtendLease", "extend", [], True),
             ("AcknowledgeMessages", "acknowledge", [], True),
-            ("RequeueMessages", "requeue", ["a", "one"], False),
+            ("RequeueMessages", "requeue", ["a", "one"], True),
             ("GetProcessingCounts", "counts", ["a"], True),
             ("ListQueues", "queues", [], True),
             ("DeleteQueue", "delete_queue", ["a"], False),
@@ -430,6 +430,9 @@ class TestAgain:
             with pytest.raises(errors.Unavailable):
                 await made
         assert len(server.of(method)) == 1 + is_repeated
+        if method in ("AcknowledgeMessages", "RequeueMessages"):
+            first, second = (request.request_id for request in server.of(method))
+            assert first == second != ""
 
     async def test_the_wait_is_added_to_the_timeout(
         self, colour: Colour, client: Any, server: FakeServer

@@ -48,6 +48,8 @@ CALLS: dict[str, Callable[[str], Any]] = {
     ),
     "ImportMessages": lambda s: ss.ImportMessagesRequest(session_id=s, messages=[openai("x")]),
     "GetMessages": lambda s: ss.GetMessagesRequest(session_id=s),
+    "ListMessages": lambda s: ss.ListMessagesRequest(session_id=s),
+    "ExportSession": lambda s: ss.ExportSessionRequest(session_id=s),
     "GetMessage": lambda s: ss.GetMessageRequest(session_id=s, seq=1),
     "CreateTask": lambda s: tasks.CreateTaskRequest(session_id=s),
     "GetTask": lambda s: tasks.GetTaskRequest(session_id=s, task_id="t"),
@@ -87,6 +89,7 @@ CALLS: dict[str, Callable[[str], Any]] = {
 }
 ADMIN_CALLS: dict[str, Any] = {
     "CreateProject": admin.CreateProjectRequest(project=admin.Project(name="p")),
+    "DeleteProject": admin.DeleteProjectRequest(project="p", allow_missing=True),
     "ListProjects": admin.ListProjectsRequest(),
     "CreateApiKey": admin.CreateApiKeyRequest(project="default"),
     "ListApiKeys": admin.ListApiKeysRequest(project="default"),
@@ -99,7 +102,7 @@ BY_ID = [
     if name == "UpdateSession" or "session_id" in CALLS[name]("x").DESCRIPTOR.fields_by_name
 ]
 UPLOADS = ("ImportMessages", "ImportSession", "UploadAsset")
-DOWNLOADS = ("BatchStoreMessages", "GetMessages", "DownloadAsset", "Send", "Watch")
+DOWNLOADS = ("BatchStoreMessages", "GetMessages", "ExportSession", "DownloadAsset", "Send", "Watch")
 
 
 def call(wire: Wire, name: str, request: Any, **options: Any) -> Any:

@@ -61,6 +61,25 @@ class AsyncAdmin(AsyncCalls):
             )
         )
 
+    async def delete_project(
+        self, name: str, *, allow_missing: bool = False, timeout: float | None = None
+    ) -> None:
+        """Delete a project with its keys, sessions, queues and assets.
+
+        Its keys are refused within seconds. The rest is removed in the background; until that is
+        done, no project of this name can be created.
+
+        Args:
+            name: name of the project. "default" cannot be deleted.
+            allow_missing: succeed if there is no such project.
+            timeout: deadline over all attempts, in seconds.
+
+        Raises:
+            ProjectNotFound: if there is no such project.
+        """
+        request = filled(pb.DeleteProjectRequest(), project=name, allow_missing=allow_missing)
+        await self._connection.call(lambda stubs: stubs.admin.DeleteProject, request, timeout)
+
     async def create_api_key(
         self, project: str, *, label: str = "", is_admin: bool = False, timeout: float | None = None
     ) -> ApiKey:
@@ -95,10 +114,15 @@ class AsyncAdmin(AsyncCalls):
             ProjectNotFound: if there is no such project.
         """
         request = filled(pb.ListApiKeysRequest(), project=project)
-        response = await self._connection.call(
-            lambda stubs: stubs.admin.ListApiKeys, request, timeout
-        )
-        return [api_key_of(key) for key in response.keys]
+        keys: list[ApiKey] = []
+        while True:
+            response = await self._connection.call(
+                lambda stubs: stubs.admin.ListApiKeys, request, timeout
+            )
+            keys += [api_key_of(key) for key in response.keys]
+            if not response.next_page_token:
+                return keys
+            request.page_token = response.next_page_token
 
     async def revoke_api_key(self, key_id: str, *, timeout: float | None = None) -> ApiKey:
         """Revoke a key. Servers refuse it within seconds.

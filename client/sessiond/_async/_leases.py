@@ -120,17 +120,11 @@ class AsyncLeaseCalls(AsyncCalls):
             timeout: deadline over all attempts, in seconds.
 
         Raises:
-            LeaseLost: if the lease has ended, or another worker has the messages; also if an
-                earlier attempt of this call was accepted but its response was lost.
+            LeaseLost: if the lease has ended, or another worker has the messages.
         """
         request = queue_requests.acknowledge_messages(lease, through_seq, failures, keep_lease)
         await self._connection.call(
-            lambda stubs: stubs.processing.AcknowledgeMessages,
-            request,
-            timeout,
-            # Repeating a partial acknowledgement with failures is refused: its messages have left
-            # the lease.
-            is_repeatable=not (keep_lease and request.failures),
+            lambda stubs: stubs.processing.AcknowledgeMessages, request, timeout
         )
 
     async def release(self, lease: Lease, *, timeout: float | None = None) -> None:
@@ -180,7 +174,7 @@ class AsyncLeaseCalls(AsyncCalls):
             queue, session_id, failed=failed, from_seq=from_seq, seqs=seqs
         )
         response = await self._connection.call(
-            lambda stubs: stubs.processing.RequeueMessages, request, timeout, is_repeatable=False
+            lambda stubs: stubs.processing.RequeueMessages, request, timeout
         )
         return response.message_count
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from sessiond._protocol.checks import listed
-from sessiond._requests.fields import filled, put_items
+from sessiond._requests.fields import filled, put_items, request_id_or_new
 from sessiond._types.processing import FailedMessage, Failures, Lease
 from sessiond.errors import invalid_field
 from sessiond.v1 import processing_service_pb2 as pb
@@ -44,6 +44,7 @@ def acknowledge_messages(
         lease_id=lease_id_of(lease),
         through_seq=through_seq,
         keep_lease=keep_lease,
+        request_id=request_id_or_new(None),
     )
     if isinstance(failures, Mapping):
         failures = [FailedMessage(seq, error) for seq, error in failures.items()]
@@ -66,6 +67,7 @@ def requeue_messages(
         session_id=session_id,
         failed=failed or None,  # False would select this option too.
         from_seq=from_seq,
+        request_id=request_id_or_new(None),
     )
     if seqs is not None:
         # An empty list is sent too: the server refuses it.

@@ -119,18 +119,10 @@ class LeaseCalls(Calls):
             timeout: deadline over all attempts, in seconds.
 
         Raises:
-            LeaseLost: if the lease has ended, or another worker has the messages; also if an
-                earlier attempt of this call was accepted but its response was lost.
+            LeaseLost: if the lease has ended, or another worker has the messages.
         """
         request = queue_requests.acknowledge_messages(lease, through_seq, failures, keep_lease)
-        self._connection.call(
-            lambda stubs: stubs.processing.AcknowledgeMessages,
-            request,
-            timeout,
-            # Repeating a partial acknowledgement with failures is refused: its messages have left
-            # the lease.
-            is_repeatable=not (keep_lease and request.failures),
-        )
+        self._connection.call(lambda stubs: stubs.processing.AcknowledgeMessages, request, timeout)
 
     def release(self, lease: Lease, *, timeout: float | None = None) -> None:
         """Give a lease back. Its messages become pending again.
@@ -179,7 +171,7 @@ class LeaseCalls(Calls):
             queue, session_id, failed=failed, from_seq=from_seq, seqs=seqs
         )
         response = self._connection.call(
-            lambda stubs: stubs.processing.RequeueMessages, request, timeout, is_repeatable=False
+            lambda stubs: stubs.processing.RequeueMessages, request, timeout
         )
         return response.message_count
 

@@ -26,6 +26,7 @@ SessiondError (RuntimeError)
 │   ├── SessionDestroyed           SESSION_DESTROYED
 │   ├── SessionTooLarge            SESSION_TOO_LARGE
 │   ├── LimitExceeded              LIMIT_EXCEEDED
+│   ├── ProjectBeingDeleted        PROJECT_BEING_DELETED
 │   ├── TurnRunning                TURN_RUNNING
 │   └── ModelNotConfigured         MODEL_NOT_CONFIGURED
 ├── TurnFailed                     the turn ended without an answer
@@ -112,6 +113,7 @@ from sessiond.errors._resources import (
     ModelNotConfigured,
     NotFound,
     ProjectAlreadyExists,
+    ProjectBeingDeleted,
     ProjectNotFound,
     QueueNotFound,
     SequenceConflict,
@@ -211,6 +213,7 @@ __all__ = [
     "PoolClosed",
     "PoolTimeout",
     "ProjectAlreadyExists",
+    "ProjectBeingDeleted",
     "ProjectNotFound",
     "QueueNotFound",
     "RequestIdReused",

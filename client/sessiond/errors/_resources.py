@@ -136,6 +136,10 @@ class LimitExceeded(FailedPrecondition, reason="LIMIT_EXCEEDED"):
     """The maximum number of these resources is reached."""
 
 
+class ProjectBeingDeleted(FailedPrecondition, reason="PROJECT_BEING_DELETED"):
+    """The project of this name was deleted, and what it had is still being removed."""
+
+
 class ModelNotConfigured(FailedPrecondition, reason="MODEL_NOT_CONFIGURED"):
     """No provider can serve the model.
 

@@ -29,8 +29,8 @@ class AdminServiceStub(object):
     """AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
     (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
 
-    These calls have no request_id. Creating a project again fails (PROJECT_ALREADY_EXISTS), creating a key again creates another one,
-    and revoking a key again changes nothing.
+    These calls have no request_id. CreateProject with get_or_create, DeleteProject and RevokeApiKey are safe to repeat. CreateApiKey is not: it makes another
+    key each time, since the secret of the first one cannot be told again; revoke the one whose answer was lost (ListApiKeys shows it).
     """
 
     def __init__(self, channel):
@@ -48,6 +48,11 @@ class AdminServiceStub(object):
                 '/sessiond.v1.AdminService/ListProjects',
                 request_serializer=sessiond_dot_v1_dot_admin__service__pb2.ListProjectsRequest.SerializeToString,
                 response_deserializer=sessiond_dot_v1_dot_admin__service__pb2.ListProjectsResponse.FromString,
+                _registered_method=True)
+        self.DeleteProject = channel.unary_unary(
+                '/sessiond.v1.AdminService/DeleteProject',
+                request_serializer=sessiond_dot_v1_dot_admin__service__pb2.DeleteProjectRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_admin__service__pb2.DeleteProjectResponse.FromString,
                 _registered_method=True)
         self.CreateApiKey = channel.unary_unary(
                 '/sessiond.v1.AdminService/CreateApiKey',
@@ -70,12 +75,13 @@ class AdminServiceServicer(object):
     """AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
     (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
 
-    These calls have no request_id. Creating a project again fails (PROJECT_ALREADY_EXISTS), creating a key again creates another one,
-    and revoking a key again changes nothing.
+    These calls have no request_id. CreateProject with get_or_create, DeleteProject and RevokeApiKey are safe to repeat. CreateApiKey is not: it makes another
+    key each time, since the secret of the first one cannot be told again; revoke the one whose answer was lost (ListApiKeys shows it).
     """
 
     def CreateProject(self, request, context):
-        """CreateProject makes a project. Errors: PROJECT_ALREADY_EXISTS, INVALID_FIELD.
+        """CreateProject makes a project. Errors: PROJECT_ALREADY_EXISTS (unless get_or_create), PROJECT_BEING_DELETED,
+        INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -83,6 +89,16 @@ class AdminServiceServicer(object):
 
     def ListProjects(self, request, context):
         """ListProjects answers a page of the projects, by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteProject(self, request, context):
+        """DeleteProject removes a project with all that it has. Its keys are revoked at once, so that servers refuse its callers within seconds, and its
+        open streams end; sessions, queues and messages are removed in the background, assets within hours. Until that is done, no project of
+        this name can be made. The project "default" cannot be deleted: it is that of callers without a key. Deleting again changes nothing.
+        Errors: PROJECT_NOT_FOUND (unless allow_missing), INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -96,7 +112,8 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListApiKeys(self, request, context):
-        """ListApiKeys answers a project's keys, without their secrets, the newest first. Errors: PROJECT_NOT_FOUND.
+        """ListApiKeys answers a page of a project's keys, without their secrets, the newest first. Errors: PROJECT_NOT_FOUND, INVALID_PAGE_TOKEN,
+        INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,6 +138,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListProjects,
                     request_deserializer=sessiond_dot_v1_dot_admin__service__pb2.ListProjectsRequest.FromString,
                     response_serializer=sessiond_dot_v1_dot_admin__service__pb2.ListProjectsResponse.SerializeToString,
+            ),
+            'DeleteProject': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteProject,
+                    request_deserializer=sessiond_dot_v1_dot_admin__service__pb2.DeleteProjectRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_admin__service__pb2.DeleteProjectResponse.SerializeToString,
             ),
             'CreateApiKey': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateApiKey,
@@ -149,8 +171,8 @@ class AdminService(object):
     """AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
     (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
 
-    These calls have no request_id. Creating a project again fails (PROJECT_ALREADY_EXISTS), creating a key again creates another one,
-    and revoking a key again changes nothing.
+    These calls have no request_id. CreateProject with get_or_create, DeleteProject and RevokeApiKey are safe to repeat. CreateApiKey is not: it makes another
+    key each time, since the secret of the first one cannot be told again; revoke the one whose answer was lost (ListApiKeys shows it).
     """
 
     @staticmethod
@@ -197,6 +219,33 @@ class AdminService(object):
             '/sessiond.v1.AdminService/ListProjects',
             sessiond_dot_v1_dot_admin__service__pb2.ListProjectsRequest.SerializeToString,
             sessiond_dot_v1_dot_admin__service__pb2.ListProjectsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteProject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.AdminService/DeleteProject',
+            sessiond_dot_v1_dot_admin__service__pb2.DeleteProjectRequest.SerializeToString,
+            sessiond_dot_v1_dot_admin__service__pb2.DeleteProjectResponse.FromString,
             options,
             channel_credentials,
             insecure,

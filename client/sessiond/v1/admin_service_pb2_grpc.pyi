@@ -30,8 +30,8 @@ class AdminServiceStub:
     """AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
     (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
 
-    These calls have no request_id. Creating a project again fails (PROJECT_ALREADY_EXISTS), creating a key again creates another one,
-    and revoking a key again changes nothing.
+    These calls have no request_id. CreateProject with get_or_create, DeleteProject and RevokeApiKey are safe to repeat. CreateApiKey is not: it makes another
+    key each time, since the secret of the first one cannot be told again; revoke the one whose answer was lost (ListApiKeys shows it).
     """
 
     @_typing.overload
@@ -39,13 +39,23 @@ class AdminServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AdminServiceAsyncStub: ...
     CreateProject: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateProjectRequest, _admin_service_pb2.Project]
-    """CreateProject makes a project. Errors: PROJECT_ALREADY_EXISTS, INVALID_FIELD."""
+    """CreateProject makes a project. Errors: PROJECT_ALREADY_EXISTS (unless get_or_create), PROJECT_BEING_DELETED,
+    INVALID_FIELD.
+    """
     ListProjects: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListProjectsRequest, _admin_service_pb2.ListProjectsResponse]
     """ListProjects answers a page of the projects, by name."""
+    DeleteProject: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteProjectRequest, _admin_service_pb2.DeleteProjectResponse]
+    """DeleteProject removes a project with all that it has. Its keys are revoked at once, so that servers refuse its callers within seconds, and its
+    open streams end; sessions, queues and messages are removed in the background, assets within hours. Until that is done, no project of
+    this name can be made. The project "default" cannot be deleted: it is that of callers without a key. Deleting again changes nothing.
+    Errors: PROJECT_NOT_FOUND (unless allow_missing), INVALID_FIELD.
+    """
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateApiKeyRequest, _admin_service_pb2.CreateApiKeyResponse]
     """CreateApiKey makes a key. The secret is in this answer and nowhere else: only a hash of it is kept. Errors: PROJECT_NOT_FOUND, INVALID_FIELD."""
     ListApiKeys: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListApiKeysRequest, _admin_service_pb2.ListApiKeysResponse]
-    """ListApiKeys answers a project's keys, without their secrets, the newest first. Errors: PROJECT_NOT_FOUND."""
+    """ListApiKeys answers a page of a project's keys, without their secrets, the newest first. Errors: PROJECT_NOT_FOUND, INVALID_PAGE_TOKEN,
+    INVALID_FIELD.
+    """
     RevokeApiKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeApiKeyRequest, _admin_service_pb2.ApiKey]
     """RevokeApiKey ends a key. Servers refuse it within seconds, also on streams that are open. Errors: API_KEY_NOT_FOUND."""
 
@@ -54,19 +64,29 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
     (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
 
-    These calls have no request_id. Creating a project again fails (PROJECT_ALREADY_EXISTS), creating a key again creates another one,
-    and revoking a key again changes nothing.
+    These calls have no request_id. CreateProject with get_or_create, DeleteProject and RevokeApiKey are safe to repeat. CreateApiKey is not: it makes another
+    key each time, since the secret of the first one cannot be told again; revoke the one whose answer was lost (ListApiKeys shows it).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateProject: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateProjectRequest, _admin_service_pb2.Project]  # type: ignore[assignment]
-    """CreateProject makes a project. Errors: PROJECT_ALREADY_EXISTS, INVALID_FIELD."""
+    """CreateProject makes a project. Errors: PROJECT_ALREADY_EXISTS (unless get_or_create), PROJECT_BEING_DELETED,
+    INVALID_FIELD.
+    """
     ListProjects: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListProjectsRequest, _admin_service_pb2.ListProjectsResponse]  # type: ignore[assignment]
     """ListProjects answers a page of the projects, by name."""
+    DeleteProject: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteProjectRequest, _admin_service_pb2.DeleteProjectResponse]  # type: ignore[assignment]
+    """DeleteProject removes a project with all that it has. Its keys are revoked at once, so that servers refuse its callers within seconds, and its
+    open streams end; sessions, queues and messages are removed in the background, assets within hours. Until that is done, no project of
+    this name can be made. The project "default" cannot be deleted: it is that of callers without a key. Deleting again changes nothing.
+    Errors: PROJECT_NOT_FOUND (unless allow_missing), INVALID_FIELD.
+    """
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateApiKeyRequest, _admin_service_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
     """CreateApiKey makes a key. The secret is in this answer and nowhere else: only a hash of it is kept. Errors: PROJECT_NOT_FOUND, INVALID_FIELD."""
     ListApiKeys: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListApiKeysRequest, _admin_service_pb2.ListApiKeysResponse]  # type: ignore[assignment]
-    """ListApiKeys answers a project's keys, without their secrets, the newest first. Errors: PROJECT_NOT_FOUND."""
+    """ListApiKeys answers a page of a project's keys, without their secrets, the newest first. Errors: PROJECT_NOT_FOUND, INVALID_PAGE_TOKEN,
+    INVALID_FIELD.
+    """
     RevokeApiKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeApiKeyRequest, _admin_service_pb2.ApiKey]  # type: ignore[assignment]
     """RevokeApiKey ends a key. Servers refuse it within seconds, also on streams that are open. Errors: API_KEY_NOT_FOUND."""
 
@@ -74,8 +94,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
     (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
 
-    These calls have no request_id. Creating a project again fails (PROJECT_ALREADY_EXISTS), creating a key again creates another one,
-    and revoking a key again changes nothing.
+    These calls have no request_id. CreateProject with get_or_create, DeleteProject and RevokeApiKey are safe to repeat. CreateApiKey is not: it makes another
+    key each time, since the secret of the first one cannot be told again; revoke the one whose answer was lost (ListApiKeys shows it).
     """
 
     @_abc_1.abstractmethod
@@ -84,7 +104,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.CreateProjectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.Project, _abc.Awaitable[_admin_service_pb2.Project]]:
-        """CreateProject makes a project. Errors: PROJECT_ALREADY_EXISTS, INVALID_FIELD."""
+        """CreateProject makes a project. Errors: PROJECT_ALREADY_EXISTS (unless get_or_create), PROJECT_BEING_DELETED,
+        INVALID_FIELD.
+        """
 
     @_abc_1.abstractmethod
     def ListProjects(
@@ -93,6 +115,18 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ListProjectsResponse, _abc.Awaitable[_admin_service_pb2.ListProjectsResponse]]:
         """ListProjects answers a page of the projects, by name."""
+
+    @_abc_1.abstractmethod
+    def DeleteProject(
+        self,
+        request: _admin_service_pb2.DeleteProjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.DeleteProjectResponse, _abc.Awaitable[_admin_service_pb2.DeleteProjectResponse]]:
+        """DeleteProject removes a project with all that it has. Its keys are revoked at once, so that servers refuse its callers within seconds, and its
+        open streams end; sessions, queues and messages are removed in the background, assets within hours. Until that is done, no project of
+        this name can be made. The project "default" cannot be deleted: it is that of callers without a key. Deleting again changes nothing.
+        Errors: PROJECT_NOT_FOUND (unless allow_missing), INVALID_FIELD.
+        """
 
     @_abc_1.abstractmethod
     def CreateApiKey(
@@ -108,7 +142,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.ListApiKeysRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ListApiKeysResponse, _abc.Awaitable[_admin_service_pb2.ListApiKeysResponse]]:
-        """ListApiKeys answers a project's keys, without their secrets, the newest first. Errors: PROJECT_NOT_FOUND."""
+        """ListApiKeys answers a page of a project's keys, without their secrets, the newest first. Errors: PROJECT_NOT_FOUND, INVALID_PAGE_TOKEN,
+        INVALID_FIELD.
+        """
 
     @_abc_1.abstractmethod
     def RevokeApiKey(

@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asessiond/v1/bookmark.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaf\x01\n\x08\x42ookmark\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x03seq\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\n\x04_seqBa\n\x0bsessiond.v1B\rBookmarkProtoP\x01Z\x16sessiond/v1;sessiondv1\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asessiond/v1/bookmark.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc3\x01\n\x08\x42ookmark\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x03seq\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\x04\x65tag\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x42\x06\n\x04_seqBa\n\x0bsessiond.v1B\rBookmarkProtoP\x01Z\x16sessiond/v1;sessiondv1\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,6 +36,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\013sessiond.v1B\rBookmarkProtoP\001Z\026sessiond/v1;sessiondv1\252\002\013Sessiond.V1\312\002\013Sessiond\\V1\352\002\014Sessiond::V1'
   _globals['_BOOKMARK'].fields_by_name['name']._loaded_options = None
   _globals['_BOOKMARK'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_BOOKMARK'].fields_by_name['etag']._loaded_options = None
+  _globals['_BOOKMARK'].fields_by_name['etag']._serialized_options = b'\342A\001\003'
   _globals['_BOOKMARK']._serialized_start=110
-  _globals['_BOOKMARK']._serialized_end=285
+  _globals['_BOOKMARK']._serialized_end=305
 # @@protoc_insertion_point(module_scope)

@@ -28,6 +28,7 @@ class Bookmark(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name of the bookmark, unique in its session. 1 to 128 characters, no control characters, no white space at either end."""
     seq: _builtins.int
@@ -36,6 +37,10 @@ class Bookmark(_message.Message):
     """
     description: _builtins.str
     """description is for people to read. At most 1,024 characters. Empty = none."""
+    etag: _builtins.str
+    """etag changes whenever the bookmark does. Send it back in an update or a deletion to be refused (ETAG_MISMATCH) if somebody else was faster.
+    Opaque. Output only.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """create_time is when the bookmark was created. Output only."""
@@ -52,10 +57,11 @@ class Bookmark(_message.Message):
         description: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_seq", b"_seq", "create_time", b"create_time", "seq", b"seq", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seq", b"_seq", "create_time", b"create_time", "description", b"description", "name", b"name", "seq", b"seq", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seq", b"_seq", "create_time", b"create_time", "description", b"description", "etag", b"etag", "name", b"name", "seq", b"seq", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seq: _TypeAlias = _typing.Literal["seq"]  # noqa: Y015
     _WhichOneofArgType__seq: _TypeAlias = _typing.Literal["_seq", b"_seq"]  # noqa: Y015

@@ -151,12 +151,15 @@ class UpdateBookmarkRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     NEW_NAME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id of the session. Required."""
     new_name: _builtins.str
     """new_name renames the bookmark. Empty = it keeps its name."""
     request_id: _builtins.str
     """request_id makes the call safe to repeat. At most 128 characters. Empty = none."""
+    etag: _builtins.str
+    """etag, if it is set, must be the bookmark's current one. Empty = no check."""
     @_builtins.property
     def bookmark(self) -> _bookmark_pb2.Bookmark:
         """bookmark holds name (required) and the new values."""
@@ -175,10 +178,11 @@ class UpdateBookmarkRequest(_message.Message):
         update_mask: _field_mask_pb2.FieldMask | None = ...,
         new_name: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["bookmark", b"bookmark", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bookmark", b"bookmark", "new_name", b"new_name", "request_id", b"request_id", "session_id", b"session_id", "update_mask", b"update_mask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bookmark", b"bookmark", "etag", b"etag", "new_name", b"new_name", "request_id", b"request_id", "session_id", b"session_id", "update_mask", b"update_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -194,6 +198,7 @@ class DeleteBookmarkRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     ALLOW_MISSING_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id of the session. Required."""
     name: _builtins.str
@@ -202,6 +207,8 @@ class DeleteBookmarkRequest(_message.Message):
     """allow_missing answers OK where there is no such bookmark. Default false: BOOKMARK_NOT_FOUND."""
     request_id: _builtins.str
     """request_id makes the call safe to repeat. At most 128 characters. Empty = none."""
+    etag: _builtins.str
+    """etag, if it is set, must be the bookmark's current one. Empty = no check."""
     def __init__(
         self,
         *,
@@ -209,10 +216,11 @@ class DeleteBookmarkRequest(_message.Message):
         name: _builtins.str = ...,
         allow_missing: _builtins.bool = ...,
         request_id: _builtins.str = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_missing", b"allow_missing", "name", b"name", "request_id", b"request_id", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_missing", b"allow_missing", "etag", b"etag", "name", b"name", "request_id", b"request_id", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -94,14 +94,14 @@ class BookmarkServiceServicer(object):
 
     def UpdateBookmark(self, request, context):
         """UpdateBookmark moves, describes or renames a bookmark. Errors: BOOKMARK_NOT_FOUND, BOOKMARK_ALREADY_EXISTS (new_name), MESSAGE_NOT_FOUND
-        (seq), INVALID_FIELD, REQUEST_ID_REUSED.
+        (seq), ETAG_MISMATCH, INVALID_FIELD, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteBookmark(self, request, context):
-        """DeleteBookmark removes a bookmark. Errors: BOOKMARK_NOT_FOUND (unless allow_missing), REQUEST_ID_REUSED.
+        """DeleteBookmark removes a bookmark. Errors: BOOKMARK_NOT_FOUND (unless allow_missing), ETAG_MISMATCH, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

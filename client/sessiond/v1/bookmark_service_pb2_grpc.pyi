@@ -45,10 +45,10 @@ class BookmarkServiceStub:
     """ListBookmarks answers a page of the session's bookmarks, by seq, then by name. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD."""
     UpdateBookmark: _grpc.UnaryUnaryMultiCallable[_bookmark_service_pb2.UpdateBookmarkRequest, _bookmark_pb2.Bookmark]
     """UpdateBookmark moves, describes or renames a bookmark. Errors: BOOKMARK_NOT_FOUND, BOOKMARK_ALREADY_EXISTS (new_name), MESSAGE_NOT_FOUND
-    (seq), INVALID_FIELD, REQUEST_ID_REUSED.
+    (seq), ETAG_MISMATCH, INVALID_FIELD, REQUEST_ID_REUSED.
     """
     DeleteBookmark: _grpc.UnaryUnaryMultiCallable[_bookmark_service_pb2.DeleteBookmarkRequest, _bookmark_service_pb2.DeleteBookmarkResponse]
-    """DeleteBookmark removes a bookmark. Errors: BOOKMARK_NOT_FOUND (unless allow_missing), REQUEST_ID_REUSED."""
+    """DeleteBookmark removes a bookmark. Errors: BOOKMARK_NOT_FOUND (unless allow_missing), ETAG_MISMATCH, REQUEST_ID_REUSED."""
 
 @_typing.type_check_only
 class BookmarkServiceAsyncStub(BookmarkServiceStub):
@@ -66,10 +66,10 @@ class BookmarkServiceAsyncStub(BookmarkServiceStub):
     """ListBookmarks answers a page of the session's bookmarks, by seq, then by name. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD."""
     UpdateBookmark: _aio.UnaryUnaryMultiCallable[_bookmark_service_pb2.UpdateBookmarkRequest, _bookmark_pb2.Bookmark]  # type: ignore[assignment]
     """UpdateBookmark moves, describes or renames a bookmark. Errors: BOOKMARK_NOT_FOUND, BOOKMARK_ALREADY_EXISTS (new_name), MESSAGE_NOT_FOUND
-    (seq), INVALID_FIELD, REQUEST_ID_REUSED.
+    (seq), ETAG_MISMATCH, INVALID_FIELD, REQUEST_ID_REUSED.
     """
     DeleteBookmark: _aio.UnaryUnaryMultiCallable[_bookmark_service_pb2.DeleteBookmarkRequest, _bookmark_service_pb2.DeleteBookmarkResponse]  # type: ignore[assignment]
-    """DeleteBookmark removes a bookmark. Errors: BOOKMARK_NOT_FOUND (unless allow_missing), REQUEST_ID_REUSED."""
+    """DeleteBookmark removes a bookmark. Errors: BOOKMARK_NOT_FOUND (unless allow_missing), ETAG_MISMATCH, REQUEST_ID_REUSED."""
 
 class BookmarkServiceServicer(metaclass=_abc_1.ABCMeta):
     """BookmarkService keeps named places in sessions: to read from (GetMessagesRequest.after_bookmark), to copy up to
@@ -108,7 +108,7 @@ class BookmarkServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_bookmark_pb2.Bookmark, _abc.Awaitable[_bookmark_pb2.Bookmark]]:
         """UpdateBookmark moves, describes or renames a bookmark. Errors: BOOKMARK_NOT_FOUND, BOOKMARK_ALREADY_EXISTS (new_name), MESSAGE_NOT_FOUND
-        (seq), INVALID_FIELD, REQUEST_ID_REUSED.
+        (seq), ETAG_MISMATCH, INVALID_FIELD, REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -117,6 +117,6 @@ class BookmarkServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _bookmark_service_pb2.DeleteBookmarkRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_bookmark_service_pb2.DeleteBookmarkResponse, _abc.Awaitable[_bookmark_service_pb2.DeleteBookmarkResponse]]:
-        """DeleteBookmark removes a bookmark. Errors: BOOKMARK_NOT_FOUND (unless allow_missing), REQUEST_ID_REUSED."""
+        """DeleteBookmark removes a bookmark. Errors: BOOKMARK_NOT_FOUND (unless allow_missing), ETAG_MISMATCH, REQUEST_ID_REUSED."""
 
 def add_BookmarkServiceServicer_to_server(servicer: BookmarkServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

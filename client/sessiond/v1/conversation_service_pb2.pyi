@@ -249,19 +249,27 @@ class GetTurnRequest(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     TURN_ID_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id of the session. Required."""
     turn_id: _builtins.str
     """turn_id of the turn. Required."""
+    @_builtins.property
+    def wait(self) -> _duration_pb2.Duration:
+        """wait is how long to wait for the turn's end if it has not ended. Then, or when the server shuts down, the turn is answered as it stands.
+        From 0 to 30 seconds, but less than the call's deadline. Unset = not at all.
+        """
+
     def __init__(
         self,
         *,
         session_id: _builtins.str = ...,
         turn_id: _builtins.str = ...,
+        wait: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "turn_id", b"turn_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_id", b"session_id", "turn_id", b"turn_id", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -93,7 +93,7 @@ class ConversationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetTurn(self, request, context):
-        """GetTurn says how a turn stands, or how it ended. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD.
+        """GetTurn says how a turn stands, or how it ended; with wait, once it has ended. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

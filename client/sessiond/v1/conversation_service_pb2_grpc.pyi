@@ -52,7 +52,7 @@ class ConversationServiceStub:
     unless keep_partial of the Send says otherwise. Without anything to abort it succeeds. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
     """
     GetTurn: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.GetTurnRequest, _turn_pb2.Turn]
-    """GetTurn says how a turn stands, or how it ended. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD."""
+    """GetTurn says how a turn stands, or how it ended; with wait, once it has ended. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD."""
     ListTurns: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ListTurnsRequest, _conversation_service_pb2.ListTurnsResponse]
     """ListTurns lists the turns of a session, the newest first. Errors: SESSION_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN."""
     Watch: _grpc.UnaryStreamMultiCallable[_conversation_service_pb2.WatchRequest, _conversation_service_pb2.WatchResponse]
@@ -89,7 +89,7 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     unless keep_partial of the Send says otherwise. Without anything to abort it succeeds. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
     """
     GetTurn: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.GetTurnRequest, _turn_pb2.Turn]  # type: ignore[assignment]
-    """GetTurn says how a turn stands, or how it ended. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD."""
+    """GetTurn says how a turn stands, or how it ended; with wait, once it has ended. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD."""
     ListTurns: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ListTurnsRequest, _conversation_service_pb2.ListTurnsResponse]  # type: ignore[assignment]
     """ListTurns lists the turns of a session, the newest first. Errors: SESSION_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN."""
     Watch: _aio.UnaryStreamMultiCallable[_conversation_service_pb2.WatchRequest, _conversation_service_pb2.WatchResponse]  # type: ignore[assignment]
@@ -141,7 +141,7 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.GetTurnRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_turn_pb2.Turn, _abc.Awaitable[_turn_pb2.Turn]]:
-        """GetTurn says how a turn stands, or how it ended. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD."""
+        """GetTurn says how a turn stands, or how it ended; with wait, once it has ended. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD."""
 
     @_abc_1.abstractmethod
     def ListTurns(

@@ -37,7 +37,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_SEQUENCE_CONFLICT: _ErrorReason.ValueType  # 6
     """ABORTED: expected_last_seq is not the session's last_seq. Read on from there and try again. Metadata: session_id, expected_last_seq, last_seq."""
     ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 7
-    """ABORTED: the etag is not the session's, or the task's. Metadata: session_id, etag (the current one)."""
+    """ABORTED: the etag is not the session's, the task's or the bookmark's. Metadata: session_id, etag (the current one)."""
     ERROR_REASON_PARENT_NOT_FOUND: _ErrorReason.ValueType  # 8
     """INVALID_ARGUMENT: parent_seq names no message. Metadata: session_id, last_seq. Details: BadRequest."""
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 9
@@ -159,6 +159,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the history that a model would be given has a message of FORMAT_OTHER that the server cannot read. Metadata: session_id,
     turn_id, format_name, seq.
     """
+    ERROR_REASON_PROJECT_BEING_DELETED: _ErrorReason.ValueType  # 65
+    """FAILED_PRECONDITION: the project of this name was deleted, and is still being removed; try again in some minutes. Metadata: project. Details:
+    RetryInfo.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the reason in the google.rpc.ErrorInfo (domain "sessiond.v1") that every error carries. A reason always comes with the same
@@ -188,7 +192,7 @@ ERROR_REASON_MESSAGE_NOT_FOUND: ErrorReason.ValueType  # 5
 ERROR_REASON_SEQUENCE_CONFLICT: ErrorReason.ValueType  # 6
 """ABORTED: expected_last_seq is not the session's last_seq. Read on from there and try again. Metadata: session_id, expected_last_seq, last_seq."""
 ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 7
-"""ABORTED: the etag is not the session's, or the task's. Metadata: session_id, etag (the current one)."""
+"""ABORTED: the etag is not the session's, the task's or the bookmark's. Metadata: session_id, etag (the current one)."""
 ERROR_REASON_PARENT_NOT_FOUND: ErrorReason.ValueType  # 8
 """INVALID_ARGUMENT: parent_seq names no message. Metadata: session_id, last_seq. Details: BadRequest."""
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 9
@@ -309,5 +313,9 @@ the others. Metadata: session_id, message_id, and seq of the stored message if t
 ERROR_REASON_FORMAT_UNREADABLE: ErrorReason.ValueType  # 56
 """FAILED_PRECONDITION: the history that a model would be given has a message of FORMAT_OTHER that the server cannot read. Metadata: session_id,
 turn_id, format_name, seq.
+"""
+ERROR_REASON_PROJECT_BEING_DELETED: ErrorReason.ValueType  # 65
+"""FAILED_PRECONDITION: the project of this name was deleted, and is still being removed; try again in some minutes. Metadata: project. Details:
+RetryInfo.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$sessiond/v1/processing_service.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc3\x01\n\x14LeaseMessagesRequest\x12\x13\n\x05queue\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x14\n\x0cmax_sessions\x18\x03 \x01(\x05\x12\x14\n\x0cmax_messages\x18\x04 \x01(\x05\x12\x31\n\x0elease_duration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x04wait\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\";\n\x15LeaseMessagesResponse\x12\"\n\x06leases\x18\x01 \x03(\x0b\x32\x12.sessiond.v1.Lease\"\xa5\x01\n\x05Lease\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\r\n\x05queue\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12%\n\x06ranges\x18\x04 \x03(\x0b\x32\x15.sessiond.v1.SeqRange\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\x05\"/\n\x08SeqRange\x12\x11\n\tfirst_seq\x18\x01 \x01(\x03\x12\x10\n\x08last_seq\x18\x02 \x01(\x03\"_\n\x12\x45xtendLeaseRequest\x12\x16\n\x08lease_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x31\n\x0elease_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xa4\x01\n\x1a\x41\x63knowledgeMessagesRequest\x12\x16\n\x08lease_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\x0bthrough_seq\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x30\n\x08\x66\x61ilures\x18\x03 \x03(\x0b\x32\x1e.sessiond.v1.ProcessingFailure\x12\x12\n\nkeep_lease\x18\x04 \x01(\x08\x42\x0e\n\x0c_through_seq\"5\n\x11ProcessingFailure\x12\x11\n\x03seq\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\r\n\x05\x65rror\x18\x02 \x01(\t\"\x1d\n\x1b\x41\x63knowledgeMessagesResponse\"\x9c\x01\n\x16RequeueMessagesRequest\x12\x13\n\x05queue\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nsession_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x06\x66\x61iled\x18\x03 \x01(\x08H\x00\x12\x12\n\x08\x66rom_seq\x18\x04 \x01(\x03H\x00\x12$\n\x04seqs\x18\x05 \x01(\x0b\x32\x14.sessiond.v1.SeqListH\x00\x42\x07\n\x05which\"\x1d\n\x07SeqList\x12\x12\n\x04seqs\x18\x01 \x03(\x03\x42\x04\xe2\x41\x01\x02\"0\n\x17RequeueMessagesResponse\x12\x15\n\rmessage_count\x18\x01 \x01(\x03\"E\n\x1aGetProcessingCountsRequest\x12\x13\n\x05queue\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nsession_id\x18\x02 \x01(\t\"U\n\x10ProcessingCounts\x12\x0f\n\x07pending\x18\x01 \x01(\x03\x12\x0f\n\x07running\x18\x02 \x01(\x03\x12\x0f\n\x07success\x18\x03 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x03\"q\n\x19ListFailedMessagesRequest\x12\x13\n\x05queue\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nsession_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"g\n\x1aListFailedMessagesResponse\x12\x30\n\x08\x66\x61ilures\x18\x01 \x03(\x0b\x32\x1e.sessiond.v1.ProcessingFailure\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x13\n\x11ListQueuesRequest\"$\n\x12ListQueuesResponse\x12\x0e\n\x06queues\x18\x01 \x03(\t\"@\n\x12\x44\x65leteQueueRequest\x12\x13\n\x05queue\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\rallow_missing\x18\x02 \x01(\x08\"\x15\n\x13\x44\x65leteQueueResponse2\xed\x05\n\x11ProcessingService\x12V\n\rLeaseMessages\x12!.sessiond.v1.LeaseMessagesRequest\x1a\".sessiond.v1.LeaseMessagesResponse\x12\x42\n\x0b\x45xtendLease\x12\x1f.sessiond.v1.ExtendLeaseRequest\x1a\x12.sessiond.v1.Lease\x12h\n\x13\x41\x63knowledgeMessages\x12\'.sessiond.v1.AcknowledgeMessagesRequest\x1a(.sessiond.v1.AcknowledgeMessagesResponse\x12\\\n\x0fRequeueMessages\x12#.sessiond.v1.RequeueMessagesRequest\x1a$.sessiond.v1.RequeueMessagesResponse\x12\x62\n\x13GetProcessingCounts\x12\'.sessiond.v1.GetProcessingCountsRequest\x1a\x1d.sessiond.v1.ProcessingCounts\"\x03\x90\x02\x01\x12j\n\x12ListFailedMessages\x12&.sessiond.v1.ListFailedMessagesRequest\x1a\'.sessiond.v1.ListFailedMessagesResponse\"\x03\x90\x02\x01\x12R\n\nListQueues\x12\x1e.sessiond.v1.ListQueuesRequest\x1a\x1f.sessiond.v1.ListQueuesResponse\"\x03\x90\x02\x01\x12P\n\x0b\x44\x65leteQueue\x12\x1f.sessiond.v1.DeleteQueueRequest\x1a .sessiond.v1.DeleteQueueResponseBj\n\x0bsessiond.v1B\x16ProcessingServiceProtoP\x01Z\x16sessiond/v1;sessiondv1\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$sessiond/v1/processing_service.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc3\x01\n\x14LeaseMessagesRequest\x12\x13\n\x05queue\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06worker\x18\x02 \x01(\t\x12\x14\n\x0cmax_sessions\x18\x03 \x01(\x05\x12\x14\n\x0cmax_messages\x18\x04 \x01(\x05\x12\x31\n\x0elease_duration\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x04wait\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\";\n\x15LeaseMessagesResponse\x12\"\n\x06leases\x18\x01 \x03(\x0b\x32\x12.sessiond.v1.Lease\"\xa5\x01\n\x05Lease\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\r\n\x05queue\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12%\n\x06ranges\x18\x04 \x03(\x0b\x32\x15.sessiond.v1.SeqRange\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\x05\"/\n\x08SeqRange\x12\x11\n\tfirst_seq\x18\x01 \x01(\x03\x12\x10\n\x08last_seq\x18\x02 \x01(\x03\"_\n\x12\x45xtendLeaseRequest\x12\x16\n\x08lease_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x31\n\x0elease_duration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xb8\x01\n\x1a\x41\x63knowledgeMessagesRequest\x12\x16\n\x08lease_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\x0bthrough_seq\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x30\n\x08\x66\x61ilures\x18\x03 \x03(\x0b\x32\x1e.sessiond.v1.ProcessingFailure\x12\x12\n\nkeep_lease\x18\x04 \x01(\x08\x12\x12\n\nrequest_id\x18\x05 \x01(\tB\x0e\n\x0c_through_seq\"5\n\x11ProcessingFailure\x12\x11\n\x03seq\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\r\n\x05\x65rror\x18\x02 \x01(\t\"\x1d\n\x1b\x41\x63knowledgeMessagesResponse\"\xb0\x01\n\x16RequeueMessagesRequest\x12\x13\n\x05queue\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nsession_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x10\n\x06\x66\x61iled\x18\x03 \x01(\x08H\x00\x12\x12\n\x08\x66rom_seq\x18\x04 \x01(\x03H\x00\x12$\n\x04seqs\x18\x05 \x01(\x0b\x32\x14.sessiond.v1.SeqListH\x00\x12\x12\n\nrequest_id\x18\x06 \x01(\tB\x07\n\x05which\"\x1d\n\x07SeqList\x12\x12\n\x04seqs\x18\x01 \x03(\x03\x42\x04\xe2\x41\x01\x02\"0\n\x17RequeueMessagesResponse\x12\x15\n\rmessage_count\x18\x01 \x01(\x03\"E\n\x1aGetProcessingCountsRequest\x12\x13\n\x05queue\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\nsession_id\x18\x02 \x01(\t\"U\n\x10ProcessingCounts\x12\x0f\n\x07pending\x18\x01 \x01(\x03\x12\x0f\n\x07running\x18\x02 \x01(\x03\x12\x0f\n\x07success\x18\x03 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x04 \x01(\x03\"q\n\x19ListFailedMessagesRequest\x12\x13\n\x05queue\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nsession_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"g\n\x1aListFailedMessagesResponse\x12\x30\n\x08\x66\x61ilures\x18\x01 \x03(\x0b\x32\x1e.sessiond.v1.ProcessingFailure\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x13\n\x11ListQueuesRequest\"$\n\x12ListQueuesResponse\x12\x0e\n\x06queues\x18\x01 \x03(\t\"@\n\x12\x44\x65leteQueueRequest\x12\x13\n\x05queue\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\rallow_missing\x18\x02 \x01(\x08\"\x15\n\x13\x44\x65leteQueueResponse2\xed\x05\n\x11ProcessingService\x12V\n\rLeaseMessages\x12!.sessiond.v1.LeaseMessagesRequest\x1a\".sessiond.v1.LeaseMessagesResponse\x12\x42\n\x0b\x45xtendLease\x12\x1f.sessiond.v1.ExtendLeaseRequest\x1a\x12.sessiond.v1.Lease\x12h\n\x13\x41\x63knowledgeMessages\x12\'.sessiond.v1.AcknowledgeMessagesRequest\x1a(.sessiond.v1.AcknowledgeMessagesResponse\x12\\\n\x0fRequeueMessages\x12#.sessiond.v1.RequeueMessagesRequest\x1a$.sessiond.v1.RequeueMessagesResponse\x12\x62\n\x13GetProcessingCounts\x12\'.sessiond.v1.GetProcessingCountsRequest\x1a\x1d.sessiond.v1.ProcessingCounts\"\x03\x90\x02\x01\x12j\n\x12ListFailedMessages\x12&.sessiond.v1.ListFailedMessagesRequest\x1a\'.sessiond.v1.ListFailedMessagesResponse\"\x03\x90\x02\x01\x12R\n\nListQueues\x12\x1e.sessiond.v1.ListQueuesRequest\x1a\x1f.sessiond.v1.ListQueuesResponse\"\x03\x90\x02\x01\x12P\n\x0b\x44\x65leteQueue\x12\x1f.sessiond.v1.DeleteQueueRequest\x1a .sessiond.v1.DeleteQueueResponseBj\n\x0bsessiond.v1B\x16ProcessingServiceProtoP\x01Z\x16sessiond/v1;sessiondv1\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -74,33 +74,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXTENDLEASEREQUEST']._serialized_start=627
   _globals['_EXTENDLEASEREQUEST']._serialized_end=722
   _globals['_ACKNOWLEDGEMESSAGESREQUEST']._serialized_start=725
-  _globals['_ACKNOWLEDGEMESSAGESREQUEST']._serialized_end=889
-  _globals['_PROCESSINGFAILURE']._serialized_start=891
-  _globals['_PROCESSINGFAILURE']._serialized_end=944
-  _globals['_ACKNOWLEDGEMESSAGESRESPONSE']._serialized_start=946
-  _globals['_ACKNOWLEDGEMESSAGESRESPONSE']._serialized_end=975
-  _globals['_REQUEUEMESSAGESREQUEST']._serialized_start=978
-  _globals['_REQUEUEMESSAGESREQUEST']._serialized_end=1134
-  _globals['_SEQLIST']._serialized_start=1136
-  _globals['_SEQLIST']._serialized_end=1165
-  _globals['_REQUEUEMESSAGESRESPONSE']._serialized_start=1167
-  _globals['_REQUEUEMESSAGESRESPONSE']._serialized_end=1215
-  _globals['_GETPROCESSINGCOUNTSREQUEST']._serialized_start=1217
-  _globals['_GETPROCESSINGCOUNTSREQUEST']._serialized_end=1286
-  _globals['_PROCESSINGCOUNTS']._serialized_start=1288
-  _globals['_PROCESSINGCOUNTS']._serialized_end=1373
-  _globals['_LISTFAILEDMESSAGESREQUEST']._serialized_start=1375
-  _globals['_LISTFAILEDMESSAGESREQUEST']._serialized_end=1488
-  _globals['_LISTFAILEDMESSAGESRESPONSE']._serialized_start=1490
-  _globals['_LISTFAILEDMESSAGESRESPONSE']._serialized_end=1593
-  _globals['_LISTQUEUESREQUEST']._serialized_start=1595
-  _globals['_LISTQUEUESREQUEST']._serialized_end=1614
-  _globals['_LISTQUEUESRESPONSE']._serialized_start=1616
-  _globals['_LISTQUEUESRESPONSE']._serialized_end=1652
-  _globals['_DELETEQUEUEREQUEST']._serialized_start=1654
-  _globals['_DELETEQUEUEREQUEST']._serialized_end=1718
-  _globals['_DELETEQUEUERESPONSE']._serialized_start=1720
-  _globals['_DELETEQUEUERESPONSE']._serialized_end=1741
-  _globals['_PROCESSINGSERVICE']._serialized_start=1744
-  _globals['_PROCESSINGSERVICE']._serialized_end=2493
+  _globals['_ACKNOWLEDGEMESSAGESREQUEST']._serialized_end=909
+  _globals['_PROCESSINGFAILURE']._serialized_start=911
+  _globals['_PROCESSINGFAILURE']._serialized_end=964
+  _globals['_ACKNOWLEDGEMESSAGESRESPONSE']._serialized_start=966
+  _globals['_ACKNOWLEDGEMESSAGESRESPONSE']._serialized_end=995
+  _globals['_REQUEUEMESSAGESREQUEST']._serialized_start=998
+  _globals['_REQUEUEMESSAGESREQUEST']._serialized_end=1174
+  _globals['_SEQLIST']._serialized_start=1176
+  _globals['_SEQLIST']._serialized_end=1205
+  _globals['_REQUEUEMESSAGESRESPONSE']._serialized_start=1207
+  _globals['_REQUEUEMESSAGESRESPONSE']._serialized_end=1255
+  _globals['_GETPROCESSINGCOUNTSREQUEST']._serialized_start=1257
+  _globals['_GETPROCESSINGCOUNTSREQUEST']._serialized_end=1326
+  _globals['_PROCESSINGCOUNTS']._serialized_start=1328
+  _globals['_PROCESSINGCOUNTS']._serialized_end=1413
+  _globals['_LISTFAILEDMESSAGESREQUEST']._serialized_start=1415
+  _globals['_LISTFAILEDMESSAGESREQUEST']._serialized_end=1528
+  _globals['_LISTFAILEDMESSAGESRESPONSE']._serialized_start=1530
+  _globals['_LISTFAILEDMESSAGESRESPONSE']._serialized_end=1633
+  _globals['_LISTQUEUESREQUEST']._serialized_start=1635
+  _globals['_LISTQUEUESREQUEST']._serialized_end=1654
+  _globals['_LISTQUEUESRESPONSE']._serialized_start=1656
+  _globals['_LISTQUEUESRESPONSE']._serialized_end=1692
+  _globals['_DELETEQUEUEREQUEST']._serialized_start=1694
+  _globals['_DELETEQUEUEREQUEST']._serialized_end=1758
+  _globals['_DELETEQUEUERESPONSE']._serialized_start=1760
+  _globals['_DELETEQUEUERESPONSE']._serialized_end=1781
+  _globals['_PROCESSINGSERVICE']._serialized_start=1784
+  _globals['_PROCESSINGSERVICE']._serialized_end=2533
 # @@protoc_insertion_point(module_scope)

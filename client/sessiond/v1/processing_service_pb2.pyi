@@ -200,12 +200,17 @@ class AcknowledgeMessagesRequest(_message.Message):
     THROUGH_SEQ_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
     KEEP_LEASE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     lease_id: _builtins.str
     """lease_id of the lease. Required."""
     through_seq: _builtins.int
     """through_seq is the last seq that was dealt with; those after it are pending again. Unset = all of the lease. 0 = none: the lease is released."""
     keep_lease: _builtins.bool
     """keep_lease goes on with what is left after through_seq under the same lease, instead of giving it back. Default false."""
+    request_id: _builtins.str
+    """request_id makes the call safe to repeat: without it, a repetition fails (LEASE_LOST) if the first call ended the lease. At most 128
+    characters. Empty = none.
+    """
     @_builtins.property
     def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProcessingFailure]:
         """failures are the messages among them that the worker gave up on; all others are processed successfully. They hold nothing up."""
@@ -217,10 +222,11 @@ class AcknowledgeMessagesRequest(_message.Message):
         through_seq: _builtins.int | None = ...,
         failures: _abc.Iterable[Global___ProcessingFailure] | None = ...,
         keep_lease: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_through_seq", b"_through_seq", "through_seq", b"through_seq"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_through_seq", b"_through_seq", "failures", b"failures", "keep_lease", b"keep_lease", "lease_id", b"lease_id", "through_seq", b"through_seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_through_seq", b"_through_seq", "failures", b"failures", "keep_lease", b"keep_lease", "lease_id", b"lease_id", "request_id", b"request_id", "through_seq", b"through_seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__through_seq: _TypeAlias = _typing.Literal["through_seq"]  # noqa: Y015
     _WhichOneofArgType__through_seq: _TypeAlias = _typing.Literal["_through_seq", b"_through_seq"]  # noqa: Y015
@@ -282,6 +288,7 @@ class RequeueMessagesRequest(_message.Message):
     FAILED_FIELD_NUMBER: _builtins.int
     FROM_SEQ_FIELD_NUMBER: _builtins.int
     SEQS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     queue: _builtins.str
     """queue to put them into. Required."""
     session_id: _builtins.str
@@ -290,6 +297,8 @@ class RequeueMessagesRequest(_message.Message):
     """failed: those that workers gave up on. Must be true where it is set."""
     from_seq: _builtins.int
     """from_seq: all from this seq on. At least 1."""
+    request_id: _builtins.str
+    """request_id makes the call safe to repeat: the same id again returns the first message_count. At most 128 characters. Empty = none."""
     @_builtins.property
     def seqs(self) -> Global___SeqList:
         """seqs: these. Those that are pending or leased stay so."""
@@ -302,10 +311,11 @@ class RequeueMessagesRequest(_message.Message):
         failed: _builtins.bool = ...,
         from_seq: _builtins.int = ...,
         seqs: Global___SeqList | None = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failed", b"failed", "from_seq", b"from_seq", "seqs", b"seqs", "which", b"which"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed", b"failed", "from_seq", b"from_seq", "queue", b"queue", "seqs", b"seqs", "session_id", b"session_id", "which", b"which"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed", b"failed", "from_seq", b"from_seq", "queue", b"queue", "request_id", b"request_id", "seqs", b"seqs", "session_id", b"session_id", "which", b"which"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_which: _TypeAlias = _typing.Literal["failed", "from_seq", "seqs"]  # noqa: Y015
     _WhichOneofArgType_which: _TypeAlias = _typing.Literal["which", b"which"]  # noqa: Y015

@@ -33,8 +33,9 @@ class ProcessingServiceStub(object):
     one worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages are pending again; so a message is
     processed at least once. What is stored is a row a session and queue, and one for each failed or repeated message, not one a message.
 
-    These calls have no request_id. Extending a lease again extends it again; acknowledging it again, or deleting a queue again, changes nothing and
-    fails (LEASE_LOST, QUEUE_NOT_FOUND). Leasing or requeueing again is another change.
+    AcknowledgeMessages and RequeueMessages are safe to repeat with the same request_id, as in SessionService. The others have none: extending a lease
+    again extends it again; deleting a queue again changes nothing and fails (QUEUE_NOT_FOUND) unless allow_missing is set. A repeated LeaseMessages is
+    another one: the leases of an answer that was lost end by themselves, so choose a short lease_duration and extend it.
     """
 
     def __init__(self, channel):
@@ -93,8 +94,9 @@ class ProcessingServiceServicer(object):
     one worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages are pending again; so a message is
     processed at least once. What is stored is a row a session and queue, and one for each failed or repeated message, not one a message.
 
-    These calls have no request_id. Extending a lease again extends it again; acknowledging it again, or deleting a queue again, changes nothing and
-    fails (LEASE_LOST, QUEUE_NOT_FOUND). Leasing or requeueing again is another change.
+    AcknowledgeMessages and RequeueMessages are safe to repeat with the same request_id, as in SessionService. The others have none: extending a lease
+    again extends it again; deleting a queue again changes nothing and fails (QUEUE_NOT_FOUND) unless allow_missing is set. A repeated LeaseMessages is
+    another one: the leases of an answer that was lost end by themselves, so choose a short lease_duration and extend it.
     """
 
     def LeaseMessages(self, request, context):
@@ -114,14 +116,14 @@ class ProcessingServiceServicer(object):
 
     def AcknowledgeMessages(self, request, context):
         """AcknowledgeMessages says what became of a lease's messages, and ends it. Of a lease that ran out, but that nobody took over, it is still
-        accepted. Errors: LEASE_LOST, INVALID_FIELD.
+        accepted. Errors: LEASE_LOST, INVALID_FIELD, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RequeueMessages(self, request, context):
-        """RequeueMessages makes processed messages of a session pending again. Errors: SESSION_NOT_FOUND, QUEUE_NOT_FOUND, INVALID_FIELD.
+        """RequeueMessages makes processed messages of a session pending again. Errors: SESSION_NOT_FOUND, QUEUE_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -215,8 +217,9 @@ class ProcessingService(object):
     one worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages are pending again; so a message is
     processed at least once. What is stored is a row a session and queue, and one for each failed or repeated message, not one a message.
 
-    These calls have no request_id. Extending a lease again extends it again; acknowledging it again, or deleting a queue again, changes nothing and
-    fails (LEASE_LOST, QUEUE_NOT_FOUND). Leasing or requeueing again is another change.
+    AcknowledgeMessages and RequeueMessages are safe to repeat with the same request_id, as in SessionService. The others have none: extending a lease
+    again extends it again; deleting a queue again changes nothing and fails (QUEUE_NOT_FOUND) unless allow_missing is set. A repeated LeaseMessages is
+    another one: the leases of an answer that was lost end by themselves, so choose a short lease_duration and extend it.
     """
 
     @staticmethod

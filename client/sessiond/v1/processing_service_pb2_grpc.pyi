@@ -34,8 +34,9 @@ class ProcessingServiceStub:
     one worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages are pending again; so a message is
     processed at least once. What is stored is a row a session and queue, and one for each failed or repeated message, not one a message.
 
-    These calls have no request_id. Extending a lease again extends it again; acknowledging it again, or deleting a queue again, changes nothing and
-    fails (LEASE_LOST, QUEUE_NOT_FOUND). Leasing or requeueing again is another change.
+    AcknowledgeMessages and RequeueMessages are safe to repeat with the same request_id, as in SessionService. The others have none: extending a lease
+    again extends it again; deleting a queue again changes nothing and fails (QUEUE_NOT_FOUND) unless allow_missing is set. A repeated LeaseMessages is
+    another one: the leases of an answer that was lost end by themselves, so choose a short lease_duration and extend it.
     """
 
     @_typing.overload
@@ -50,10 +51,10 @@ class ProcessingServiceStub:
     """ExtendLease makes a lease last from now on. Errors: LEASE_LOST, INVALID_FIELD."""
     AcknowledgeMessages: _grpc.UnaryUnaryMultiCallable[_processing_service_pb2.AcknowledgeMessagesRequest, _processing_service_pb2.AcknowledgeMessagesResponse]
     """AcknowledgeMessages says what became of a lease's messages, and ends it. Of a lease that ran out, but that nobody took over, it is still
-    accepted. Errors: LEASE_LOST, INVALID_FIELD.
+    accepted. Errors: LEASE_LOST, INVALID_FIELD, REQUEST_ID_REUSED.
     """
     RequeueMessages: _grpc.UnaryUnaryMultiCallable[_processing_service_pb2.RequeueMessagesRequest, _processing_service_pb2.RequeueMessagesResponse]
-    """RequeueMessages makes processed messages of a session pending again. Errors: SESSION_NOT_FOUND, QUEUE_NOT_FOUND, INVALID_FIELD."""
+    """RequeueMessages makes processed messages of a session pending again. Errors: SESSION_NOT_FOUND, QUEUE_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED."""
     GetProcessingCounts: _grpc.UnaryUnaryMultiCallable[_processing_service_pb2.GetProcessingCountsRequest, _processing_service_pb2.ProcessingCounts]
     """GetProcessingCounts answers how many messages are in which status, in one session or in the whole project.
     Errors: SESSION_NOT_FOUND, QUEUE_NOT_FOUND.
@@ -74,8 +75,9 @@ class ProcessingServiceAsyncStub(ProcessingServiceStub):
     one worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages are pending again; so a message is
     processed at least once. What is stored is a row a session and queue, and one for each failed or repeated message, not one a message.
 
-    These calls have no request_id. Extending a lease again extends it again; acknowledging it again, or deleting a queue again, changes nothing and
-    fails (LEASE_LOST, QUEUE_NOT_FOUND). Leasing or requeueing again is another change.
+    AcknowledgeMessages and RequeueMessages are safe to repeat with the same request_id, as in SessionService. The others have none: extending a lease
+    again extends it again; deleting a queue again changes nothing and fails (QUEUE_NOT_FOUND) unless allow_missing is set. A repeated LeaseMessages is
+    another one: the leases of an answer that was lost end by themselves, so choose a short lease_duration and extend it.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -87,10 +89,10 @@ class ProcessingServiceAsyncStub(ProcessingServiceStub):
     """ExtendLease makes a lease last from now on. Errors: LEASE_LOST, INVALID_FIELD."""
     AcknowledgeMessages: _aio.UnaryUnaryMultiCallable[_processing_service_pb2.AcknowledgeMessagesRequest, _processing_service_pb2.AcknowledgeMessagesResponse]  # type: ignore[assignment]
     """AcknowledgeMessages says what became of a lease's messages, and ends it. Of a lease that ran out, but that nobody took over, it is still
-    accepted. Errors: LEASE_LOST, INVALID_FIELD.
+    accepted. Errors: LEASE_LOST, INVALID_FIELD, REQUEST_ID_REUSED.
     """
     RequeueMessages: _aio.UnaryUnaryMultiCallable[_processing_service_pb2.RequeueMessagesRequest, _processing_service_pb2.RequeueMessagesResponse]  # type: ignore[assignment]
-    """RequeueMessages makes processed messages of a session pending again. Errors: SESSION_NOT_FOUND, QUEUE_NOT_FOUND, INVALID_FIELD."""
+    """RequeueMessages makes processed messages of a session pending again. Errors: SESSION_NOT_FOUND, QUEUE_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED."""
     GetProcessingCounts: _aio.UnaryUnaryMultiCallable[_processing_service_pb2.GetProcessingCountsRequest, _processing_service_pb2.ProcessingCounts]  # type: ignore[assignment]
     """GetProcessingCounts answers how many messages are in which status, in one session or in the whole project.
     Errors: SESSION_NOT_FOUND, QUEUE_NOT_FOUND.
@@ -110,8 +112,9 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
     one worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages are pending again; so a message is
     processed at least once. What is stored is a row a session and queue, and one for each failed or repeated message, not one a message.
 
-    These calls have no request_id. Extending a lease again extends it again; acknowledging it again, or deleting a queue again, changes nothing and
-    fails (LEASE_LOST, QUEUE_NOT_FOUND). Leasing or requeueing again is another change.
+    AcknowledgeMessages and RequeueMessages are safe to repeat with the same request_id, as in SessionService. The others have none: extending a lease
+    again extends it again; deleting a queue again changes nothing and fails (QUEUE_NOT_FOUND) unless allow_missing is set. A repeated LeaseMessages is
+    another one: the leases of an answer that was lost end by themselves, so choose a short lease_duration and extend it.
     """
 
     @_abc_1.abstractmethod
@@ -139,7 +142,7 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_processing_service_pb2.AcknowledgeMessagesResponse, _abc.Awaitable[_processing_service_pb2.AcknowledgeMessagesResponse]]:
         """AcknowledgeMessages says what became of a lease's messages, and ends it. Of a lease that ran out, but that nobody took over, it is still
-        accepted. Errors: LEASE_LOST, INVALID_FIELD.
+        accepted. Errors: LEASE_LOST, INVALID_FIELD, REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -148,7 +151,7 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _processing_service_pb2.RequeueMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_processing_service_pb2.RequeueMessagesResponse, _abc.Awaitable[_processing_service_pb2.RequeueMessagesResponse]]:
-        """RequeueMessages makes processed messages of a session pending again. Errors: SESSION_NOT_FOUND, QUEUE_NOT_FOUND, INVALID_FIELD."""
+        """RequeueMessages makes processed messages of a session pending again. Errors: SESSION_NOT_FOUND, QUEUE_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED."""
 
     @_abc_1.abstractmethod
     def GetProcessingCounts(

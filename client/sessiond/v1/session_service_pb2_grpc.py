@@ -39,8 +39,8 @@ class SessionServiceStub(object):
 
     request_id, on every call that changes something, makes the call safe to repeat: the same id again within 24 hours
     returns what the first call did and changes nothing; the same id with other content is refused (REQUEST_ID_REUSED).
-    TaskService, BookmarkService and ConversationService have it too. AssetService, ProcessingService and AdminService do
-    not; their comments say what a repetition does.
+    TaskService, BookmarkService and ConversationService have it too, and two calls of ProcessingService. AssetService and AdminService do not;
+    the comments of the three say what a repetition does.
     """
 
     def __init__(self, channel):
@@ -114,6 +114,11 @@ class SessionServiceStub(object):
                 request_serializer=sessiond_dot_v1_dot_session__service__pb2.ImportSessionRequest.SerializeToString,
                 response_deserializer=sessiond_dot_v1_dot_session__pb2.Session.FromString,
                 _registered_method=True)
+        self.ExportSession = channel.unary_stream(
+                '/sessiond.v1.SessionService/ExportSession',
+                request_serializer=sessiond_dot_v1_dot_session__service__pb2.ExportSessionRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_session__service__pb2.ExportSessionResponse.FromString,
+                _registered_method=True)
         self.StoreMessages = channel.unary_unary(
                 '/sessiond.v1.SessionService/StoreMessages',
                 request_serializer=sessiond_dot_v1_dot_session__service__pb2.StoreMessagesRequest.SerializeToString,
@@ -134,6 +139,11 @@ class SessionServiceStub(object):
                 request_serializer=sessiond_dot_v1_dot_session__service__pb2.GetMessagesRequest.SerializeToString,
                 response_deserializer=sessiond_dot_v1_dot_session__service__pb2.GetMessagesResponse.FromString,
                 _registered_method=True)
+        self.ListMessages = channel.unary_unary(
+                '/sessiond.v1.SessionService/ListMessages',
+                request_serializer=sessiond_dot_v1_dot_session__service__pb2.ListMessagesRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_session__service__pb2.ListMessagesResponse.FromString,
+                _registered_method=True)
         self.GetMessage = channel.unary_unary(
                 '/sessiond.v1.SessionService/GetMessage',
                 request_serializer=sessiond_dot_v1_dot_session__service__pb2.GetMessageRequest.SerializeToString,
@@ -152,8 +162,8 @@ class SessionServiceServicer(object):
 
     request_id, on every call that changes something, makes the call safe to repeat: the same id again within 24 hours
     returns what the first call did and changes nothing; the same id with other content is refused (REQUEST_ID_REUSED).
-    TaskService, BookmarkService and ConversationService have it too. AssetService, ProcessingService and AdminService do
-    not; their comments say what a repetition does.
+    TaskService, BookmarkService and ConversationService have it too, and two calls of ProcessingService. AssetService and AdminService do not;
+    the comments of the three say what a repetition does.
     """
 
     def CreateSession(self, request, context):
@@ -263,6 +273,15 @@ class SessionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportSession(self, request, context):
+        """ExportSession streams all that ImportSession takes: the session, its tasks and bookmarks, and its messages, as they were at one moment. Each
+        response, sent as an ImportSessionRequest, makes an equal session; the contents of assets are not included. Errors: SESSION_NOT_FOUND, INVALID_FIELD,
+        HISTORY_REWOUND (the session was rewound meanwhile: export it again), SERVER_DRAINING.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StoreMessages(self, request, context):
         """StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
         Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, HISTORY_REWOUND, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE,
@@ -297,6 +316,15 @@ class SessionServiceServicer(object):
         from the last batch's resume_token. Whoever reads on from seq n misses nothing, within an epoch: if the session is rewound, the stream ends
         with the messages as they were when it started, or with HISTORY_REWOUND if removed ones were purged before they could be sent.
         Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, MESSAGE_NOT_FOUND, INVALID_RESUME_TOKEN, HISTORY_REWOUND, INVALID_FIELD, SERVER_DRAINING.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListMessages(self, request, context):
+        """ListMessages answers a page of a session's messages, for callers that cannot take a stream, such as a browser or a gateway. A page has at most 1 MiB, or
+        one message. Messages that are stored between two pages are on later ones if the order is ascending. Errors: SESSION_NOT_FOUND,
+        INVALID_PAGE_TOKEN, INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -377,6 +405,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     request_deserializer=sessiond_dot_v1_dot_session__service__pb2.ImportSessionRequest.FromString,
                     response_serializer=sessiond_dot_v1_dot_session__pb2.Session.SerializeToString,
             ),
+            'ExportSession': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportSession,
+                    request_deserializer=sessiond_dot_v1_dot_session__service__pb2.ExportSessionRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_session__service__pb2.ExportSessionResponse.SerializeToString,
+            ),
             'StoreMessages': grpc.unary_unary_rpc_method_handler(
                     servicer.StoreMessages,
                     request_deserializer=sessiond_dot_v1_dot_session__service__pb2.StoreMessagesRequest.FromString,
@@ -396,6 +429,11 @@ def add_SessionServiceServicer_to_server(servicer, server):
                     servicer.GetMessages,
                     request_deserializer=sessiond_dot_v1_dot_session__service__pb2.GetMessagesRequest.FromString,
                     response_serializer=sessiond_dot_v1_dot_session__service__pb2.GetMessagesResponse.SerializeToString,
+            ),
+            'ListMessages': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMessages,
+                    request_deserializer=sessiond_dot_v1_dot_session__service__pb2.ListMessagesRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_session__service__pb2.ListMessagesResponse.SerializeToString,
             ),
             'GetMessage': grpc.unary_unary_rpc_method_handler(
                     servicer.GetMessage,
@@ -421,8 +459,8 @@ class SessionService(object):
 
     request_id, on every call that changes something, makes the call safe to repeat: the same id again within 24 hours
     returns what the first call did and changes nothing; the same id with other content is refused (REQUEST_ID_REUSED).
-    TaskService, BookmarkService and ConversationService have it too. AssetService, ProcessingService and AdminService do
-    not; their comments say what a repetition does.
+    TaskService, BookmarkService and ConversationService have it too, and two calls of ProcessingService. AssetService and AdminService do not;
+    the comments of the three say what a repetition does.
     """
 
     @staticmethod
@@ -777,6 +815,33 @@ class SessionService(object):
             _registered_method=True)
 
     @staticmethod
+    def ExportSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sessiond.v1.SessionService/ExportSession',
+            sessiond_dot_v1_dot_session__service__pb2.ExportSessionRequest.SerializeToString,
+            sessiond_dot_v1_dot_session__service__pb2.ExportSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def StoreMessages(request,
             target,
             options=(),
@@ -874,6 +939,33 @@ class SessionService(object):
             '/sessiond.v1.SessionService/GetMessages',
             sessiond_dot_v1_dot_session__service__pb2.GetMessagesRequest.SerializeToString,
             sessiond_dot_v1_dot_session__service__pb2.GetMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMessages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.SessionService/ListMessages',
+            sessiond_dot_v1_dot_session__service__pb2.ListMessagesRequest.SerializeToString,
+            sessiond_dot_v1_dot_session__service__pb2.ListMessagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,8 +40,8 @@ class SessionServiceStub:
 
     request_id, on every call that changes something, makes the call safe to repeat: the same id again within 24 hours
     returns what the first call did and changes nothing; the same id with other content is refused (REQUEST_ID_REUSED).
-    TaskService, BookmarkService and ConversationService have it too. AssetService, ProcessingService and AdminService do
-    not; their comments say what a repetition does.
+    TaskService, BookmarkService and ConversationService have it too, and two calls of ProcessingService. AssetService and AdminService do not;
+    the comments of the three say what a repetition does.
     """
 
     @_typing.overload
@@ -98,6 +98,11 @@ class SessionServiceStub:
     """ImportSession makes a session from what was exported of one, here or elsewhere: settings, status, times, tasks, bookmarks and messages,
     exactly as they were, as one atomic change. Errors: SESSION_ALREADY_EXISTS, and those of ImportMessages, CreateTask and CreateBookmark.
     """
+    ExportSession: _grpc.UnaryStreamMultiCallable[_session_service_pb2.ExportSessionRequest, _session_service_pb2.ExportSessionResponse]
+    """ExportSession streams all that ImportSession takes: the session, its tasks and bookmarks, and its messages, as they were at one moment. Each
+    response, sent as an ImportSessionRequest, makes an equal session; the contents of assets are not included. Errors: SESSION_NOT_FOUND, INVALID_FIELD,
+    HISTORY_REWOUND (the session was rewound meanwhile: export it again), SERVER_DRAINING.
+    """
     StoreMessages: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.StoreMessagesRequest, _session_service_pb2.StoreMessagesResponse]
     """StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
     Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, HISTORY_REWOUND, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE,
@@ -121,6 +126,11 @@ class SessionServiceStub:
     with the messages as they were when it started, or with HISTORY_REWOUND if removed ones were purged before they could be sent.
     Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, MESSAGE_NOT_FOUND, INVALID_RESUME_TOKEN, HISTORY_REWOUND, INVALID_FIELD, SERVER_DRAINING.
     """
+    ListMessages: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListMessagesRequest, _session_service_pb2.ListMessagesResponse]
+    """ListMessages answers a page of a session's messages, for callers that cannot take a stream, such as a browser or a gateway. A page has at most 1 MiB, or
+    one message. Messages that are stored between two pages are on later ones if the order is ascending. Errors: SESSION_NOT_FOUND,
+    INVALID_PAGE_TOKEN, INVALID_FIELD.
+    """
     GetMessage: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetMessageRequest, _message_pb2.Message]
     """GetMessage answers one message. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND."""
 
@@ -136,8 +146,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
 
     request_id, on every call that changes something, makes the call safe to repeat: the same id again within 24 hours
     returns what the first call did and changes nothing; the same id with other content is refused (REQUEST_ID_REUSED).
-    TaskService, BookmarkService and ConversationService have it too. AssetService, ProcessingService and AdminService do
-    not; their comments say what a repetition does.
+    TaskService, BookmarkService and ConversationService have it too, and two calls of ProcessingService. AssetService and AdminService do not;
+    the comments of the three say what a repetition does.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -191,6 +201,11 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """ImportSession makes a session from what was exported of one, here or elsewhere: settings, status, times, tasks, bookmarks and messages,
     exactly as they were, as one atomic change. Errors: SESSION_ALREADY_EXISTS, and those of ImportMessages, CreateTask and CreateBookmark.
     """
+    ExportSession: _aio.UnaryStreamMultiCallable[_session_service_pb2.ExportSessionRequest, _session_service_pb2.ExportSessionResponse]  # type: ignore[assignment]
+    """ExportSession streams all that ImportSession takes: the session, its tasks and bookmarks, and its messages, as they were at one moment. Each
+    response, sent as an ImportSessionRequest, makes an equal session; the contents of assets are not included. Errors: SESSION_NOT_FOUND, INVALID_FIELD,
+    HISTORY_REWOUND (the session was rewound meanwhile: export it again), SERVER_DRAINING.
+    """
     StoreMessages: _aio.UnaryUnaryMultiCallable[_session_service_pb2.StoreMessagesRequest, _session_service_pb2.StoreMessagesResponse]  # type: ignore[assignment]
     """StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
     Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, HISTORY_REWOUND, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE,
@@ -214,6 +229,11 @@ class SessionServiceAsyncStub(SessionServiceStub):
     with the messages as they were when it started, or with HISTORY_REWOUND if removed ones were purged before they could be sent.
     Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, MESSAGE_NOT_FOUND, INVALID_RESUME_TOKEN, HISTORY_REWOUND, INVALID_FIELD, SERVER_DRAINING.
     """
+    ListMessages: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListMessagesRequest, _session_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
+    """ListMessages answers a page of a session's messages, for callers that cannot take a stream, such as a browser or a gateway. A page has at most 1 MiB, or
+    one message. Messages that are stored between two pages are on later ones if the order is ascending. Errors: SESSION_NOT_FOUND,
+    INVALID_PAGE_TOKEN, INVALID_FIELD.
+    """
     GetMessage: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetMessageRequest, _message_pb2.Message]  # type: ignore[assignment]
     """GetMessage answers one message. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND."""
 
@@ -228,8 +248,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
 
     request_id, on every call that changes something, makes the call safe to repeat: the same id again within 24 hours
     returns what the first call did and changes nothing; the same id with other content is refused (REQUEST_ID_REUSED).
-    TaskService, BookmarkService and ConversationService have it too. AssetService, ProcessingService and AdminService do
-    not; their comments say what a repetition does.
+    TaskService, BookmarkService and ConversationService have it too, and two calls of ProcessingService. AssetService and AdminService do not;
+    the comments of the three say what a repetition does.
     """
 
     @_abc_1.abstractmethod
@@ -361,6 +381,17 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def ExportSession(
+        self,
+        request: _session_service_pb2.ExportSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_session_service_pb2.ExportSessionResponse], _abc.AsyncIterator[_session_service_pb2.ExportSessionResponse]]:
+        """ExportSession streams all that ImportSession takes: the session, its tasks and bookmarks, and its messages, as they were at one moment. Each
+        response, sent as an ImportSessionRequest, makes an equal session; the contents of assets are not included. Errors: SESSION_NOT_FOUND, INVALID_FIELD,
+        HISTORY_REWOUND (the session was rewound meanwhile: export it again), SERVER_DRAINING.
+        """
+
+    @_abc_1.abstractmethod
     def StoreMessages(
         self,
         request: _session_service_pb2.StoreMessagesRequest,
@@ -405,6 +436,17 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         from the last batch's resume_token. Whoever reads on from seq n misses nothing, within an epoch: if the session is rewound, the stream ends
         with the messages as they were when it started, or with HISTORY_REWOUND if removed ones were purged before they could be sent.
         Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, MESSAGE_NOT_FOUND, INVALID_RESUME_TOKEN, HISTORY_REWOUND, INVALID_FIELD, SERVER_DRAINING.
+        """
+
+    @_abc_1.abstractmethod
+    def ListMessages(
+        self,
+        request: _session_service_pb2.ListMessagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_session_service_pb2.ListMessagesResponse, _abc.Awaitable[_session_service_pb2.ListMessagesResponse]]:
+        """ListMessages answers a page of a session's messages, for callers that cannot take a stream, such as a browser or a gateway. A page has at most 1 MiB, or
+        one message. Messages that are stored between two pages are on later ones if the order is ascending. Errors: SESSION_NOT_FOUND,
+        INVALID_PAGE_TOKEN, INVALID_FIELD.
         """
 
     @_abc_1.abstractmethod

@@ -112,7 +112,7 @@ class TaskServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteTask(self, request, context):
-        """DeleteTask removes a task; those after it move up. Errors: TASK_NOT_FOUND (unless allow_missing), REQUEST_ID_REUSED.
+        """DeleteTask removes a task; those after it move up. Errors: TASK_NOT_FOUND (unless allow_missing), ETAG_MISMATCH, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -51,7 +51,7 @@ class TaskServiceStub:
     ReorderTasks: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.ReorderTasksRequest, _task_service_pb2.ReorderTasksResponse]
     """ReorderTasks puts tasks into an order. Errors: TASK_NOT_FOUND, INVALID_FIELD."""
     DeleteTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.DeleteTaskRequest, _task_service_pb2.DeleteTaskResponse]
-    """DeleteTask removes a task; those after it move up. Errors: TASK_NOT_FOUND (unless allow_missing), REQUEST_ID_REUSED."""
+    """DeleteTask removes a task; those after it move up. Errors: TASK_NOT_FOUND (unless allow_missing), ETAG_MISMATCH, REQUEST_ID_REUSED."""
 
 @_typing.type_check_only
 class TaskServiceAsyncStub(TaskServiceStub):
@@ -75,7 +75,7 @@ class TaskServiceAsyncStub(TaskServiceStub):
     ReorderTasks: _aio.UnaryUnaryMultiCallable[_task_service_pb2.ReorderTasksRequest, _task_service_pb2.ReorderTasksResponse]  # type: ignore[assignment]
     """ReorderTasks puts tasks into an order. Errors: TASK_NOT_FOUND, INVALID_FIELD."""
     DeleteTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.DeleteTaskRequest, _task_service_pb2.DeleteTaskResponse]  # type: ignore[assignment]
-    """DeleteTask removes a task; those after it move up. Errors: TASK_NOT_FOUND (unless allow_missing), REQUEST_ID_REUSED."""
+    """DeleteTask removes a task; those after it move up. Errors: TASK_NOT_FOUND (unless allow_missing), ETAG_MISMATCH, REQUEST_ID_REUSED."""
 
 class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
     """TaskService keeps the tasks that agents track in their sessions. A session has at most 1,000. They go with it, and follow its copies.
@@ -132,6 +132,6 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _task_service_pb2.DeleteTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_task_service_pb2.DeleteTaskResponse, _abc.Awaitable[_task_service_pb2.DeleteTaskResponse]]:
-        """DeleteTask removes a task; those after it move up. Errors: TASK_NOT_FOUND (unless allow_missing), REQUEST_ID_REUSED."""
+        """DeleteTask removes a task; those after it move up. Errors: TASK_NOT_FOUND (unless allow_missing), ETAG_MISMATCH, REQUEST_ID_REUSED."""
 
 def add_TaskServiceServicer_to_server(servicer: TaskServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

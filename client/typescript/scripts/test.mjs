@@ -50,7 +50,7 @@ const tests = spawn(
     "tsx",
     "--test",
     "--test-concurrency=1",
-    "--test-timeout=120000",
+    "--test-timeout=600000",
     "--test-reporter=spec",
     ...files,
   ],

@@ -1,3 +1,5 @@
+import { setMaxListeners } from "node:events";
+
 /** Throw the reason of a signal that is aborted. */
 export function throwIfAborted(signals: readonly (AbortSignal | undefined)[]): void {
   for (const signal of signals) signal?.throwIfAborted();
@@ -21,6 +23,8 @@ export function onAbort(
       call(signal.reason);
       break;
     }
+    // Any number of calls may share a signal; Node would warn of a leak at the eleventh.
+    setMaxListeners(0, signal);
     const listener = () => call(signal.reason);
     signal.addEventListener("abort", listener, { once: true });
     removers.push(() => signal.removeEventListener("abort", listener));

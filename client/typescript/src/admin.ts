@@ -1,4 +1,4 @@
-import { type CallOptions, Calls } from "./connection.js";
+import { Calls } from "./connection.js";
 import {
   type ApiKey as ApiKeyProto,
   CreateApiKeyRequest,
@@ -7,6 +7,7 @@ import {
 } from "./gen/sessiond/v1/admin_service.js";
 import type { PagedList } from "./lazy.js";
 import { adminMethods } from "./methods.js";
+import type { CallOptions } from "./options.js";
 import { checkBoolean, checkInteger, checkOptionalText, checkText } from "./protocol/checks.js";
 import { fromOptionalTimestamp, fromTimestamp } from "./protocol/times.js";
 import type { ListOptions } from "./sessions.js";

@@ -2,7 +2,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { open, rename, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { type CallOptions, Calls } from "./connection.js";
+import { Calls } from "./connection.js";
 import { InternalError } from "./errors/index.js";
 import {
   type Asset as AssetProto,
@@ -12,6 +12,7 @@ import {
 } from "./gen/sessiond/v1/asset_service.js";
 import { LazyList } from "./lazy.js";
 import { assetMethods } from "./methods.js";
+import type { CallOptions } from "./options.js";
 import { checkInteger, checkOptionalText, checkText } from "./protocol/checks.js";
 import { invalidField, typeName } from "./protocol/invalid.js";
 import { StreamRetry } from "./protocol/retry.js";

@@ -1,4 +1,4 @@
-import { type CallOptions, Calls, CHANGE_OPTIONS, type ChangeOptions } from "./connection.js";
+import { Calls } from "./connection.js";
 import { Bookmark as BookmarkProto } from "./gen/sessiond/v1/bookmark.js";
 import {
   CreateBookmarkRequest,
@@ -8,6 +8,7 @@ import {
 import { LazyList, type PagedList } from "./lazy.js";
 import { type ReadOptions, readRequest } from "./messages.js";
 import { bookmarkMethods } from "./methods.js";
+import { type CallOptions, CHANGE_OPTIONS, type ChangeOptions } from "./options.js";
 import { checkInteger, checkKnown, checkOptionalText, checkText } from "./protocol/checks.js";
 import { invalidField } from "./protocol/invalid.js";
 import { fromTimestamp } from "./protocol/times.js";

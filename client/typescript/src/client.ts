@@ -1,9 +1,10 @@
 import { Admin } from "./admin.js";
 import { Assets } from "./assets.js";
 import { Bookmarks } from "./bookmarks.js";
-import { type CallOptions, type ChangeOptions, Connection } from "./connection.js";
+import { Connection } from "./connection.js";
 import type { LazyList, PagedList } from "./lazy.js";
 import type { Method } from "./methods.js";
+import type { CallOptions, ChangeOptions } from "./options.js";
 import { Processing } from "./processing.js";
 import { Session, type SessionContext } from "./session.js";
 import {

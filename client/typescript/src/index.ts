@@ -14,7 +14,6 @@ export type {
   UpdateBookmarkOptions,
 } from "./bookmarks.js";
 export { Client } from "./client.js";
-export type { CallOptions, ChangeOptions } from "./connection.js";
 export * from "./errors/index.js";
 export { LazyList, type Page, PagedList } from "./lazy.js";
 export type {
@@ -26,8 +25,15 @@ export type {
   RequeueOptions,
 } from "./leases.js";
 export { onWarning, type WarningHandler } from "./log.js";
-export type { ReadOptions, RewindOptions, StoreMessageOptions, StoreOptions } from "./messages.js";
+export type {
+  MessageName,
+  ReadOptions,
+  RewindOptions,
+  StoreMessageOptions,
+  StoreOptions,
+} from "./messages.js";
 export { type Method, rpc } from "./methods.js";
+export type { CallOptions, ChangeOptions } from "./options.js";
 export {
   type AcquireOptions,
   type LeasedSession,
@@ -41,6 +47,7 @@ export type {
   Format,
   MessageOrder,
   MessageView,
+  OnDuplicate,
   Role,
   SendMode,
   SessionOrder,

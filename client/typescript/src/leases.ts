@@ -1,4 +1,4 @@
-import { type CallOptions, Calls } from "./connection.js";
+import { Calls } from "./connection.js";
 import {
   AcknowledgeMessagesRequest,
   type ProcessingCounts as CountsProto,
@@ -9,6 +9,7 @@ import {
 } from "./gen/sessiond/v1/processing_service.js";
 import type { PagedList } from "./lazy.js";
 import { processingMethods } from "./methods.js";
+import type { CallOptions } from "./options.js";
 import {
   checkBoolean,
   checkInteger,

@@ -1,8 +1,15 @@
 import { type Bookmarks, SessionBookmarks } from "./bookmarks.js";
-import type { CallOptions, ChangeOptions, Connection } from "./connection.js";
+import type { Connection } from "./connection.js";
 import { Handlers } from "./handlers.js";
 import type { LazyList, PagedList } from "./lazy.js";
-import type { ReadOptions, RewindOptions, StoreMessageOptions, StoreOptions } from "./messages.js";
+import type {
+  MessageName,
+  ReadOptions,
+  RewindOptions,
+  StoreMessageOptions,
+  StoreOptions,
+} from "./messages.js";
+import type { CallOptions, ChangeOptions } from "./options.js";
 import { checkFunction } from "./protocol/checks.js";
 import type { MessageInput } from "./requests/input.js";
 import type { Prompt } from "./requests/turns.js";
@@ -117,8 +124,8 @@ export class Session {
   }
 
   /** Return one message; see `client.sessions.getMessage`. */
-  async getMessage(seq: number, options?: CallOptions): Promise<Message> {
-    return await this.#sessions.getMessage(this.sessionId, seq, options);
+  async getMessage(message: number | MessageName, options?: CallOptions): Promise<Message> {
+    return await this.#sessions.getMessage(this.sessionId, message, options);
   }
 
   /** Follow the session: stored messages, then live events; see `client.sessions.events`. */

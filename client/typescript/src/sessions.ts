@@ -1,9 +1,3 @@
-import {
-  CALL_OPTIONS,
-  type CallOptions,
-  CHANGE_OPTIONS,
-  type ChangeOptions,
-} from "./connection.js";
 import { Session as SessionProto } from "./gen/sessiond/v1/session.js";
 import {
   CopySessionRequest,
@@ -15,6 +9,7 @@ import {
 } from "./gen/sessiond/v1/session_service.js";
 import type { PagedList } from "./lazy.js";
 import { sessionMethods } from "./methods.js";
+import { CALL_OPTIONS, type CallOptions, CHANGE_OPTIONS, type ChangeOptions } from "./options.js";
 import {
   checkBoolean,
   checkInteger,
@@ -59,7 +54,7 @@ export interface CreateSessionOptions extends ChangeOptions, SessionSettings {
 
 /** Which sessions to list, and how. `timeoutMs` covers each call. */
 export interface ListSessionsOptions extends CallOptions, SessionConditions {
-  /** "active_desc" (default: the most recently active first), "created_desc", "created_asc" or "id_asc". */
+  /** "active_desc" (default: the most recently active first), "active_asc", "created_desc", ... */
   readonly order?: SessionOrder | undefined;
   /** Sessions per call, 1 to 500. Default: 50. */
   readonly pageSize?: number | undefined;

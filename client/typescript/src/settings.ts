@@ -37,7 +37,10 @@ export interface ClientOptions {
   readonly apiKey?: string | undefined;
   /** Timeout of a call over all its attempts, in milliseconds. Default: 30,000. */
   readonly timeoutMs?: number | undefined;
-  /** How often a call is repeated after a transient error. Default: 5. 0 = never. */
+  /**
+   * How often a call is repeated after a transient error. Default: 5. 0 = never. A stream that has
+   * delivered something is resumed more patiently: at least 8 times, and for at least 10 seconds.
+   */
   readonly retries?: number | undefined;
   /**
    * `true` = TLS with the certificate authorities of Node; a path = TLS with the certificate

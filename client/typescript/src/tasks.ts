@@ -1,4 +1,4 @@
-import { type CallOptions, Calls, CHANGE_OPTIONS, type ChangeOptions } from "./connection.js";
+import { Calls } from "./connection.js";
 import type { Task as TaskProto } from "./gen/sessiond/v1/task.js";
 import {
   CreateTaskRequest,
@@ -7,6 +7,7 @@ import {
 } from "./gen/sessiond/v1/task_service.js";
 import type { PagedList } from "./lazy.js";
 import { taskMethods } from "./methods.js";
+import { type CallOptions, CHANGE_OPTIONS, type ChangeOptions } from "./options.js";
 import {
   checkInteger,
   checkKnown,

@@ -1,10 +1,5 @@
 import { FileExtractor, partsOf } from "./attachments.js";
-import {
-  CALL_OPTIONS,
-  type CallOptions,
-  type ChangeOptions,
-  type Connection,
-} from "./connection.js";
+import type { Connection } from "./connection.js";
 import { DeadlineExceeded, ServerUnavailable, SessiondError } from "./errors/index.js";
 import {
   AbortRequest,
@@ -18,6 +13,7 @@ import type { Handlers } from "./handlers.js";
 import { LazyList, type PagedList } from "./lazy.js";
 import { MessageCalls } from "./messages.js";
 import { conversationMethods, sessionMethods } from "./methods.js";
+import { CALL_OPTIONS, type CallOptions, type ChangeOptions } from "./options.js";
 import { checkInteger, checkKnown, checkText } from "./protocol/checks.js";
 import { invalidField, shown } from "./protocol/invalid.js";
 import { TURN_STATES, type TurnState } from "./protocol/names.js";
@@ -354,7 +350,7 @@ export abstract class TurnCalls extends MessageCalls {
     // The answer came while a connection was down, or before the client joined.
     const message = await this.connection.call(
       sessionMethods.getMessage,
-      { sessionId: turn.sessionId, seq: turn.lastSeq },
+      { sessionId: turn.sessionId, seq: turn.lastSeq, messageId: "" },
       { signal, timeoutMs: deadline.remainingMs() },
     );
     return new Message(turn.sessionId, message);

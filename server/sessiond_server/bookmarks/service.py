@@ -1,11 +1,12 @@
 """The rules of bookmarks."""
 
+import hashlib
 from typing import Any
 from uuid import UUID
 
 from sessiond_server.bookmarks.store import BookmarkRow, BookmarkStore
 from sessiond_server.core import pagination
-from sessiond_server.core.errors import Fault, invalid, session_not_found
+from sessiond_server.core.errors import Fault, etag_mismatch, invalid, session_not_found
 from sessiond_server.core.ids import session_key
 from sessiond_server.core.limits import MAX_BOOKMARKS
 from sessiond_server.core.pagination import Page, Paging
@@ -120,6 +121,7 @@ class Bookmarks:
         values: dict[str, Any],
         new_name: str,
         request_id: str,
+        etag: str = "",
     ) -> BookmarkRow:
         """Move or rename a bookmark, or change its description.
 
@@ -130,10 +132,11 @@ class Bookmarks:
             values: new values of seq (None for the newest message) and description.
             new_name: the new name; "" to keep the current one.
             request_id: makes the call safe to repeat; "" for none.
+            etag: the etag that the bookmark must have; "" for any.
 
         Raises:
             Fault: BOOKMARK_NOT_FOUND; BOOKMARK_ALREADY_EXISTS for new_name; MESSAGE_NOT_FOUND for
-                seq.
+                seq; ETAG_MISMATCH.
         """
         check_bookmark_name(name, "bookmark.name")
         if new_name:
@@ -153,10 +156,13 @@ class Bookmarks:
                 name,
                 values,
                 new_name,
+                *([etag] if etag else []),
                 result=new_name or name,
             ) as change:
-                if await self._store.find(change, name) is None:
+                bookmark = await self._store.find(change, name)
+                if bookmark is None:
                     raise _bookmark_not_found(session_id, name)
+                _check_etag(session_id, bookmark, etag)
                 columns = dict(values)
                 if "seq" in columns:
                     columns["seq"] = _place(change, session_id, columns["seq"])
@@ -169,12 +175,19 @@ class Bookmarks:
             return await self.get(project_id, session_id, duplicate.result)
 
     async def delete(
-        self, project_id: UUID, session_id: str, name: str, *, allow_missing: bool, request_id: str
+        self,
+        project_id: UUID,
+        session_id: str,
+        name: str,
+        *,
+        allow_missing: bool,
+        request_id: str,
+        etag: str = "",
     ) -> None:
         """Remove a bookmark.
 
         Raises:
-            Fault: BOOKMARK_NOT_FOUND unless allow_missing is true.
+            Fault: BOOKMARK_NOT_FOUND unless allow_missing is true; ETAG_MISMATCH.
         """
         check_bookmark_name(name)
         try:
@@ -186,12 +199,26 @@ class Bookmarks:
                 "delete bookmark",
                 name,
                 allow_missing,
+                *([etag] if etag else []),
             ) as change:
+                if etag and (bookmark := await self._store.find(change, name)):
+                    _check_etag(session_id, bookmark, etag)
                 if not await self._store.delete(change, name) and not allow_missing:
                     raise _bookmark_not_found(session_id, name)
         except DuplicateRequest:
             # If a bookmark of this name exists again, it was created after the first request.
             return
+
+
+def etag_of(bookmark: BookmarkRow) -> str:
+    """Return the etag of a bookmark. A re-created bookmark has other etags."""
+    text = f"{bookmark.name} {bookmark.created_at.timestamp()} {bookmark.updated_at.timestamp()}"
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _check_etag(session_id: str, bookmark: BookmarkRow, etag: str) -> None:
+    if etag and etag != etag_of(bookmark):
+        raise etag_mismatch(f"bookmark {bookmark.name!r}", session_id, etag_of(bookmark))
 
 
 def _check(seq: int | None, description: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from sessiond_server.cli.database import database, load_settings
 from sessiond_server.cli.errors import CommandError
 from sessiond_server.core.errors import Fault
+from sessiond_server.core.limits import MAX_PAGE_SIZE
 from sessiond_server.db.pool import Database, DatabaseUnavailable, PoolExhausted
 from sessiond_server.projects.service import Keys
 from sessiond_server.projects.store import KeyRow, KeyStore
@@ -83,7 +84,12 @@ async def _create(keys: Keys, options: argparse.Namespace) -> None:
 
 
 async def _list(keys: Keys, options: argparse.Namespace) -> None:
-    rows = await keys.list_keys(options.project)
+    rows, token = [], ""
+    while True:
+        page = await keys.list_keys(options.project, MAX_PAGE_SIZE, token)
+        rows += page.items
+        if not (token := page.next_page_token):
+            break
     if options.json:
         _print([_shown(row) for row in rows])
         return

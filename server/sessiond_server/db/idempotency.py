@@ -145,6 +145,29 @@ async def record_request(
         raise DuplicateRequest(first)
 
 
+_COMPLETE = """
+UPDATE requests SET session_id = %(result)s
+WHERE key = %(key)s AND log = %(log)s AND request_id = %(request_id)s"""
+_FORGET = """
+DELETE FROM requests WHERE key = %(key)s AND log = %(log)s AND request_id = %(request_id)s"""
+
+
+async def complete_request(
+    database: Database, connection: AsyncConnection[TupleRow], record: RequestRecord, log: UUID
+) -> None:
+    """Adds the result to a request that was recorded earlier in the same transaction."""
+    named = {"key": record.key, "log": log, "request_id": record.request_id}
+    await database.rows(_COMPLETE, named | {"result": record.result}, on=connection)
+
+
+async def forget_request(
+    database: Database, connection: AsyncConnection[TupleRow], record: RequestRecord, log: UUID
+) -> None:
+    """Removes a request that was recorded earlier in the same transaction, and changed nothing."""
+    named = {"key": record.key, "log": log, "request_id": record.request_id}
+    await database.rows(_FORGET, named, on=connection)
+
+
 @asynccontextmanager
 async def recorded_transaction(
     database: Database, record: RequestRecord | None

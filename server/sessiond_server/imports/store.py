@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from psycopg import AsyncConnection, Rollback
 from psycopg.rows import TupleRow
@@ -11,19 +12,22 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import and_, not_
 
 from sessiond_server.assets.store import assets
+from sessiond_server.bookmarks.store import BookmarkRow
 from sessiond_server.core.pg_time import to_pg_us
 from sessiond_server.db import schema as tables
-from sessiond_server.db.expiry import alive
+from sessiond_server.db.expiry import LIVE_SESSION, alive
 from sessiond_server.db.idempotency import RequestRecord, record_request
-from sessiond_server.db.pool import Database
+from sessiond_server.db.pool import Database, columns_of
 from sessiond_server.messages.store.branches import link_parents
 from sessiond_server.messages.store.message_ids import add_ids
 from sessiond_server.messages.store.rows import Totals
 from sessiond_server.messages.store.spool import Spool, Start, copy_rows
 from sessiond_server.sessions.settings import SessionSettings
+from sessiond_server.sessions.store.children import of_session
 from sessiond_server.sessions.store.deletion import delete_sessions
 from sessiond_server.sessions.store.sessions import NewSession, SessionRow
 from sessiond_server.sessions.store.state import patch_state
+from sessiond_server.tasks.store import TaskRow
 
 T = tables.sessions.c
 
@@ -207,3 +211,53 @@ class SessionImportStore:
 def _columns(row: Any) -> dict[str, Any]:
     """Return a dataclass's fields as statement parameters."""
     return {field.name: getattr(row, field.name) for field in fields(row)}
+
+
+_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+_STATE = """
+SELECT name, value FROM session_state WHERE key = %(key)s AND log = %(log)s ORDER BY name"""
+_SESSION = f"SELECT {columns_of(SessionRow)} FROM sessions WHERE {LIVE_SESSION}"
+_TASKS = f"{of_session('tasks', TaskRow)} ORDER BY tasks.position"
+_BOOKMARKS = f"{of_session('bookmarks', BookmarkRow)} ORDER BY bookmarks.seq, bookmarks.name"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A session with its state, tasks and bookmarks at one moment.
+
+    Attributes:
+        state: values of the state by key, as JSON text.
+    """
+
+    session: SessionRow
+    state: dict[str, str]
+    tasks: Sequence[TaskRow]
+    bookmarks: Sequence[BookmarkRow]
+
+
+class SnapshotStore:
+    """Reads sessions for exports."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def read(self, key: UUID, project_id: UUID) -> Snapshot | None:
+        """Return a session with all but its messages; None if there is no such session."""
+        parameters = {"key": key, "project_id": project_id}
+        async with self._database.transaction() as connection:
+            await self._database.rows(_SNAPSHOT, on=connection)
+            sessions = await self._database.rows(_SESSION, parameters, on=connection)
+            if not sessions:
+                return None
+            session = SessionRow(**sessions[0])
+            state = await self._database.rows(
+                _STATE, {"key": key, "log": session.log}, on=connection
+            )
+            tasks = await self._database.rows(_TASKS, parameters, on=connection)
+            bookmarks = await self._database.rows(_BOOKMARKS, parameters, on=connection)
+        return Snapshot(
+            session,
+            {row["name"]: row["value"] for row in state},
+            [TaskRow(**row) for row in tasks],
+            [BookmarkRow(**row) for row in bookmarks],
+        )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sessiond_server.core import pagination
 from sessiond_server.core.errors import Fault, invalid
-from sessiond_server.core.ids import project_id_of
+from sessiond_server.core.ids import DEFAULT_PROJECT, project_id_of
 from sessiond_server.core.limits import MAX_NAME_CHARACTERS
 from sessiond_server.core.pagination import Page, Paging
 from sessiond_server.core.validation import check_text
@@ -30,15 +30,26 @@ class Keys:
     def __init__(self, store: KeyStore) -> None:
         self._store = store
 
-    async def create_project(self, name: str) -> ProjectRow:
-        """Create a project.
+    async def create_project(self, name: str, *, get_or_create: bool = False) -> ProjectRow:
+        """Create a project; with get_or_create, return the existing one if there is one.
 
         Raises:
-            Fault: PROJECT_ALREADY_EXISTS; INVALID_FIELD for a malformed name.
+            Fault: PROJECT_ALREADY_EXISTS; PROJECT_BEING_DELETED; INVALID_FIELD for a malformed
+                name.
         """
         row = await self._store.create_project(
             project_id_of(check_project_name(name, "project.name")), name
         )
+        if row is None and await self._store.is_being_deleted(name):
+            raise Fault(
+                "PROJECT_BEING_DELETED",
+                f"the project {name!r} was deleted, and what it had is still being removed; try "
+                "again in some minutes",
+                metadata={"project": name},
+                retry_after_s=60.0,
+            )
+        if row is None and get_or_create:
+            return await self._project(name)
         if row is None:
             raise Fault(
                 "PROJECT_ALREADY_EXISTS",
@@ -46,6 +57,23 @@ class Keys:
                 metadata={"project": name},
             )
         return row
+
+    async def delete_project(self, name: str, *, allow_missing: bool) -> None:
+        """Delete a project: revoke its keys now, and let the purger remove what it has.
+
+        Raises:
+            Fault: PROJECT_NOT_FOUND unless allow_missing is true; INVALID_FIELD for a malformed
+                name, and for the default project.
+        """
+        check_project_name(name, "project")
+        if name == DEFAULT_PROJECT:
+            raise invalid(
+                "project",
+                f"is {name!r}, the project of callers without a key, which cannot be deleted; "
+                "delete its sessions instead (DeleteSessions)",
+            )
+        if not await self._store.delete_project(name) and not allow_missing:
+            raise _project_not_found(name)
 
     async def list_projects(self, page_size: int, page_token: str) -> Page[ProjectRow]:
         """Return a page of projects by name.
@@ -76,7 +104,7 @@ class Keys:
         check_project_name(project, "project")
         check_text("label", label, MAX_NAME_CHARACTERS)
         if create_project:
-            await self._store.create_project(project_id_of(project), project)
+            await self.create_project(project, get_or_create=True)
         row = await self._project(project)
         key_id = secrets.token_hex(8)
         secret = f"sk-sessiond-{key_id}-{secrets.token_urlsafe(32)}"
@@ -85,14 +113,19 @@ class Keys:
         )
         return NewKey(key, secret)
 
-    async def list_keys(self, project: str) -> list[KeyRow]:
-        """Return the keys of a project, the newest first.
+    async def list_keys(self, project: str, page_size: int, page_token: str) -> Page[KeyRow]:
+        """Return a page of a project's keys, the newest first.
 
         Raises:
-            Fault: PROJECT_NOT_FOUND; INVALID_FIELD for a malformed name.
+            Fault: PROJECT_NOT_FOUND; INVALID_FIELD; INVALID_PAGE_TOKEN.
         """
         check_project_name(project, "project")
-        return await self._store.list_keys((await self._project(project)).project_id)
+        paging = Paging(page_size, page_token, ["keys", project], pagination.time, pagination.text)
+        project_id = (await self._project(project)).project_id
+        after = (paging.after[0], paging.after[1]) if paging.after else None
+        # One more key than requested shows whether there is a next page.
+        rows = await self._store.list_keys(project_id, after, paging.size + 1)
+        return paging.page(rows, lambda row: (row.created_at, row.key_id))
 
     async def revoke_key(self, key_id: str) -> KeyRow:
         """Revoke a key. Servers refuse it as soon as their cached copies expire.
@@ -113,10 +146,12 @@ class Keys:
     async def _project(self, name: str) -> ProjectRow:
         row = await self._store.project(name)
         if row is None:
-            raise Fault(
-                "PROJECT_NOT_FOUND", f"there is no project {name!r}", metadata={"project": name}
-            )
+            raise _project_not_found(name)
         return row
+
+
+def _project_not_found(name: str) -> Fault:
+    return Fault("PROJECT_NOT_FOUND", f"there is no project {name!r}", metadata={"project": name})
 
 
 def check_project_name(name: str, field: str) -> str:

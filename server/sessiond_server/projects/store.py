@@ -34,9 +34,21 @@ _COLUMNS = columns_of(ProjectRow)
 _CREATE_PROJECT = f"""
 INSERT INTO projects (project_id, name) VALUES (%(project_id)s, %(name)s)
 ON CONFLICT DO NOTHING RETURNING {_COLUMNS}"""
-_PROJECT = f"SELECT {_COLUMNS} FROM projects WHERE name = %(name)s"
+_PROJECT = f"SELECT {_COLUMNS} FROM projects WHERE name = %(name)s AND deleted_at IS NULL"
+_BEING_DELETED = """
+SELECT 1 AS found FROM projects WHERE name = %(name)s AND deleted_at IS NOT NULL"""
+_DELETE_PROJECT = """
+WITH deleted AS (
+    UPDATE projects SET deleted_at = clock_timestamp()
+    WHERE name = %(name)s AND deleted_at IS NULL RETURNING project_id
+), revoked AS (
+    UPDATE api_keys SET revoked_at = clock_timestamp() FROM deleted
+    WHERE api_keys.project_id = deleted.project_id AND revoked_at IS NULL
+)
+SELECT 1 AS found FROM deleted"""
 _PROJECTS = f"""
-SELECT {_COLUMNS} FROM projects WHERE name > %(after)s ORDER BY name LIMIT %(limit)s"""
+SELECT {_COLUMNS} FROM projects WHERE name > %(after)s AND deleted_at IS NULL
+ORDER BY name LIMIT %(limit)s"""
 
 _FROM_KEYS = """
 SELECT key_id, project_id, projects.name AS project, secret_hash, label, is_admin,
@@ -45,7 +57,10 @@ FROM {} AS api_keys JOIN projects USING (project_id)"""
 _KEYS = _FROM_KEYS.format("api_keys")
 _KEY = f"{_KEYS} WHERE key_id = %(key_id)s"
 _KEYS_OF_PROJECT = f"""{_KEYS}
-WHERE project_id = %(project_id)s ORDER BY api_keys.created_at DESC, key_id"""
+WHERE project_id = %(project_id)s
+    AND (%(before)s::timestamptz IS NULL OR api_keys.created_at < %(before)s
+        OR (api_keys.created_at = %(before)s AND key_id > %(after_id)s))
+ORDER BY api_keys.created_at DESC, key_id LIMIT %(limit)s"""
 _CREATE_KEY = f"""
 WITH created AS (
     INSERT INTO api_keys (key_id, project_id, secret_hash, label, is_admin)
@@ -79,6 +94,18 @@ class KeyStore:
         rows = await self._database.rows(_PROJECT, {"name": name})
         return ProjectRow(**rows[0]) if rows else None
 
+    async def is_being_deleted(self, name: str) -> bool:
+        """Return whether a project of this name was deleted and is not removed yet."""
+        return bool(await self._database.rows(_BEING_DELETED, {"name": name}))
+
+    async def delete_project(self, name: str) -> bool:
+        """Mark a project as deleted, and revoke its keys.
+
+        Returns:
+            False if there is no project of this name.
+        """
+        return bool(await self._database.rows(_DELETE_PROJECT, {"name": name}))
+
     async def list_projects(self, after: str, limit: int) -> list[ProjectRow]:
         """Return at most `limit` projects in the order of their names, starting after a name."""
         rows = await self._database.rows(_PROJECTS, {"after": after, "limit": limit})
@@ -103,9 +130,24 @@ class KeyStore:
         rows = await self._database.rows(_KEY, {"key_id": key_id})
         return KeyRow(**rows[0]) if rows else None
 
-    async def list_keys(self, project_id: UUID) -> list[KeyRow]:
-        """Return the keys of a project, the newest first."""
-        rows = await self._database.rows(_KEYS_OF_PROJECT, {"project_id": project_id})
+    async def list_keys(
+        self, project_id: UUID, after: tuple[datetime, str] | None, limit: int
+    ) -> list[KeyRow]:
+        """Return at most `limit` keys of a project, the newest first.
+
+        Args:
+            project_id: the project.
+            after: creation time and id of the last key of the previous page; None for the first.
+            limit: maximum number of keys.
+        """
+        before, after_id = after or (None, "")
+        parameters = {
+            "project_id": project_id,
+            "before": before,
+            "after_id": after_id,
+            "limit": limit,
+        }
+        rows = await self._database.rows(_KEYS_OF_PROJECT, parameters)
         return [KeyRow(**row) for row in rows]
 
     async def revoke(self, key_id: str) -> KeyRow | None:

@@ -12,7 +12,8 @@ from sessiond_server.core.errors import Fault, invalid, session_not_found
 from sessiond_server.core.ids import session_key
 from sessiond_server.core.limits import MAX_NAME_CHARACTERS
 from sessiond_server.core.pagination import Page, Paging
-from sessiond_server.core.validation import check_session_id, check_text
+from sessiond_server.core.validation import check_request_id, check_session_id, check_text
+from sessiond_server.db.idempotency import DuplicateRequest, RequestRecord, content_hash
 from sessiond_server.queues.store.leases import LeaseStore
 from sessiond_server.queues.store.progress import Acknowledgement, Counts, ProgressStore
 from sessiond_server.queues.store.queues import QueueStore, TooManyQueues
@@ -166,6 +167,7 @@ class Processing:
         failures: Sequence[tuple[int, str]],
         *,
         keep_lease: bool,
+        request_id: str = "",
     ) -> None:
         """Record that leased messages have been processed.
 
@@ -175,22 +177,35 @@ class Processing:
             through_seq: seq of the last processed message; None = all messages of the lease.
             failures: pairs of (seq, error), one for each failed message.
             keep_lease: whether to keep the remaining messages leased instead of releasing them.
+            request_id: makes the acknowledgement safe to repeat; "" for none.
 
         Raises:
-            Fault: LEASE_LOST; INVALID_FIELD.
+            Fault: LEASE_LOST; INVALID_FIELD; REQUEST_ID_REUSED.
         """
         ref = decode_lease_id(lease_id)
-        if not await self._progress.acknowledge(
-            ref,
-            project_id,
-            lambda leased, is_cut: decide(
-                leased, through_seq, failures, keep_lease=keep_lease, is_cut=is_cut
-            ),
-        ):
+        check_request_id(request_id)
+        content = ("acknowledge", lease_id, through_seq, list(failures), keep_lease)
+        try:
+            is_done = await self._progress.acknowledge(
+                ref,
+                project_id,
+                _record(ref.key, request_id, *content),
+                lambda leased, is_cut: decide(
+                    leased, through_seq, failures, keep_lease=keep_lease, is_cut=is_cut
+                ),
+            )
+        except DuplicateRequest:
+            return
+        if not is_done:
             raise _lease_lost(lease_id)
 
     async def requeue(
-        self, project_id: UUID, queue: str, session_id: str, selector: RequeueSelector
+        self,
+        project_id: UUID,
+        queue: str,
+        session_id: str,
+        selector: RequeueSelector,
+        request_id: str = "",
     ) -> int:
         """Make messages of a session pending again.
 
@@ -198,19 +213,35 @@ class Processing:
             The number of messages that became pending.
 
         Raises:
-            Fault: SESSION_NOT_FOUND; QUEUE_NOT_FOUND; INVALID_FIELD.
+            Fault: SESSION_NOT_FOUND; QUEUE_NOT_FOUND; INVALID_FIELD; REQUEST_ID_REUSED.
         """
         _check_selector(selector)
+        check_request_id(request_id)
         session = await self._session(project_id, queue, session_id)
+        chosen = (selector.failed, selector.from_seq, list(selector.seqs or ()))
+        record = _record(session.key, request_id, "requeue", queue, *chosen)
+        try:
+            return await self._requeue(project_id, queue, session, selector, record)
+        except DuplicateRequest as duplicate:
+            return int(duplicate.result or 0)
+
+    async def _requeue(
+        self,
+        project_id: UUID,
+        queue: str,
+        session: SessionRow,
+        selector: RequeueSelector,
+        record: RequestRecord | None,
+    ) -> int:
         row = session.key, session.log, project_id, queue
         if selector.from_seq is not None:
-            return await self._progress.requeue_from(*row, selector.from_seq)
+            return await self._progress.requeue_from(*row, selector.from_seq, record)
         for i, seq in enumerate(selector.seqs or ()):
             if seq > session.last_seq:
                 raise invalid(
                     f"seqs.seqs[{i}]", f"is {seq}; the session's last_seq is {session.last_seq}"
                 )
-        return await self._progress.requeue(*row, selector.seqs)
+        return await self._progress.requeue(*row, selector.seqs, record)
 
     async def counts(self, project_id: UUID, queue: str, session_id: str) -> Counts:
         """Return the counts of a session, or of the whole project if session_id is "".
@@ -269,6 +300,10 @@ class Processing:
     async def _check_known(self, project_id: UUID, queue: str) -> None:
         if not await self._queues.has(project_id, queue):
             raise _queue_not_found(queue)
+
+
+def _record(key: UUID, request_id: str, *content: object) -> RequestRecord | None:
+    return RequestRecord(key, request_id, content_hash(*content)) if request_id else None
 
 
 def decide(

@@ -8,6 +8,7 @@ import structlog
 from sessiond_server.copies.flattening import Flattener
 from sessiond_server.core.events import EXPIRED, EventPublisher
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
+from sessiond_server.retention.projects import ProjectPurger
 from sessiond_server.retention.store import PurgeStore
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
 
@@ -43,6 +44,7 @@ class Purger:
         publisher: publishes the expiry of sessions.
         interval_s: pause between two rounds, in seconds.
         request_retention_s: how long request records are kept, in seconds.
+        projects: removes deleted projects in the same rounds; None for nothing.
     """
 
     def __init__(
@@ -53,10 +55,12 @@ class Purger:
         *,
         interval_s: float,
         request_retention_s: float,
+        projects: ProjectPurger | None = None,
     ) -> None:
         self._store = store
         self._flattener = flattener
         self._publisher = publisher
+        self._projects = projects
         self._interval_s = interval_s
         self._request_retention_s = request_retention_s
 
@@ -79,6 +83,7 @@ class Purger:
             sessions += len(expired)
             for session in expired:
                 self._publisher.publish(lifecycle_event(EXPIRED, session))
+            of_projects = await self._projects.purge() if self._projects else 0
             # Flattening comes before the logs, because it queues the logs that it has emptied.
             flattened += await self._flatten()
             for _ in range(LOG_BATCHES_A_TURN):
@@ -90,7 +95,13 @@ class Purger:
                 self._request_retention_s, REQUESTS_A_BATCH
             )
             requests += forgotten
-            is_more = bool(checked == SESSIONS_A_BATCH or purged.logs or purged.rows or forgotten)
+            is_more = bool(
+                checked == SESSIONS_A_BATCH
+                or of_projects
+                or purged.logs
+                or purged.rows
+                or forgotten
+            )
         if sessions or flattened or messages or requests:
             log.info(
                 "purged",

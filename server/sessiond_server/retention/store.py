@@ -11,11 +11,13 @@ from uuid import UUID
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg.types.numeric import Int8
+from sqlalchemy import select
 
+from sessiond_server.db import schema as tables
 from sessiond_server.db.expiry import ALIVE
 from sessiond_server.db.message_log import MESSAGE_LOG
 from sessiond_server.db.pool import Database
-from sessiond_server.sessions.store.deletion import DeletedSession, delete_locked
+from sessiond_server.sessions.store.deletion import DeletedSession, delete_locked, delete_sessions
 
 _DUE = f"""
 SELECT key, {ALIVE}, project_id, session_id, log, last_seq FROM sessions
@@ -277,3 +279,44 @@ async def _pick(
     """Return those of the logs that a statement selects."""
     cursor = await connection.execute(statement.encode(), _parameters(logs))
     return await cursor.fetchall()
+
+
+_IN_DELETED_PROJECTS = tables.sessions.c.project_id.in_(
+    select(tables.projects.c.project_id).where(tables.projects.c.deleted_at.is_not(None))
+)
+_EMPTY = """
+SELECT project_id FROM projects p
+WHERE deleted_at < clock_timestamp() - %(grace)s
+    AND NOT EXISTS (SELECT FROM sessions WHERE sessions.project_id = p.project_id)
+ORDER BY project_id FOR UPDATE SKIP LOCKED"""
+_DELETE_QUEUES = "DELETE FROM queues WHERE project_id = ANY(%(projects)s)"
+_DELETE_KEYS = "DELETE FROM api_keys WHERE project_id = ANY(%(projects)s)"
+_DELETE_PROJECTS = "DELETE FROM projects WHERE project_id = ANY(%(projects)s)"
+
+
+class ProjectPurgeStore:
+    """Removes deleted projects."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def delete_sessions(self, limit: int) -> list[DeletedSession]:
+        """Delete and return at most `limit` sessions of deleted projects."""
+        async with self._database.transaction() as connection:
+            return await delete_sessions(
+                self._database, connection, _IN_DELETED_PROJECTS, limit=limit
+            )
+
+    async def delete_empty_projects(self, grace_s: float) -> int:
+        """Remove and count deleted projects that have no session left.
+
+        Args:
+            grace_s: how long ago the project was deleted at least. Unit: seconds.
+        """
+        async with self._database.transaction() as connection:
+            cursor = await connection.execute(_EMPTY, {"grace": timedelta(seconds=grace_s)})
+            projects = [row[0] for row in await cursor.fetchall()]
+            if projects:
+                for statement in (_DELETE_QUEUES, _DELETE_KEYS, _DELETE_PROJECTS):
+                    await connection.execute(statement.encode(), {"projects": projects})
+            return len(projects)

@@ -5,6 +5,8 @@ from sessiond.v1.admin_service_pb2 import (
     CreateApiKeyRequest,
     CreateApiKeyResponse,
     CreateProjectRequest,
+    DeleteProjectRequest,
+    DeleteProjectResponse,
     ListApiKeysRequest,
     ListApiKeysResponse,
     ListProjectsRequest,
@@ -29,7 +31,17 @@ class AdminServicer:
         self._keys = keys
 
     async def CreateProject(self, request: CreateProjectRequest, caller: Caller) -> Project:
-        return _project(await self._keys.create_project(request.project.name))
+        return _project(
+            await self._keys.create_project(
+                request.project.name, get_or_create=request.get_or_create
+            )
+        )
+
+    async def DeleteProject(
+        self, request: DeleteProjectRequest, caller: Caller
+    ) -> DeleteProjectResponse:
+        await self._keys.delete_project(request.project, allow_missing=request.allow_missing)
+        return DeleteProjectResponse()
 
     async def ListProjects(
         self, request: ListProjectsRequest, caller: Caller
@@ -48,8 +60,9 @@ class AdminServicer:
         return CreateApiKeyResponse(key=_key(new.key), secret=new.secret)
 
     async def ListApiKeys(self, request: ListApiKeysRequest, caller: Caller) -> ListApiKeysResponse:
+        page = await self._keys.list_keys(request.project, request.page_size, request.page_token)
         return ListApiKeysResponse(
-            keys=[_key(row) for row in await self._keys.list_keys(request.project)]
+            keys=[_key(row) for row in page.items], next_page_token=page.next_page_token
         )
 
     async def RevokeApiKey(self, request: RevokeApiKeyRequest, caller: Caller) -> ApiKey:

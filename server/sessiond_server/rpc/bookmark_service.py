@@ -12,7 +12,7 @@ from sessiond.v1.bookmark_service_pb2 import (
     ListBookmarksResponse,
     UpdateBookmarkRequest,
 )
-from sessiond_server.bookmarks.service import Bookmarks
+from sessiond_server.bookmarks.service import Bookmarks, etag_of
 from sessiond_server.bookmarks.store import BookmarkRow
 from sessiond_server.projects.authentication import Caller
 from sessiond_server.rpc.conversions import updated_paths
@@ -40,10 +40,10 @@ class BookmarkServicer:
             replace=request.replace,
             request_id=request.request_id,
         )
-        return _message(row)
+        return bookmark_message(row)
 
     async def GetBookmark(self, request: GetBookmarkRequest, caller: Caller) -> Bookmark:
-        return _message(
+        return bookmark_message(
             await self._bookmarks.get(caller.project_id, request.session_id, request.name)
         )
 
@@ -54,7 +54,8 @@ class BookmarkServicer:
             caller.project_id, request.session_id, request.page_size, request.page_token
         )
         return ListBookmarksResponse(
-            bookmarks=[_message(row) for row in page.items], next_page_token=page.next_page_token
+            bookmarks=[bookmark_message(row) for row in page.items],
+            next_page_token=page.next_page_token,
         )
 
     async def UpdateBookmark(self, request: UpdateBookmarkRequest, caller: Caller) -> Bookmark:
@@ -65,8 +66,9 @@ class BookmarkServicer:
             _values(request),
             request.new_name,
             request.request_id,
+            request.etag,
         )
-        return _message(row)
+        return bookmark_message(row)
 
     async def DeleteBookmark(
         self, request: DeleteBookmarkRequest, caller: Caller
@@ -77,12 +79,14 @@ class BookmarkServicer:
             request.name,
             allow_missing=request.allow_missing,
             request_id=request.request_id,
+            etag=request.etag,
         )
         return DeleteBookmarkResponse()
 
 
-def _message(row: BookmarkRow) -> Bookmark:
-    message = Bookmark(name=row.name, seq=row.seq, description=row.description)
+def bookmark_message(row: BookmarkRow) -> Bookmark:
+    """Convert a bookmark's row."""
+    message = Bookmark(name=row.name, seq=row.seq, description=row.description, etag=etag_of(row))
     message.create_time.FromDatetime(row.created_at)
     message.update_time.FromDatetime(row.updated_at)
     return message

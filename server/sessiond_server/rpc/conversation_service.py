@@ -79,10 +79,13 @@ class ConversationServicer:
         return AbortResponse(turns=[_message(row, request.session_id) for row in ended])
 
     async def GetTurn(self, request: GetTurnRequest, caller: Caller) -> Turn:
-        return _message(
-            await self._turns.get(caller.project_id, request.session_id, request.turn_id),
+        row = await self._streams.wait(
+            caller.project_id,
             request.session_id,
+            request.turn_id,
+            conversions.milliseconds(request.wait),
         )
+        return _message(row, request.session_id)
 
     async def ListTurns(self, request: ListTurnsRequest, caller: Caller) -> ListTurnsResponse:
         page = await self._turns.list(

@@ -46,6 +46,7 @@ CODES: dict[str, grpc.StatusCode] = {
     "API_KEY_INVALID": grpc.StatusCode.UNAUTHENTICATED,
     "ADMIN_KEY_REQUIRED": grpc.StatusCode.PERMISSION_DENIED,
     "PROJECT_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
+    "PROJECT_BEING_DELETED": grpc.StatusCode.FAILED_PRECONDITION,
     "PROJECT_ALREADY_EXISTS": grpc.StatusCode.ALREADY_EXISTS,
     "API_KEY_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "OVERLOADED": grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -76,6 +76,7 @@ class ProcessingServicer:
             request.through_seq if request.HasField("through_seq") else None,
             [(failure.seq, failure.error) for failure in request.failures],
             keep_lease=request.keep_lease,
+            request_id=request.request_id,
         )
         return AcknowledgeMessagesResponse()
 
@@ -89,7 +90,7 @@ class ProcessingServicer:
             seqs=request.seqs.seqs if chosen == "seqs" else None,
         )
         count = await self._processing.requeue(
-            caller.project_id, request.queue, request.session_id, which
+            caller.project_id, request.queue, request.session_id, which, request.request_id
         )
         return RequeueMessagesResponse(message_count=count)
 

@@ -24,8 +24,11 @@ from sessiond.v1.session_service_pb2 import (
     DeleteSessionsRequest,
     DeleteSessionsResponse,
     DestroySessionRequest,
+    ExportSessionRequest,
+    ExportSessionResponse,
     GetMessageRequest,
     GetMessagesRequest,
+    GetMessagesResponse,
     GetSessionRequest,
     GetTokenCountsRequest,
     GetTokenCountsResponse,
@@ -34,6 +37,8 @@ from sessiond.v1.session_service_pb2 import (
     ImportSessionRequest,
     ListCopiesRequest,
     ListCopiesResponse,
+    ListMessagesRequest,
+    ListMessagesResponse,
     ListSessionsRequest,
     ListSessionsResponse,
     MessageOrder,
@@ -44,15 +49,18 @@ from sessiond.v1.session_service_pb2 import (
     StoreMessagesResponse,
     UpdateSessionRequest,
 )
+from sessiond.v1.session_state_pb2 import StatePatch
 from sessiond_server.copies.service import Copies
 from sessiond_server.core.cancellation import run_to_completion
 from sessiond_server.core.errors import invalid
 from sessiond_server.core.states import SessionStatus
 from sessiond_server.formats.token_counts import ENCODING
+from sessiond_server.imports.export import SessionExports
 from sessiond_server.imports.service import SessionImports
 from sessiond_server.messages.append import Appends
 from sessiond_server.messages.batch_append import BatchAppender, Outcome
 from sessiond_server.messages.history import History
+from sessiond_server.messages.listing import list_messages
 from sessiond_server.messages.read_window import Reading
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.target import Target
@@ -60,7 +68,9 @@ from sessiond_server.projects.authentication import Caller
 from sessiond_server.rewinds.service import Rewinding, Rewinds
 from sessiond_server.rpc import conversions
 from sessiond_server.rpc.admission import Admission
+from sessiond_server.rpc.bookmark_service import bookmark_message
 from sessiond_server.rpc.handlers import status_of_part
+from sessiond_server.rpc.task_service import task_message
 from sessiond_server.sessions.service import Sessions
 from sessiond_server.sessions.settings import SessionSettings
 from sessiond_server.sessions.store.sessions import Listing, SessionRow
@@ -80,6 +90,7 @@ class SessionServicer:
         sessions: Sessions,
         copies: Copies,
         imports: SessionImports,
+        exports: SessionExports,
         appends: Appends,
         batch_appends: BatchAppender,
         history: History,
@@ -89,6 +100,7 @@ class SessionServicer:
         self._sessions = sessions
         self._copies = copies
         self._imports = imports
+        self._exports = exports
         self._appends = appends
         self._batch_appends = batch_appends
         self._history = history
@@ -292,17 +304,10 @@ class SessionServicer:
     async def GetMessages(
         self, request: GetMessagesRequest, caller: Caller
     ) -> AsyncGenerator[bytes, None]:
-        order = conversions.enum_number(MessageOrder.DESCRIPTOR, request.order, "order")
-        view = conversions.enum_number(MessageView.DESCRIPTOR, request.view, "view")
         start = request.WhichOneof("start")
-        reading = Reading(
-            session_id=request.session_id,
-            after_seq=request.after_seq,
-            through_seq=request.through_seq,
+        reading = replace(
+            _reading(request),
             limit=request.limit,
-            descending=order == MESSAGE_ORDER_DESC,
-            roles=tuple(request.roles),
-            basic=view == MESSAGE_VIEW_BASIC,
             resume_token=request.resume_token,
             after_bookmark=request.after_bookmark if start == "after_bookmark" else None,
             after_message_id=request.after_message_id if start == "after_message_id" else None,
@@ -314,10 +319,53 @@ class SessionServicer:
                 self._admission.check_draining()
                 yield batch
 
+    async def ListMessages(
+        self, request: ListMessagesRequest, caller: Caller
+    ) -> ListMessagesResponse:
+        page = await list_messages(
+            self._history,
+            caller.project_id,
+            _reading(request),
+            request.page_size,
+            request.page_token,
+        )
+        return ListMessagesResponse(messages=page.items, next_page_token=page.next_page_token)
+
+    async def ExportSession(
+        self, request: ExportSessionRequest, caller: Caller
+    ) -> AsyncGenerator[bytes, None]:
+        async with aclosing(self._exports.run(caller.project_id, request.session_id)) as pieces:
+            async for piece in pieces:
+                self._admission.check_draining()
+                if isinstance(piece, bytes):
+                    messages = GetMessagesResponse.FromString(piece).messages
+                    response = ExportSessionResponse(messages=messages)
+                else:
+                    response = ExportSessionResponse(
+                        session=conversions.session_message(piece.session),
+                        tasks=[task_message(row) for row in piece.tasks],
+                        bookmarks=[bookmark_message(row) for row in piece.bookmarks],
+                        state_patch=StatePatch(set=piece.state) if piece.state else None,
+                    )
+                yield response.SerializeToString()
+
     async def GetMessage(self, request: GetMessageRequest, caller: Caller) -> bytes:
         return await self._history.message(
             caller.project_id, request.session_id, request.seq, request.message_id
         )
+
+
+def _reading(request: GetMessagesRequest | ListMessagesRequest) -> Reading:
+    order = conversions.enum_number(MessageOrder.DESCRIPTOR, request.order, "order")
+    view = conversions.enum_number(MessageView.DESCRIPTOR, request.view, "view")
+    return Reading(
+        session_id=request.session_id,
+        after_seq=request.after_seq,
+        through_seq=request.through_seq,
+        descending=order == MESSAGE_ORDER_DESC,
+        roles=tuple(request.roles),
+        basic=view == MESSAGE_VIEW_BASIC,
+    )
 
 
 def _stored(appended: Appended) -> StoreMessagesResponse:

@@ -43,10 +43,10 @@ class TaskServicer:
             **_values(task, ("status", "data", "message_seqs")),
             request_id=request.request_id,
         )
-        return _message(row)
+        return task_message(row)
 
     async def GetTask(self, request: GetTaskRequest, caller: Caller) -> Task:
-        return _message(
+        return task_message(
             await self._tasks.get(caller.project_id, request.session_id, request.task_id)
         )
 
@@ -56,7 +56,7 @@ class TaskServicer:
             caller.project_id, request.session_id, status, request.page_size, request.page_token
         )
         return ListTasksResponse(
-            tasks=[_message(row) for row in page.items], next_page_token=page.next_page_token
+            tasks=[task_message(row) for row in page.items], next_page_token=page.next_page_token
         )
 
     async def UpdateTask(self, request: UpdateTaskRequest, caller: Caller) -> Task:
@@ -68,7 +68,7 @@ class TaskServicer:
             etag=request.etag,
             request_id=request.request_id,
         )
-        return _message(row)
+        return task_message(row)
 
     async def ReorderTasks(
         self, request: ReorderTasksRequest, caller: Caller
@@ -85,11 +85,13 @@ class TaskServicer:
             request.task_id,
             allow_missing=request.allow_missing,
             request_id=request.request_id,
+            etag=request.etag,
         )
         return DeleteTaskResponse()
 
 
-def _message(row: TaskRow) -> Task:
+def task_message(row: TaskRow) -> Task:
+    """Convert a task's row."""
     message = Task(
         task_id=row.task_id,
         position=row.position,

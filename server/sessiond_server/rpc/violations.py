@@ -110,6 +110,7 @@ _CHECKS: dict[str, Check] = {
     "DeleteBookmarkRequest.name": check_bookmark_name,
     "Project.name": check_project_name,
     "CreateApiKeyRequest.project": check_project_name,
+    "DeleteProjectRequest.project": check_project_name,
     "ListApiKeysRequest.project": check_project_name,
     "SessionFilter.session_id_prefix": _text(MAX_SESSION_ID_CHARACTERS),
     "Session.config": conversions.config_of,

@@ -228,8 +228,7 @@ class Tasks:
         """
         check_task_id(task_id, "task.task_id")
         changes.check()
-        if etag and not _ETAG.fullmatch(etag):
-            raise invalid("etag", "is not an etag of a task")
+        _check_etag(etag)
         try:
             async with changing(
                 self._store,
@@ -316,13 +315,15 @@ class Tasks:
         *,
         allow_missing: bool,
         request_id: str,
+        etag: str = "",
     ) -> None:
         """Remove a task. The tasks after it move up.
 
         Raises:
-            Fault: TASK_NOT_FOUND unless allow_missing is true.
+            Fault: TASK_NOT_FOUND unless allow_missing is true; ETAG_MISMATCH.
         """
         check_task_id(task_id)
+        _check_etag(etag)
         try:
             async with changing(
                 self._store,
@@ -332,13 +333,22 @@ class Tasks:
                 "delete task",
                 task_id,
                 allow_missing,
+                *([etag] if etag else []),
                 purpose=_PURPOSE,
             ) as change:
+                task = await self._store.find(change, task_id) if etag else None
+                if task and etag != etag_of(task):
+                    raise etag_mismatch(f"task {task_id!r}", session_id, etag_of(task))
                 if not await self._store.delete(change, task_id) and not allow_missing:
                     raise _task_not_found(session_id, task_id)
         except DuplicateRequest:
             # If a task with this id exists again, it was created after the first request.
             return
+
+
+def _check_etag(etag: str) -> None:
+    if etag and not _ETAG.fullmatch(etag):
+        raise invalid("etag", "is not an etag of a task")
 
 
 def etag_of(task: TaskRow) -> str:

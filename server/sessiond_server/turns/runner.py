@@ -150,6 +150,11 @@ class TurnRunner:
         if running := self._running.get(turn_id):
             running.is_over.set()
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether this process starts no more turns, since it is shutting down."""
+        return not self._slots.is_open
+
     async def drain(self, timeout_s: float) -> None:
         """Wait until the running turns have ended, for at most `timeout_s` seconds."""
         if self._tasks:

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from uuid import UUID
 
 import structlog
 
@@ -28,6 +29,10 @@ from sessiond_server.watch.options import WatchOptions
 # How often to look up a turn that runs in another process, in case its end is not published.
 POLL_MS = 2_000
 HEARTBEAT_S = 15.0
+
+# How long GetTurn may wait for a turn, and how often it looks.
+MAX_WAIT_MS = 30_000
+WAIT_INTERVAL_S = 0.25
 
 log = structlog.get_logger(__name__)
 
@@ -117,6 +122,29 @@ class TurnStreams:
                 raise
         finally:
             await live.aclose()
+
+    async def wait(self, project_id: UUID, session_id: str, turn_id: str, wait_ms: int) -> TurnRow:
+        """Return a turn as Turns.get does, once it has ended or the time is over.
+
+        Args:
+            project_id: the caller's project.
+            session_id: the session.
+            turn_id: the turn.
+            wait_ms: how long to wait for the end. Unit: milliseconds.
+
+        Raises:
+            Fault: as Turns.get; INVALID_FIELD if wait_ms is out of range.
+        """
+        if not 0 <= wait_ms <= MAX_WAIT_MS:
+            raise invalid("wait", f"is {wait_ms} ms; from 0 to 30 seconds are allowed")
+        clock = asyncio.get_running_loop().time
+        end = clock() + wait_ms / 1000
+        while True:
+            row = await self._turns.get(project_id, session_id, turn_id)
+            left = end - clock()
+            if row.ended_at or left <= 0 or self._runner.is_leaving:
+                return row
+            await asyncio.sleep(min(WAIT_INTERVAL_S, left))
 
     async def close(self) -> None:
         """Cancel the aborts in progress."""

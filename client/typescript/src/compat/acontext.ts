@@ -320,8 +320,8 @@ export class AcontextSessionCalls {
         parentId: seq > 1 ? `${sessionId}/${seq - 1}` : null,
         role: "role" in blob ? String(blob.role) : "",
         meta: options.meta ?? {},
-        createdAt: stored.createTimeText,
-        updatedAt: stored.createTimeText,
+        createdAt: stored.createTimeText ?? "",
+        updatedAt: stored.createTimeText ?? "",
       });
     });
   }

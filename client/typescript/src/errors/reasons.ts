@@ -80,7 +80,8 @@ export class SequenceConflict extends Conflict {
 }
 
 /**
- * The etag is not the session's, or the task's. Metadata: session_id, etag (the current one).
+ * The etag is not the session's, the task's or the bookmark's. Metadata: session_id, etag (the
+ * current one).
  *
  * Reason: `ETAG_MISMATCH`. Status code: `ABORTED`.
  */
@@ -587,6 +588,17 @@ export class FormatUnreadable extends FailedPrecondition {
   static override readonly reason: string = "FORMAT_UNREADABLE";
 }
 
+/**
+ * The project of this name was deleted, and is still being removed; try again in some minutes.
+ * Metadata: project. Details: RetryInfo.
+ *
+ * Reason: `PROJECT_BEING_DELETED`. Status code: `FAILED_PRECONDITION`.
+ */
+export class ProjectBeingDeleted extends FailedPrecondition {
+  static override readonly code: StatusCode = "FAILED_PRECONDITION";
+  static override readonly reason: string = "PROJECT_BEING_DELETED";
+}
+
 /** The class of each reason. */
 export const BY_REASON = {
   SESSION_NOT_FOUND: SessionNotFound,
@@ -645,6 +657,7 @@ export const BY_REASON = {
   TURN_RUNNING: TurnRunning,
   MESSAGE_ALREADY_EXISTS: MessageAlreadyExists,
   FORMAT_UNREADABLE: FormatUnreadable,
+  PROJECT_BEING_DELETED: ProjectBeingDeleted,
 } as const;
 
 /** The name of an `ErrorReason` of the protos, without its prefix. */

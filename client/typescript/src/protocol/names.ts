@@ -4,6 +4,7 @@ import { SessionStatus as SessionStatusEnum } from "../gen/sessiond/v1/session.j
 import {
   MessageOrder as MessageOrderEnum,
   MessageView as MessageViewEnum,
+  OnDuplicate as OnDuplicateEnum,
   SessionOrder as SessionOrderEnum,
 } from "../gen/sessiond/v1/session_service.js";
 import { TaskStatus as TaskStatusEnum } from "../gen/sessiond/v1/task.js";
@@ -72,6 +73,10 @@ export type FitChangeKind = NamesOf<keyof typeof FitChangeKindEnum, "FIT_CHANGE_
 /** What happens to a message while a turn is running. */
 export type SendMode = NamesOf<keyof typeof SendModeEnum, "SEND_MODE_">;
 
+/** What an append does with a message whose messageId the session has already. */
+export type OnDuplicate = NamesOf<keyof typeof OnDuplicateEnum, "ON_DUPLICATE_">;
+
+export const ON_DUPLICATE = new Names<OnDuplicate>(OnDuplicateEnum, "ON_DUPLICATE_");
 export const ROLES = new Names<Role>(RoleEnum, "ROLE_");
 export const FORMATS = new Names<Format>(FormatEnum, "FORMAT_");
 export const SESSION_STATUSES = new Names<SessionStatus>(SessionStatusEnum, "SESSION_STATUS_");

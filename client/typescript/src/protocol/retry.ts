@@ -66,12 +66,14 @@ export class CallRetry {
 export class StreamRetry {
   readonly deadline: Deadline;
   protected opening: CallRetry | undefined;
+  readonly #maxFailures: number;
   #failures = 0;
   #firstFailureAt = 0;
 
   constructor(timeoutMs: number, retries: number) {
     this.deadline = new Deadline(timeoutMs);
     this.opening = new CallRetry(Number.POSITIVE_INFINITY, retries);
+    this.#maxFailures = Math.max(MAX_STREAM_FAILURES, retries);
   }
 
   /** Record that the stream delivered something. */
@@ -96,7 +98,7 @@ export class StreamRetry {
   }
 
   protected isHopeless(failures: number, failingMs: number): boolean {
-    return failures >= MAX_STREAM_FAILURES && failingMs >= MIN_STREAM_PATIENCE_MS;
+    return failures >= this.#maxFailures && failingMs >= MIN_STREAM_PATIENCE_MS;
   }
 }
 

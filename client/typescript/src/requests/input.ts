@@ -1,5 +1,5 @@
 import * as proto from "../gen/sessiond/v1/message.js";
-import { listed } from "../protocol/checks.js";
+import { checkOptionalText, listed } from "../protocol/checks.js";
 import { invalidField, typeName } from "../protocol/invalid.js";
 import { encodeJson, isObject, type JsonObject, parseObject } from "../protocol/json.js";
 import { FORMATS, type Format, ROLES, type Role } from "../protocol/names.js";
@@ -25,9 +25,13 @@ export interface NewMessageFields {
   readonly parts?: readonly Part[] | undefined;
   /** The speaker. Required with `parts`; read from a `blob` otherwise. */
   readonly role?: Role | undefined;
+  /** The caller's own name of the message, at most 256 characters, unique in its session. */
+  readonly messageId?: string | undefined;
+  /** With the format "other", the program whose message this is. Default: that of the call. */
+  readonly formatName?: string | undefined;
 }
 
-/** A message to store, with its labels and its parent. */
+/** A message to store, with its labels, its parent and its name. */
 export class NewMessage {
   /** The fields. */
   readonly fields: NewMessageFields;
@@ -48,6 +52,7 @@ export type MessageInput = object | string | Uint8Array | NewMessage | Message;
  *
  * @param format - the format of objects and JSON texts. Default: by their shape.
  * @param path - the field in the request, e.g. "messages[3]", for errors.
+ * @param formatName - the program that wrote an object or JSON text of the format "other".
  * @param isSent - leave the format of plain text to the server, which knows the model's provider.
  * @throws InvalidField if the message cannot be sent.
  */
@@ -55,21 +60,22 @@ export function toProto(
   value: MessageInput,
   format: Format | undefined,
   path: string,
-  isSent = false,
+  { formatName, isSent = false }: { formatName?: string | undefined; isSent?: boolean } = {},
 ): proto.Message {
   if (value instanceof Message) return storedAgain(value.proto);
-  if (value instanceof NewMessage) return newMessage(value.fields, format, path, isSent);
-  return providerMessage(value, format, path, isSent);
+  const shape = { format, formatName, isSent };
+  if (value instanceof NewMessage) return newMessage(value.fields, shape, path);
+  return providerMessage(value, shape, path);
 }
 
 /** Return a batch of messages; refuse a single message in place of a list. */
 export function toBatch(
   messages: Iterable<MessageInput>,
   format: Format | undefined,
-  isSent = false,
+  options: { formatName?: string | undefined; isSent?: boolean } = {},
 ): proto.Message[] {
   checkList(messages);
-  return [...messages].map((message, i) => toProto(message, format, `messages[${i}]`, isSent));
+  return [...messages].map((message, i) => toProto(message, format, `messages[${i}]`, options));
 }
 
 /** Refuse one message in place of a list: its characters or keys would pass for messages. */
@@ -89,16 +95,19 @@ export function checkList(messages: unknown, isStreamed = false): void {
 
 const EMPTY = proto.Message.create();
 
-function storedAgain({ role, format, content, metadata }: proto.Message): proto.Message {
-  return { ...EMPTY, role, format, content, metadata };
+function storedAgain(read: proto.Message): proto.Message {
+  const { role, format, content, metadata, messageId, formatName } = read;
+  return { ...EMPTY, role, format, content, metadata, messageId, formatName };
 }
 
-function newMessage(
-  fields: NewMessageFields,
-  format: Format | undefined,
-  path: string,
-  isSent: boolean,
-): proto.Message {
+/** How a call says that its messages are written. */
+interface Shape {
+  readonly format: Format | undefined;
+  readonly formatName: string | undefined;
+  readonly isSent: boolean;
+}
+
+function newMessage(fields: NewMessageFields, shape: Shape, path: string): proto.Message {
   const { blob, parts, role, metadata, parentSeq } = fields;
   if ((blob === undefined) === (parts === undefined)) {
     throw invalidField(path, "needs either a blob or parts");
@@ -112,7 +121,16 @@ function newMessage(
             value: { parts: toParts(listed(parts ?? [], `${path}.parts`), `${path}.parts`) },
           },
         }
-      : providerMessage(blob, fields.format ?? format, path, isSent);
+      : providerMessage(
+          blob,
+          {
+            ...shape,
+            format: fields.format ?? shape.format,
+            formatName: fields.formatName ?? shape.formatName,
+          },
+          path,
+        );
+  checkOptionalText(fields.messageId, `${path}.messageId`);
   if (parentSeq !== undefined && !Number.isSafeInteger(parentSeq)) {
     throw invalidField(`${path}.parentSeq`, `is ${String(parentSeq)}; it must be a seq`);
   }
@@ -121,25 +139,36 @@ function newMessage(
     role: role === undefined ? 0 : ROLES.numberOf(role, `${path}.role`),
     metadata: metadata && toStruct(metadata, `${path}.metadata`),
     parentSeq: parentSeq ?? 0,
+    messageId: fields.messageId ?? "",
   };
 }
 
 function providerMessage(
   value: object | string | Uint8Array,
-  format: Format | undefined,
+  { format, formatName, isSent }: Shape,
   path: string,
-  isSent: boolean,
 ): proto.Message {
   const json = textOf(value, path);
+  checkOptionalText(formatName, `${path}.formatName`);
+  if (format === "other" || (format === undefined && formatName !== undefined)) {
+    const content: proto.Message["content"] = { $case: "json", value: json };
+    const number = FORMATS.numberOf("other", "format");
+    return { ...EMPTY, content, format: number, formatName: formatName ?? "" };
+  }
   const content: proto.Message["content"] = { $case: "json", value: json };
-  let known = format;
+  let known: Format | undefined = format;
   if (known === undefined) {
     const shape = isObject(value) && !("toJSON" in value) ? value : parseObject(json);
     if (isSent && isPlain(shape)) return { ...EMPTY, content };
     known = formatOf(shape, path) ?? "openai";
   }
   // The server reads the role from the JSON.
-  return { ...EMPTY, content, format: FORMATS.numberOf(known, "format") };
+  return {
+    ...EMPTY,
+    content,
+    format: FORMATS.numberOf(known, "format"),
+    formatName: formatName ?? "",
+  };
 }
 
 function textOf(value: unknown, path: string): string {

@@ -109,7 +109,7 @@ export class Sending {
       const other = fields.prompt === undefined ? "attachments" : "prompt";
       throw invalidField("messages", `cannot be combined with ${other}`);
     }
-    const batch = messages === undefined ? [] : toBatch(messages, fields.format, true);
+    const batch = messages === undefined ? [] : toBatch(messages, fields.format, { isSent: true });
     if (messages !== undefined && batch.length === 0) {
       throw invalidField(
         "messages",

@@ -105,6 +105,16 @@ export class Message {
     return FORMATS.nameOf(this.#proto.format);
   }
 
+  /** With the format "other", the program that wrote the message. */
+  get formatName(): string | undefined {
+    return this.#proto.formatName || undefined;
+  }
+
+  /** The caller's own name of the message, unique in its session. `undefined` = none. */
+  get messageId(): string | undefined {
+    return this.#proto.messageId || undefined;
+  }
+
   /** Time of storage by the database's clock, truncated to milliseconds. */
   get createdAt(): Date {
     return fromTimestamp(this.#proto.createTime);
@@ -168,6 +178,8 @@ export class Message {
       content: this.content,
       format: this.format ?? null,
       ...(this.#proto.content?.$case === "parts" ? { parts: this.parts } : { json: this.json }),
+      ...(this.formatName && { formatName: this.formatName }),
+      ...(this.messageId && { messageId: this.messageId }),
       ...(this.turn && { turn: this.turn }),
       ...(this.incomplete && { incomplete: true }),
     };

@@ -68,14 +68,16 @@ export interface SessionOrigin {
 
 /** The seqs of stored messages: firstSeq to lastSeq, without gaps. */
 export interface StoredRange {
-  /** The seq of the first message. */
+  /** The seq of the first message. 0 = all messages were skipped. */
   readonly firstSeq: number;
-  /** The seq of the last message. */
+  /** The seq of the last message; if all messages were skipped, the session's lastSeq. */
   readonly lastSeq: number;
-  /** Time of storage by the database's clock, truncated to milliseconds. */
-  readonly createTime: Date;
+  /** Time of storage, truncated to milliseconds. `undefined` = all messages were skipped. */
+  readonly createTime: Date | undefined;
   /** Time of storage with microseconds, as ISO 8601 in UTC. */
-  readonly createTimeText: string;
+  readonly createTimeText: string | undefined;
+  /** Number of messages that were left out because the session had their messageIds. */
+  readonly skipped: number;
   /** The session's epoch, in which the seqs hold. See `SessionInfo.epoch`. */
   readonly epoch: number;
 }

@@ -10,6 +10,7 @@ const TEXT_TYPES: ReadonlySet<unknown> = new Set(["text", "input_text", "output_
  * text. A tool's message is the text of the result.
  */
 export function textOfBlob(blob: JsonObject, format: Format | undefined): string {
+  if (format === "other") return "";
   if (format === "gemini") return geminiText(blob);
   if (format === "openai" && blob.role === undefined && "type" in blob) return textOfItem(blob);
   return textOf(blob.content) || string(blob.refusal);

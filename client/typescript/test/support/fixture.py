@@ -121,13 +121,9 @@ class Handler(socketserver.StreamRequestHandler):
                 server = self.servers[request["id"]]
                 if request["how"] == "kill":
                     server.kill()
-                elif request["how"] == "signal":
-                    server.process.terminate()
                 else:
                     server.terminate()
                 return {}
-            case "wait":
-                return {"code": self.servers[request["id"]].process.wait(30)}
             case "proxy":
                 return self.start_proxy(request["target"], request["cuts"], request["upwards"])
             case "counts":

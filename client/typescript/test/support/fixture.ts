@@ -50,19 +50,9 @@ export class TestServer {
     await ask({ do: "end", id: this.id, how: "kill" });
   }
 
-  /** Send SIGTERM, and return at once. */
-  async drain(): Promise<void> {
-    await ask({ do: "end", id: this.id, how: "signal" });
-  }
-
   /** Send SIGTERM, and wait for the end. */
   async terminate(): Promise<void> {
     await ask({ do: "end", id: this.id, how: "terminate" });
-  }
-
-  /** Wait for the end. */
-  async ended(): Promise<void> {
-    await ask({ do: "wait", id: this.id });
   }
 }
 

@@ -10,6 +10,7 @@ projects = Table(
     Column("project_id", Uuid, primary_key=True, comment="uuid5 of the name"),
     Column("name", ID_TEXT, nullable=False, unique=True),
     Column("created_at", TIME, nullable=False, server_default=func.now()),
+    Column("deleted_at", TIME, comment="the purger removes what it has; null: it is in use"),
 )
 
 api_keys = Table(

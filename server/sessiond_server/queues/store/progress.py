@@ -1,15 +1,23 @@
 """The progress in the queues: acknowledgements, requeueing, counts and failures."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from sessiond_server.db.expiry import ALIVE
+from sessiond_server.db.idempotency import (
+    RequestRecord,
+    complete_request,
+    forget_request,
+    record_request,
+)
 from sessiond_server.db.pool import Database
 from sessiond_server.queues.store.rows import (
     AGAIN,
     FAILED,
     OF_ROW,
+    Connection,
     LeaseRef,
     Ranges,
     bounds,
@@ -142,6 +150,7 @@ class ProgressStore:
         self,
         ref: LeaseRef,
         project_id: UUID,
+        record: RequestRecord | None,
         decide: Callable[[Ranges, bool], Acknowledgement | None],
     ) -> bool:
         """Record that leased messages have been processed.
@@ -149,49 +158,74 @@ class ProgressStore:
         Args:
             ref: the lease.
             project_id: the caller's project.
+            record: makes the acknowledgement safe to repeat; None for none.
             decide: returns the changes, given the leased ranges, and whether the lease had others
                 that a rewind removed. None ends the lease. If it raises, nothing is changed.
 
         Returns:
             False if the lease has been lost or its session is gone, or if the lease was ended.
+
+        Raises:
+            DuplicateRequest: if the request is a repetition; nothing is changed.
+            Fault: REQUEST_ID_REUSED.
         """
-        key = row_key(ref.key, ref.log, project_id, ref.queue)
         async with self._database.transaction() as connection:
-            row = await lock_row(self._database, connection, key)
-            # This statement must follow the lock; see the docstring of the package.
-            head = await self._database.rows(_HEAD, key, on=connection)
-            if row is None or row["lease_id"] != ref.lease_id or not head:
-                return False
-            change = decide(lease_ranges(row), row["is_cut"])
-            if change is None:
-                await self._database.rows(_REVOKE, key, on=connection)
-                return False
-            if change.done and change.done[0][0] <= row["done_seq"]:
-                await self._database.rows(_DELETE_AGAIN, key | bounds(change.done), on=connection)
-            if change.failures:
-                await self._database.rows(
-                    _INSERT_FAILED,
-                    {
-                        **key,
-                        "seqs": list(change.failures),
-                        "errors": list(change.failures.values()),
-                    },
-                    on=connection,
-                )
+            if record:
+                await record_request(self._database, connection, record, ref.log)
+            is_done = await self._acknowledge(connection, ref, project_id, decide)
+            if record and not is_done:
+                await forget_request(self._database, connection, record, ref.log)
+            return is_done
+
+    async def _acknowledge(
+        self,
+        connection: Connection,
+        ref: LeaseRef,
+        project_id: UUID,
+        decide: Callable[[Ranges, bool], Acknowledgement | None],
+    ) -> bool:
+        key = row_key(ref.key, ref.log, project_id, ref.queue)
+        row = await lock_row(self._database, connection, key)
+        # This statement must follow the lock; see the docstring of the package.
+        head = await self._database.rows(_HEAD, key, on=connection)
+        if row is None or row["lease_id"] != ref.lease_id or not head:
+            return False
+        change = decide(lease_ranges(row), row["is_cut"])
+        if change is None:
+            await self._database.rows(_REVOKE, key, on=connection)
+            return False
+        if change.done and change.done[0][0] <= row["done_seq"]:
+            await self._database.rows(_DELETE_AGAIN, key | bounds(change.done), on=connection)
+        if change.failures:
             await self._database.rows(
-                _KEEP_LEASE if change.rest else _END_LEASE,
+                _INSERT_FAILED,
                 {
                     **key,
-                    **bounds(change.rest),
-                    "last_seq": head[0]["last_seq"],
-                    "through_seq": change.done[-1][1] if change.done else 0,
+                    "seqs": list(change.failures),
+                    "errors": list(change.failures.values()),
                 },
                 on=connection,
             )
-            return True
+        await self._database.rows(
+            _KEEP_LEASE if change.rest else _END_LEASE,
+            {
+                **key,
+                **bounds(change.rest),
+                "last_seq": head[0]["last_seq"],
+                "through_seq": change.done[-1][1] if change.done else 0,
+            },
+            on=connection,
+        )
+        return True
 
     async def requeue(
-        self, key: UUID, log: UUID, project_id: UUID, queue: str, seqs: Sequence[int] | None
+        self,
+        key: UUID,
+        log: UUID,
+        project_id: UUID,
+        queue: str,
+        seqs: Sequence[int] | None,
+        record: RequestRecord | None,
     ) -> int:
         """Make processed messages of a session pending again.
 
@@ -203,14 +237,20 @@ class ProgressStore:
             seqs: the messages, where pending or leased ones are ignored; None for all failed
                 messages.
 
+            record: makes the change safe to repeat; None for none.
+
         Returns:
             The number of messages that became pending.
+
+        Raises:
+            DuplicateRequest: if the request is a repetition; its result is the first number.
+            Fault: REQUEST_ID_REUSED.
         """
         parameters = row_key(key, log, project_id, queue)
-        async with self._database.transaction() as connection:
+        async with self._recorded(record, log) as (connection, told):
             row = await lock_row(self._database, connection, parameters)
             if row is None:
-                return 0  # the session was never distributed, so every message is pending
+                return await told(0)  # it was never distributed, so every message is pending
             if seqs is None:
                 changed = await self._database.rows(_REQUEUE_FAILED, parameters, on=connection)
             else:
@@ -218,23 +258,29 @@ class ProgressStore:
                 changed = await self._database.rows(_REQUEUE_SEQS, parameters | done, on=connection)
             if changed:
                 await self._database.rows(_WAKE, parameters, on=connection)
-            return len(changed)
+            return await told(len(changed))
 
     async def requeue_from(
-        self, key: UUID, log: UUID, project_id: UUID, queue: str, from_seq: int
+        self,
+        key: UUID,
+        log: UUID,
+        project_id: UUID,
+        queue: str,
+        from_seq: int,
+        record: RequestRecord | None,
     ) -> int:
         """Make all messages of a session from a seq on pending again.
 
-        A lease that contains any of these messages ends.
+        A lease that contains any of these messages ends. For `record`, see `requeue`.
 
         Returns:
             The number of messages that became pending.
         """
         parameters = row_key(key, log, project_id, queue) | {"from_seq": from_seq}
-        async with self._database.transaction() as connection:
+        async with self._recorded(record, log) as (connection, told):
             row = await lock_row(self._database, connection, parameters)
             if row is None:
-                return 0
+                return await told(0)
             count = 0
             if from_seq <= row["done_seq"]:
                 removed = await self._database.rows(_DELETE_FROM, parameters, on=connection)
@@ -249,7 +295,24 @@ class ProgressStore:
                 await self._database.rows(_REVOKE, parameters, on=connection)
             elif count:
                 await self._database.rows(_WAKE, parameters, on=connection)
-            return count
+            return await told(count)
+
+    @asynccontextmanager
+    async def _recorded(
+        self, record: RequestRecord | None, log: UUID
+    ) -> AsyncIterator[tuple[Connection, Callable[[int], Awaitable[int]]]]:
+        """Open a transaction that records a request, and a function that adds its result."""
+        async with self._database.transaction() as connection:
+            if record:
+                await record_request(self._database, connection, record, log)
+
+            async def told(count: int) -> int:
+                if record:
+                    result = replace(record, result=str(count))
+                    await complete_request(self._database, connection, result, log)
+                return count
+
+            yield connection, told
 
     async def counts(self, project_id: UUID, queue: str, key: UUID | None) -> Counts:
         """Return the counts of the session with this key; None for all sessions of the project."""

@@ -41,7 +41,23 @@ export interface ApiKey {
 /** CreateProjectRequest asks for a project. */
 export interface CreateProjectRequest {
   /** project holds the name. Required. */
-  project?: Project | undefined;
+  project?:
+    | Project
+    | undefined;
+  /** get_or_create answers the existing project where there is one of this name. Default false: PROJECT_ALREADY_EXISTS. */
+  getOrCreate: boolean;
+}
+
+/** DeleteProjectRequest names a project. */
+export interface DeleteProjectRequest {
+  /** project is the name of the project. Required. */
+  project: string;
+  /** allow_missing answers OK where there is no such project. Default false: PROJECT_NOT_FOUND. */
+  allowMissing: boolean;
+}
+
+/** DeleteProjectResponse says that the project is being removed. */
+export interface DeleteProjectResponse {
 }
 
 /** ListProjectsRequest asks for a page of projects. */
@@ -80,16 +96,22 @@ export interface CreateApiKeyResponse {
   secret: string;
 }
 
-/** ListApiKeysRequest names a project. */
+/** ListApiKeysRequest asks for a page of a project's keys. */
 export interface ListApiKeysRequest {
   /** project is the name of the project. Required. */
   project: string;
+  /** page_size is how many keys to answer at the most. 0 = 50; more than 500 = 500; negative is refused. */
+  pageSize: number;
+  /** page_token is next_page_token of the page before. Empty = the first page. */
+  pageToken: string;
 }
 
-/** ListApiKeysResponse is a project's keys. */
+/** ListApiKeysResponse is a page of a project's keys. */
 export interface ListApiKeysResponse {
-  /** keys of the project, the newest first. */
+  /** keys of this page, the newest first. */
   keys: ApiKey[];
+  /** next_page_token asks for the next page. Empty = this was the last one. */
+  nextPageToken: string;
 }
 
 /** RevokeApiKeyRequest names a key. */
@@ -287,13 +309,16 @@ export const ApiKey: MessageFns<ApiKey> = {
 };
 
 function createBaseCreateProjectRequest(): CreateProjectRequest {
-  return { project: undefined };
+  return { project: undefined, getOrCreate: false };
 }
 
 export const CreateProjectRequest: MessageFns<CreateProjectRequest> = {
   encode(message: CreateProjectRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.project !== undefined) {
       Project.encode(message.project, writer.uint32(10).fork()).join();
+    }
+    if (message.getOrCreate !== false) {
+      writer.uint32(16).bool(message.getOrCreate);
     }
     return writer;
   },
@@ -319,6 +344,14 @@ export const CreateProjectRequest: MessageFns<CreateProjectRequest> = {
             message.project = Project.decode(reader, reader.uint32());
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.getOrCreate = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -339,6 +372,117 @@ export const CreateProjectRequest: MessageFns<CreateProjectRequest> = {
     message.project = (object.project !== undefined && object.project !== null)
       ? Project.fromPartial(object.project)
       : undefined;
+    message.getOrCreate = object.getOrCreate ?? false;
+    return message;
+  },
+};
+
+function createBaseDeleteProjectRequest(): DeleteProjectRequest {
+  return { project: "", allowMissing: false };
+}
+
+export const DeleteProjectRequest: MessageFns<DeleteProjectRequest> = {
+  encode(message: DeleteProjectRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.project !== "") {
+      writer.uint32(10).string(message.project);
+    }
+    if (message.allowMissing !== false) {
+      writer.uint32(16).bool(message.allowMissing);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DeleteProjectRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDeleteProjectRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.project = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.allowMissing = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<DeleteProjectRequest>, I>>(base?: I): DeleteProjectRequest {
+    return DeleteProjectRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<DeleteProjectRequest>, I>>(object: I): DeleteProjectRequest {
+    const message = createBaseDeleteProjectRequest();
+    message.project = object.project ?? "";
+    message.allowMissing = object.allowMissing ?? false;
+    return message;
+  },
+};
+
+function createBaseDeleteProjectResponse(): DeleteProjectResponse {
+  return {};
+}
+
+export const DeleteProjectResponse: MessageFns<DeleteProjectResponse> = {
+  encode(_: DeleteProjectResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DeleteProjectResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDeleteProjectResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<DeleteProjectResponse>, I>>(base?: I): DeleteProjectResponse {
+    return DeleteProjectResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<DeleteProjectResponse>, I>>(_: I): DeleteProjectResponse {
+    const message = createBaseDeleteProjectResponse();
     return message;
   },
 };
@@ -624,13 +768,19 @@ export const CreateApiKeyResponse: MessageFns<CreateApiKeyResponse> = {
 };
 
 function createBaseListApiKeysRequest(): ListApiKeysRequest {
-  return { project: "" };
+  return { project: "", pageSize: 0, pageToken: "" };
 }
 
 export const ListApiKeysRequest: MessageFns<ListApiKeysRequest> = {
   encode(message: ListApiKeysRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.project !== "") {
       writer.uint32(10).string(message.project);
+    }
+    if (message.pageSize !== 0) {
+      writer.uint32(16).int32(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      writer.uint32(26).string(message.pageToken);
     }
     return writer;
   },
@@ -656,6 +806,22 @@ export const ListApiKeysRequest: MessageFns<ListApiKeysRequest> = {
             message.project = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.pageSize = reader.int32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.pageToken = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -674,18 +840,23 @@ export const ListApiKeysRequest: MessageFns<ListApiKeysRequest> = {
   fromPartial<I extends Exact<DeepPartial<ListApiKeysRequest>, I>>(object: I): ListApiKeysRequest {
     const message = createBaseListApiKeysRequest();
     message.project = object.project ?? "";
+    message.pageSize = object.pageSize ?? 0;
+    message.pageToken = object.pageToken ?? "";
     return message;
   },
 };
 
 function createBaseListApiKeysResponse(): ListApiKeysResponse {
-  return { keys: [] };
+  return { keys: [], nextPageToken: "" };
 }
 
 export const ListApiKeysResponse: MessageFns<ListApiKeysResponse> = {
   encode(message: ListApiKeysResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.keys) {
       ApiKey.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.nextPageToken !== "") {
+      writer.uint32(18).string(message.nextPageToken);
     }
     return writer;
   },
@@ -711,6 +882,14 @@ export const ListApiKeysResponse: MessageFns<ListApiKeysResponse> = {
             message.keys.push(ApiKey.decode(reader, reader.uint32()));
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nextPageToken = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -729,6 +908,7 @@ export const ListApiKeysResponse: MessageFns<ListApiKeysResponse> = {
   fromPartial<I extends Exact<DeepPartial<ListApiKeysResponse>, I>>(object: I): ListApiKeysResponse {
     const message = createBaseListApiKeysResponse();
     message.keys = object.keys?.map((e) => ApiKey.fromPartial(e)) || [];
+    message.nextPageToken = object.nextPageToken ?? "";
     return message;
   },
 };
@@ -792,15 +972,18 @@ export const RevokeApiKeyRequest: MessageFns<RevokeApiKeyRequest> = {
  * AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
  * (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
  *
- * These calls have no request_id. Creating a project again fails (PROJECT_ALREADY_EXISTS), creating a key again creates another one,
- * and revoking a key again changes nothing.
+ * These calls have no request_id. CreateProject with get_or_create, DeleteProject and RevokeApiKey are safe to repeat. CreateApiKey is not: it makes another
+ * key each time, since the secret of the first one cannot be told again; revoke the one whose answer was lost (ListApiKeys shows it).
  */
 export type AdminServiceDefinition = typeof AdminServiceDefinition;
 export const AdminServiceDefinition = {
   name: "AdminService",
   fullName: "sessiond.v1.AdminService",
   methods: {
-    /** CreateProject makes a project. Errors: PROJECT_ALREADY_EXISTS, INVALID_FIELD. */
+    /**
+     * CreateProject makes a project. Errors: PROJECT_ALREADY_EXISTS (unless get_or_create), PROJECT_BEING_DELETED,
+     * INVALID_FIELD.
+     */
     createProject: {
       name: "CreateProject",
       requestType: CreateProjectRequest as typeof CreateProjectRequest,
@@ -818,6 +1001,20 @@ export const AdminServiceDefinition = {
       responseStream: false,
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
+    /**
+     * DeleteProject removes a project with all that it has. Its keys are revoked at once, so that servers refuse its callers within seconds, and its
+     * open streams end; sessions, queues and messages are removed in the background, assets within hours. Until that is done, no project of
+     * this name can be made. The project "default" cannot be deleted: it is that of callers without a key. Deleting again changes nothing.
+     * Errors: PROJECT_NOT_FOUND (unless allow_missing), INVALID_FIELD.
+     */
+    deleteProject: {
+      name: "DeleteProject",
+      requestType: DeleteProjectRequest as typeof DeleteProjectRequest,
+      requestStream: false,
+      responseType: DeleteProjectResponse as typeof DeleteProjectResponse,
+      responseStream: false,
+      options: { idempotencyLevel: "IDEMPOTENT" },
+    },
     /** CreateApiKey makes a key. The secret is in this answer and nowhere else: only a hash of it is kept. Errors: PROJECT_NOT_FOUND, INVALID_FIELD. */
     createApiKey: {
       name: "CreateApiKey",
@@ -827,7 +1024,10 @@ export const AdminServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** ListApiKeys answers a project's keys, without their secrets, the newest first. Errors: PROJECT_NOT_FOUND. */
+    /**
+     * ListApiKeys answers a page of a project's keys, without their secrets, the newest first. Errors: PROJECT_NOT_FOUND, INVALID_PAGE_TOKEN,
+     * INVALID_FIELD.
+     */
     listApiKeys: {
       name: "ListApiKeys",
       requestType: ListApiKeysRequest as typeof ListApiKeysRequest,

@@ -30,11 +30,18 @@ export interface Bookmark {
     | Timestamp
     | undefined;
   /** update_time is when the bookmark was last changed. Output only. */
-  updateTime?: Timestamp | undefined;
+  updateTime?:
+    | Timestamp
+    | undefined;
+  /**
+   * etag changes whenever the bookmark does. Send it back in an update or a deletion to be refused (ETAG_MISMATCH) if somebody else was faster.
+   * Opaque. Output only.
+   */
+  etag: string;
 }
 
 function createBaseBookmark(): Bookmark {
-  return { name: "", seq: undefined, description: "", createTime: undefined, updateTime: undefined };
+  return { name: "", seq: undefined, description: "", createTime: undefined, updateTime: undefined, etag: "" };
 }
 
 export const Bookmark: MessageFns<Bookmark> = {
@@ -53,6 +60,9 @@ export const Bookmark: MessageFns<Bookmark> = {
     }
     if (message.updateTime !== undefined) {
       Timestamp.encode(message.updateTime, writer.uint32(42).fork()).join();
+    }
+    if (message.etag !== "") {
+      writer.uint32(50).string(message.etag);
     }
     return writer;
   },
@@ -110,6 +120,14 @@ export const Bookmark: MessageFns<Bookmark> = {
             message.updateTime = Timestamp.decode(reader, reader.uint32());
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.etag = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -136,6 +154,7 @@ export const Bookmark: MessageFns<Bookmark> = {
     message.updateTime = (object.updateTime !== undefined && object.updateTime !== null)
       ? Timestamp.fromPartial(object.updateTime)
       : undefined;
+    message.etag = object.etag ?? "";
     return message;
   },
 };

@@ -72,6 +72,8 @@ export interface UpdateBookmarkRequest {
   newName: string;
   /** request_id makes the call safe to repeat. At most 128 characters. Empty = none. */
   requestId: string;
+  /** etag, if it is set, must be the bookmark's current one. Empty = no check. */
+  etag: string;
 }
 
 /** DeleteBookmarkRequest names a bookmark. */
@@ -84,6 +86,8 @@ export interface DeleteBookmarkRequest {
   allowMissing: boolean;
   /** request_id makes the call safe to repeat. At most 128 characters. Empty = none. */
   requestId: string;
+  /** etag, if it is set, must be the bookmark's current one. Empty = no check. */
+  etag: string;
 }
 
 /** DeleteBookmarkResponse says that the bookmark is gone. */
@@ -397,7 +401,7 @@ export const ListBookmarksResponse: MessageFns<ListBookmarksResponse> = {
 };
 
 function createBaseUpdateBookmarkRequest(): UpdateBookmarkRequest {
-  return { sessionId: "", bookmark: undefined, updateMask: undefined, newName: "", requestId: "" };
+  return { sessionId: "", bookmark: undefined, updateMask: undefined, newName: "", requestId: "", etag: "" };
 }
 
 export const UpdateBookmarkRequest: MessageFns<UpdateBookmarkRequest> = {
@@ -416,6 +420,9 @@ export const UpdateBookmarkRequest: MessageFns<UpdateBookmarkRequest> = {
     }
     if (message.requestId !== "") {
       writer.uint32(42).string(message.requestId);
+    }
+    if (message.etag !== "") {
+      writer.uint32(50).string(message.etag);
     }
     return writer;
   },
@@ -473,6 +480,14 @@ export const UpdateBookmarkRequest: MessageFns<UpdateBookmarkRequest> = {
             message.requestId = reader.string();
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.etag = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -497,12 +512,13 @@ export const UpdateBookmarkRequest: MessageFns<UpdateBookmarkRequest> = {
     message.updateMask = object.updateMask ?? undefined;
     message.newName = object.newName ?? "";
     message.requestId = object.requestId ?? "";
+    message.etag = object.etag ?? "";
     return message;
   },
 };
 
 function createBaseDeleteBookmarkRequest(): DeleteBookmarkRequest {
-  return { sessionId: "", name: "", allowMissing: false, requestId: "" };
+  return { sessionId: "", name: "", allowMissing: false, requestId: "", etag: "" };
 }
 
 export const DeleteBookmarkRequest: MessageFns<DeleteBookmarkRequest> = {
@@ -518,6 +534,9 @@ export const DeleteBookmarkRequest: MessageFns<DeleteBookmarkRequest> = {
     }
     if (message.requestId !== "") {
       writer.uint32(34).string(message.requestId);
+    }
+    if (message.etag !== "") {
+      writer.uint32(42).string(message.etag);
     }
     return writer;
   },
@@ -567,6 +586,14 @@ export const DeleteBookmarkRequest: MessageFns<DeleteBookmarkRequest> = {
             message.requestId = reader.string();
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.etag = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -588,6 +615,7 @@ export const DeleteBookmarkRequest: MessageFns<DeleteBookmarkRequest> = {
     message.name = object.name ?? "";
     message.allowMissing = object.allowMissing ?? false;
     message.requestId = object.requestId ?? "";
+    message.etag = object.etag ?? "";
     return message;
   },
 };
@@ -674,7 +702,7 @@ export const BookmarkServiceDefinition = {
     },
     /**
      * UpdateBookmark moves, describes or renames a bookmark. Errors: BOOKMARK_NOT_FOUND, BOOKMARK_ALREADY_EXISTS (new_name), MESSAGE_NOT_FOUND
-     * (seq), INVALID_FIELD, REQUEST_ID_REUSED.
+     * (seq), ETAG_MISMATCH, INVALID_FIELD, REQUEST_ID_REUSED.
      */
     updateBookmark: {
       name: "UpdateBookmark",
@@ -684,7 +712,7 @@ export const BookmarkServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** DeleteBookmark removes a bookmark. Errors: BOOKMARK_NOT_FOUND (unless allow_missing), REQUEST_ID_REUSED. */
+    /** DeleteBookmark removes a bookmark. Errors: BOOKMARK_NOT_FOUND (unless allow_missing), ETAG_MISMATCH, REQUEST_ID_REUSED. */
     deleteBookmark: {
       name: "DeleteBookmark",
       requestType: DeleteBookmarkRequest as typeof DeleteBookmarkRequest,

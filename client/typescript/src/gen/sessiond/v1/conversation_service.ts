@@ -123,6 +123,11 @@ export interface GetTurnRequest {
   sessionId: string;
   /** turn_id of the turn. Required. */
   turnId: string;
+  /**
+   * wait is how long to wait for the turn's end if it has not ended. Then, or when the server shuts down, the turn is answered as it stands.
+   * From 0 to 30 seconds, but less than the call's deadline. Unset = not at all.
+   */
+  wait?: Duration | undefined;
 }
 
 /** ListTurnsRequest says which turns to list. */
@@ -607,7 +612,7 @@ export const AbortResponse: MessageFns<AbortResponse> = {
 };
 
 function createBaseGetTurnRequest(): GetTurnRequest {
-  return { sessionId: "", turnId: "" };
+  return { sessionId: "", turnId: "", wait: undefined };
 }
 
 export const GetTurnRequest: MessageFns<GetTurnRequest> = {
@@ -617,6 +622,9 @@ export const GetTurnRequest: MessageFns<GetTurnRequest> = {
     }
     if (message.turnId !== "") {
       writer.uint32(18).string(message.turnId);
+    }
+    if (message.wait !== undefined) {
+      Duration.encode(message.wait, writer.uint32(26).fork()).join();
     }
     return writer;
   },
@@ -650,6 +658,14 @@ export const GetTurnRequest: MessageFns<GetTurnRequest> = {
             message.turnId = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.wait = Duration.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -669,6 +685,7 @@ export const GetTurnRequest: MessageFns<GetTurnRequest> = {
     const message = createBaseGetTurnRequest();
     message.sessionId = object.sessionId ?? "";
     message.turnId = object.turnId ?? "";
+    message.wait = (object.wait !== undefined && object.wait !== null) ? Duration.fromPartial(object.wait) : undefined;
     return message;
   },
 };
@@ -1030,7 +1047,7 @@ export const ConversationServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** GetTurn says how a turn stands, or how it ended. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD. */
+    /** GetTurn says how a turn stands, or how it ended; with wait, once it has ended. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD. */
     getTurn: {
       name: "GetTurn",
       requestType: GetTurnRequest as typeof GetTurnRequest,

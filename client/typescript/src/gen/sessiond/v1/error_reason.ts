@@ -37,7 +37,7 @@ export enum ErrorReason {
   ERROR_REASON_MESSAGE_NOT_FOUND = 5,
   /** ERROR_REASON_SEQUENCE_CONFLICT - ABORTED: expected_last_seq is not the session's last_seq. Read on from there and try again. Metadata: session_id, expected_last_seq, last_seq. */
   ERROR_REASON_SEQUENCE_CONFLICT = 6,
-  /** ERROR_REASON_ETAG_MISMATCH - ABORTED: the etag is not the session's, or the task's. Metadata: session_id, etag (the current one). */
+  /** ERROR_REASON_ETAG_MISMATCH - ABORTED: the etag is not the session's, the task's or the bookmark's. Metadata: session_id, etag (the current one). */
   ERROR_REASON_ETAG_MISMATCH = 7,
   /** ERROR_REASON_PARENT_NOT_FOUND - INVALID_ARGUMENT: parent_seq names no message. Metadata: session_id, last_seq. Details: BadRequest. */
   ERROR_REASON_PARENT_NOT_FOUND = 8,
@@ -171,4 +171,9 @@ export enum ErrorReason {
    * turn_id, format_name, seq.
    */
   ERROR_REASON_FORMAT_UNREADABLE = 56,
+  /**
+   * ERROR_REASON_PROJECT_BEING_DELETED - FAILED_PRECONDITION: the project of this name was deleted, and is still being removed; try again in some minutes. Metadata: project. Details:
+   * RetryInfo.
+   */
+  ERROR_REASON_PROJECT_BEING_DELETED = 65,
 }

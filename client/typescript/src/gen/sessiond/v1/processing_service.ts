@@ -83,6 +83,11 @@ export interface AcknowledgeMessagesRequest {
   failures: ProcessingFailure[];
   /** keep_lease goes on with what is left after through_seq under the same lease, instead of giving it back. Default false. */
   keepLease: boolean;
+  /**
+   * request_id makes the call safe to repeat: without it, a repetition fails (LEASE_LOST) if the first call ended the lease. At most 128
+   * characters. Empty = none.
+   */
+  requestId: string;
 }
 
 /** ProcessingFailure is a message that a worker gave up on. */
@@ -115,6 +120,8 @@ export interface RequeueMessagesRequest {
     /** seqs: these. Those that are pending or leased stay so. */
     { $case: "seqs"; value: SeqList }
     | undefined;
+  /** request_id makes the call safe to repeat: the same id again returns the first message_count. At most 128 characters. Empty = none. */
+  requestId: string;
 }
 
 /** SeqList is a list of seqs. */
@@ -617,7 +624,7 @@ export const ExtendLeaseRequest: MessageFns<ExtendLeaseRequest> = {
 };
 
 function createBaseAcknowledgeMessagesRequest(): AcknowledgeMessagesRequest {
-  return { leaseId: "", throughSeq: undefined, failures: [], keepLease: false };
+  return { leaseId: "", throughSeq: undefined, failures: [], keepLease: false, requestId: "" };
 }
 
 export const AcknowledgeMessagesRequest: MessageFns<AcknowledgeMessagesRequest> = {
@@ -633,6 +640,9 @@ export const AcknowledgeMessagesRequest: MessageFns<AcknowledgeMessagesRequest> 
     }
     if (message.keepLease !== false) {
       writer.uint32(32).bool(message.keepLease);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(42).string(message.requestId);
     }
     return writer;
   },
@@ -682,6 +692,14 @@ export const AcknowledgeMessagesRequest: MessageFns<AcknowledgeMessagesRequest> 
             message.keepLease = reader.bool();
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -703,6 +721,7 @@ export const AcknowledgeMessagesRequest: MessageFns<AcknowledgeMessagesRequest> 
     message.throughSeq = object.throughSeq ?? undefined;
     message.failures = object.failures?.map((e) => ProcessingFailure.fromPartial(e)) || [];
     message.keepLease = object.keepLease ?? false;
+    message.requestId = object.requestId ?? "";
     return message;
   },
 };
@@ -818,7 +837,7 @@ export const AcknowledgeMessagesResponse: MessageFns<AcknowledgeMessagesResponse
 };
 
 function createBaseRequeueMessagesRequest(): RequeueMessagesRequest {
-  return { queue: "", sessionId: "", which: undefined };
+  return { queue: "", sessionId: "", which: undefined, requestId: "" };
 }
 
 export const RequeueMessagesRequest: MessageFns<RequeueMessagesRequest> = {
@@ -839,6 +858,9 @@ export const RequeueMessagesRequest: MessageFns<RequeueMessagesRequest> = {
       case "seqs":
         SeqList.encode(message.which.value, writer.uint32(42).fork()).join();
         break;
+    }
+    if (message.requestId !== "") {
+      writer.uint32(50).string(message.requestId);
     }
     return writer;
   },
@@ -896,6 +918,14 @@ export const RequeueMessagesRequest: MessageFns<RequeueMessagesRequest> = {
             message.which = { $case: "seqs", value: SeqList.decode(reader, reader.uint32()) };
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -935,6 +965,7 @@ export const RequeueMessagesRequest: MessageFns<RequeueMessagesRequest> = {
         break;
       }
     }
+    message.requestId = object.requestId ?? "";
     return message;
   },
 };
@@ -1591,8 +1622,9 @@ export const DeleteQueueResponse: MessageFns<DeleteQueueResponse> = {
  * one worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages are pending again; so a message is
  * processed at least once. What is stored is a row a session and queue, and one for each failed or repeated message, not one a message.
  *
- * These calls have no request_id. Extending a lease again extends it again; acknowledging it again, or deleting a queue again, changes nothing and
- * fails (LEASE_LOST, QUEUE_NOT_FOUND). Leasing or requeueing again is another change.
+ * AcknowledgeMessages and RequeueMessages are safe to repeat with the same request_id, as in SessionService. The others have none: extending a lease
+ * again extends it again; deleting a queue again changes nothing and fails (QUEUE_NOT_FOUND) unless allow_missing is set. A repeated LeaseMessages is
+ * another one: the leases of an answer that was lost end by themselves, so choose a short lease_duration and extend it.
  */
 export type ProcessingServiceDefinition = typeof ProcessingServiceDefinition;
 export const ProcessingServiceDefinition = {
@@ -1622,7 +1654,7 @@ export const ProcessingServiceDefinition = {
     },
     /**
      * AcknowledgeMessages says what became of a lease's messages, and ends it. Of a lease that ran out, but that nobody took over, it is still
-     * accepted. Errors: LEASE_LOST, INVALID_FIELD.
+     * accepted. Errors: LEASE_LOST, INVALID_FIELD, REQUEST_ID_REUSED.
      */
     acknowledgeMessages: {
       name: "AcknowledgeMessages",
@@ -1632,7 +1664,7 @@ export const ProcessingServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** RequeueMessages makes processed messages of a session pending again. Errors: SESSION_NOT_FOUND, QUEUE_NOT_FOUND, INVALID_FIELD. */
+    /** RequeueMessages makes processed messages of a session pending again. Errors: SESSION_NOT_FOUND, QUEUE_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED. */
     requeueMessages: {
       name: "RequeueMessages",
       requestType: RequeueMessagesRequest as typeof RequeueMessagesRequest,

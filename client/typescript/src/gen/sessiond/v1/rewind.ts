@@ -8,6 +8,7 @@
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Timestamp } from "../../google/protobuf/timestamp.js";
 import { Message } from "./message.js";
+import { StatePatch } from "./session_state.js";
 
 export const protobufPackage = "sessiond.v1";
 
@@ -54,6 +55,8 @@ export interface RewindSessionRequest {
    * too; later it fails with HISTORY_REWOUND if they have been purged.
    */
   requestId: string;
+  /** state_patch changes the session's state in the same commit. The state is not rewound: without a patch it stays as it is. */
+  statePatch?: StatePatch | undefined;
 }
 
 /** RewindSessionResponse says where the session is after the rewind. */
@@ -82,6 +85,7 @@ function createBaseRewindSessionRequest(): RewindSessionRequest {
     returnRemoved: 0,
     abortTurn: false,
     requestId: "",
+    statePatch: undefined,
   };
 }
 
@@ -121,6 +125,9 @@ export const RewindSessionRequest: MessageFns<RewindSessionRequest> = {
     }
     if (message.requestId !== "") {
       writer.uint32(90).string(message.requestId);
+    }
+    if (message.statePatch !== undefined) {
+      StatePatch.encode(message.statePatch, writer.uint32(98).fork()).join();
     }
     return writer;
   },
@@ -226,6 +233,14 @@ export const RewindSessionRequest: MessageFns<RewindSessionRequest> = {
             message.requestId = reader.string();
             continue;
           }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.statePatch = StatePatch.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -276,6 +291,9 @@ export const RewindSessionRequest: MessageFns<RewindSessionRequest> = {
     message.returnRemoved = object.returnRemoved ?? 0;
     message.abortTurn = object.abortTurn ?? false;
     message.requestId = object.requestId ?? "";
+    message.statePatch = (object.statePatch !== undefined && object.statePatch !== null)
+      ? StatePatch.fromPartial(object.statePatch)
+      : undefined;
     return message;
   },
 };

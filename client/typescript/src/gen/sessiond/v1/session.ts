@@ -113,7 +113,19 @@ export interface Session {
    */
   epoch: number;
   /**
-   * etag changes whenever anything but the messages and the times changes. Send it back in an update
+   * state_json is the session's state: a JSON object that programs keep beside the messages, changed by StatePatch. "{}" = there is none. Unset =
+   * the call does not return it: GetSession, CreateSession and UpdateSession do, and ListSessions on request. Output only.
+   */
+  stateJson?:
+    | string
+    | undefined;
+  /**
+   * state_etag is the same for as long as the state is the same. Send it back in an update to be refused (ETAG_MISMATCH) where somebody else was
+   * faster. Set together with state_json. Opaque. Output only.
+   */
+  stateEtag: string;
+  /**
+   * etag changes whenever anything but the messages, the state and the times changes. Send it back in an update
    * to be refused (ETAG_MISMATCH) where somebody else was faster. Opaque.
    */
   etag: string;
@@ -148,6 +160,8 @@ function createBaseSession(): Session {
     estimatedTokenCount: 0,
     origin: undefined,
     epoch: 0,
+    stateJson: undefined,
+    stateEtag: "",
     etag: "",
   };
 }
@@ -215,6 +229,12 @@ export const Session: MessageFns<Session> = {
     }
     if (message.epoch !== 0) {
       writer.uint32(168).int64(message.epoch);
+    }
+    if (message.stateJson !== undefined) {
+      writer.uint32(178).string(message.stateJson);
+    }
+    if (message.stateEtag !== "") {
+      writer.uint32(186).string(message.stateEtag);
     }
     if (message.etag !== "") {
       writer.uint32(138).string(message.etag);
@@ -395,6 +415,22 @@ export const Session: MessageFns<Session> = {
             message.epoch = longToNumber(reader.int64());
             continue;
           }
+          case 22: {
+            if (tag !== 178) {
+              break;
+            }
+
+            message.stateJson = reader.string();
+            continue;
+          }
+          case 23: {
+            if (tag !== 186) {
+              break;
+            }
+
+            message.stateEtag = reader.string();
+            continue;
+          }
           case 17: {
             if (tag !== 138) {
               break;
@@ -460,6 +496,8 @@ export const Session: MessageFns<Session> = {
       ? SessionOrigin.fromPartial(object.origin)
       : undefined;
     message.epoch = object.epoch ?? 0;
+    message.stateJson = object.stateJson ?? undefined;
+    message.stateEtag = object.stateEtag ?? "";
     message.etag = object.etag ?? "";
     return message;
   },

@@ -15,6 +15,7 @@ import { Bookmark } from "./bookmark.js";
 import { Message, Role } from "./message.js";
 import { RewindSessionRequest, RewindSessionResponse } from "./rewind.js";
 import { Session, SessionStatus } from "./session.js";
+import { StatePatch } from "./session_state.js";
 import { Task } from "./task.js";
 
 export const protobufPackage = "sessiond.v1";
@@ -80,6 +81,8 @@ export interface CreateSessionRequest {
   getOrCreate: boolean;
   /** request_id makes the call safe to repeat. At most 128 characters. Empty = none. */
   requestId: string;
+  /** state_patch gives the new session its state. An existing one keeps its own. */
+  statePatch?: StatePatch | undefined;
 }
 
 /** GetSessionRequest names a session. */
@@ -137,6 +140,8 @@ export interface ListSessionsRequest {
   pageSize: number;
   /** page_token is next_page_token of the previous page; filter and order must be the same. Empty = the first page. */
   pageToken: string;
+  /** with_state also returns the states of the sessions. Default false. */
+  withState: boolean;
 }
 
 /** ListSessionsResponse is a page of sessions. */
@@ -172,6 +177,12 @@ export interface UpdateSessionRequest {
   etag: string;
   /** request_id makes the call safe to repeat. At most 128 characters. Empty = none. */
   requestId: string;
+  /** state_patch changes the session's state, in the same commit. It does not change the session's etag. */
+  statePatch?:
+    | StatePatch
+    | undefined;
+  /** state_etag, where it is set, must be the etag of the session's current state. Empty = no check. */
+  stateEtag: string;
 }
 
 /** ResumeSessionRequest names a session. */
@@ -346,7 +357,7 @@ export interface GetTokenCountsResponse {
   messageCount: number;
 }
 
-/** ImportSessionRequest is one piece of a session that is imported. session, tasks, bookmarks and request_id are read from the first piece only. */
+/** ImportSessionRequest is one piece of a session that is imported. All fields but messages are read from the first piece only. */
 export interface ImportSessionRequest {
   /**
    * session holds session_id (empty = a UUIDv7 made by the server), status, model, user, title, config, metadata, expiry, create_time and
@@ -366,6 +377,30 @@ export interface ImportSessionRequest {
   messages: Message[];
   /** request_id makes the call safe to repeat. At most 128 characters. Empty = none. */
   requestId: string;
+  /** state_patch gives the session its state. */
+  statePatch?: StatePatch | undefined;
+}
+
+/** ExportSessionRequest names a session. */
+export interface ExportSessionRequest {
+  /** session_id of the session. Required. */
+  sessionId: string;
+}
+
+/** ExportSessionResponse is one piece of an export. It has the fields of ImportSessionRequest. */
+export interface ExportSessionResponse {
+  /** session is the session, in the first piece only. */
+  session?:
+    | Session
+    | undefined;
+  /** tasks in their order, in the first piece only. */
+  tasks: Task[];
+  /** bookmarks by seq, in the first piece only. */
+  bookmarks: Bookmark[];
+  /** messages in their order, in later pieces. */
+  messages: Message[];
+  /** state_patch holds the session's state, in the first piece only. Unset = there is none. */
+  statePatch?: StatePatch | undefined;
 }
 
 /** StoreMessagesRequest appends messages to a session. */
@@ -395,6 +430,10 @@ export interface StoreMessagesRequest {
     | undefined;
   /** on_duplicate says what happens to messages whose message_id the session has already. Unspecified = REFUSE. */
   onDuplicate: OnDuplicate;
+  /** state_patch changes the session's state in the commit of the append. Where all messages are skipped, the state is not changed either. */
+  statePatch?:
+    | StatePatch
+    | undefined;
   /**
    * create makes the session in the same commit if there is none, with these settings: model, user, title, config, metadata, expiry. Its
    * session_id is that of the request; other fields are ignored. If the session exists, it stays as it is. Unset = SESSION_NOT_FOUND.
@@ -467,7 +506,11 @@ export interface ImportMessagesRequest {
     | number
     | undefined;
   /** create as in StoreMessagesRequest. */
-  create?: Session | undefined;
+  create?:
+    | Session
+    | undefined;
+  /** state_patch as in StoreMessagesRequest. */
+  statePatch?: StatePatch | undefined;
 }
 
 /** ImportMessagesResponse says where the messages were stored: at first_seq, first_seq + 1, ..., last_seq. */
@@ -531,6 +574,34 @@ export interface GetMessagesResponse {
   epoch: number;
 }
 
+/** ListMessagesRequest asks for a page of messages: those with after_seq < seq <= through_seq, in either direction. */
+export interface ListMessagesRequest {
+  /** session_id of the session. Required. */
+  sessionId: string;
+  /** page_size is how many messages to answer at the most. 0 = 50; more than 500 = 500; negative is refused. */
+  pageSize: number;
+  /** page_token is next_page_token of the page before; the other fields but page_size must be the same. Empty = the first page. */
+  pageToken: string;
+  /** after_seq leaves out the messages up to this seq. 0 = none left out. */
+  afterSeq: number;
+  /** through_seq is the last seq to list. 0 = the session's last_seq when the page is read. */
+  throughSeq: number;
+  /** order of the messages. Unspecified = ascending. Descending begins at through_seq. */
+  order: MessageOrder;
+  /** roles keeps messages of these roles. Empty = all. */
+  roles: Role[];
+  /** view says whether contents come along. Unspecified = full. */
+  view: MessageView;
+}
+
+/** ListMessagesResponse is a page of messages. */
+export interface ListMessagesResponse {
+  /** messages of this page, in order. */
+  messages: Message[];
+  /** next_page_token asks for the next page. Empty = this was the last one. */
+  nextPageToken: string;
+}
+
 /** GetMessageRequest names one message, by seq or by message_id. */
 export interface GetMessageRequest {
   /** session_id of the session. Required. */
@@ -542,7 +613,7 @@ export interface GetMessageRequest {
 }
 
 function createBaseCreateSessionRequest(): CreateSessionRequest {
-  return { session: undefined, getOrCreate: false, requestId: "" };
+  return { session: undefined, getOrCreate: false, requestId: "", statePatch: undefined };
 }
 
 export const CreateSessionRequest: MessageFns<CreateSessionRequest> = {
@@ -555,6 +626,9 @@ export const CreateSessionRequest: MessageFns<CreateSessionRequest> = {
     }
     if (message.requestId !== "") {
       writer.uint32(26).string(message.requestId);
+    }
+    if (message.statePatch !== undefined) {
+      StatePatch.encode(message.statePatch, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -596,6 +670,14 @@ export const CreateSessionRequest: MessageFns<CreateSessionRequest> = {
             message.requestId = reader.string();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.statePatch = StatePatch.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -618,6 +700,9 @@ export const CreateSessionRequest: MessageFns<CreateSessionRequest> = {
       : undefined;
     message.getOrCreate = object.getOrCreate ?? false;
     message.requestId = object.requestId ?? "";
+    message.statePatch = (object.statePatch !== undefined && object.statePatch !== null)
+      ? StatePatch.fromPartial(object.statePatch)
+      : undefined;
     return message;
   },
 };
@@ -860,7 +945,7 @@ export const SessionFilter: MessageFns<SessionFilter> = {
 };
 
 function createBaseListSessionsRequest(): ListSessionsRequest {
-  return { filter: undefined, order: 0, pageSize: 0, pageToken: "" };
+  return { filter: undefined, order: 0, pageSize: 0, pageToken: "", withState: false };
 }
 
 export const ListSessionsRequest: MessageFns<ListSessionsRequest> = {
@@ -876,6 +961,9 @@ export const ListSessionsRequest: MessageFns<ListSessionsRequest> = {
     }
     if (message.pageToken !== "") {
       writer.uint32(34).string(message.pageToken);
+    }
+    if (message.withState !== false) {
+      writer.uint32(40).bool(message.withState);
     }
     return writer;
   },
@@ -925,6 +1013,14 @@ export const ListSessionsRequest: MessageFns<ListSessionsRequest> = {
             message.pageToken = reader.string();
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.withState = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -948,6 +1044,7 @@ export const ListSessionsRequest: MessageFns<ListSessionsRequest> = {
     message.order = object.order ?? 0;
     message.pageSize = object.pageSize ?? 0;
     message.pageToken = object.pageToken ?? "";
+    message.withState = object.withState ?? false;
     return message;
   },
 };
@@ -1027,6 +1124,8 @@ function createBaseUpdateSessionRequest(): UpdateSessionRequest {
     metadataPatch: undefined,
     etag: "",
     requestId: "",
+    statePatch: undefined,
+    stateEtag: "",
   };
 }
 
@@ -1049,6 +1148,12 @@ export const UpdateSessionRequest: MessageFns<UpdateSessionRequest> = {
     }
     if (message.requestId !== "") {
       writer.uint32(50).string(message.requestId);
+    }
+    if (message.statePatch !== undefined) {
+      StatePatch.encode(message.statePatch, writer.uint32(58).fork()).join();
+    }
+    if (message.stateEtag !== "") {
+      writer.uint32(66).string(message.stateEtag);
     }
     return writer;
   },
@@ -1114,6 +1219,22 @@ export const UpdateSessionRequest: MessageFns<UpdateSessionRequest> = {
             message.requestId = reader.string();
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.statePatch = StatePatch.decode(reader, reader.uint32());
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.stateEtag = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1139,6 +1260,10 @@ export const UpdateSessionRequest: MessageFns<UpdateSessionRequest> = {
     message.metadataPatch = object.metadataPatch ?? undefined;
     message.etag = object.etag ?? "";
     message.requestId = object.requestId ?? "";
+    message.statePatch = (object.statePatch !== undefined && object.statePatch !== null)
+      ? StatePatch.fromPartial(object.statePatch)
+      : undefined;
+    message.stateEtag = object.stateEtag ?? "";
     return message;
   },
 };
@@ -2278,7 +2403,7 @@ export const GetTokenCountsResponse: MessageFns<GetTokenCountsResponse> = {
 };
 
 function createBaseImportSessionRequest(): ImportSessionRequest {
-  return { session: undefined, tasks: [], bookmarks: [], messages: [], requestId: "" };
+  return { session: undefined, tasks: [], bookmarks: [], messages: [], requestId: "", statePatch: undefined };
 }
 
 export const ImportSessionRequest: MessageFns<ImportSessionRequest> = {
@@ -2297,6 +2422,9 @@ export const ImportSessionRequest: MessageFns<ImportSessionRequest> = {
     }
     if (message.requestId !== "") {
       writer.uint32(42).string(message.requestId);
+    }
+    if (message.statePatch !== undefined) {
+      StatePatch.encode(message.statePatch, writer.uint32(50).fork()).join();
     }
     return writer;
   },
@@ -2354,6 +2482,14 @@ export const ImportSessionRequest: MessageFns<ImportSessionRequest> = {
             message.requestId = reader.string();
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.statePatch = StatePatch.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2378,6 +2514,171 @@ export const ImportSessionRequest: MessageFns<ImportSessionRequest> = {
     message.bookmarks = object.bookmarks?.map((e) => Bookmark.fromPartial(e)) || [];
     message.messages = object.messages?.map((e) => Message.fromPartial(e)) || [];
     message.requestId = object.requestId ?? "";
+    message.statePatch = (object.statePatch !== undefined && object.statePatch !== null)
+      ? StatePatch.fromPartial(object.statePatch)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseExportSessionRequest(): ExportSessionRequest {
+  return { sessionId: "" };
+}
+
+export const ExportSessionRequest: MessageFns<ExportSessionRequest> = {
+  encode(message: ExportSessionRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sessionId !== "") {
+      writer.uint32(10).string(message.sessionId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExportSessionRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExportSessionRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.sessionId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ExportSessionRequest>, I>>(base?: I): ExportSessionRequest {
+    return ExportSessionRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ExportSessionRequest>, I>>(object: I): ExportSessionRequest {
+    const message = createBaseExportSessionRequest();
+    message.sessionId = object.sessionId ?? "";
+    return message;
+  },
+};
+
+function createBaseExportSessionResponse(): ExportSessionResponse {
+  return { session: undefined, tasks: [], bookmarks: [], messages: [], statePatch: undefined };
+}
+
+export const ExportSessionResponse: MessageFns<ExportSessionResponse> = {
+  encode(message: ExportSessionResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.session !== undefined) {
+      Session.encode(message.session, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.tasks) {
+      Task.encode(v!, writer.uint32(18).fork()).join();
+    }
+    for (const v of message.bookmarks) {
+      Bookmark.encode(v!, writer.uint32(26).fork()).join();
+    }
+    for (const v of message.messages) {
+      Message.encode(v!, writer.uint32(34).fork()).join();
+    }
+    if (message.statePatch !== undefined) {
+      StatePatch.encode(message.statePatch, writer.uint32(50).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExportSessionResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExportSessionResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.session = Session.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.tasks.push(Task.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.bookmarks.push(Bookmark.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.messages.push(Message.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.statePatch = StatePatch.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ExportSessionResponse>, I>>(base?: I): ExportSessionResponse {
+    return ExportSessionResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ExportSessionResponse>, I>>(object: I): ExportSessionResponse {
+    const message = createBaseExportSessionResponse();
+    message.session = (object.session !== undefined && object.session !== null)
+      ? Session.fromPartial(object.session)
+      : undefined;
+    message.tasks = object.tasks?.map((e) => Task.fromPartial(e)) || [];
+    message.bookmarks = object.bookmarks?.map((e) => Bookmark.fromPartial(e)) || [];
+    message.messages = object.messages?.map((e) => Message.fromPartial(e)) || [];
+    message.statePatch = (object.statePatch !== undefined && object.statePatch !== null)
+      ? StatePatch.fromPartial(object.statePatch)
+      : undefined;
     return message;
   },
 };
@@ -2390,6 +2691,7 @@ function createBaseStoreMessagesRequest(): StoreMessagesRequest {
     requestId: "",
     expectedEpoch: undefined,
     onDuplicate: 0,
+    statePatch: undefined,
     create: undefined,
   };
 }
@@ -2413,6 +2715,9 @@ export const StoreMessagesRequest: MessageFns<StoreMessagesRequest> = {
     }
     if (message.onDuplicate !== 0) {
       writer.uint32(48).int32(message.onDuplicate);
+    }
+    if (message.statePatch !== undefined) {
+      StatePatch.encode(message.statePatch, writer.uint32(58).fork()).join();
     }
     if (message.create !== undefined) {
       Session.encode(message.create, writer.uint32(66).fork()).join();
@@ -2481,6 +2786,14 @@ export const StoreMessagesRequest: MessageFns<StoreMessagesRequest> = {
             message.onDuplicate = reader.int32() as any;
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.statePatch = StatePatch.decode(reader, reader.uint32());
+            continue;
+          }
           case 8: {
             if (tag !== 66) {
               break;
@@ -2512,6 +2825,9 @@ export const StoreMessagesRequest: MessageFns<StoreMessagesRequest> = {
     message.requestId = object.requestId ?? "";
     message.expectedEpoch = object.expectedEpoch ?? undefined;
     message.onDuplicate = object.onDuplicate ?? 0;
+    message.statePatch = (object.statePatch !== undefined && object.statePatch !== null)
+      ? StatePatch.fromPartial(object.statePatch)
+      : undefined;
     message.create = (object.create !== undefined && object.create !== null)
       ? Session.fromPartial(object.create)
       : undefined;
@@ -2836,6 +3152,7 @@ function createBaseImportMessagesRequest(): ImportMessagesRequest {
     onDuplicate: 0,
     expectedEpoch: undefined,
     create: undefined,
+    statePatch: undefined,
   };
 }
 
@@ -2861,6 +3178,9 @@ export const ImportMessagesRequest: MessageFns<ImportMessagesRequest> = {
     }
     if (message.create !== undefined) {
       Session.encode(message.create, writer.uint32(58).fork()).join();
+    }
+    if (message.statePatch !== undefined) {
+      StatePatch.encode(message.statePatch, writer.uint32(66).fork()).join();
     }
     return writer;
   },
@@ -2934,6 +3254,14 @@ export const ImportMessagesRequest: MessageFns<ImportMessagesRequest> = {
             message.create = Session.decode(reader, reader.uint32());
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.statePatch = StatePatch.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2959,6 +3287,9 @@ export const ImportMessagesRequest: MessageFns<ImportMessagesRequest> = {
     message.expectedEpoch = object.expectedEpoch ?? undefined;
     message.create = (object.create !== undefined && object.create !== null)
       ? Session.fromPartial(object.create)
+      : undefined;
+    message.statePatch = (object.statePatch !== undefined && object.statePatch !== null)
+      ? StatePatch.fromPartial(object.statePatch)
       : undefined;
     return message;
   },
@@ -3382,6 +3713,226 @@ export const GetMessagesResponse: MessageFns<GetMessagesResponse> = {
   },
 };
 
+function createBaseListMessagesRequest(): ListMessagesRequest {
+  return { sessionId: "", pageSize: 0, pageToken: "", afterSeq: 0, throughSeq: 0, order: 0, roles: [], view: 0 };
+}
+
+export const ListMessagesRequest: MessageFns<ListMessagesRequest> = {
+  encode(message: ListMessagesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sessionId !== "") {
+      writer.uint32(10).string(message.sessionId);
+    }
+    if (message.pageSize !== 0) {
+      writer.uint32(16).int32(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      writer.uint32(26).string(message.pageToken);
+    }
+    if (message.afterSeq !== 0) {
+      writer.uint32(32).int64(message.afterSeq);
+    }
+    if (message.throughSeq !== 0) {
+      writer.uint32(40).int64(message.throughSeq);
+    }
+    if (message.order !== 0) {
+      writer.uint32(48).int32(message.order);
+    }
+    if (message.roles.length !== 0) {
+      writer.uint32(58).fork();
+      for (const v of message.roles) {
+        writer.int32(v);
+      }
+      writer.join();
+    }
+    if (message.view !== 0) {
+      writer.uint32(64).int32(message.view);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListMessagesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListMessagesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.sessionId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.pageSize = reader.int32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.pageToken = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.afterSeq = longToNumber(reader.int64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.throughSeq = longToNumber(reader.int64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.order = reader.int32() as any;
+            continue;
+          }
+          case 7: {
+            if (tag === 56) {
+              message.roles.push(reader.int32() as any);
+
+              continue;
+            }
+
+            if (tag === 58) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.roles.push(reader.int32() as any);
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.view = reader.int32() as any;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ListMessagesRequest>, I>>(base?: I): ListMessagesRequest {
+    return ListMessagesRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ListMessagesRequest>, I>>(object: I): ListMessagesRequest {
+    const message = createBaseListMessagesRequest();
+    message.sessionId = object.sessionId ?? "";
+    message.pageSize = object.pageSize ?? 0;
+    message.pageToken = object.pageToken ?? "";
+    message.afterSeq = object.afterSeq ?? 0;
+    message.throughSeq = object.throughSeq ?? 0;
+    message.order = object.order ?? 0;
+    message.roles = object.roles?.map((e) => e) || [];
+    message.view = object.view ?? 0;
+    return message;
+  },
+};
+
+function createBaseListMessagesResponse(): ListMessagesResponse {
+  return { messages: [], nextPageToken: "" };
+}
+
+export const ListMessagesResponse: MessageFns<ListMessagesResponse> = {
+  encode(message: ListMessagesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.messages) {
+      Message.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.nextPageToken !== "") {
+      writer.uint32(18).string(message.nextPageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListMessagesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListMessagesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.messages.push(Message.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nextPageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<ListMessagesResponse>, I>>(base?: I): ListMessagesResponse {
+    return ListMessagesResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ListMessagesResponse>, I>>(object: I): ListMessagesResponse {
+    const message = createBaseListMessagesResponse();
+    message.messages = object.messages?.map((e) => Message.fromPartial(e)) || [];
+    message.nextPageToken = object.nextPageToken ?? "";
+    return message;
+  },
+};
+
 function createBaseGetMessageRequest(): GetMessageRequest {
   return { sessionId: "", seq: 0, messageId: "" };
 }
@@ -3472,8 +4023,8 @@ export const GetMessageRequest: MessageFns<GetMessageRequest> = {
  *
  * request_id, on every call that changes something, makes the call safe to repeat: the same id again within 24 hours
  * returns what the first call did and changes nothing; the same id with other content is refused (REQUEST_ID_REUSED).
- * TaskService, BookmarkService and ConversationService have it too. AssetService, ProcessingService and AdminService do
- * not; their comments say what a repetition does.
+ * TaskService, BookmarkService and ConversationService have it too, and two calls of ProcessingService. AssetService and AdminService do not;
+ * the comments of the three say what a repetition does.
  */
 export type SessionServiceDefinition = typeof SessionServiceDefinition;
 export const SessionServiceDefinition = {
@@ -3564,7 +4115,7 @@ export const SessionServiceDefinition = {
     },
     /**
      * CopySession makes an independent session that begins as another one is, or was at an earlier seq, at the same cost whatever its size, in
-     * one commit. Copied: the messages with their seqs, parents and times, the tasks, config, metadata, model, user, title and expiry, and the
+     * one commit. Copied: the messages with their seqs, parents and times, the tasks, the state, config, metadata, model, user, title and expiry, and the
      * bookmarks up to the cut. Not copied: the messages' processing status (they are pending again) and the tasks' links to messages, unless
      * asked for; the assets are shared. The copy is active, whatever the source's status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS,
      * SESSION_TOO_LARGE, MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
@@ -3630,6 +4181,19 @@ export const SessionServiceDefinition = {
       options: {},
     },
     /**
+     * ExportSession streams all that ImportSession takes: the session, its tasks and bookmarks, and its messages, as they were at one moment. Each
+     * response, sent as an ImportSessionRequest, makes an equal session; the contents of assets are not included. Errors: SESSION_NOT_FOUND, INVALID_FIELD,
+     * HISTORY_REWOUND (the session was rewound meanwhile: export it again), SERVER_DRAINING.
+     */
+    exportSession: {
+      name: "ExportSession",
+      requestType: ExportSessionRequest as typeof ExportSessionRequest,
+      requestStream: false,
+      responseType: ExportSessionResponse as typeof ExportSessionResponse,
+      responseStream: true,
+      options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
+    },
+    /**
      * StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
      * Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, HISTORY_REWOUND, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE,
      * MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED, MESSAGE_ALREADY_EXISTS.
@@ -3682,6 +4246,19 @@ export const SessionServiceDefinition = {
       requestStream: false,
       responseType: GetMessagesResponse as typeof GetMessagesResponse,
       responseStream: true,
+      options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
+    },
+    /**
+     * ListMessages answers a page of a session's messages, for callers that cannot take a stream, such as a browser or a gateway. A page has at most 1 MiB, or
+     * one message. Messages that are stored between two pages are on later ones if the order is ascending. Errors: SESSION_NOT_FOUND,
+     * INVALID_PAGE_TOKEN, INVALID_FIELD.
+     */
+    listMessages: {
+      name: "ListMessages",
+      requestType: ListMessagesRequest as typeof ListMessagesRequest,
+      requestStream: false,
+      responseType: ListMessagesResponse as typeof ListMessagesResponse,
+      responseStream: false,
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
     /** GetMessage answers one message. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND. */

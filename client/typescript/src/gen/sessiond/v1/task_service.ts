@@ -112,6 +112,8 @@ export interface DeleteTaskRequest {
   allowMissing: boolean;
   /** request_id makes the call safe to repeat. At most 128 characters. Empty = none. */
   requestId: string;
+  /** etag, if it is set, must be the task's current one. Empty = no check. */
+  etag: string;
 }
 
 /** DeleteTaskResponse says that the task is gone. */
@@ -733,7 +735,7 @@ export const ReorderTasksResponse: MessageFns<ReorderTasksResponse> = {
 };
 
 function createBaseDeleteTaskRequest(): DeleteTaskRequest {
-  return { sessionId: "", taskId: "", allowMissing: false, requestId: "" };
+  return { sessionId: "", taskId: "", allowMissing: false, requestId: "", etag: "" };
 }
 
 export const DeleteTaskRequest: MessageFns<DeleteTaskRequest> = {
@@ -749,6 +751,9 @@ export const DeleteTaskRequest: MessageFns<DeleteTaskRequest> = {
     }
     if (message.requestId !== "") {
       writer.uint32(34).string(message.requestId);
+    }
+    if (message.etag !== "") {
+      writer.uint32(42).string(message.etag);
     }
     return writer;
   },
@@ -798,6 +803,14 @@ export const DeleteTaskRequest: MessageFns<DeleteTaskRequest> = {
             message.requestId = reader.string();
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.etag = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -819,6 +832,7 @@ export const DeleteTaskRequest: MessageFns<DeleteTaskRequest> = {
     message.taskId = object.taskId ?? "";
     message.allowMissing = object.allowMissing ?? false;
     message.requestId = object.requestId ?? "";
+    message.etag = object.etag ?? "";
     return message;
   },
 };
@@ -926,7 +940,7 @@ export const TaskServiceDefinition = {
       responseStream: false,
       options: { idempotencyLevel: "IDEMPOTENT" },
     },
-    /** DeleteTask removes a task; those after it move up. Errors: TASK_NOT_FOUND (unless allow_missing), REQUEST_ID_REUSED. */
+    /** DeleteTask removes a task; those after it move up. Errors: TASK_NOT_FOUND (unless allow_missing), ETAG_MISMATCH, REQUEST_ID_REUSED. */
     deleteTask: {
       name: "DeleteTask",
       requestType: DeleteTaskRequest as typeof DeleteTaskRequest,

@@ -1,0 +1,70 @@
+"""Pages of messages, for callers that cannot take a stream."""
+
+from contextlib import aclosing
+from dataclasses import replace
+from uuid import UUID
+
+from sessiond.v1.message_pb2 import Message
+from sessiond.v1.session_service_pb2 import GetMessagesResponse
+from sessiond_server.core import pagination
+from sessiond_server.core.pagination import Page, Paging
+from sessiond_server.messages.history import History
+from sessiond_server.messages.read_window import Reading
+
+# A page ends once it has this many bytes, and has more only if it is a single message: clients
+# refuse responses above 4 MiB by default.
+PAGE_BYTES = 1024 * 1024
+
+
+async def list_messages(
+    history: History, project_id: UUID, reading: Reading, page_size: int, page_token: str
+) -> Page[Message]:
+    """Return a page of messages.
+
+    Args:
+        history: reads the messages.
+        project_id: the caller's project.
+        reading: the messages to list, without a limit.
+        page_size: see Paging.
+        page_token: see Paging.
+
+    Raises:
+        Fault: SESSION_NOT_FOUND; INVALID_FIELD; INVALID_PAGE_TOKEN.
+    """
+    paging = Paging(page_size, page_token, ("messages", *_query(reading)), pagination.seq)
+    if paging.after:
+        [seq] = paging.after
+        if reading.descending and seq == 1:
+            return Page([], "")
+        reading = (
+            replace(reading, through_seq=seq - 1)
+            if reading.descending
+            else replace(reading, after_seq=max(seq, reading.after_seq))
+        )
+    # One more message than requested shows whether there is a next page.
+    reading = replace(reading, limit=paging.size + 1)
+    messages: list[Message] = []
+    size = 0
+    async with aclosing(history.stream(project_id, reading)) as batches:
+        async for batch in batches:
+            for message in GetMessagesResponse.FromString(batch).messages:
+                size += message.ByteSize()
+                if len(messages) == paging.size or (messages and size > PAGE_BYTES):
+                    return paging.page(messages, _position, has_more=True)
+                messages.append(message)
+    return paging.page(messages, _position, has_more=False)
+
+
+def _query(reading: Reading) -> tuple[object, ...]:
+    return (
+        reading.session_id,
+        reading.after_seq,
+        reading.through_seq,
+        reading.descending,
+        reading.roles,
+        reading.basic,
+    )
+
+
+def _position(message: Message) -> tuple[int]:
+    return (message.seq,)

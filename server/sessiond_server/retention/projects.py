@@ -1,0 +1,31 @@
+"""Removes what deleted projects have."""
+
+from sessiond_server.core.events import DELETED, EventPublisher
+from sessiond_server.retention.store import ProjectPurgeStore
+from sessiond_server.sessions.lifecycle_events import lifecycle_event
+
+SESSIONS_A_BATCH = 500
+
+# A key is cached for at most 300 seconds (key_cache_s), so its callers may make sessions for so
+# long after the deletion. The project is kept until then, and nobody can make it again.
+GRACE_S = 300.0
+
+
+class ProjectPurger:
+    """Removes deleted projects in batches, as a part of the purger's rounds."""
+
+    def __init__(self, store: ProjectPurgeStore, publisher: EventPublisher) -> None:
+        self._store = store
+        self._publisher = publisher
+
+    async def purge(self) -> int:
+        """Remove at most SESSIONS_A_BATCH sessions of deleted projects; return their number.
+
+        A project without sessions is removed with its keys and queues once GRACE_S are over.
+        """
+        sessions = await self._store.delete_sessions(SESSIONS_A_BATCH)
+        for session in sessions:
+            self._publisher.publish(lifecycle_event(DELETED, session))
+        if not sessions:
+            await self._store.delete_empty_projects(GRACE_S)
+        return len(sessions)
