@@ -211,3 +211,18 @@ async def test_missing_sessions_and_messages_are_not_found(
         response = await browser.get(path)
         assert response.status_code == 404
         assert reason in response.text
+
+
+async def test_messages_of_other_programs_and_their_ids_are_shown(
+    api: AsyncClient, browser: Browser
+) -> None:
+    session = await api.create_session("s")
+    entry = {"type": "assistant", "message": {"content": [{"type": "text", "text": "**hi**"}]}}
+    await session.store_messages(
+        [NewMessage(entry, format="other", format_name="claude-code", message_id="entry-7")]
+    )
+    html = await browser.page("/sessions/s")
+    assert "<strong>hi</strong>" in html
+    html = await browser.page("/sessions/s/messages/1")
+    assert "format claude-code" in html
+    assert "entry-7" in html
