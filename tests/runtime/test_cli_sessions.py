@@ -202,6 +202,27 @@ def test_tail_follows_until_it_is_interrupted(client: Client) -> None:
         assert process.stdout.read() == ""
 
 
+def test_tail_shows_answers_while_they_are_written(client: Client) -> None:
+    session = client.create_session("live", model="echo")
+    options = {"echo_text": "one two three", "echo_delay_ms": 2000}
+    sent = session.send("hi", options=options)
+    with subprocess.Popen(
+        [*COMMAND, "tail", "live", "-n", "0", "--follow", "--live"],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "…  assistant\n"
+        # The model is still writing.
+        assert session.get_turn(sent.turn_id).state == "running"
+        assert process.stdout.readline() == "one two three\n"
+        assert process.stdout.readline().startswith("#2  assistant  ")
+        client.sessions.store_message("live", {"role": "user", "content": "more"})
+        assert process.stdout.readline().startswith("#3  user  ")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+
+
 def test_rewind(client: Client, run: Callable[..., Done]) -> None:
     session = client.create_session("undo")
     session.store_messages([{"role": "user", "content": text} for text in "abc"])

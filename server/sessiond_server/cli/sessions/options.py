@@ -98,6 +98,11 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="continue with new messages as they arrive, until Ctrl-C",
     )
+    tail.add_argument(
+        "--live",
+        action="store_true",
+        help="with --follow: print answers while they are written, not only once they are stored",
+    )
 
     copy = command(
         "copy",

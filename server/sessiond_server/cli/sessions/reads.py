@@ -9,6 +9,7 @@ from itertools import islice
 
 from sessiond import Client, Message, SessionInfo
 from sessiond_server.cli.sessions import output
+from sessiond_server.cli.sessions.live_answers import LiveAnswers
 from sessiond_server.cli.sessions.options import filters
 
 _HEAD = ("ID", "STATUS", "MESSAGES", "TOKENS", "ACTIVE", "USER", "MODEL", "SUMMARY")
@@ -100,10 +101,11 @@ def tail(client: Client, given: argparse.Namespace) -> int:
         _print(message, as_json=given.json)
     if given.follow:
         output.flush()
+        answers = LiveAnswers() if given.live and not given.json else None
         for event in client.sessions.events(given.session_id, last_seq):
-            if event.message:
+            if not (answers and answers.show(event)) and event.message:
                 _print(event.message, as_json=given.json)
-                output.flush()
+            output.flush()
     return 0
 
 
