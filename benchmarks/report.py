@@ -80,6 +80,8 @@ def rows(sizes: Sizes) -> Iterator[Row]:
     for title, measurement in (
         (f"read {sizes.copied[-2]:,}, source", "read a source"),
         (f"read {sizes.copied[-2]:,}, copy", "read a copy"),
+        (f"read {sizes.copied[-2]:,} with a branch, all", "read all branches"),
+        (f"read {sizes.copied[-2]:,} with a branch, one", "read a branch"),
         (f"read {sizes.hop * (sizes.depth + 1):,}, never forked", "read unforked"),
         (f"read {sizes.hop * (sizes.depth + 1):,}, fork depth {sizes.depth}", "read deep"),
     ):
@@ -117,6 +119,18 @@ def rows(sizes: Sizes) -> Iterator[Row]:
                         f"append to event, {place}, {note}, p{percentile}",
                         f"delivery {where} {company} p{percentile}, {label}",
                     )
+    yield from _turn_rows(sizes)
+
+
+def _turn_rows(sizes: Sizes) -> Iterator[Row]:
+    crowd = f"{sizes.turns:,} turns at once"
+    yield Row(f"{crowd}, all have started", "turns, all have started")
+    yield Row("  deltas that arrive", "turns, deltas a second")
+    yield Row("  deltas an event", "turns, deltas an event")
+    yield Row("  server's CPU for a delta", "turns, server's CPU for a delta")
+    for state, note in (("idle", "nothing else runs"), ("busy", crowd)):
+        for percentile in (50, 99):
+            yield Row(f"GetSession, {note}, p{percentile}", f"get session {state} p{percentile}")
 
 
 def table(results: Results, sizes: Sizes) -> str:
@@ -227,6 +241,13 @@ def targets(results: Results, sizes: Sizes) -> list[TargetResult]:
             f"read a copy of {sizes.copied[-2]:,}, its source{note}",
             "read a copy",
             ("read a source", ours),
+            0.9,
+            ours,
+        )
+        add(
+            f"read a branch, all branches{note}",
+            "read a branch",
+            ("read all branches", ours),
             0.9,
             ours,
         )
