@@ -56,7 +56,7 @@ class AnthropicFiles:
         if self.is_surplus(piece):
             return None, TOO_MANY
         if piece.file_id:
-            return self._uploaded(own), ""
+            return self._uploaded(piece.file_id, own), ""
         media_type = self._media_type(piece)
         is_image = media_type in IMAGES or (not media_type and piece.kind == "image")
         is_pdf = media_type == PDF or (not media_type and own is not None and piece.kind == "file")
@@ -95,12 +95,13 @@ class AnthropicFiles:
         return TOO_LARGE if media_type in IMAGES and length > MAX_IMAGE_CHARACTERS else ""
 
     @staticmethod
-    def _uploaded(own: JSON | None) -> JSON | None:
+    def _uploaded(file_id: str, own: JSON | None) -> JSON | None:
         """Return the block of a file that was uploaded to the provider."""
-        if own and own.get("type") == "container_upload":
-            return {"type": "container_upload", "file_id": own.get("file_id")}
-        if own and own.get("type") in ("image", "document"):
-            return {"type": own["type"], "source": own.get("source")}
+        kind = own.get("type") if own else None
+        if kind == "container_upload":
+            return {"type": kind, "file_id": file_id}
+        if kind in ("image", "document"):
+            return {"type": kind, "source": {"type": "file", "file_id": file_id}}
         return None
 
     def _text(self, piece: Media, media_type: str, own: JSON | None) -> JSON | None:
@@ -112,9 +113,10 @@ class AnthropicFiles:
 
     def _media_type(self, piece: Media) -> str:
         """Return the media type of a file: what its content shows, if that is known."""
+        given = self._steps.media_type(piece)
         asset = self._steps.assets.get(piece.asset_id)
-        shown = plain_media_type(asset.media_type) if asset else ""
-        return shown if shown in IMAGES or shown == PDF else self._steps.media_type(piece)
+        is_shown = asset and (given in IMAGES or given == PDF)
+        return (plain_media_type(asset.media_type) if asset and is_shown else "") or given
 
     def _files(self) -> Iterator[int]:
         """Yield the id() of each file of the history, oldest first."""
