@@ -90,6 +90,10 @@ class Sizes:
     """Appends whose delivery to a watcher is timed, in each round."""
     watched_messages: int = 50
     """Messages appended to each watched session while all watchers are connected."""
+    turns: int = 300
+    """Turns that run at once."""
+    turn_s: int = 20
+    """Seconds for which the model of each turn writes."""
 
     def quick(self) -> "Sizes":
         """Return about a tenth of the amounts, for a smoke test."""
@@ -113,6 +117,8 @@ class Sizes:
             watched=self.watched // 10,
             watched_appends=self.watched_appends // 4,
             watched_messages=self.watched_messages // 2,
+            turns=self.turns // 10,
+            turn_s=self.turn_s // 4,
         )
 
 
@@ -292,7 +298,36 @@ class Bench:
             self.results.add(
                 f"rows of a copy of {length}", SESSIOND, "rows", self._databases.rows() - before
             )
+        await self._rewind(ours, session_ids)
         await self._read_copies(ours, session_ids)
+        await self._read_branches(ours)
+
+    async def _rewind(self, ours: Sessiond, session_ids: Mapping[int, str]) -> None:
+        """Measure rewinds of copies, which leave the sessions as they are for other measurements.
+
+        Between two rewinds, a message takes the place of the removed one.
+        """
+        copies = {length: await ours.copy(session_id) for length, session_id in session_ids.items()}
+        for _ in range(self._sizes.rounds):
+            latencies_s: dict[int, list[float]] = {length: [] for length in copies}
+            gc.collect()
+            for turn in range(self._sizes.copies):
+                order = list(copies)
+                for length in order[turn % len(order) :] + order[: turn % len(order)]:
+                    started = time.perf_counter()
+                    await ours.rewind(copies[length])
+                    latencies_s[length].append(time.perf_counter() - started)
+                    await ours.append(copies[length], self._messages[0])
+            for length, measured in latencies_s.items():
+                self.results.add(
+                    f"rewind of {length}", SESSIOND, "ms", statistics.median(measured) * 1000
+                )
+        for length, copy_id in copies.items():
+            before = self._databases.rows()
+            await ours.rewind(copy_id)
+            self.results.add(
+                f"rows of a rewind of {length}", SESSIOND, "rows", self._databases.rows() - before
+            )
 
     async def watch(self) -> None:
         """Measure many watchers of a server, spread over many sessions and then on one.
@@ -332,6 +367,32 @@ class Bench:
                 for measurement, (unit, value) in json.loads(done.stdout).items():
                     self.results.add(f"{measurement}, {label}", SESSIOND, unit, value)
 
+    async def turns(self) -> None:
+        """Measure many turns at once, and what they cost another caller."""
+        sizes = self._sizes
+        program = str(Path(__file__).with_name("turns.py"))
+        settings = {"SESSIOND_MAX_RUNNING_TURNS": str(sizes.turns)}
+        for _ in range(sizes.heavy_rounds):
+            with serve(self._databases.sessiond_url, settings) as served:
+                command = [
+                    sys.executable,
+                    program,
+                    served.target,
+                    served.pid,
+                    next(self._numbers),
+                    sizes.turns,
+                    sizes.turn_s,
+                ]
+                done = await asyncio.to_thread(
+                    subprocess.run,
+                    list(map(str, command)),
+                    stdout=subprocess.PIPE,
+                    timeout=WATCH_TIMEOUT_S,
+                    check=True,
+                )
+            for measurement, (unit, value) in json.loads(done.stdout).items():
+                self.results.add(measurement, SESSIOND, unit, value)
+
     async def _read_copies(self, ours: Sessiond, session_ids: Mapping[int, str]) -> None:
         long = self._sizes.copied[-2]
         copied = await ours.copy(session_ids[long])
@@ -365,6 +426,25 @@ class Bench:
                                 self.results.add(
                                     measurement, name, "messages/s", length * repeats / took_s
                                 )
+
+    async def _read_branches(self, ours: Sessiond) -> None:
+        """Measure reads of a branch that forks near its end, beside straight reads."""
+        long = self._sizes.copied[-2]
+        session_id = await self._new_session(ours)
+        await ours.load(session_id, self._messages[:long])
+        await ours.fork(session_id, self._messages[0], long - 10)
+        self._databases.settle()
+        names = (SESSIOND, UNCACHED)
+        with Readers({name: self._addresses[name] for name in names}) as readers:
+            for name in names:
+                for number in range(-1, self._sizes.rounds):
+                    levels = ("texts", "branch") if number % 2 else ("branch", "texts")
+                    for level in levels:
+                        took_s = await readers.read(name, level, session_id, 3)
+                        if number >= 0:  # the first round is warm-up
+                            label = "read a branch" if level == "branch" else "read all branches"
+                            count = long - 9 if level == "branch" else long + 1
+                            self.results.add(label, name, "messages/s", 3 * count / took_s)
 
     async def _append_latency(self) -> None:
         for name, subject in self._turns(WRITERS, self._sizes.rounds):

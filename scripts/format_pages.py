@@ -27,7 +27,8 @@ _WRITERS: Mapping[str, Callable[[History], FittedRequest]] = {
     "Anthropic": anthropic.fit,
     "Gemini": gemini.fit,
 }
-_DATA = "AAAA"
+# The first bytes of files: content that is of another type is not sent.
+_PNG, _PDF = "iVBORw0KGgo=", "JVBERi0xLjQ="
 _ROLES = {"user": "USER", "assistant": "ASSISTANT", "model": "ASSISTANT", "tool": "TOOL"}
 
 
@@ -80,13 +81,13 @@ _CASES: Sequence[tuple[str, Sequence[Message]]] = (
     ),
     (
         "picture in the message, or as an asset",
-        [_user({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{_DATA}"}})],
+        [_user({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{_PNG}"}})],
     ),
     (
         "picture of another type (image/tiff)",
-        [_user({"type": "image_url", "image_url": {"url": f"data:image/tiff;base64,{_DATA}"}})],
+        [_user({"type": "image_url", "image_url": {"url": "data:image/tiff;base64,AAAA"}})],
     ),
-    ("sound", [_user({"type": "input_audio", "input_audio": {"data": _DATA, "format": "wav"}})]),
+    ("sound", [_user({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}})]),
     (
         "PDF",
         [
@@ -95,7 +96,7 @@ _CASES: Sequence[tuple[str, Sequence[Message]]] = (
                     "type": "file",
                     "file": {
                         "filename": "a.pdf",
-                        "file_data": f"data:application/pdf;base64,{_DATA}",
+                        "file_data": f"data:application/pdf;base64,{_PDF}",
                     },
                 }
             )
@@ -129,7 +130,7 @@ _CASES: Sequence[tuple[str, Sequence[Message]]] = (
                             "source": {
                                 "type": "base64",
                                 "media_type": "image/png",
-                                "data": _DATA,
+                                "data": _PNG,
                             },
                         }
                     ],

@@ -1,6 +1,7 @@
 """`sessiond console`: the command line of the console."""
 
 import argparse
+import os
 import socket
 import sys
 from collections.abc import Sequence
@@ -9,6 +10,8 @@ from contextlib import suppress
 from sessiond.errors import InvalidField
 from sessiond_console.flags import UsageError, parser
 from sessiond_console.options import DEFAULT_LISTEN, Options, is_loopback
+
+BESIDE_SERVER_NICENESS = 5
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -22,8 +25,11 @@ def run(arguments: Sequence[str]) -> int:
     """
     given = parser().parse_args(arguments)
     # Imported here, so that --help works without the libraries of the extra.
-    from sessiond_console.app import create_app
-    from sessiond_console.serving import Failure, serve
+    try:
+        from sessiond_console.app import create_app
+        from sessiond_console.serving import Failure, serve
+    except ModuleNotFoundError as error:
+        return _fail(f"{error.name} is missing: pip install 'sessiond[console]'", 1)
 
     try:
         host, port = address_of(given.listen)
@@ -38,6 +44,9 @@ def run(arguments: Sequence[str]) -> int:
         listener = _bind(host, port)
     except OSError as error:
         return _fail(f"cannot listen on {given.listen}: {error.strerror or error}", 1)
+    if given.until_eof:
+        # Beside a server, appends come before pages.
+        os.nice(BESIDE_SERVER_NICENESS)
     try:
         return serve(
             app,

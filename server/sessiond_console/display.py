@@ -11,6 +11,7 @@ NOTES = {
     "saved": "Saved.",
     "deleted": "Deleted.",
     "destroyed": "The session is closed to appends. It can be resumed.",
+    "rewound": "The session is rewound.",
     "resumed": "The session is active again.",
     "copied": "This is the copy.",
     "sent": "The prompt is sent.",

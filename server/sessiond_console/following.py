@@ -15,7 +15,6 @@ import orjson
 
 from sessiond import AsyncClient, Event, Message
 from sessiond.errors import NotFound, SessiondError
-from sessiond.v1.session_service_pb2 import GetSessionRequest
 
 # A tab that is this many events behind is cut off. It comes back and reads them from the history.
 MAX_BEHIND = 1000
@@ -40,8 +39,8 @@ class Item:
     name: str
     data: dict[str, Any]
     message: Message | None = None
-    html: str = ""
-    """The message's HTML, rendered for the first tab that sends it."""
+    encoded: bytes = b""
+    """The event of a message, rendered for the first tab that sends it."""
 
 
 @dataclass(slots=True)
@@ -218,7 +217,7 @@ async def tail(
         SessiondError: if the session cannot be watched or read.
     """
     last_seq = after_seq
-    if epoch is not None and epoch != await epoch_of(api, session_id):
+    if epoch is not None and epoch != (await api.sessions.get(session_id)).epoch:
         # The session was rewound while the tab was away, so its seqs name other messages now.
         yield event_bytes("reload", {})
         return
@@ -230,6 +229,8 @@ async def tail(
             item = _message_item(message)
             answers = [one for one in answers if one.data["turn"] != item.data["turn"]]
             yield _encoded(item, render)
+            # A long history must not keep others waiting, nor hide that the tab has left.
+            await asyncio.sleep(0)
         for item in answers:
             yield _encoded(item, render)
         while True:
@@ -249,13 +250,6 @@ async def tail(
                         continue
                     last_seq = happened.message.seq
                 yield _encoded(happened, render)
-
-
-async def epoch_of(api: AsyncClient, session_id: str) -> int:
-    """Return a session's epoch: how often messages of it were removed."""
-    request = GetSessionRequest(session_id=session_id)
-    found = await api.call(lambda stubs: stubs.sessions.GetSession, request, is_repeatable=True)
-    return found.epoch
 
 
 def _message_item(message: Message) -> Item:
@@ -294,9 +288,10 @@ def _is_one_text(first: Item, second: Item) -> bool:
 def _encoded(item: Item, render: Callable[[Message], str]) -> bytes:
     if not item.message:
         return event_bytes(item.name, item.data)
-    if not item.html:
-        item.html = render(item.message)
-    return event_bytes(item.name, item.data | {"html": item.html}, item.message.seq)
+    if not item.encoded:
+        data = item.data | {"html": render(item.message)}
+        item.encoded = event_bytes(item.name, data, item.message.seq)
+    return item.encoded
 
 
 def event_bytes(name: str, data: dict[str, Any], event_id: int | None = None) -> bytes:

@@ -70,11 +70,18 @@ async def _serve(server: "_Server", listener: socket.socket, url: str, *, until_
         loop.add_signal_handler(number, server.end)
     if until_eof:
         # A parent holds the other end of this pipe; when it has ended, so does the console.
-        loop.add_reader(sys.stdin.fileno(), server.end)
+        loop.add_reader(sys.stdin.fileno(), _end_with_parent, loop, server)
     sys.stdout.write(f"sessiond console on {url}\n")
     sys.stdout.flush()
     await server.serve(sockets=[listener])
     return 0
+
+
+def _end_with_parent(loop: asyncio.AbstractEventLoop, server: "_Server") -> None:
+    # The end of a pipe stays readable, and a second call of end() would not wait for requests.
+    loop.remove_reader(sys.stdin.fileno())
+    if not server.should_exit:
+        server.end()
 
 
 class _Server(uvicorn.Server):

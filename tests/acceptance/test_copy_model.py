@@ -1,6 +1,7 @@
-"""Copies against a plain model in memory.
+"""Copies and rewinds against a plain model in memory.
 
-Sessions are created, appended to, copied, deleted, recreated, purged and flattened in random order.
+Sessions are created, appended to, copied, rewound, deleted, recreated, purged and flattened in
+random order.
 """
 
 import asyncio
@@ -42,7 +43,9 @@ from ..support.wire import Wire
 # Stored messages that neither the log's own session nor a segment reaches.
 ORPHANS = """
 SELECT count(*) FROM messages AS m
-WHERE NOT EXISTS (SELECT FROM sessions AS s WHERE s.key = m.key AND s.log = m.log)
+WHERE NOT EXISTS (
+        SELECT FROM sessions AS s WHERE s.key = m.key AND COALESCE(s.message_log, s.log) = m.log
+    )
     AND NOT EXISTS (
         SELECT FROM segments AS g
         WHERE g.src_key = m.key AND g.src_log = m.log AND m.seq BETWEEN g.first_seq AND g.last_seq
@@ -50,7 +53,15 @@ WHERE NOT EXISTS (SELECT FROM sessions AS s WHERE s.key = m.key AND s.log = m.lo
 STRAY_SEGMENTS = """
 SELECT count(*) FROM segments AS g
 WHERE NOT EXISTS (SELECT FROM sessions AS s WHERE s.key = g.key)"""
-TABLES = ("messages", "segments", "dead_logs", "sessions")
+TABLES = (
+    "messages",
+    "parent_links",
+    "segments",
+    "bookmarks",
+    "rewinds",
+    "dead_logs",
+    "sessions",
+)
 
 
 @pytest.fixture
@@ -111,13 +122,17 @@ def _machine(
     runs = iter(range(10**9))
 
     class Sessions(RuleBasedStateMachine):
-        """The model maps each session_id to its texts."""
+        """The model maps each session_id to its texts, epoch, bookmarks and parents."""
 
         ids = Bundle("ids")
 
         def __init__(self) -> None:
             super().__init__()
             self.model: dict[str, list[str]] = {}
+            self.epochs: dict[str, int] = {}
+            # By session: the seq of each bookmark by name, and each parent_seq by seq.
+            self.bookmarks: dict[str, dict[str, int]] = {}
+            self.parents: dict[str, dict[int, int]] = {}
             self.run = next(runs)
             self.number = 0
             self.steps = 0
@@ -129,11 +144,27 @@ def _machine(
         def texts(self, count: int) -> list[str]:
             return [self.fresh() for _ in range(count)]
 
+        def begin(self, session_id: str) -> None:
+            self.model[session_id] = []
+            self.epochs[session_id] = 0
+            self.bookmarks[session_id] = {}
+            self.parents[session_id] = {}
+
+        def keep(self, session_id: str, last_seq: int) -> None:
+            """Forget the messages after a seq, and what refers to them."""
+            del self.model[session_id][last_seq:]
+            for kept in (self.bookmarks, self.parents):
+                of_session = kept[session_id]
+                for name in list(of_session):
+                    seq = of_session[name] if kept is self.bookmarks else name
+                    if seq > last_seq:  # type: ignore[operator]
+                        del of_session[name]  # type: ignore[arg-type]
+
         @rule(target=ids, count=st.integers(0, 4))
         def create(self, count: int) -> str:
             session_id = f"s{self.fresh()}"
             client.create_session(session_id)
-            self.model[session_id] = []
+            self.begin(session_id)
             if count:
                 self.append(session_id, count)
             return session_id
@@ -149,7 +180,56 @@ def _machine(
                 session_id, [{"role": "user", "content": text} for text in new]
             )
             assert stored.first_seq == len(self.model[session_id]) + 1
+            assert stored.epoch == self.epochs[session_id]
             self.model[session_id] += new
+
+        @rule(session_id=ids, place=st.floats(0, 1))
+        def branch(self, session_id: str, place: float) -> None:
+            if texts := self.model.get(session_id):
+                parent = max(round(place * len(texts)), 1)
+                blob = {"role": "user", "content": self.fresh()}
+                stored = client.sessions.store_message(session_id, blob, parent_seq=parent)
+                self.parents[session_id][stored.first_seq] = parent
+                texts.append(blob["content"])
+
+        @rule(session_id=ids, place=st.floats(0, 1))
+        def bookmark(self, session_id: str, place: float) -> None:
+            if session_id in self.model:
+                seq = round(place * len(self.model[session_id]))
+                name = f"b{self.fresh()}"
+                client.bookmarks.create(session_id, name, seq=seq)
+                self.bookmarks[session_id][name] = seq
+
+        @rule(session_id=ids, place=st.floats(0, 1), count=st.integers(0, 3))
+        def rewind(self, session_id: str, place: float, count: int) -> None:
+            if session_id not in self.model:
+                with pytest.raises(errors.SessionNotFound):
+                    client.sessions.rewind(session_id, to_seq=0)
+                return
+            texts, new = self.model[session_id], self.texts(count)
+            to_seq = round(place * len(texts))
+            result = client.sessions.rewind(
+                session_id,
+                to_seq=to_seq,
+                messages=[{"role": "user", "content": text} for text in new],
+                expected_last_seq=len(texts),
+                expected_epoch=self.epochs[session_id],
+            )
+            assert result.removed_count == len(texts) - to_seq
+            self.epochs[session_id] += to_seq < len(texts)
+            self.keep(session_id, to_seq)
+            self.model[session_id] += new
+            assert result.last_seq == len(self.model[session_id])
+            assert result.epoch == self.epochs[session_id]
+
+        @rule(session_id=ids)
+        def pop(self, session_id: str) -> None:
+            if session_id in self.model:
+                texts = self.model[session_id]
+                popped = client.sessions.pop(session_id)
+                assert (popped.content if popped else None) == (texts[-1] if texts else None)
+                self.epochs[session_id] += bool(texts)
+                self.keep(session_id, max(len(texts) - 1, 0))
 
         @rule(target=ids, source=ids, cut=st.one_of(st.none(), st.floats(0, 1)))
         def copy(self, source: str, cut: float | None) -> Any:
@@ -160,8 +240,13 @@ def _machine(
             texts = self.model[source]
             up_to = None if cut is None else round(cut * len(texts))
             made = client.sessions.copy(source, f"c{self.fresh()}", up_to_seq=up_to)
-            self.model[made.new_session_id] = texts[:up_to]
-            return made.new_session_id
+            new_id = made.new_session_id
+            self.begin(new_id)
+            self.model[new_id] = list(texts)
+            self.bookmarks[new_id] = dict(self.bookmarks[source])
+            self.parents[new_id] = dict(self.parents[source])
+            self.keep(new_id, len(texts) if up_to is None else up_to)
+            return new_id
 
         @rule(session_id=ids)
         def delete(self, session_id: str) -> None:
@@ -173,11 +258,13 @@ def _machine(
             if session_id in self.model:
                 client.delete_session(session_id)
             client.create_session(session_id)
-            self.model[session_id] = []
+            self.begin(session_id)
             return session_id
 
         @rule()
         def purge(self) -> None:
+            # Messages that pop returned are kept for a minute.
+            connection.execute("UPDATE dead_logs SET queued_at = queued_at - interval '1 hour'")
             purge()
             assert connection.execute(ORPHANS).fetchone() == (0,)
             assert connection.execute("SELECT count(*) FROM dead_logs").fetchone() == (0,)
@@ -200,6 +287,11 @@ def _machine(
             assert [message.seq for message in read] == list(range(1, len(read) + 1))
             info = client.sessions.get(session_id)
             assert info.last_seq == len(read)
+            assert info.epoch == self.epochs[session_id]
+            parents = {m.seq: m.parent_seq for m in read if m.parent_seq}
+            assert parents == self.parents[session_id]
+            marks = {mark.name: mark.seq for mark in client.bookmarks.list(session_id)}
+            assert marks == self.bookmarks[session_id]
             assert info.content_bytes == sum(message.content_bytes for message in read)
             assert info.token_count == sum(message.token_count for message in read)
 
@@ -211,6 +303,7 @@ def _machine(
                 self.check(session_id)
             for session_id in list(self.model):
                 client.delete_session(session_id)
+            connection.execute("UPDATE dead_logs SET queued_at = queued_at - interval '1 hour'")
             purge()
             for table in TABLES:
                 assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table

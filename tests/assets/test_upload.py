@@ -211,3 +211,24 @@ class TestRefusedUploads:
         told = await error_of(upload(wire, random_bytes(11_000_000)))
         assert (told.code, told.reason) == (grpc.StatusCode.UNAVAILABLE, "ASSET_STORE_UNAVAILABLE")
         assert told.retry_s
+
+
+PNG, JPEG = b"\x89PNG\r\n\x1a\n" + b"x" * 50, b"\xff\xd8\xff\xe0" + b"x" * 50
+
+
+@pytest.mark.parametrize(
+    ("content", "given", "stored"),
+    [
+        (JPEG, "image/png", "image/jpeg"),
+        (PNG, "image/JPG", "image/png"),
+        (PNG, "application/pdf", "image/png"),
+        (PNG, "image/png", "image/png"),
+        (PNG, "", ""),
+        (PNG, "text/plain", "text/plain"),
+        (b"unknown", "image/png", "image/png"),
+    ],
+)
+async def test_the_type_of_a_picture_is_what_its_content_shows(
+    wire: Wire, content: bytes, given: str, stored: str
+) -> None:
+    assert (await upload(wire, content, media_type=given)).media_type == stored

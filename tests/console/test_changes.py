@@ -316,3 +316,35 @@ async def test_partial_answers_are_marked(session: AsyncSession, browser: Browse
         await session.wait_for_turn(sent.turn_id)
     assert "partial answer" in await browser.page("/sessions/s")
     assert "partial answer" in await browser.page(f"/sessions/s/turns/{sent.turn_id}")
+
+
+async def test_a_session_is_rewound_and_says_so(
+    session: AsyncSession, browser: Browser, api: AsyncClient
+) -> None:
+    page = await browser.page("/sessions/s/settings")
+    form = form_of(page, "/sessions/s/rewind", to_seq="1")
+    assert (await browser.post("/sessions/s/rewind", form)).status_code == 400
+    await session.store_messages([{"role": "user", "content": "meanwhile"}])
+    refused = await browser.post("/sessions/s/rewind", form | {"confirm": "s"})
+    assert "SEQUENCE_CONFLICT" in refused.text
+    page = await browser.page("/sessions/s/settings")
+    form = form_of(page, "/sessions/s/rewind", to_seq="1", confirm="s")
+    for _ in range(2):
+        shown = await browser.post("/sessions/s/rewind", form)
+        assert "rewound 1×" in shown.text
+    assert (await api.sessions.get("s")).last_seq == 1
+
+
+async def test_the_state_is_changed_unless_somebody_else_was_faster(
+    session: AsyncSession, browser: Browser, api: AsyncClient
+) -> None:
+    page = await browser.page("/sessions/s/settings")
+    form = form_of(page, "/sessions/s/state", state='{"step": 2}')
+    assert "Saved." in (await browser.post("/sessions/s/state", form)).text
+    assert (await api.sessions.get("s")).state == {"step": 2}
+    page = await browser.page("/sessions/s/settings")
+    newer = form_of(page, "/sessions/s/state", state='{"other": [1]}')
+    await browser.post("/sessions/s/state", newer)
+    assert (await api.sessions.get("s")).state == {"other": [1]}
+    stale = await browser.post("/sessions/s/state", form | {"request_id": "another"})
+    assert "ETAG_MISMATCH" in stale.text

@@ -18,12 +18,13 @@ from ..support.waiting import PATIENCE_S
 
 
 @contextmanager
-def console(*flags: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def console(*flags: str, stderr: int | None = None) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run the console on a free port, and give its process and its address."""
     process = subprocess.Popen(
         [sys.executable, "-m", "sessiond_server", "console", "--listen", "localhost:0", *flags],
         stdout=subprocess.PIPE,
         stdin=subprocess.PIPE,
+        stderr=stderr,
         text=True,
     )
     try:
@@ -53,10 +54,13 @@ def test_the_console_serves_pages_of_a_server(
 
 
 def test_the_console_ends_with_its_parent() -> None:
-    with console("--until-eof") as (process, _):
+    with console("--until-eof", stderr=subprocess.PIPE) as (process, _):
         assert process.stdin
+        assert process.stderr
         process.stdin.close()
         assert process.wait(PATIENCE_S) == 0
+        # It has ended in order.
+        assert process.stderr.read() == ""
         process.stdin = None
 
 
@@ -124,6 +128,15 @@ def test_a_port_in_use_is_said_so(capsys: pytest.CaptureFixture[str]) -> None:
     with console() as (_, url):
         assert run(["--listen", url.removeprefix("http://")]) == 1
     assert "cannot listen on" in capsys.readouterr().err
+
+
+def test_a_missing_library_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "sessiond_console.app", raising=False)
+    monkeypatch.setitem(sys.modules, "starlette.applications", None)
+    assert run([]) == 1
+    assert "pip install 'sessiond[console]'" in capsys.readouterr().err
 
 
 def test_addresses_are_parsed() -> None:

@@ -219,3 +219,37 @@ async def test_a_watch_survives_its_last_tab_for_a_while_only(
     async with asyncio.timeout(TIMEOUT_S):
         await asyncio.wait([follower._task])
     assert not followers._followers
+
+
+async def test_a_rewind_takes_messages_back_in_open_tabs(
+    api: AsyncClient, session: AsyncSession
+) -> None:
+    followers = Followers()
+    reader = tab(api, followers)
+    await store(session, "1", "2", "3")
+    await reader.until("message", seq=3)
+    await session.rewind(to_seq=1)
+    found = await reader.until("rewound")
+    assert found == {"last_seq": 1, "epoch": 1}
+    await store(session, "other 2")
+    found = await reader.until("message", seq=2)
+    assert found["html"] == "<p>other 2</p>"
+    followers.close()
+
+
+async def test_a_watch_that_begins_within_an_answer_has_its_text_so_far(
+    api: AsyncClient, session: AsyncSession
+) -> None:
+    words = " ".join(f"word{i}" for i in range(100))
+    sent = await session.send("go", options={"echo_text": words, "echo_delay_ms": 30})
+    seen = session.events(types=["assistant.message_delta"])
+    async with asyncio.timeout(TIMEOUT_S):
+        async for _ in seen:
+            break
+    followers = Followers()
+    late = tab(api, followers, after=1)
+    text = str((await late.until("answer", turn=sent.turn_id))["answer"])
+    text += str((await late.until("delta", turn=sent.turn_id))["text"])
+    assert words.startswith(text)
+    assert text.startswith("word0 ")
+    followers.close()

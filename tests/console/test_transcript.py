@@ -196,7 +196,9 @@ async def test_markers_show_bookmarks_forks_branches_and_metadata(
     assert 'Copied here: <a href="/sessions/fork">fork</a>' in html
     assert "branch of #1" in html
     assert json.dumps({"label": "x"}, indent=2).replace('"', "&#34;") in html
-    assert 'copied from <a href="/sessions/s?at=1#m-1">' in await browser.page("/sessions/fork")
+    fork = await browser.page("/sessions/fork")
+    assert 'copied from <a href="/sessions/s?at=1#m-1">' in fork
+    assert 'href="/sessions/fork/compare?with=s">what changed</a>' in fork
 
 
 async def test_missing_sessions_and_messages_are_not_found(
@@ -211,3 +213,18 @@ async def test_missing_sessions_and_messages_are_not_found(
         response = await browser.get(path)
         assert response.status_code == 404
         assert reason in response.text
+
+
+async def test_messages_of_other_programs_and_their_ids_are_shown(
+    api: AsyncClient, browser: Browser
+) -> None:
+    session = await api.create_session("s")
+    entry = {"type": "assistant", "message": {"content": [{"type": "text", "text": "**hi**"}]}}
+    await session.store_messages(
+        [NewMessage(entry, format="other", format_name="claude-code", message_id="entry-7")]
+    )
+    html = await browser.page("/sessions/s")
+    assert "<strong>hi</strong>" in html
+    html = await browser.page("/sessions/s/messages/1")
+    assert "format claude-code" in html
+    assert "entry-7" in html

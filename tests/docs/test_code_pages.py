@@ -67,3 +67,15 @@ def test_a_limit_without_a_comment_is_refused(
     with pytest.raises(SystemExit, match="MAX_THINGS has no comment"):
         list(script["_constants"]("bare_limits"))
     del sys.modules["bare_limits"]
+
+
+@pytest.mark.parametrize("row", ["picture in the message, or as an asset", "PDF"])
+def test_the_table_of_formats_has_files_that_anthropic_accepts(
+    monkeypatch: pytest.MonkeyPatch, row: str
+) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    lines = str(runpy.run_path(str(SCRIPTS / "format_pages.py"))["page"]()).splitlines()
+    [header] = [line for line in lines if line.startswith("| content |")]
+    [cells] = [line for line in lines if line.startswith(f"| {row} |")]
+    place = header.split(" | ").index("Anthropic")
+    assert cells.split(" | ")[place] == "as it is"

@@ -188,7 +188,7 @@ def server_calls(draw: st.DrawFn) -> list[JSON]:
 @st.composite
 def oddly(draw: st.DrawFn, strategy: st.SearchStrategy[JSON]) -> JSON:
     """A block, sometimes with another marker, without a key, with an odd value or another key."""
-    block = draw(strategy)
+    block = _copied(draw(strategy))
     holders = [*_objects(block)]
     holder = holders[draw(st.integers(0, len(holders) - 1))]
     key = draw(st.sampled_from(sorted(holder)))
@@ -234,12 +234,12 @@ def _messages(draw: st.DrawFn) -> JSON:
         content: Any = draw(st.one_of(texts(), st.lists(oddly(text), max_size=2)))
         return {"role": "system", "content": content}
     if role == "assistant":
-        one = st.one_of(text, calls, calls, thinking, beta).map(_copied)
+        one = st.one_of(text, calls, calls, thinking, beta)
         several = st.one_of(oddly(one).map(lambda block: [block]), server_calls())
         blocks = [block for group in draw(st.lists(several, max_size=3)) for block in group]
     else:
         one = st.one_of(text, results, results, images, documents, search_results)
-        blocks = draw(st.lists(oddly(one.map(_copied)), max_size=4))
+        blocks = draw(st.lists(oddly(one), max_size=4))
     message: JSON = {"role": role, "content": draw(st.one_of(texts(), st.just(blocks)))}
     if role == "assistant" and draw(st.booleans()):
         message |= {"id": "msg_1", "type": "message", "model": "m", "usage": {"input_tokens": 1}}

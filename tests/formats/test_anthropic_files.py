@@ -101,6 +101,23 @@ def test_what_the_api_refuses_is_told(case: str, place: str) -> None:
     assert {ChangeKind.FILE_REPLACED, ChangeKind.ITEM_REPLACED} & {*request.report.of(3)}
 
 
+@pytest.mark.parametrize("kind", ["image", "document"])
+def test_an_uploaded_file_is_sent_without_what_its_source_has_besides(kind: str) -> None:
+    source = {"type": "file", "file_id": "file_1"}
+    assert sent({"type": kind, "source": source}) == ([{"type": kind, "source": source}], [])
+    found, changes = sent({"type": kind, "source": {**source, "caller": None}})
+    assert found == [{"type": kind, "source": source}]
+    assert changes == [ChangeKind.FIELD_REMOVED]
+
+
+def test_the_content_of_an_asset_decides_over_the_stored_type() -> None:
+    assets = {KNOWN_ASSET: AssetInfo("image/jpeg", 100)}
+    message = as_message(blocks("user", image(f"sessiond-asset:{KNOWN_ASSET}")), FORMAT_ANTHROPIC)
+    request = fit(History(history(message), assets=assets))
+    assert request.body["messages"][0]["content"][0]["source"]["media_type"] == "image/jpeg"
+    assert request.report.of(1) == [ChangeKind.FIELD_CHANGED]
+
+
 def test_an_asset_that_is_too_large_is_told() -> None:
     assets = {KNOWN_ASSET: AssetInfo("image/png", MAX_IMAGE_CHARACTERS)}
     message = as_message(blocks("user", at(f"sessiond-asset:{KNOWN_ASSET}")), FORMAT_ANTHROPIC)

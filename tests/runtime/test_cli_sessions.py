@@ -137,6 +137,21 @@ def test_list(client: Client, run: Callable[..., Done]) -> None:
     assert "No sessions found" in run("list", "--user", "eve").err
 
 
+def test_show_one_branch(client: Client, run: Callable[..., Done]) -> None:
+    session = client.create_session("tree")
+    session.store_messages([{"role": "user", "content": text} for text in ("aa", "bb", "cc")])
+    session.store_message({"role": "user", "content": "dd"}, parent_seq=1)
+    for arguments, expected in (
+        (("--messages", "--branch-of", "4"), ["aa", "dd"]),
+        (("--messages", "--branch-of", "3"), ["aa", "bb", "cc"]),
+        (("--messages", "2", "--branch-of", "3"), ["bb", "cc"]),
+        (("--messages",), ["aa", "bb", "cc", "dd"]),
+    ):
+        lines = run("show", "tree", "--json", *arguments).out.splitlines()[1:]
+        assert [json.loads(line)["content"] for line in lines] == expected
+    assert "no message 5" in run("show", "tree", "--messages", "--branch-of", "5").err
+
+
 def test_show(client: Client, run: Callable[..., Done]) -> None:
     fill(client)
     client.sessions.copy("chat-1", "copy", up_to_seq=4)
@@ -200,6 +215,27 @@ def test_tail_follows_until_it_is_interrupted(client: Client) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
         assert process.stdout.read() == ""
+
+
+def test_tail_shows_answers_while_they_are_written(client: Client) -> None:
+    session = client.create_session("live", model="echo")
+    options = {"echo_text": "one two three", "echo_delay_ms": 2000}
+    sent = session.send("hi", options=options)
+    with subprocess.Popen(
+        [*COMMAND, "tail", "live", "-n", "0", "--follow", "--live"],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "…  assistant\n"
+        # The model is still writing.
+        assert session.get_turn(sent.turn_id).state == "running"
+        assert process.stdout.readline() == "one two three\n"
+        assert process.stdout.readline().startswith("#2  assistant  ")
+        client.sessions.store_message("live", {"role": "user", "content": "more"})
+        assert process.stdout.readline().startswith("#3  user  ")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
 
 
 def test_rewind(client: Client, run: Callable[..., Done]) -> None:

@@ -61,7 +61,7 @@ class AsyncRegenerationCalls(AsyncTurnCalls, AsyncRewindCalls, AsyncMessageCalls
             InvalidField: if the session has no message that a model could answer.
         """
         deadline = Deadline(timeout)
-        last_seq, epoch = await place_of(self._connection, session_id, _left(deadline))
+        last_seq, epoch, _ = await place_of(self._connection, session_id, _left(deadline))
         kept = await self._last_answered(session_id, last_seq, epoch, deadline)
         if not kept:
             raise invalid_field("session_id", "has no message that a model could answer")

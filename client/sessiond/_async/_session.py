@@ -1,7 +1,7 @@
 """The handle of one session."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, Unpack, cast, overload
 
@@ -17,6 +17,7 @@ from sessiond._protocol.checks import check_function
 from sessiond._requests.input import MessageInput
 from sessiond._requests.options import (
     AppendOptions,
+    EventOptions,
     ReadOptions,
     RewindOptions,
     SessionSettings,
@@ -101,17 +102,10 @@ class AsyncSession:
         )
 
     def events(
-        self,
-        after_seq: int | None = None,
-        *,
-        after_epoch: int | None = None,
-        types: Sequence[str] | None = None,
-        timeout: float | None = None,
+        self, after_seq: int | None = None, **options: Unpack[EventOptions]
     ) -> AsyncLazy[Event]:
         """Follow the session: stored messages, then live events; see `client.sessions.events`."""
-        return self._sessions.events(
-            self.session_id, after_seq, after_epoch=after_epoch, types=types, timeout=timeout
-        )
+        return self._sessions.events(self.session_id, after_seq, **options)
 
     @overload
     def on(self, type_or_handler: EventHandler) -> Callable[[], None]: ...

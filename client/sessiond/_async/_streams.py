@@ -33,6 +33,8 @@ from sessiond.v1.session_service_pb2 import GetMessagesRequest, GetSessionReques
 if TYPE_CHECKING:
     from sessiond._async._wire import StreamMethod, UnaryMethod
 
+RECREATED = "session.recreated"
+
 _Item = TypeVar("_Item")
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -144,7 +146,7 @@ async def event_batches(
     resumed.CopyFrom(request)
     if resumed.session_id and not resumed.HasField("after_seq"):
         # Otherwise a connection that breaks before the first message would lose messages.
-        resumed.after_seq, resumed.after_epoch = await place_of(
+        resumed.after_seq, resumed.after_epoch, resumed.incarnation = await place_of(
             connection, resumed.session_id, timeout
         )
     responses = _responses(
@@ -162,6 +164,8 @@ async def event_batches(
         async for response in responses:
             if response.HasField("epoch"):
                 resumed.after_epoch = response.epoch
+            if response.incarnation:
+                resumed.incarnation = response.incarnation
             for event in response.events:
                 if event.seq:
                     resumed.after_seq, resumed.after_epoch = event.seq, event.epoch
@@ -169,6 +173,8 @@ async def event_batches(
                     kept = int(event.data.fields["last_seq"].number_value)
                     resumed.after_seq = min(resumed.after_seq, kept)
                     resumed.after_epoch = event.epoch
+                elif event.type == RECREATED:
+                    resumed.after_seq = 0
             events = [
                 Event(event)
                 for event in texts.new_of(response.events)
@@ -254,8 +260,8 @@ def overdue(session_id: str, turn_id: str, error: SessiondError) -> DeadlineExce
 
 async def place_of(
     connection: AsyncConnection, session_id: str, timeout: float | None
-) -> tuple[int, int]:
-    """Return a session's last_seq and epoch.
+) -> tuple[int, int, str]:
+    """Return a session's last_seq, its epoch, and its etag, which names its incarnation.
 
     Raises:
         SessionNotFound: if there is no such session.
@@ -263,7 +269,7 @@ async def place_of(
     session = await connection.call(
         lambda stubs: stubs.sessions.GetSession, GetSessionRequest(session_id=session_id), timeout
     )
-    return session.last_seq, session.epoch
+    return session.last_seq, session.epoch, session.etag
 
 
 async def asset_pieces(

@@ -73,9 +73,25 @@ class ListSessionsOptions(SessionFilter, total=False):
     timeout: float | None
 
 
+class EventOptions(TypedDict, total=False):
+    """Which events of a session to follow, besides the place to begin after."""
+
+    after_epoch: int | None
+    """Epoch of after_seq, that of the last event. Default: the session's epoch."""
+    types: Sequence[str] | None
+    """Yield only events of these types. Default: all."""
+    follow_recreated: bool
+    """When the session is deleted, wait until another one is created with its id."""
+    timeout: float | None
+    """Deadline of the whole stream, in seconds. Default: no deadline."""
+
+
 class ReadOptions(TypedDict, total=False):
     """Which messages to read, and how."""
 
+    branch_of: int | None
+    """Only the branch that ends with the message of this seq: this message, its parent, and so on
+    to the first message. Default: the messages of all branches."""
     through_seq: int | None
     """Last seq to read. Default: the newest when the iteration begins."""
     limit: int | None

@@ -14,15 +14,35 @@ MAX_SILENCE_S = 2.5 * HEARTBEAT_S
 
 
 def watch(
-    session_id: str, *, after_seq: int | None, after_epoch: int | None = None
+    session_id: str,
+    *,
+    after_seq: int | None,
+    after_epoch: int | None = None,
+    incarnation: str = "",
+    follow_recreated: bool = False,
 ) -> WatchRequest:
-    """Return the request to watch a session, or with "" the whole project."""
+    """Return the request to watch a session, or with "" the whole project.
+
+    Args:
+        session_id: the session.
+        after_seq: seq of the message to begin after.
+        after_epoch: epoch of after_seq.
+        incarnation: the incarnation or an etag of the session that has this message. "" = any.
+        follow_recreated: go on with the next session that has the id.
+
+    Raises:
+        InvalidField: if after_epoch is given without after_seq.
+    """
+    if after_epoch is not None and after_seq is None:
+        raise invalid_field("after_epoch", "is only valid with after_seq")
     return filled(
         WatchRequest(),
         session_id=session_id,
         after_seq=after_seq,
         after_epoch=after_epoch,
         heartbeat_interval=HEARTBEAT_S,
+        incarnation=incarnation or None,
+        follow_recreated=follow_recreated or None,
     )
 
 

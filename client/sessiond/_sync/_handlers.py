@@ -151,15 +151,23 @@ class Handlers:
         stop = watching.stop
         after_seq: int | None = None
         after_epoch = 0
+        incarnation = ""
         texts = AnswerTexts()
         try:
             while not stop.is_set:
                 try:
                     if after_seq is None:
                         # Look it up before the watch starts, so that an outage loses no messages.
-                        after_seq, after_epoch = place_of(self._connection, self._session_id, None)
+                        after_seq, after_epoch, incarnation = place_of(
+                            self._connection, self._session_id, None
+                        )
                         watching.delivered(after_seq)
-                    request = watch(self._session_id, after_seq=after_seq, after_epoch=after_epoch)
+                    request = watch(
+                        self._session_id,
+                        after_seq=after_seq,
+                        after_epoch=after_epoch,
+                        incarnation=incarnation,
+                    )
                     for events in event_batches(
                         self._connection,
                         request,

@@ -62,7 +62,7 @@ class RegenerationCalls(TurnCalls, RewindCalls, MessageCalls):
             InvalidField: if the session has no message that a model could answer.
         """
         deadline = Deadline(timeout)
-        last_seq, epoch = place_of(self._connection, session_id, _left(deadline))
+        last_seq, epoch, _ = place_of(self._connection, session_id, _left(deadline))
         kept = self._last_answered(session_id, last_seq, epoch, deadline)
         if not kept:
             raise invalid_field("session_id", "has no message that a model could answer")

@@ -21,7 +21,6 @@ from sessiond._types.session import (
     SessionInfo,
     TokenCounts,
 )
-from sessiond.errors import invalid_field
 from sessiond.v1 import session_service_pb2 as pb
 
 DELETE_TIMEOUT_S = 600.0
@@ -400,6 +399,7 @@ class Sessions(ExportCalls, RegenerationCalls):
         *,
         after_epoch: int | None = None,
         types: Sequence[str] | None = None,
+        follow_recreated: bool = False,
         timeout: float | None = None,
     ) -> Lazy[Event]:
         """Follow a session: the messages after after_seq, then all events as they arrive, forever.
@@ -407,7 +407,8 @@ class Sessions(ExportCalls, RegenerationCalls):
         After a broken connection the client reconnects: each message is delivered once, in order.
         Other events, such as "session.updated", may be missed meanwhile, except "session.rewound",
         which says that messages were removed: those that follow have their seqs. The session does
-        not expire while it is watched.
+        not expire while it is watched. Events of a session that is created later with the same id
+        are never mixed in.
 
         Args:
             session_id: the session.
@@ -418,15 +419,20 @@ class Sessions(ExportCalls, RegenerationCalls):
                 iteration begins. Only with after_seq.
             types: yield only events of these types, e.g. ["assistant.message"]; see `Event.type`.
                 Default: all.
+            follow_recreated: when the session is deleted or expires, wait until another one is
+                created with its id, yield "session.recreated", and go on with all of its messages.
             timeout: deadline of the whole stream, in seconds. Default: no deadline.
 
         Returns:
             A lazy list that never ends; no call is made until it is iterated over. Iterating raises
-            SessionNotFound when the session is deleted or expires, and Unavailable when the server
-            stays unavailable.
+            SessionNotFound when the session is deleted or expires, unless follow_recreated is
+            given, and Unavailable when the server stays unavailable.
         """
-        if after_epoch is not None and after_seq is None:
-            raise invalid_field("after_epoch", "is only valid with after_seq")
-        request = watch_requests.watch(session_id, after_seq=after_seq, after_epoch=after_epoch)
+        request = watch_requests.watch(
+            session_id,
+            after_seq=after_seq,
+            after_epoch=after_epoch,
+            follow_recreated=follow_recreated,
+        )
         wanted = watch_requests.event_types(types)
         return Lazy(lambda: event_batches(self._connection, request, timeout, types=wanted))

@@ -34,6 +34,8 @@ from sessiond.v1.session_service_pb2 import GetMessagesRequest, GetSessionReques
 if TYPE_CHECKING:
     from sessiond._sync._wire import StreamMethod, UnaryMethod
 
+RECREATED = "session.recreated"
+
 _Item = TypeVar("_Item")
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -145,7 +147,9 @@ def event_batches(
     resumed.CopyFrom(request)
     if resumed.session_id and not resumed.HasField("after_seq"):
         # Otherwise a connection that breaks before the first message would lose messages.
-        resumed.after_seq, resumed.after_epoch = place_of(connection, resumed.session_id, timeout)
+        resumed.after_seq, resumed.after_epoch, resumed.incarnation = place_of(
+            connection, resumed.session_id, timeout
+        )
     responses = _responses(
         connection,
         lambda stubs: stubs.conversations.Watch,
@@ -161,6 +165,8 @@ def event_batches(
         for response in responses:
             if response.HasField("epoch"):
                 resumed.after_epoch = response.epoch
+            if response.incarnation:
+                resumed.incarnation = response.incarnation
             for event in response.events:
                 if event.seq:
                     resumed.after_seq, resumed.after_epoch = event.seq, event.epoch
@@ -168,6 +174,8 @@ def event_batches(
                     kept = int(event.data.fields["last_seq"].number_value)
                     resumed.after_seq = min(resumed.after_seq, kept)
                     resumed.after_epoch = event.epoch
+                elif event.type == RECREATED:
+                    resumed.after_seq = 0
             events = [
                 Event(event)
                 for event in texts.new_of(response.events)
@@ -251,8 +259,10 @@ def overdue(session_id: str, turn_id: str, error: SessiondError) -> DeadlineExce
     )
 
 
-def place_of(connection: Connection, session_id: str, timeout: float | None) -> tuple[int, int]:
-    """Return a session's last_seq and epoch.
+def place_of(
+    connection: Connection, session_id: str, timeout: float | None
+) -> tuple[int, int, str]:
+    """Return a session's last_seq, its epoch, and its etag, which names its incarnation.
 
     Raises:
         SessionNotFound: if there is no such session.
@@ -260,7 +270,7 @@ def place_of(connection: Connection, session_id: str, timeout: float | None) -> 
     session = connection.call(
         lambda stubs: stubs.sessions.GetSession, GetSessionRequest(session_id=session_id), timeout
     )
-    return session.last_seq, session.epoch
+    return session.last_seq, session.epoch, session.etag
 
 
 def asset_pieces(

@@ -32,7 +32,9 @@ class Asset(_message.Message):
     size: _builtins.int
     """size of the content. Unit: bytes."""
     media_type: _builtins.str
-    """media_type is the IANA media type of the first upload, e.g. "image/png". Empty = unknown."""
+    """media_type is the IANA media type of the first upload, e.g. "image/png". Empty = unknown. If the content of a picture or a PDF shows another type,
+    it is that.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """create_time is when the asset was first uploaded."""

@@ -346,12 +346,24 @@ class WatchRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     AFTER_SEQ_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    FOLLOW_RECREATED_FIELD_NUMBER: _builtins.int
     AFTER_EPOCH_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id of the session. Empty = the lifecycle events of all sessions of the project."""
     after_seq: _builtins.int
     """after_seq leaves out the messages up to this seq; 0 = none left out: everything is replayed first. At most the session's last_seq.
     Unset = the session's last_seq when the call starts: only what comes. Only with session_id.
+    """
+    incarnation: _builtins.str
+    """incarnation says which of the sessions with this id the stream goes on with: the last one of a WatchResponse, or an etag of the session. If
+    that session was deleted, and another one was created with its id, nothing of the other one is sent: SESSION_NOT_FOUND, or a new beginning
+    (follow_recreated). Empty = whichever session there is when the call starts. Only with session_id.
+    """
+    follow_recreated: _builtins.bool
+    """follow_recreated lets the stream outlive the session. When the session is deleted or expires, the stream waits until another one is created
+    with its id, and begins again with the event "session.recreated": all durable events of the new session follow, from seq 1 on. Only with
+    session_id.
     """
     after_epoch: _builtins.int
     """after_epoch is the epoch of after_seq: that of the last event. If the session was rewound since, the stream begins with "session.rewound",
@@ -370,11 +382,13 @@ class WatchRequest(_message.Message):
         session_id: _builtins.str = ...,
         after_seq: _builtins.int | None = ...,
         heartbeat_interval: _duration_pb2.Duration | None = ...,
+        incarnation: _builtins.str = ...,
+        follow_recreated: _builtins.bool = ...,
         after_epoch: _builtins.int | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_after_epoch", b"_after_epoch", "_after_seq", b"_after_seq", "after_epoch", b"after_epoch", "after_seq", b"after_seq", "heartbeat_interval", b"heartbeat_interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_epoch", b"_after_epoch", "_after_seq", b"_after_seq", "after_epoch", b"after_epoch", "after_seq", b"after_seq", "heartbeat_interval", b"heartbeat_interval", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after_epoch", b"_after_epoch", "_after_seq", b"_after_seq", "after_epoch", b"after_epoch", "after_seq", b"after_seq", "follow_recreated", b"follow_recreated", "heartbeat_interval", b"heartbeat_interval", "incarnation", b"incarnation", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__after_epoch: _TypeAlias = _typing.Literal["after_epoch"]  # noqa: Y015
     _WhichOneofArgType__after_epoch: _TypeAlias = _typing.Literal["_after_epoch", b"_after_epoch"]  # noqa: Y015
@@ -395,8 +409,13 @@ class WatchResponse(_message.Message):
 
     EVENTS_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """epoch is the session's epoch at the beginning of the stream, or after_epoch. Only in the first response for a session."""
+    incarnation: _builtins.str
+    """incarnation names the session that is watched, as distinct from others with the same id, before and after it. Set in the first response, and
+    in one with "session.recreated". For the next WatchRequest, if this stream breaks.
+    """
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]:
         """events in the order in which they happened."""
@@ -406,10 +425,11 @@ class WatchResponse(_message.Message):
         *,
         events: _abc.Iterable[_event_pb2.Event] | None = ...,
         epoch: _builtins.int | None = ...,
+        incarnation: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_epoch", b"_epoch", "epoch", b"epoch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_epoch", b"_epoch", "epoch", b"epoch", "events", b"events"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_epoch", b"_epoch", "epoch", b"epoch", "events", b"events", "incarnation", b"incarnation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__epoch: _TypeAlias = _typing.Literal["epoch"]  # noqa: Y015
     _WhichOneofArgType__epoch: _TypeAlias = _typing.Literal["_epoch", b"_epoch"]  # noqa: Y015

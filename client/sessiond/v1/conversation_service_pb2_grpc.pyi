@@ -60,7 +60,8 @@ class ConversationServiceStub:
     as it happens, on whatever server it happens; each durable event once, in the order of seq, without a gap. Ephemeral events may be missed
     while a connection is down, and stand between durable ones roughly where they happened. While a model writes, whoever joins receives the text
     so far ("assistant.message_partial"), and then each character that follows once. The stream ends when the session is deleted or
-    expires: after that event, with SESSION_NOT_FOUND. A stream that breaks goes on with the last seq as after_seq, and its epoch as after_epoch.
+    expires: after that event, with SESSION_NOT_FOUND (or waits for another one: follow_recreated). A stream that breaks goes on with the last
+    seq as after_seq, its epoch as after_epoch, and the incarnation: it never goes from one session to the next with the same id unnoticed.
     A rewind is told by "session.rewound": the durable events after its last_seq are taken back, and what follows has their seqs.
     Of the project (session_id empty): lifecycle events, ephemeral all.
     Errors: SESSION_NOT_FOUND, INVALID_FIELD, WATCHER_TOO_SLOW, SERVER_DRAINING.
@@ -97,7 +98,8 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     as it happens, on whatever server it happens; each durable event once, in the order of seq, without a gap. Ephemeral events may be missed
     while a connection is down, and stand between durable ones roughly where they happened. While a model writes, whoever joins receives the text
     so far ("assistant.message_partial"), and then each character that follows once. The stream ends when the session is deleted or
-    expires: after that event, with SESSION_NOT_FOUND. A stream that breaks goes on with the last seq as after_seq, and its epoch as after_epoch.
+    expires: after that event, with SESSION_NOT_FOUND (or waits for another one: follow_recreated). A stream that breaks goes on with the last
+    seq as after_seq, its epoch as after_epoch, and the incarnation: it never goes from one session to the next with the same id unnoticed.
     A rewind is told by "session.rewound": the durable events after its last_seq are taken back, and what follows has their seqs.
     Of the project (session_id empty): lifecycle events, ephemeral all.
     Errors: SESSION_NOT_FOUND, INVALID_FIELD, WATCHER_TOO_SLOW, SERVER_DRAINING.
@@ -161,7 +163,8 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         as it happens, on whatever server it happens; each durable event once, in the order of seq, without a gap. Ephemeral events may be missed
         while a connection is down, and stand between durable ones roughly where they happened. While a model writes, whoever joins receives the text
         so far ("assistant.message_partial"), and then each character that follows once. The stream ends when the session is deleted or
-        expires: after that event, with SESSION_NOT_FOUND. A stream that breaks goes on with the last seq as after_seq, and its epoch as after_epoch.
+        expires: after that event, with SESSION_NOT_FOUND (or waits for another one: follow_recreated). A stream that breaks goes on with the last
+        seq as after_seq, its epoch as after_epoch, and the incarnation: it never goes from one session to the next with the same id unnoticed.
         A rewind is told by "session.rewound": the durable events after its last_seq are taken back, and what follows has their seqs.
         Of the project (session_id empty): lifecycle events, ephemeral all.
         Errors: SESSION_NOT_FOUND, INVALID_FIELD, WATCHER_TOO_SLOW, SERVER_DRAINING.

@@ -140,6 +140,44 @@ def _copy(site: Site) -> Page:
     return copy
 
 
+def _rewind(site: Site) -> Page:
+    async def rewind(request: Request, api: AsyncClient) -> Response:
+        session_id = request.path_params["session_id"]
+        form = await form_of(request)
+        if text(form, "confirm") != session_id:
+            raise FormError("confirm", "does not match: type the session's id to remove messages")
+        await api.sessions.rewind(
+            session_id,
+            to_seq=seq_of("to_seq", text(form, "to_seq").strip()),
+            expected_last_seq=seq_of("last_seq", text(form, "last_seq")),
+            expected_epoch=seq_of("epoch", text(form, "epoch")),
+            abort_turn=bool(text(form, "abort_turn")),
+            request_id=text(form, "request_id") or None,
+        )
+        return see(session_path(session_id), "rewound")
+
+    return rewind
+
+
+def _change_state(site: Site) -> Page:
+    async def change(request: Request, api: AsyncClient) -> Response:
+        session_id = request.path_params["session_id"]
+        form = await form_of(request)
+        state = json_object("state", text(form, "state"))
+        # An update sets keys; those that the form has no more have to be named.
+        gone = (await api.sessions.get(session_id)).state or {}
+        await api.sessions.update(
+            session_id,
+            state=state,
+            remove_state=[key for key in gone if key not in state],
+            state_etag=text(form, "state_etag") or None,
+            request_id=text(form, "request_id") or None,
+        )
+        return see(session_path(session_id, "settings"), "saved")
+
+    return change
+
+
 def _destroy(site: Site) -> Page:
     async def destroy(request: Request, api: AsyncClient) -> Response:
         session_id = request.path_params["session_id"]
@@ -204,6 +242,8 @@ ROUTES = (
     ("GET", f"{_BASE}/settings", _show),
     ("POST", f"{_BASE}/settings", _change),
     ("POST", f"{_BASE}/copy", _copy),
+    ("POST", f"{_BASE}/rewind", _rewind),
+    ("POST", f"{_BASE}/state", _change_state),
     ("POST", f"{_BASE}/destroy", _destroy),
     ("POST", f"{_BASE}/resume", _resume),
     ("POST", f"{_BASE}/delete", _delete),

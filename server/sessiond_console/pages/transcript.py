@@ -7,7 +7,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sessiond import AsyncClient
-from sessiond_console.following import epoch_of
 from sessiond_console.history import find_messages, read_span, span_of
 from sessiond_console.markers import markers_of
 from sessiond_console.rendering.messages import Shown, fold
@@ -33,7 +32,6 @@ def _show(site: Site) -> Page:
         values = {
             "info": info,
             "page": found,
-            "epoch": await epoch_of(api, session_id),
             "markers": markers,
             "roles": roles,
             "all_roles": ROLES,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from sessiond import Message
 from sessiond_console.rendering import anthropic, gemini, openai, parts
-from sessiond_console.rendering.blocks import Block, File, every_block, other_block
+from sessiond_console.rendering.blocks import Block, File, every_block, other_block, text_block
 from sessiond_console.rendering.files import content_of
 from sessiond_console.rendering.text import MAX_TEXT_CHARACTERS, one_line
 
@@ -60,10 +60,20 @@ def blocks_of(message: Message) -> list[Block]:
             case "openai":
                 blocks = openai.read_chat(blob, message.role)
             case _:
-                blocks = [other_block(blob, "message")]
+                blocks = _other(message)
     for index, file in enumerate(files_of(blocks)):
         file.index = index
     return blocks
+
+
+def _other(message: Message) -> list[Block]:
+    """Return the blocks of a message of a format that only its program knows."""
+    inner = message.blob.get("message")
+    if isinstance(inner, dict) and "content" in inner:
+        # Agents' programs wrap messages of a provider so, for example Claude Code.
+        return [*anthropic.read(inner), other_block(message.blob, "whole message")]
+    name = message.format_name or "message"
+    return [*text_block(message.content), other_block(message.blob, name)]
 
 
 def shown(message: Message, budget: Budget) -> Shown:

@@ -17,6 +17,7 @@ from sessiond_server.core.errors import Fault, invalid
 from sessiond_server.core.limits import MAX_MEDIA_TYPE_CHARACTERS, Limits
 from sessiond_server.core.validation import check_text
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
+from sessiond_server.formats.files import MAGIC_BYTES, media_type_of, plain_media_type
 
 # Must be less than UPLOAD_ENDS in assets/store/assets.py, the time after which the server is
 # considered dead.
@@ -26,6 +27,8 @@ CLOSE_TIMEOUT_S = 5.0
 # Errors after which the garbage collection has to finish the work; it retries.
 TRANSIENT_ERRORS = (ObjectStoreUnavailable, DatabaseUnavailable, PoolExhausted, Contention)
 
+# Media types that are compared with the first bytes of the content.
+_SHOWN_TYPES = {"image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf"}
 _ASSET_ID = re.compile("[0-9a-f]{64}")
 
 log = structlog.get_logger(__name__)
@@ -84,9 +87,8 @@ class Assets:
                 async with aclosing(content.checked(pieces)) as checked:
                     await self._objects.put(object_key, checked)
                 check_cancelled()
-                new = AssetRow(
-                    content.hash.digest(), object_key, content.size, upload.media_type, 0
-                )
+                media_type = _media_type(upload.media_type, content.first)
+                new = AssetRow(content.hash.digest(), object_key, content.size, media_type, 0)
                 row = await self._store.record(upload.project_id, new, token)
         except UploadGivenUp:
             # The garbage collection has removed the object as it was then, and its row. Only this
@@ -195,6 +197,7 @@ class _Content:
     Attributes:
         hash: SHA-256 of the content so far.
         size: bytes so far.
+        first: the first bytes.
     """
 
     def __init__(self, upload: Upload, max_bytes: int) -> None:
@@ -202,6 +205,7 @@ class _Content:
         self._max_bytes = max_bytes
         self.hash = hashlib.sha256()
         self.size = 0
+        self.first = b""
 
     async def checked(self, pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         """Yield the pieces unchanged, and compare them with the client's declarations.
@@ -211,6 +215,8 @@ class _Content:
         """
         async for piece in pieces:
             self.size += len(piece)
+            if len(self.first) < MAGIC_BYTES:
+                self.first += piece[:MAGIC_BYTES]
             self.hash.update(piece)
             if self.size > self._max_bytes:
                 raise too_large("data", self._max_bytes)
@@ -236,6 +242,14 @@ class _Content:
             asset_id=self.hash.hexdigest(),
             size=self.size,
         )
+
+
+def _media_type(given: str, first: bytes) -> str:
+    """Return the media type of a file: what is given, unless the content shows another one.
+
+    Models' providers refuse a picture whose content is not of the type that is given.
+    """
+    return (media_type_of(first, "") if plain_media_type(given) in _SHOWN_TYPES else "") or given
 
 
 def check_asset_id(asset_id: str, field: str = "asset_id") -> bytes:

@@ -16,6 +16,7 @@ REWOUND = "session.rewound"
 LIFECYCLE = frozenset({CREATED, UPDATED, RESUMED, DESTROYED, DELETED, EXPIRED})
 
 TURN_START = "assistant.turn_start"
+RECREATED = "session.recreated"
 MESSAGE_DELTA = "assistant.message_delta"
 MESSAGE_PARTIAL = "assistant.message_partial"
 REASONING_DELTA = "assistant.reasoning_delta"

@@ -7,6 +7,7 @@ from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC
 from sessiond_server.dialects.request import IMAGES, SYSTEM_ROLES, TEXT_TYPES, Steps
 from sessiond_server.formats.files import media_type_of, plain_media_type
 from sessiond_server.formats.pairing import Results, Said, as_stored
+from sessiond_server.formats.pictures import HEADER_BYTES, dimensions
 from sessiond_server.formats.pieces import JSON, Entry, Media, Piece, Text
 
 MAX_FILES = 100
@@ -14,11 +15,14 @@ MAX_FILES = 100
 OMITTED_AT_ONCE = 20
 # The API counts the characters of the base64.
 MAX_IMAGE_CHARACTERS = 5 * 1024**2
+# Width and height of an image.
+MAX_PIXELS = 8000
 PDF = "application/pdf"
 # Number of bytes in which a PDF must begin.
 PDF_BYTES = 1023
 TOO_MANY = f"a request may have {MAX_FILES} files, and newer ones are sent"
 TOO_LARGE = "an image may have 5 MiB in base64"
+TOO_WIDE = f"an image may have {MAX_PIXELS:,} pixels on each side"
 NOT_HTTPS = "the model's provider fetches files by https only"
 NOT_BASE64 = "its content is not valid base64"
 OTHER_CONTENT = "its content is not of its type"
@@ -56,7 +60,7 @@ class AnthropicFiles:
         if self.is_surplus(piece):
             return None, TOO_MANY
         if piece.file_id:
-            return self._uploaded(own), ""
+            return self._uploaded(piece.file_id, own), ""
         media_type = self._media_type(piece)
         is_image = media_type in IMAGES or (not media_type and piece.kind == "image")
         is_pdf = media_type == PDF or (not media_type and own is not None and piece.kind == "file")
@@ -92,15 +96,23 @@ class AnthropicFiles:
             shown = media_type_of(first, "")
             if shown != media_type and not (media_type == PDF and b"%PDF-" in first):
                 return OTHER_CONTENT
-        return TOO_LARGE if media_type in IMAGES and length > MAX_IMAGE_CHARACTERS else ""
+        if media_type in IMAGES and length > MAX_IMAGE_CHARACTERS:
+            return TOO_LARGE
+        return TOO_WIDE if piece.data and self._is_too_wide(piece.data) else ""
 
     @staticmethod
-    def _uploaded(own: JSON | None) -> JSON | None:
+    def _is_too_wide(data: str) -> bool:
+        header = base64.b64decode(data[: 4 * -(-HEADER_BYTES // 3)])
+        return max(dimensions(header) or (0, 0)) > MAX_PIXELS
+
+    @staticmethod
+    def _uploaded(file_id: str, own: JSON | None) -> JSON | None:
         """Return the block of a file that was uploaded to the provider."""
-        if own and own.get("type") == "container_upload":
-            return {"type": "container_upload", "file_id": own.get("file_id")}
-        if own and own.get("type") in ("image", "document"):
-            return {"type": own["type"], "source": own.get("source")}
+        kind = own.get("type") if own else None
+        if kind == "container_upload":
+            return {"type": kind, "file_id": file_id}
+        if kind in ("image", "document"):
+            return {"type": kind, "source": {"type": "file", "file_id": file_id}}
         return None
 
     def _text(self, piece: Media, media_type: str, own: JSON | None) -> JSON | None:
@@ -112,9 +124,10 @@ class AnthropicFiles:
 
     def _media_type(self, piece: Media) -> str:
         """Return the media type of a file: what its content shows, if that is known."""
+        given = self._steps.media_type(piece)
         asset = self._steps.assets.get(piece.asset_id)
-        shown = plain_media_type(asset.media_type) if asset else ""
-        return shown if shown in IMAGES or shown == PDF else self._steps.media_type(piece)
+        is_shown = asset and (given in IMAGES or given == PDF)
+        return (plain_media_type(asset.media_type) if asset and is_shown else "") or given
 
     def _files(self) -> Iterator[int]:
         """Yield the id() of each file of the history, oldest first."""

@@ -106,6 +106,8 @@ class ConversationServicer:
             if request.HasField("heartbeat_interval")
             else None,
             request.after_epoch if request.HasField("after_epoch") else None,
+            request.incarnation,
+            request.follow_recreated,
         )
         async with aclosing(self._watching.watch(caller.project_id, asked)) as responses:
             async for response in responses:

@@ -17,8 +17,10 @@ from sessiond_server.turns.state import RunningTurn, TurnChanges
 from sessiond_server.watch.live_text import TextPiece, data_of
 
 MAX_LOGGED_CHARACTERS = 500
-# Deltas of a turn that come within this time are published as one.
-COALESCE_S = 0.02
+# Deltas of a turn that come within this time are published as one. While the process is behind with
+# its work, fewer and longer events cost it less, and other calls wait less.
+COALESCE_S, LONGEST_COALESCE_S = 0.02, 0.1
+BEHIND_S = 0.005
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +30,7 @@ class TurnAnnouncements:
 
     def __init__(self, publisher: EventPublisher) -> None:
         self._publisher = publisher
+        self._coalesce_s = COALESCE_S
 
     def started(self, running: RunningTurn) -> None:
         """Publish that a turn has started."""
@@ -35,7 +38,7 @@ class TurnAnnouncements:
         self._publish(running, events.TURN_START, running.turn_id, running.after_seq, data)
 
     def delta(self, running: RunningTurn, delta: Delta) -> None:
-        """Publish a delta of the model's answer, within COALESCE_S."""
+        """Publish a delta of the model's answer, the first one at once."""
         text = running.text
         if text.published < text.length if delta.is_reasoning else running.reasoning:
             # The other kind comes first.
@@ -45,12 +48,20 @@ class TurnAnnouncements:
         else:
             running.text.add(delta.text)
         if running.flushing is None:
-            loop = asyncio.get_running_loop()
-            wait_s = running.flushed + COALESCE_S - loop.time()
-            if wait_s > 0:
-                running.flushing = loop.call_later(wait_s, self.flush, running)
+            if running.has_published:
+                loop = asyncio.get_running_loop()
+                due = loop.time() + self._coalesce_s
+                running.flushing = loop.call_at(due, self._flush_due, running, due)
             else:
+                running.has_published = True
                 self.flush(running)
+
+    def _flush_due(self, running: RunningTurn, due: float) -> None:
+        if asyncio.get_running_loop().time() > due + BEHIND_S:
+            self._coalesce_s = min(self._coalesce_s * 1.1, LONGEST_COALESCE_S)
+        else:
+            self._coalesce_s = max(self._coalesce_s * 0.99, COALESCE_S)
+        self.flush(running)
 
     def flush(self, running: RunningTurn) -> None:
         """Publish what has not been published, in whole characters, unless the turn is over.
@@ -60,7 +71,6 @@ class TurnAnnouncements:
         if running.flushing:
             running.flushing.cancel()
             running.flushing = None
-        running.flushed = asyncio.get_running_loop().time()
         if running.is_over.is_set():
             return
         reasoning, running.reasoning = running.reasoning, ""

@@ -98,7 +98,7 @@ class RunningTurn:
         keep_partial: whether the text of an answer that is cut off is kept.
         text: what the model has written in the current call.
         reasoning: reasoning that has not been published.
-        flushed: when deltas were last published, on the event loop's clock.
+        has_published: whether a delta has been published.
         flushing: publishes what has come since then. None = nothing has.
         has_saved: whether text of the turn may be in the database.
         began: time of the start, on the monotonic clock.
@@ -123,7 +123,7 @@ class RunningTurn:
     keep_partial: bool = True
     text: AnswerText = field(default_factory=AnswerText)
     reasoning: str = ""
-    flushed: float = 0.0
+    has_published: bool = False
     flushing: asyncio.TimerHandle | None = None
     has_saved: bool = False
     began: float = field(default_factory=time.monotonic)

@@ -6,6 +6,7 @@ import struct as binary
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from uuid import UUID
 
 from google.protobuf.struct_pb2 import Struct
 
@@ -124,8 +125,14 @@ def chunk_of_cut(session_id: str, cut: Cut) -> Chunk:
     """Encode the event of one or more rewinds."""
     time_us = now_us() if cut.created_at is None else to_pg_us(cut.created_at)
     data = {"last_seq": cut.last_seq, "removed_count": cut.removed_count}
-    encoded = _encoded(REWOUND, session_id, time_us, data, cut.epoch)
+    encoded = encoded_event(REWOUND, session_id, time_us, data, cut.epoch)
     return Chunk(encoded, epoch=cut.epoch, rewound_to=cut.last_seq)
+
+
+def chunk_of_incarnation(log: UUID) -> Chunk:
+    """Encode the field `incarnation` of a WatchResponse."""
+    text = log.hex.encode()
+    return Chunk(b"\x1a" + varint(len(text)) + text)
 
 
 def chunk_of_event(event: Event) -> Chunk:
@@ -133,7 +140,7 @@ def chunk_of_event(event: Event) -> Chunk:
     data = event.data or {}
     turn_id = data.get("turn_id", "")
     return Chunk(
-        _encoded(event.type, event.session_id, event.time_us, event.data, event.epoch),
+        encoded_event(event.type, event.session_id, event.time_us, event.data, event.epoch),
         after_seq=event.after_seq,
         is_delta=event.is_delta,
         is_ending=event.is_ending,
@@ -144,9 +151,14 @@ def chunk_of_event(event: Event) -> Chunk:
     )
 
 
-def _encoded(
-    event_type: str, session: str, time_us: int, data: Mapping[str, Any] | None, epoch: int
+def encoded_event(
+    event_type: str,
+    session: str,
+    time_us: int,
+    data: Mapping[str, Any] | None = None,
+    epoch: int = 0,
 ) -> bytes:
+    """Encode an event without a message, as a WatchResponse."""
     # Models write thousands of deltas a second; the generated code takes ten times as long.
     type_, session_id = event_type.encode(), session.encode()
     stamp = timestamp(time_us)

@@ -10,6 +10,7 @@ to read.
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 from uuid import UUID
@@ -18,9 +19,10 @@ import structlog
 
 from sessiond_server.core import events
 from sessiond_server.core.cancellation import cancel_all
-from sessiond_server.core.errors import invalid, session_not_found
+from sessiond_server.core.errors import Fault, session_not_found
 from sessiond_server.core.events import Event
 from sessiond_server.core.ids import session_key
+from sessiond_server.core.pg_time import now_us
 from sessiond_server.core.supervision import Loop
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.messages.store.cuts import CutStore
@@ -34,10 +36,12 @@ from sessiond_server.watch.encoding import (
     chunk_of_cut,
     chunk_of_epoch,
     chunk_of_event,
+    chunk_of_incarnation,
     chunk_of_messages,
+    encoded_event,
 )
 from sessiond_server.watch.notifier import Notifier
-from sessiond_server.watch.options import WatchOptions
+from sessiond_server.watch.options import WatchOptions, check_place
 from sessiond_server.watch.store import WatchStore
 from sessiond_server.watch.texts import Texts
 from sessiond_server.watch.watcher import Watcher
@@ -94,6 +98,8 @@ class WatchHub:
         self._projects: dict[UUID, set[Watcher]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[Callable[[Event], None]] = []
+        # By session key: those that wait until there is a session.
+        self._awaited: dict[UUID, set[asyncio.Event]] = {}
         # By session key: commits in progress in this process whose events are not published yet.
         self._unpublished: dict[UUID, list[asyncio.Event]] = {}
 
@@ -136,6 +142,8 @@ class WatchHub:
         watched = (channel.watchers for channel in self._channels.values())
         for watcher in chain(*watched, *self._projects.values()):
             watcher.wake()
+        for created in chain(*self._awaited.values()):
+            created.set()
 
     async def close(self) -> None:
         """Stop the channels."""
@@ -143,10 +151,54 @@ class WatchHub:
         await cancel_all(self._tasks)
 
     async def watch(self, project_id: UUID, options: WatchOptions) -> AsyncGenerator[bytes, None]:
-        """Watch a session or a project; yield encoded WatchResponses. See `chunks`."""
-        async with aclosing(self.chunks(project_id, options)) as responses:
-            async for chunks in responses:
-                yield b"".join([chunk.encoded for chunk in chunks])
+        """Watch a session or a project; yield encoded WatchResponses. See `chunks`.
+
+        With `follow_recreated`, the stream outlives its session.
+        """
+        heartbeat_s = options.checked_heartbeat_s()
+        has_begun = bool(options.incarnation)
+        prefix = b""
+        while True:
+            try:
+                async with aclosing(self.chunks(project_id, options)) as responses:
+                    async for chunks in responses:
+                        has_begun = True
+                        yield prefix + b"".join([chunk.encoded for chunk in chunks])
+                        prefix = b""
+            except Fault as fault:
+                is_gone = fault.reason == "SESSION_NOT_FOUND"
+                if not (is_gone and has_begun and options.follow_recreated):
+                    raise
+            session_id = options.session_id
+            async for heartbeat in self._next_session(project_id, session_id, heartbeat_s):
+                yield heartbeat
+            options = replace(options, after_seq=0, after_epoch=None, incarnation="")
+            prefix = encoded_event(events.RECREATED, session_id, now_us())
+
+    async def _next_session(
+        self, project_id: UUID, session_id: str, heartbeat_s: float
+    ) -> AsyncGenerator[bytes, None]:
+        """Wait until there is a session with an id; yield heartbeats meanwhile."""
+        key = session_key(project_id, session_id)
+        created = asyncio.Event()
+        waiting = self._awaited.setdefault(key, set())
+        waiting.add(created)
+        loop = asyncio.get_running_loop()
+        yielded = loop.time()
+        try:
+            while await self._history.head(key, project_id) is None:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(POLL_S, heartbeat_s)):
+                        await created.wait()
+                created.clear()
+                self._check_draining()
+                if loop.time() - yielded >= heartbeat_s:
+                    yielded = loop.time()
+                    yield b""
+        finally:
+            waiting.discard(created)
+            if not waiting and self._awaited.get(key) is waiting:
+                del self._awaited[key]
 
     async def chunks(
         self, project_id: UUID, options: WatchOptions
@@ -176,7 +228,7 @@ class WatchHub:
         channel, watcher, head = await self._join(project_id, options)
         try:
             await self.texts.begin(channel, head.running_turn)
-            first = [chunk_of_epoch(watcher.epoch)]
+            first = [chunk_of_epoch(watcher.epoch), chunk_of_incarnation(head.log)]
             async for response in self._replay(channel, watcher, head):
                 yield [*first, *response]
                 first = []
@@ -200,8 +252,10 @@ class WatchHub:
                 raise session_not_found(session_id)
             if head.touch_due:
                 await self._history.touch(key, project_id)
+            if not options.admits(head.log):
+                raise session_not_found(session_id)
             epoch = head.epoch if options.after_epoch is None else options.after_epoch
-            _check_place(head, after_seq, epoch)
+            check_place(head, after_seq, epoch)
             channel = self._channels.get(key)
             if channel is None:
                 channel = self._channels[key] = Channel(
@@ -316,6 +370,9 @@ class WatchHub:
         )
         channel = self._channels.get(session_key(event.project_id, event.session_id))
         self.texts.on_event(event, channel)
+        if event.type == events.CREATED:
+            for created in self._awaited.get(session_key(event.project_id, event.session_id), ()):
+                created.set()
         if not watchers and channel is None:
             return
         chunk = chunk_of_event(event)
@@ -374,25 +431,3 @@ class WatchHub:
         self.texts.refresh(running)
         if due:
             await self._store.touch(due)
-
-
-def _check_place(head: LogHead, after_seq: int | None, epoch: int) -> None:
-    """Check the place after which a watcher begins.
-
-    Raises:
-        Fault: INVALID_FIELD if the session never was at this place.
-    """
-    if epoch > head.epoch:
-        raise invalid(
-            "after_epoch",
-            f"is {epoch}, but the session is in epoch {head.epoch}",
-            epoch=head.epoch,
-            last_seq=head.last_seq,
-        )
-    if after_seq is not None and epoch == head.epoch and after_seq > head.last_seq:
-        raise invalid(
-            "after_seq",
-            f"is {after_seq}, but the session is at seq {head.last_seq}",
-            epoch=head.epoch,
-            last_seq=head.last_seq,
-        )

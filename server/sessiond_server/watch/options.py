@@ -1,11 +1,14 @@
 """What a Watch call asks for."""
 
 from dataclasses import dataclass
+from uuid import UUID
 
 from sessiond_server.core.errors import invalid
 from sessiond_server.core.validation import check_session_id
+from sessiond_server.messages.store.history import LogHead
 
 DEFAULT_HEARTBEAT_MS, MIN_HEARTBEAT_MS, MAX_HEARTBEAT_MS = 15_000, 1_000, 300_000
+MAX_INCARNATION_CHARACTERS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +22,21 @@ class WatchOptions:
         heartbeat_ms: interval between heartbeats while nothing happens, in milliseconds; None =
             DEFAULT_HEARTBEAT_MS.
         after_epoch: epoch of after_seq; None = the session's current epoch.
+        incarnation: an incarnation or an etag of the session to go on with; "" = any.
+        follow_recreated: whether to go on with the next session that has the id.
     """
 
     session_id: str
     after_seq: int | None = None
     heartbeat_ms: int | None = None
     after_epoch: int | None = None
+    incarnation: str = ""
+    follow_recreated: bool = False
+
+    def admits(self, log: UUID) -> bool:
+        """Return whether the stream may go on with the session that has this log."""
+        # An etag begins with the log, too.
+        return not self.incarnation or self.incarnation.partition("-")[0] == log.hex
 
     def checked_heartbeat_s(self) -> float:
         """Check the request, and return the interval between heartbeats in seconds.
@@ -43,6 +55,12 @@ class WatchOptions:
                 raise invalid("after_epoch", "is only valid with after_seq")
             if self.after_epoch < 0:
                 raise invalid("after_epoch", "is negative; 0 stands for a session never rewound")
+        if not self.session_id:
+            for name in ("incarnation", "follow_recreated"):
+                if getattr(self, name):
+                    raise invalid(name, "is only valid with session_id")
+        if len(self.incarnation) > MAX_INCARNATION_CHARACTERS:
+            raise invalid("incarnation", "is neither an incarnation nor an etag of a session")
         if self.session_id:
             check_session_id(self.session_id)
             if self.after_seq is not None and self.after_seq < 0:
@@ -50,3 +68,25 @@ class WatchOptions:
         elif self.after_seq is not None:
             raise invalid("after_seq", "is only valid with session_id")
         return heartbeat_ms / 1000
+
+
+def check_place(head: LogHead, after_seq: int | None, epoch: int) -> None:
+    """Check the place after which a watcher begins.
+
+    Raises:
+        Fault: INVALID_FIELD if the session never was at this place.
+    """
+    if epoch > head.epoch:
+        raise invalid(
+            "after_epoch",
+            f"is {epoch}, but the session is in epoch {head.epoch}",
+            epoch=head.epoch,
+            last_seq=head.last_seq,
+        )
+    if after_seq is not None and epoch == head.epoch and after_seq > head.last_seq:
+        raise invalid(
+            "after_seq",
+            f"is {after_seq}, but the session is at seq {head.last_seq}",
+            epoch=head.epoch,
+            last_seq=head.last_seq,
+        )

@@ -70,7 +70,9 @@ class Texts:
     def on_wanted(self, turn_id: UUID, *, freeze: bool) -> None:
         """React to another process that asks for the text of a turn."""
         if self.source:
-            self._wanted[str(turn_id)] = time.monotonic() + WANTED_S
+            now = time.monotonic()
+            self._wanted = {turn: until for turn, until in self._wanted.items() if until > now}
+            self._wanted[str(turn_id)] = now + WANTED_S
             self.source.on_wanted(turn_id, freeze=freeze)
 
     def on_event(self, event: Event, channel: Channel | None) -> None:

@@ -81,6 +81,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="also show the newest N messages; without N: all of them",
     )
+    show.add_argument(
+        "--branch-of",
+        type=count,
+        metavar="SEQ",
+        help="with --messages: only those of the branch that ends with message SEQ",
+    )
 
     tail = command(
         "tail",
@@ -97,6 +103,11 @@ def parser() -> argparse.ArgumentParser:
         "--follow",
         action="store_true",
         help="continue with new messages as they arrive, until Ctrl-C",
+    )
+    tail.add_argument(
+        "--live",
+        action="store_true",
+        help="with --follow: print answers while they are written, not only once they are stored",
     )
 
     copy = command(

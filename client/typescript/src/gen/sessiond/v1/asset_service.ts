@@ -18,7 +18,10 @@ export interface Asset {
   assetId: string;
   /** size of the content. Unit: bytes. */
   size: number;
-  /** media_type is the IANA media type of the first upload, e.g. "image/png". Empty = unknown. */
+  /**
+   * media_type is the IANA media type of the first upload, e.g. "image/png". Empty = unknown. If the content of a picture or a PDF shows another type,
+   * it is that.
+   */
   mediaType: string;
   /** create_time is when the asset was first uploaded. */
   createTime?: Timestamp | undefined;

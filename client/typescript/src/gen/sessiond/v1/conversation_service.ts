@@ -169,6 +169,18 @@ export interface WatchRequest {
     | Duration
     | undefined;
   /**
+   * incarnation says which of the sessions with this id the stream goes on with: the last one of a WatchResponse, or an etag of the session. If
+   * that session was deleted, and another one was created with its id, nothing of the other one is sent: SESSION_NOT_FOUND, or a new beginning
+   * (follow_recreated). Empty = whichever session there is when the call starts. Only with session_id.
+   */
+  incarnation: string;
+  /**
+   * follow_recreated lets the stream outlive the session. When the session is deleted or expires, the stream waits until another one is created
+   * with its id, and begins again with the event "session.recreated": all durable events of the new session follow, from seq 1 on. Only with
+   * session_id.
+   */
+  followRecreated: boolean;
+  /**
    * after_epoch is the epoch of after_seq: that of the last event. If the session was rewound since, the stream begins with "session.rewound",
    * whose last_seq is the lowest that a rewind went to in the meantime (0 if there were more than 64), and goes on from there. Unset = the
    * session's epoch when the call starts. Only with after_seq.
@@ -181,7 +193,14 @@ export interface WatchResponse {
   /** events in the order in which they happened. */
   events: Event[];
   /** epoch is the session's epoch at the beginning of the stream, or after_epoch. Only in the first response for a session. */
-  epoch?: number | undefined;
+  epoch?:
+    | number
+    | undefined;
+  /**
+   * incarnation names the session that is watched, as distinct from others with the same id, before and after it. Set in the first response, and
+   * in one with "session.recreated". For the next WatchRequest, if this stream breaks.
+   */
+  incarnation: string;
 }
 
 function createBaseSendRequest(): SendRequest {
@@ -849,7 +868,14 @@ export const ListTurnsResponse: MessageFns<ListTurnsResponse> = {
 };
 
 function createBaseWatchRequest(): WatchRequest {
-  return { sessionId: "", afterSeq: undefined, heartbeatInterval: undefined, afterEpoch: undefined };
+  return {
+    sessionId: "",
+    afterSeq: undefined,
+    heartbeatInterval: undefined,
+    incarnation: "",
+    followRecreated: false,
+    afterEpoch: undefined,
+  };
 }
 
 export const WatchRequest: MessageFns<WatchRequest> = {
@@ -862,6 +888,12 @@ export const WatchRequest: MessageFns<WatchRequest> = {
     }
     if (message.heartbeatInterval !== undefined) {
       Duration.encode(message.heartbeatInterval, writer.uint32(26).fork()).join();
+    }
+    if (message.incarnation !== "") {
+      writer.uint32(34).string(message.incarnation);
+    }
+    if (message.followRecreated !== false) {
+      writer.uint32(40).bool(message.followRecreated);
     }
     if (message.afterEpoch !== undefined) {
       writer.uint32(48).int64(message.afterEpoch);
@@ -906,6 +938,22 @@ export const WatchRequest: MessageFns<WatchRequest> = {
             message.heartbeatInterval = Duration.decode(reader, reader.uint32());
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.incarnation = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.followRecreated = reader.bool();
+            continue;
+          }
           case 6: {
             if (tag !== 48) {
               break;
@@ -936,13 +984,15 @@ export const WatchRequest: MessageFns<WatchRequest> = {
     message.heartbeatInterval = (object.heartbeatInterval !== undefined && object.heartbeatInterval !== null)
       ? Duration.fromPartial(object.heartbeatInterval)
       : undefined;
+    message.incarnation = object.incarnation ?? "";
+    message.followRecreated = object.followRecreated ?? false;
     message.afterEpoch = object.afterEpoch ?? undefined;
     return message;
   },
 };
 
 function createBaseWatchResponse(): WatchResponse {
-  return { events: [], epoch: undefined };
+  return { events: [], epoch: undefined, incarnation: "" };
 }
 
 export const WatchResponse: MessageFns<WatchResponse> = {
@@ -952,6 +1002,9 @@ export const WatchResponse: MessageFns<WatchResponse> = {
     }
     if (message.epoch !== undefined) {
       writer.uint32(16).int64(message.epoch);
+    }
+    if (message.incarnation !== "") {
+      writer.uint32(26).string(message.incarnation);
     }
     return writer;
   },
@@ -985,6 +1038,14 @@ export const WatchResponse: MessageFns<WatchResponse> = {
             message.epoch = longToNumber(reader.int64());
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.incarnation = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1004,6 +1065,7 @@ export const WatchResponse: MessageFns<WatchResponse> = {
     const message = createBaseWatchResponse();
     message.events = object.events?.map((e) => Event.fromPartial(e)) || [];
     message.epoch = object.epoch ?? undefined;
+    message.incarnation = object.incarnation ?? "";
     return message;
   },
 };
@@ -1070,7 +1132,8 @@ export const ConversationServiceDefinition = {
      * as it happens, on whatever server it happens; each durable event once, in the order of seq, without a gap. Ephemeral events may be missed
      * while a connection is down, and stand between durable ones roughly where they happened. While a model writes, whoever joins receives the text
      * so far ("assistant.message_partial"), and then each character that follows once. The stream ends when the session is deleted or
-     * expires: after that event, with SESSION_NOT_FOUND. A stream that breaks goes on with the last seq as after_seq, and its epoch as after_epoch.
+     * expires: after that event, with SESSION_NOT_FOUND (or waits for another one: follow_recreated). A stream that breaks goes on with the last
+     * seq as after_seq, its epoch as after_epoch, and the incarnation: it never goes from one session to the next with the same id unnoticed.
      * A rewind is told by "session.rewound": the durable events after its last_seq are taken back, and what follows has their seqs.
      * Of the project (session_id empty): lifecycle events, ephemeral all.
      * Errors: SESSION_NOT_FOUND, INVALID_FIELD, WATCHER_TOO_SLOW, SERVER_DRAINING.

@@ -23,7 +23,8 @@ export interface Event {
    * type says what happened. Durable, by the message's role: "user.message", "assistant.message", "system.message", "developer.message",
    * "tool.message", "other.message". Ephemeral, of the session: "session.created", "session.updated", "session.resumed", "session.destroyed", "session.deleted",
    * "session.expired"; "session.rewound" (data: last_seq, the last message that is kept; removed_count; see epoch): the messages after last_seq
-   * are gone, and those that follow in the stream have their seqs. Ephemeral, of its turns, with data.turn_id: "assistant.turn_start" (data: model);
+   * are gone, and those that follow in the stream have their seqs; "session.recreated": the session was deleted, and what follows is of another
+   * one with its id (only with follow_recreated). Ephemeral, of its turns, with data.turn_id: "assistant.turn_start" (data: model);
    * "assistant.message_partial" (data: content, the text of the running answer so far; answered_seq), first for whoever joins a running turn;
    * "assistant.message_delta" (data: delta_content, the text that the model added; offset, the number of Unicode code points before it;
    * answered_seq, the message that the model answers, by which the answers of a steered turn differ); "assistant.reasoning_delta" (data:

@@ -1,0 +1,259 @@
+/**
+ * Chats of the Vercel AI SDK (`ai`), kept by sessiond: load, save by message id, and resume of an
+ * answer that is still being written.
+ *
+ * @module
+ */
+
+import { isDeepStrictEqual } from "node:util";
+import type { Client } from "../client.js";
+import {
+  ETagMismatch,
+  HistoryRewound,
+  SequenceConflict,
+  SessionDestroyed,
+  SessionNotFound,
+} from "../errors/index.js";
+import type { PagedList } from "../lazy.js";
+import type { Role } from "../protocol/names.js";
+import { NewMessage } from "../requests/input.js";
+import type { SessionInfo } from "../types/session.js";
+
+const FORMAT_NAME = "ai-sdk";
+const CHUNKS_FORMAT_NAME = "ai-sdk-chunks";
+const MAX_ATTEMPTS = 10;
+// Chunks are needed while the answer is written, and for clients that reload soon after.
+const STREAM_TTL_MS = 3_600_000;
+
+/** A message of the AI SDK: what the adapter needs of a `UIMessage`. */
+export interface ChatMessage {
+  readonly id: string;
+  readonly role: "system" | "user" | "assistant";
+  // biome-ignore lint/suspicious/noExplicitAny: parts and metadata are the SDK's and the caller's own.
+  readonly [key: string]: any;
+}
+
+/** How a ChatStore names its sessions. */
+export interface ChatStoreOptions {
+  /** Prefix of the sessions' ids. Default: "chat/". */
+  readonly prefix?: string | undefined;
+}
+
+/**
+ * Keeps chats of the AI SDK.
+ *
+ * @example
+ * ```ts
+ * const chats = new ChatStore(new Client());
+ * // POST /api/chat
+ * const messages = [...(await chats.load(id)), message];
+ * return streamText({ model, messages: convertToModelMessages(messages) }).toUIMessageStreamResponse({
+ *   originalMessages: messages,
+ *   onFinish: ({ messages }) => chats.save(id, messages),
+ *   consumeSseStream: ({ stream }) => chats.recordStream(id, stream),
+ * });
+ * // GET /api/chat/:id/stream
+ * const stream = await chats.resumeStream(id);
+ * return stream ? new Response(stream.pipeThrough(new TextEncoderStream())) : new Response(null, { status: 204 });
+ * ```
+ */
+export class ChatStore<UIMessage extends ChatMessage = ChatMessage> {
+  readonly #client: Client;
+  readonly #prefix: string;
+
+  constructor(client: Client, { prefix = "chat/" }: ChatStoreOptions = {}) {
+    this.#client = client;
+    this.#prefix = prefix;
+  }
+
+  /** Create a chat, and return its id. Default: a random UUID. */
+  async create(options: { id?: string; user?: string; title?: string } = {}): Promise<string> {
+    const { id = crypto.randomUUID(), ...settings } = options;
+    await this.#client.sessions.create({
+      ...settings,
+      sessionId: this.#prefix + id,
+      getOrCreate: true,
+    });
+    return id;
+  }
+
+  /** Return a chat's messages, byte for byte as they were saved. Missing chat = none. */
+  async load(id: string): Promise<UIMessage[]> {
+    try {
+      const messages = await this.#client.sessions.getMessages(this.#prefix + id).toArray();
+      return messages.map(({ blob }) => blob as UIMessage);
+    } catch (error) {
+      if (error instanceof SessionNotFound) return [];
+      throw error;
+    }
+  }
+
+  /**
+   * Make a chat's history these messages, atomically. Messages that are stored already stay as they
+   * are; the history is rewound to the first one that differs, and goes on with the rest. So an
+   * answer that has grown replaces itself, and a regenerated one replaces its predecessor.
+   */
+  async save(id: string, messages: readonly UIMessage[]): Promise<void> {
+    const { sessions } = this.#client;
+    const sessionId = this.#prefix + id;
+    const wanted = messages.map((message) => JSON.parse(JSON.stringify(message)));
+    for (let attempt = 1; ; attempt++) {
+      const { lastSeq, epoch } = await sessions.create({ sessionId, getOrCreate: true });
+      const stored = await sessions.getMessages(sessionId, { throughSeq: lastSeq }).toArray();
+      let same = 0;
+      while (
+        same < Math.min(stored.length, wanted.length) &&
+        isDeepStrictEqual(stored[same]?.blob, wanted[same])
+      ) {
+        same += 1;
+      }
+      if (same === stored.length && same === wanted.length) return;
+      try {
+        await sessions.rewind(sessionId, {
+          toSeq: same,
+          messages: messages.slice(same).map(storedMessage),
+          expectedLastSeq: lastSeq,
+          expectedEpoch: epoch,
+        });
+        return;
+      } catch (error) {
+        // Somebody else saved meanwhile: compare again.
+        const isConflict = error instanceof SequenceConflict || error instanceof HistoryRewound;
+        if (!isConflict || attempt === MAX_ATTEMPTS) throw error;
+      }
+    }
+  }
+
+  /** Append messages, each once by its id. */
+  async append(id: string, messages: readonly UIMessage[]): Promise<void> {
+    if (messages.length === 0) return;
+    await this.#client.sessions.storeMessages(this.#prefix + id, messages.map(storedMessage), {
+      onDuplicate: "skip",
+      create: {},
+    });
+  }
+
+  /** Remove a message and all that follow it, as for an answer that is to be regenerated. */
+  async removeFrom(id: string, messageId: string): Promise<void> {
+    await this.#client.sessions.rewind(this.#prefix + id, { beforeMessageId: messageId });
+  }
+
+  /** Delete a chat. */
+  async delete(id: string): Promise<void> {
+    await this.#client.sessions.delete(this.#prefix + id, { allowMissing: true });
+  }
+
+  /** List chats, the most recently active first. Their ids have the store's prefix. */
+  list(options: { user?: string } = {}): PagedList<SessionInfo> {
+    return this.#client.listSessions({ ...options, sessionIdPrefix: this.#prefix });
+  }
+
+  /**
+   * Record the stream of an answer while it is written, so that any server can resume it. It is the
+   * chat's active stream until it ends, or stopStream() is called, which also cancels it here.
+   *
+   * @returns once the stream has ended.
+   */
+  async recordStream(id: string, stream: ReadableStream<string>): Promise<void> {
+    const streamId = `${this.#prefix}${id}#${crypto.randomUUID()}`;
+    const { sessions } = this.#client;
+    await sessions.create({ sessionId: streamId, idleTtlMs: STREAM_TTL_MS });
+    await this.#setActiveStream(id, undefined, streamId);
+    const reader = stream.getReader();
+    try {
+      for (let hasEnded = false; !hasEnded; ) {
+        const { value, done } = await reader.read();
+        hasEnded = done;
+        const blob = done ? { end: true } : { chunk: value };
+        await sessions.storeMessage(streamId, blob, { formatName: CHUNKS_FORMAT_NAME });
+      }
+    } catch (error) {
+      await reader.cancel(error).catch(() => {});
+      // stopStream() was called.
+      if (!(error instanceof SessionDestroyed)) throw error;
+    } finally {
+      await this.#setActiveStream(id, streamId, undefined);
+    }
+  }
+
+  /**
+   * Return the chat's active stream from its beginning, followed live. `null` = no answer is being
+   * written.
+   */
+  async resumeStream(id: string): Promise<ReadableStream<string> | null> {
+    const streamId = await this.#activeStream(id);
+    if (streamId === undefined) return null;
+    const stop = new AbortController();
+    const events = this.#client.sessions.events(streamId, { afterSeq: 0, signal: stop.signal });
+    const iterator = events[Symbol.asyncIterator]();
+    return new ReadableStream<string>({
+      async pull(controller) {
+        for (;;) {
+          const { value: event, done } = await iterator.next();
+          if (done || event.type === "session.destroyed" || event.message?.blob.end) {
+            controller.close();
+            await iterator.return?.();
+            return;
+          }
+          const chunk: unknown = event.message?.blob.chunk;
+          if (typeof chunk === "string") {
+            controller.enqueue(chunk);
+            return;
+          }
+        }
+      },
+      async cancel() {
+        await iterator.return?.();
+      },
+    });
+  }
+
+  /** Stop the chat's active stream, wherever it is written. */
+  async stopStream(id: string): Promise<void> {
+    const streamId = await this.#activeStream(id);
+    if (streamId === undefined) return;
+    await this.#client.sessions.destroy(streamId);
+    await this.#setActiveStream(id, streamId, undefined);
+  }
+
+  async #activeStream(id: string): Promise<string | undefined> {
+    try {
+      const { metadata } = await this.#client.sessions.get(this.#prefix + id);
+      return metadata.activeStreamId;
+    } catch (error) {
+      if (error instanceof SessionNotFound) return undefined;
+      throw error;
+    }
+  }
+
+  /** Set the active stream, or clear it if it is still `expected`. */
+  async #setActiveStream(
+    id: string,
+    expected: string | undefined,
+    streamId: string | undefined,
+  ): Promise<void> {
+    const { sessions } = this.#client;
+    const sessionId = this.#prefix + id;
+    for (let attempt = 1; ; attempt++) {
+      const info = await sessions.create({ sessionId, getOrCreate: true });
+      if (expected !== undefined && info.metadata.activeStreamId !== expected) return;
+      const metadataPatch = { activeStreamId: streamId ?? null };
+      try {
+        await sessions.update(sessionId, { metadataPatch, etag: info.etag });
+        return;
+      } catch (error) {
+        if (!(error instanceof ETagMismatch) || attempt === MAX_ATTEMPTS) throw error;
+      }
+    }
+  }
+}
+
+function storedMessage(message: ChatMessage): NewMessage {
+  return new NewMessage({
+    blob: message,
+    format: "other",
+    formatName: FORMAT_NAME,
+    messageId: message.id,
+    role: message.role satisfies Role,
+  });
+}
