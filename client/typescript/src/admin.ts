@@ -63,7 +63,7 @@ export class Admin extends Calls {
    */
   async createProject(name: string, options: CallOptions = {}): Promise<Project> {
     checkText(name, "name");
-    const request = { project: { name, createTime: undefined } };
+    const request = { project: { name, createTime: undefined }, getOrCreate: false };
     return projectOf(
       await this.connection.call(adminMethods.createProject, request, options, {
         isRepeatable: false,
@@ -111,8 +111,15 @@ export class Admin extends Calls {
    */
   async listApiKeys(project: string, options: CallOptions = {}): Promise<ApiKey[]> {
     checkText(project, "project");
-    const { keys } = await this.connection.call(adminMethods.listApiKeys, { project }, options);
-    return keys.map(apiKeyOf);
+    const found: ApiKey[] = [];
+    let pageToken = "";
+    do {
+      const request = { project, pageSize: 0, pageToken };
+      const page = await this.connection.call(adminMethods.listApiKeys, request, options);
+      found.push(...page.keys.map(apiKeyOf));
+      pageToken = page.nextPageToken;
+    } while (pageToken !== "");
+    return found;
   }
 
   /**

@@ -20,6 +20,7 @@ import {
 import { invalidField, typeName } from "./protocol/invalid.js";
 import { isObject } from "./protocol/json.js";
 import { fromTimestamp, toDuration } from "./protocol/times.js";
+import { requestIdOr } from "./requests/ids.js";
 import type { ListOptions } from "./sessions.js";
 
 /** The exclusive right to process some messages of one session, until the lease expires. */
@@ -145,12 +146,9 @@ export abstract class LeaseCalls extends Calls {
       throughSeq: options.throughSeq,
       failures,
       keepLease: options.keepLease ?? false,
+      requestId: requestIdOr(undefined),
     });
-    await this.connection.call(processingMethods.acknowledgeMessages, request, options, {
-      // Repeating a partial acknowledgement with failures is refused: its messages have left the
-      // lease.
-      isRepeatable: !(options.keepLease && failures.length > 0),
-    });
+    await this.connection.call(processingMethods.acknowledgeMessages, request, options);
   }
 
   /**
@@ -163,7 +161,7 @@ export abstract class LeaseCalls extends Calls {
   }
 
   /**
-   * Make processed messages of a session pending again. The call is not retried.
+   * Make processed messages of a session pending again.
    *
    * @returns the number of messages that became pending.
    * @throws SessionNotFound if there is no such session.
@@ -188,9 +186,8 @@ export abstract class LeaseCalls extends Calls {
           : { $case: "failed", value: true };
     const response = await this.connection.call(
       processingMethods.requeueMessages,
-      { queue, sessionId, which },
+      { queue, sessionId, which, requestId: requestIdOr(undefined) },
       options,
-      { isRepeatable: false },
     );
     return response.messageCount;
   }
