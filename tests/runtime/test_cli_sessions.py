@@ -238,22 +238,6 @@ def test_tail_shows_answers_while_they_are_written(client: Client) -> None:
         assert process.wait(20) == 0
 
 
-def test_rewind(client: Client, run: Callable[..., Done]) -> None:
-    session = client.create_session("undo")
-    session.store_messages([{"role": "user", "content": text} for text in "abc"])
-    assert run("rewind", "undo", "--drop-last", "1").out == (
-        "removed 1 message; the session is at seq 2\n"
-    )
-    done = run("rewind", "undo", "--to-seq", "1", "--expected-last-seq", "2", "--json")
-    assert done.json == {"session_id": "undo", "last_seq": 1, "epoch": 2, "removed_count": 1}
-    session.bookmarks.create("start", seq=0)
-    assert run("rewind", "undo", "--to-bookmark", "start", "--abort-turn").code == 0
-    assert session.refresh().last_seq == 0
-    missing = run("rewind", "undo", "--to-seq", "1")
-    assert (missing.code, "has no message 1" in missing.err) == (1, True)
-    assert run("rewind", "undo").code == 2
-
-
 def test_copy(client: Client, run: Callable[..., Done]) -> None:
     fill(client)
     new_id = run("copy", "chat-1").out.strip()

@@ -99,15 +99,19 @@ def tail(client: Client, given: argparse.Namespace) -> int:
         # Ctrl-C is the normal end of --follow. Exit immediately, since an interrupt that is raised
         # within gRPC might be lost.
         signal.signal(signal.SIGINT, lambda *_: os._exit(0))
-    last_seq = client.sessions.get(given.session_id).last_seq
+    info = client.sessions.get(given.session_id)
+    last_seq = info.last_seq
     for message in _newest(client, given.session_id, given.lines, last_seq):
         _print(message, as_json=given.json)
     if given.follow:
         output.flush()
         answers = LiveAnswers() if given.live and not given.json else None
-        for event in client.sessions.events(given.session_id, last_seq):
+        events = client.sessions.events(given.session_id, last_seq, after_epoch=info.epoch)
+        for event in events:
             if not (answers and answers.show(event)) and event.message:
                 _print(event.message, as_json=given.json)
+            elif event.type == "session.rewound":
+                output.note(f"The messages after seq {event.data.last_seq:.0f} were removed.")
             output.flush()
     return 0
 
