@@ -300,6 +300,7 @@ class Bench:
             )
         await self._rewind(ours, session_ids)
         await self._read_copies(ours, session_ids)
+        await self._read_branches(ours)
 
     async def _rewind(self, ours: Sessiond, session_ids: Mapping[int, str]) -> None:
         """Measure rewinds of copies, which leave the sessions as they are for other measurements.
@@ -425,6 +426,25 @@ class Bench:
                                 self.results.add(
                                     measurement, name, "messages/s", length * repeats / took_s
                                 )
+
+    async def _read_branches(self, ours: Sessiond) -> None:
+        """Measure reads of a branch that forks near its end, beside straight reads."""
+        long = self._sizes.copied[-2]
+        session_id = await self._new_session(ours)
+        await ours.load(session_id, self._messages[:long])
+        await ours.fork(session_id, self._messages[0], long - 10)
+        self._databases.settle()
+        names = (SESSIOND, UNCACHED)
+        with Readers({name: self._addresses[name] for name in names}) as readers:
+            for name in names:
+                for number in range(-1, self._sizes.rounds):
+                    levels = ("texts", "branch") if number % 2 else ("branch", "texts")
+                    for level in levels:
+                        took_s = await readers.read(name, level, session_id, 3)
+                        if number >= 0:  # the first round is warm-up
+                            label = "read a branch" if level == "branch" else "read all branches"
+                            count = long - 9 if level == "branch" else long + 1
+                            self.results.add(label, name, "messages/s", 3 * count / took_s)
 
     async def _append_latency(self) -> None:
         for name, subject in self._turns(WRITERS, self._sizes.rounds):

@@ -80,6 +80,8 @@ def rows(sizes: Sizes) -> Iterator[Row]:
     for title, measurement in (
         (f"read {sizes.copied[-2]:,}, source", "read a source"),
         (f"read {sizes.copied[-2]:,}, copy", "read a copy"),
+        (f"read {sizes.copied[-2]:,} with a branch, all", "read all branches"),
+        (f"read {sizes.copied[-2]:,} with a branch, one", "read a branch"),
         (f"read {sizes.hop * (sizes.depth + 1):,}, never forked", "read unforked"),
         (f"read {sizes.hop * (sizes.depth + 1):,}, fork depth {sizes.depth}", "read deep"),
     ):
@@ -239,6 +241,13 @@ def targets(results: Results, sizes: Sizes) -> list[TargetResult]:
             f"read a copy of {sizes.copied[-2]:,}, its source{note}",
             "read a copy",
             ("read a source", ours),
+            0.9,
+            ours,
+        )
+        add(
+            f"read a branch, all branches{note}",
+            "read a branch",
+            ("read all branches", ours),
             0.9,
             ours,
         )

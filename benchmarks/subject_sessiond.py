@@ -52,6 +52,21 @@ class Sessiond:
             async for message in self._client.sessions.get_messages(session_id=session_id)
         ]
 
+    async def branch(self, session_id: str) -> list[str]:
+        """Read the branch of the newest message."""
+        sessions = self._client.sessions
+        last_seq = (await sessions.get(session_id)).last_seq
+        return [
+            message.json
+            async for message in sessions.get_messages(session_id=session_id, branch_of=last_seq)
+        ]
+
+    async def fork(self, session_id: str, message: MessageDict, parent_seq: int) -> None:
+        """Append a message that follows an earlier one."""
+        await self._client.sessions.store_message(
+            session_id=session_id, blob=message, format="openai", parent_seq=parent_seq
+        )
+
     async def dicts(self, session_id: str) -> list[MessageDict]:
         return [
             message.blob

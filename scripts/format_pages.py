@@ -34,7 +34,7 @@ _ROLES = {"user": "USER", "assistant": "ASSISTANT", "model": "ASSISTANT", "tool"
 
 def _message(number: Format.ValueType, value: dict[str, Any]) -> Message:
     kind = str(value.get("type"))
-    by_type = "tool" if kind.endswith("_output") else "assistant"
+    by_type = "tool" if kind.endswith(("_output", "_response")) else "assistant"
     role = {"system": "SYSTEM", **_ROLES}[value.get("role", by_type)]
     return Message(role=Role.Value(f"ROLE_{role}"), format=number, json=json.dumps(value))
 
@@ -70,6 +70,30 @@ def _user(*parts: dict[str, Any]) -> Message:
 _ANSWER = _chat(role="assistant", content="a")
 _THINKING = {"type": "thinking", "thinking": "t", "signature": "AAAA"}
 _TEXT = {"type": "text", "text": "a"}
+_ANSWER_OF_OPENAI = _chat(role="assistant", content="a", refusal=None, annotations=[])
+_SEARCH = _chat(
+    type="web_search_call",
+    id="ws_1",
+    status="completed",
+    action={"type": "search", "query": "q"},
+)
+_COMPUTER = _chat(
+    type="computer_call",
+    id="cu_1",
+    call_id="c",
+    status="completed",
+    action={"type": "screenshot"},
+    pending_safety_checks=[],
+)
+_SCREENSHOT = _chat(
+    type="computer_call_output",
+    call_id="c",
+    output={"type": "computer_screenshot", "image_url": f"data:image/png;base64,{_PNG}"},
+)
+_REQUEST = _chat(
+    type="mcp_approval_request", id="mcpr_1", name="f", server_label="s", arguments="{}"
+)
+_APPROVAL = _chat(type="mcp_approval_response", approval_request_id="mcpr_1", approve=True)
 # What a history contains, and the messages in question. A prompt precedes and follows them.
 _CASES: Sequence[tuple[str, Sequence[Message]]] = (
     ("text", [_ANSWER]),
@@ -157,14 +181,7 @@ _CASES: Sequence[tuple[str, Sequence[Message]]] = (
     ),
     (
         "web search that the provider ran (Responses)",
-        [
-            _chat(
-                type="web_search_call",
-                id="ws_1",
-                status="completed",
-                action={"type": "search", "query": "q"},
-            )
-        ],
+        [_SEARCH],
     ),
     (
         "code that the provider ran (Gemini)",
@@ -180,6 +197,25 @@ _CASES: Sequence[tuple[str, Sequence[Message]]] = (
         [_claude("user", _TEXT | {"cache_control": {"type": "ephemeral"}})],
     ),
     ("author's name", [_chat(role="user", content="a", name="ann")]),
+    ("answer with `refusal: null`, `annotations: []`", [_ANSWER_OF_OPENAI]),
+    ("JSON of a tool, with a key `type`", [_call("c"), _tool("c", {"type": "x", "id": "1"})]),
+    ("screenshot of a computer (Responses)", [_COMPUTER, _SCREENSHOT]),
+    ("approval of an MCP call (Responses)", [_REQUEST, _APPROVAL]),
+    (
+        "web search whose reasoning is not encrypted (Responses)",
+        [_chat(type="reasoning", id="rs_1", summary=[]), _SEARCH],
+    ),
+    (
+        "call without a signature (Gemini)",
+        [
+            _gemini("model", {"functionCall": {"name": "f", "args": {}}}),
+            _gemini("user", {"functionResponse": {"name": "f", "response": {"output": "x"}}}),
+        ],
+    ),
+    (
+        "part that is only a signature (Gemini)",
+        [_gemini("model", {"text": "a"}, {"text": "", "thoughtSignature": "AAAA"})],
+    ),
 )
 
 

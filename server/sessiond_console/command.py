@@ -25,8 +25,11 @@ def run(arguments: Sequence[str]) -> int:
     """
     given = parser().parse_args(arguments)
     # Imported here, so that --help works without the libraries of the extra.
-    from sessiond_console.app import create_app
-    from sessiond_console.serving import Failure, serve
+    try:
+        from sessiond_console.app import create_app
+        from sessiond_console.serving import Failure, serve
+    except ModuleNotFoundError as error:
+        return _fail(f"{error.name} is missing: pip install 'sessiond[console]'", 1)
 
     try:
         host, port = address_of(given.listen)

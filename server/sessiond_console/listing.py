@@ -1,4 +1,4 @@
-"""Pages of sessions: those of the server, and the console's own ranking of them."""
+"""Pages of sessions, those of the server and the console's own ranking; and pages of turns."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,16 +7,18 @@ from typing import Any
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 
-from sessiond import AsyncClient, SessionInfo
-from sessiond.v1 import session_pb2
+from sessiond import AsyncClient, SessionInfo, Turn
+from sessiond.v1 import conversation_service_pb2, session_pb2, turn_pb2
 from sessiond.v1 import session_service_pb2 as pb
 from sessiond_console.filters import RANKS, Filter
+from sessiond_console.site import FormError
 
 PAGE_SIZE = 50
 MAX_PAGE_SIZE = 500
 # A ranking reads the sessions that meet the filter; of more than this, only the most recently
 # active ones are ranked, and the page says so.
 MAX_RANKED = 5000
+TURN_STATES = ("queued", "running", "completed", "failed", "aborted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +92,23 @@ def proto_filter(conditions: Mapping[str, Any]) -> pb.SessionFilter:
         else:
             setattr(result, name, value)
     return result
+
+
+async def turn_page(
+    api: AsyncClient, session_id: str, state: str, token: str, size: int = PAGE_SIZE
+) -> tuple[list[Turn], str]:
+    """Return a page of a session's turns, the newest first, and the token of the next page.
+
+    Raises:
+        FormError: if there is no such state.
+        SessiondError: if the call failed.
+    """
+    if state and state not in TURN_STATES:
+        raise FormError("state", f"must be one of {', '.join(TURN_STATES)}")
+    request = conversation_service_pb2.ListTurnsRequest(
+        session_id=session_id, page_size=size, page_token=token
+    )
+    if state:
+        request.state = turn_pb2.TurnState.Value(f"TURN_STATE_{state.upper()}")
+    page = await api.call(lambda stubs: stubs.conversations.ListTurns, request, is_repeatable=True)
+    return [Turn(turn) for turn in page.turns], page.next_page_token

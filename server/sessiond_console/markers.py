@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from sessiond import AsyncClient, Message, Task, Turn
-from sessiond_console.pages.turns import turn_page
+from sessiond_console.listing import turn_page
 
 # A session has at most 1,000 bookmarks and tasks. Of copies and turns the newest are marked.
 MAX_COPIES = 500

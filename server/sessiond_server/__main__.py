@@ -11,7 +11,9 @@ def main() -> None:
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     if sys.argv[1:2] == ["console"]:
         # The console needs its own extra, but none of the server's dependencies.
-        _run_console()
+        from sessiond_console.command import run as run_console
+
+        sys.exit(run_console(sys.argv[2:]))
     try:
         # A plain install contains only the client, without the server's dependencies.
         from sessiond_server.cli import run
@@ -23,19 +25,6 @@ def main() -> None:
             "pip install 'sessiond[server]'"
         )
     sys.exit(run(sys.argv[1:]))
-
-
-def _run_console() -> None:
-    try:
-        from sessiond_console.command import run
-    except ModuleNotFoundError as e:
-        if e.name and e.name.split(".")[0].startswith("sessiond"):
-            raise
-        sys.exit(
-            f"sessiond: the console is not installed ({e.name} is missing): "
-            "pip install 'sessiond[console]'"
-        )
-    sys.exit(run(sys.argv[2:]))
 
 
 if __name__ == "__main__":

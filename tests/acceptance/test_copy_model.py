@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from sessiond import Client, errors
+from sessiond import Client, NewMessage, errors
 from sessiond_server.copies.flattening import Flattener
 from sessiond_server.copies.store import flattening
 from sessiond_server.copies.store.flattening import FlatteningStore
@@ -55,9 +55,11 @@ SELECT count(*) FROM segments AS g
 WHERE NOT EXISTS (SELECT FROM sessions AS s WHERE s.key = g.key)"""
 TABLES = (
     "messages",
+    "message_ids",
     "parent_links",
     "segments",
     "bookmarks",
+    "session_state",
     "rewinds",
     "dead_logs",
     "sessions",
@@ -122,7 +124,7 @@ def _machine(
     runs = iter(range(10**9))
 
     class Sessions(RuleBasedStateMachine):
-        """The model maps each session_id to its texts, epoch, bookmarks and parents."""
+        """The model maps each session_id to its texts, epoch, bookmarks, parents, ids and state."""
 
         ids = Bundle("ids")
 
@@ -133,6 +135,9 @@ def _machine(
             # By session: the seq of each bookmark by name, and each parent_seq by seq.
             self.bookmarks: dict[str, dict[str, int]] = {}
             self.parents: dict[str, dict[int, int]] = {}
+            # By session: the seq of each message_id, and the value of each key of the state.
+            self.names: dict[str, dict[str, int]] = {}
+            self.states: dict[str, dict[str, int]] = {}
             self.run = next(runs)
             self.number = 0
             self.steps = 0
@@ -149,16 +154,17 @@ def _machine(
             self.epochs[session_id] = 0
             self.bookmarks[session_id] = {}
             self.parents[session_id] = {}
+            self.names[session_id] = {}
+            self.states[session_id] = {}
 
         def keep(self, session_id: str, last_seq: int) -> None:
             """Forget the messages after a seq, and what refers to them."""
             del self.model[session_id][last_seq:]
-            for kept in (self.bookmarks, self.parents):
-                of_session = kept[session_id]
-                for name in list(of_session):
-                    seq = of_session[name] if kept is self.bookmarks else name
-                    if seq > last_seq:  # type: ignore[operator]
-                        del of_session[name]  # type: ignore[arg-type]
+            parents = self.parents[session_id]
+            self.parents[session_id] = {seq: parents[seq] for seq in parents if seq <= last_seq}
+            for kept in (self.bookmarks, self.names):
+                named = kept[session_id]
+                kept[session_id] = {name: named[name] for name in named if named[name] <= last_seq}
 
         @rule(target=ids, count=st.integers(0, 4))
         def create(self, count: int) -> str:
@@ -182,6 +188,44 @@ def _machine(
             assert stored.first_seq == len(self.model[session_id]) + 1
             assert stored.epoch == self.epochs[session_id]
             self.model[session_id] += new
+
+        @rule(
+            session_id=ids,
+            numbers=st.lists(st.integers(0, 9), min_size=1, max_size=5),
+            key=st.sampled_from("abc"),
+        )
+        def append_named(self, session_id: str, numbers: list[int], key: str) -> None:
+            if session_id not in self.model:
+                return
+            texts, names = self.model[session_id], self.names[session_id]
+            sent = [(f"n{number}", self.fresh()) for number in numbers]
+            messages = [
+                NewMessage({"role": "user", "content": text}, message_id=name)
+                for name, text in sent
+            ]
+            before = len(texts)
+            for name, text in sent:
+                if name not in names:
+                    texts.append(text)
+                    names[name] = len(texts)
+            stored = client.sessions.store_messages(
+                session_id, messages, on_duplicate="skip", state={key: self.number}
+            )
+            assert (len(stored), stored.last_seq) == (len(texts) - before, len(texts))
+            assert stored.skipped == len(sent) - len(stored)
+            if stored:
+                self.states[session_id][key] = self.number
+
+        @rule(session_id=ids, key=st.sampled_from("abc"), other=st.sampled_from("de"))
+        def change_state(self, session_id: str, key: str, other: str) -> None:
+            if session_id in self.model:
+                state = self.states[session_id]
+                state.pop(key, None)
+                state[other] = self.number
+                info = client.sessions.update(
+                    session_id, state={other: self.number}, remove_state=[key]
+                )
+                assert info.state == state
 
         @rule(session_id=ids, place=st.floats(0, 1))
         def branch(self, session_id: str, place: float) -> None:
@@ -245,6 +289,8 @@ def _machine(
             self.model[new_id] = list(texts)
             self.bookmarks[new_id] = dict(self.bookmarks[source])
             self.parents[new_id] = dict(self.parents[source])
+            self.names[new_id] = dict(self.names[source])
+            self.states[new_id] = dict(self.states[source])
             self.keep(new_id, len(texts) if up_to is None else up_to)
             return new_id
 
@@ -290,6 +336,17 @@ def _machine(
             assert info.epoch == self.epochs[session_id]
             parents = {m.seq: m.parent_seq for m in read if m.parent_seq}
             assert parents == self.parents[session_id]
+            assert {m.message_id: m.seq for m in read if m.message_id} == self.names[session_id]
+            for name, seq in self.names[session_id].items():
+                assert client.sessions.get_message(session_id, message_id=name).seq == seq
+            assert info.state == self.states[session_id]
+            if read:
+                seq, path = len(read), list[int]()
+                while seq:
+                    path.append(seq)
+                    seq = parents.get(seq, seq - 1)
+                branch = client.sessions.get_messages(session_id, branch_of=len(read))
+                assert [message.seq for message in branch] == path[::-1]
             marks = {mark.name: mark.seq for mark in client.bookmarks.list(session_id)}
             assert marks == self.bookmarks[session_id]
             assert info.content_bytes == sum(message.content_bytes for message in read)

@@ -82,9 +82,9 @@ def site(
     server = ServerProcess((), {"SESSIOND_DATABASE_URL": url}, log)
     try:
         server.wait_until_ready()
-        with Client(server.target) as client, running_console(server.target) as address:
+        with Client(server.target) as client, running_console(server.target) as (address, console):
             fill(client)
-            yield Site(server, address, client)
+            yield Site(server, address, client, console)
     finally:
         server.end()
         databases.leave(name)
@@ -200,10 +200,12 @@ def test_the_keyboard_moves_unfolds_and_acts(site: Site, page: Page) -> None:
     expect(page.get_by_role("link", name="by key")).to_be_visible()
     marks = site.client.bookmarks.list("library-007")
     assert [(mark.name, mark.seq) for mark in marks] == [("by key", 1)]
+    page.wait_for_load_state()
     page.keyboard.press("Control+k")
     page.keyboard.type("support@2")
     page.keyboard.press("Enter")
     page.wait_for_url("**/sessions/support?at=2#m-2")
+    page.wait_for_load_state()
     page.keyboard.press("j")
     page.keyboard.press("r")
     page.wait_for_url("**/messages/*")
@@ -239,9 +241,9 @@ def test_settings_conflicts_and_deletions_are_shown(site: Site, page: Page) -> N
     page.goto("/sessions/edited/settings")
     session.update(title="second")
     page.get_by_label("title").fill("third")
-    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_role("alert")).to_contain_text("Somebody else has changed")
-    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Save", exact=True).click()
     expect(page.get_by_role("status")).to_contain_text("Saved.")
     assert site.client.sessions.get("edited").title == "third"
     page.get_by_label("Type the id to delete").fill("edited")
@@ -253,7 +255,7 @@ def test_tasks_queues_and_keys_are_changed(site: Site, page: Page) -> None:
     page.goto("/sessions/support/tasks")
     page.get_by_text("Change", exact=True).click()
     page.locator("article.task select").first.select_option("success")
-    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Save", exact=True).click()
     expect(page.locator("article.task .badge")).to_have_text("success")
     page.goto("/projects/shop")
     page.get_by_label("label").fill("door")

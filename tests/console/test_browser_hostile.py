@@ -1,7 +1,7 @@
 """The hostile corpus in a real browser: no dialog, no foreign request, no policy report."""
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from sessiond import Client
 
@@ -47,7 +47,7 @@ def test_hostile_messages_that_arrive_live_do_not_act(
     with watched(chromium, site.url) as found:
         tab = found.page()
         tab.goto("/sessions/hostile-live")
-        tab.wait_for_function("document.getElementById('live-status').textContent.includes('Live')")
+        expect(tab.locator("#live-status")).to_contain_text("Live")
         session.send_and_wait("go", options={"echo_text": " ".join(SCRIPTS), "echo_delay_ms": 5})
         for format_name, message in messages_with(ALL_IN_ONE):
             session.store_message(as_json(message), format_name)

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from sessiond import Client, Unavailable
 
@@ -46,14 +46,15 @@ def test_a_tab_shows_every_message_once_through_cuts_and_a_restart(
     with Client(server.target, timeout=60) as client:
         client.create_session("tailed", model="echo")
     writer = threading.Thread(target=write)
-    with running_console(server.target) as url, CuttingProxy(url.removeprefix("http://")) as proxy:
+    with (
+        running_console(server.target) as (url, _),
+        CuttingProxy(url.removeprefix("http://")) as proxy,
+    ):
         origin = f"http://{proxy.target}"
         with watched(chromium, origin) as found:
             tab = found.page()
             tab.goto("/sessions/tailed")
-            tab.wait_for_function(
-                "document.getElementById('live-status').textContent.includes('Live')"
-            )
+            expect(tab.locator("#live-status")).to_contain_text("Live")
             writer.start()
             try:
                 for cut in range(CUTS):
@@ -86,10 +87,10 @@ def answer_is_whole_through_cuts(client: Client, proxy: CuttingProxy, tab: Page)
         proxy.cut()
         until(lambda n=before: proxy.connections > n, "the tab connects")  # type: ignore[misc]
         tab.wait_for_selector(".answer")
-        shown = tab.locator('.answer [data-kind="answer"]').text_content()
+        shown = tab.locator('.answer [data-kind="answer"]').text_content() or ""
         assert words.startswith(shown.strip())
     answer = client.sessions.wait_for_turn("tailed", sent.turn_id)
     tab.wait_for_selector(f"#m-{answer.seq}", state="attached")
     # Not inner_text: what is out of sight is not laid out, and has none.
     assert words in (tab.locator(f"#m-{answer.seq}").text_content() or "")
-    tab.wait_for_function("document.querySelectorAll('.answer').length === 0")
+    expect(tab.locator(".answer")).to_have_count(0)

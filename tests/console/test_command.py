@@ -130,6 +130,15 @@ def test_a_port_in_use_is_said_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert "cannot listen on" in capsys.readouterr().err
 
 
+def test_a_missing_library_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "sessiond_console.app", raising=False)
+    monkeypatch.setitem(sys.modules, "starlette.applications", None)
+    assert run([]) == 1
+    assert "pip install 'sessiond[console]'" in capsys.readouterr().err
+
+
 def test_addresses_are_parsed() -> None:
     assert address_of("[::1]:80") == ("::1", 80)
     with pytest.raises(UsageError):

@@ -235,3 +235,21 @@ async def test_a_rewind_takes_messages_back_in_open_tabs(
     found = await reader.until("message", seq=2)
     assert found["html"] == "<p>other 2</p>"
     followers.close()
+
+
+async def test_a_watch_that_begins_within_an_answer_has_its_text_so_far(
+    api: AsyncClient, session: AsyncSession
+) -> None:
+    words = " ".join(f"word{i}" for i in range(100))
+    sent = await session.send("go", options={"echo_text": words, "echo_delay_ms": 30})
+    seen = session.events(types=["assistant.message_delta"])
+    async with asyncio.timeout(TIMEOUT_S):
+        async for _ in seen:
+            break
+    followers = Followers()
+    late = tab(api, followers, after=1)
+    text = str((await late.until("answer", turn=sent.turn_id))["answer"])
+    text += str((await late.until("delta", turn=sent.turn_id))["text"])
+    assert words.startswith(text)
+    assert text.startswith("word0 ")
+    followers.close()

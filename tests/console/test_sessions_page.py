@@ -118,6 +118,15 @@ async def test_the_go_box_finds_a_session_a_seq_or_a_user(
     assert response.headers["location"] == path
 
 
+async def test_links_to_days_and_ranks_keep_the_filter(sessions: None, browser: Browser) -> None:
+    html = await browser.page("/sessions?user=ada&order=message_count")
+    for path in (
+        "/sessions?user=ada&amp;order=message_count&amp;active_from=yesterday&amp;active_before=today",
+        "/sessions?user=ada&amp;order=token_count",
+    ):
+        assert f'href="{path}"' in html, path
+
+
 async def test_an_empty_project_says_how_sessions_appear(browser: Browser) -> None:
     assert "as soon as a program creates one" in await browser.page("/sessions")
 

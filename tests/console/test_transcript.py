@@ -196,7 +196,9 @@ async def test_markers_show_bookmarks_forks_branches_and_metadata(
     assert 'Copied here: <a href="/sessions/fork">fork</a>' in html
     assert "branch of #1" in html
     assert json.dumps({"label": "x"}, indent=2).replace('"', "&#34;") in html
-    assert 'copied from <a href="/sessions/s?at=1#m-1">' in await browser.page("/sessions/fork")
+    fork = await browser.page("/sessions/fork")
+    assert 'copied from <a href="/sessions/s?at=1#m-1">' in fork
+    assert 'href="/sessions/fork/compare?with=s">what changed</a>' in fork
 
 
 async def test_missing_sessions_and_messages_are_not_found(

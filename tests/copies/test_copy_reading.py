@@ -6,7 +6,8 @@ from sessiond.v1 import session_service_pb2 as ss
 from sessiond.v1.session_service_pb2 import GetMessagesResponse
 from sessiond_server.bookmarks.store import BookmarkStore
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID
-from sessiond_server.messages.history import History, Reading
+from sessiond_server.messages.history import History
+from sessiond_server.messages.read_window import Reading
 from sessiond_server.messages.store.cuts import CutStore
 from sessiond_server.messages.store.history import HistoryStore
 from sessiond_server.retention.purger import Purger

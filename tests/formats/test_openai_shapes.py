@@ -67,6 +67,21 @@ class TestPlainAnswers:
         assert "audio: not sent" in text_of("groq", USER, value, PROMPT)
         assert is_unchanged("openai", value)
 
+    @pytest.mark.parametrize("name", ["responses", "anthropic", "gemini"])
+    def test_fields_without_a_value_are_no_loss_in_a_conversion(self, name: str) -> None:
+        assert not changes(name, ANSWER | {"refusal": None, "annotations": [], "audio": None})
+
+    @pytest.mark.parametrize("name", ["openai", "groq", "responses", "anthropic", "gemini"])
+    def test_reasoning_that_is_left_out_is_reported_once(self, name: str) -> None:
+        found = changes(name, ANSWER | {"reasoning_content": "t"})
+        assert [kind for kind, _ in found] == ["THINKING_OMITTED"]
+
+    @pytest.mark.parametrize("name", ["responses", "anthropic", "gemini"])
+    def test_a_field_of_a_call_that_is_lost_is_reported(self, name: str) -> None:
+        value = calls("c")
+        value["tool_calls"][0]["extra_content"] = {"google": {"thought_signature": "c2ln"}}
+        assert ("FIELD_REMOVED", "tool_calls.extra_content") in changes(name, value, tool("c"))
+
     def test_a_call_with_an_index_is_reported(self) -> None:
         value = calls("c")
         value["tool_calls"][0]["index"] = 0

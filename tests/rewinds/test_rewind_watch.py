@@ -75,8 +75,8 @@ async def test_several_rewinds_between_two_looks_are_told_as_one(
         await wire.rewind("s", "v", "w", to_seq=4)
         await wire.rewind("s", *"xyz", to_seq=2)
         await wire.rewind("s", drop_last=1)
-    await wire.rewind("s", "end", drop_last=1)
-    # From the lowest cut on, and without what came and went in between.
+        await wire.rewind("s", "end", drop_last=1)
+    # The poll makes the channel look. From the lowest cut on, without what came and went between.
     assert await some(watcher, 3) == [(4, "to", 2, 3), (4, 3), (4, 4)]
 
 

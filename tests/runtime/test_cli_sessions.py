@@ -137,6 +137,21 @@ def test_list(client: Client, run: Callable[..., Done]) -> None:
     assert "No sessions found" in run("list", "--user", "eve").err
 
 
+def test_show_one_branch(client: Client, run: Callable[..., Done]) -> None:
+    session = client.create_session("tree")
+    session.store_messages([{"role": "user", "content": text} for text in ("aa", "bb", "cc")])
+    session.store_message({"role": "user", "content": "dd"}, parent_seq=1)
+    for arguments, expected in (
+        (("--messages", "--branch-of", "4"), ["aa", "dd"]),
+        (("--messages", "--branch-of", "3"), ["aa", "bb", "cc"]),
+        (("--messages", "2", "--branch-of", "3"), ["bb", "cc"]),
+        (("--messages",), ["aa", "bb", "cc", "dd"]),
+    ):
+        lines = run("show", "tree", "--json", *arguments).out.splitlines()[1:]
+        assert [json.loads(line)["content"] for line in lines] == expected
+    assert "no message 5" in run("show", "tree", "--messages", "--branch-of", "5").err
+
+
 def test_show(client: Client, run: Callable[..., Done]) -> None:
     fill(client)
     client.sessions.copy("chat-1", "copy", up_to_seq=4)
@@ -221,22 +236,6 @@ def test_tail_shows_answers_while_they_are_written(client: Client) -> None:
         assert process.stdout.readline().startswith("#3  user  ")
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
-
-
-def test_rewind(client: Client, run: Callable[..., Done]) -> None:
-    session = client.create_session("undo")
-    session.store_messages([{"role": "user", "content": text} for text in "abc"])
-    assert run("rewind", "undo", "--drop-last", "1").out == (
-        "removed 1 message; the session is at seq 2\n"
-    )
-    done = run("rewind", "undo", "--to-seq", "1", "--expected-last-seq", "2", "--json")
-    assert done.json == {"session_id": "undo", "last_seq": 1, "epoch": 2, "removed_count": 1}
-    session.bookmarks.create("start", seq=0)
-    assert run("rewind", "undo", "--to-bookmark", "start", "--abort-turn").code == 0
-    assert session.refresh().last_seq == 0
-    missing = run("rewind", "undo", "--to-seq", "1")
-    assert (missing.code, "has no message 1" in missing.err) == (1, True)
-    assert run("rewind", "undo").code == 2
 
 
 def test_copy(client: Client, run: Callable[..., Done]) -> None:

@@ -36,6 +36,7 @@ def get_messages(
         GetMessagesRequest(),
         session_id=session_id,
         **starts,
+        branch_of=options.get("branch_of"),
         through_seq=options.get("through_seq"),
         limit=options.get("limit"),
         order=options.get("order"),

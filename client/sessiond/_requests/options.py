@@ -89,6 +89,9 @@ class EventOptions(TypedDict, total=False):
 class ReadOptions(TypedDict, total=False):
     """Which messages to read, and how."""
 
+    branch_of: int | None
+    """Only the branch that ends with the message of this seq: this message, its parent, and so on
+    to the first message. Default: the messages of all branches."""
     through_seq: int | None
     """Last seq to read. Default: the newest when the iteration begins."""
     limit: int | None

@@ -255,7 +255,7 @@ class MessageCalls(Calls):
             after_bookmark: skip the messages up to this bookmark. Not together with after_seq.
             after_message_id: skip the messages up to the one with this message_id. Not together
                 with after_seq or after_bookmark.
-            **options: through_seq, limit, order, roles, expected_epoch, view, timeout.
+            **options: branch_of, through_seq, limit, order, roles, expected_epoch, view, timeout.
 
         Returns:
             A lazy list; no call is made until it is iterated over. Iterating raises

@@ -1293,6 +1293,7 @@ class GetMessagesRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
     ROLES_FIELD_NUMBER: _builtins.int
+    BRANCH_OF_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     EXPECTED_EPOCH_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
@@ -1311,6 +1312,10 @@ class GetMessagesRequest(_message.Message):
     """limit is how many messages to answer at the most. 0 = all."""
     order: Global___MessageOrder.ValueType
     """order of the answer. Unspecified = ascending. Descending begins at through_seq, so that with a limit the newest come."""
+    branch_of: _builtins.int
+    """branch_of keeps the messages of one branch: the message of this seq, its parent (see Message.parent_seq), and so on to the first message; at
+    most up to through_seq. 0 = the messages of all branches. MESSAGE_NOT_FOUND if the session has no such message.
+    """
     view: Global___MessageView.ValueType
     """view says whether contents come along. Unspecified = full."""
     expected_epoch: _builtins.int
@@ -1331,12 +1336,13 @@ class GetMessagesRequest(_message.Message):
         limit: _builtins.int = ...,
         order: Global___MessageOrder.ValueType = ...,
         roles: _abc.Iterable[_message_pb2.Role.ValueType] | None = ...,
+        branch_of: _builtins.int = ...,
         view: Global___MessageView.ValueType = ...,
         expected_epoch: _builtins.int | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "after_bookmark", b"after_bookmark", "after_message_id", b"after_message_id", "after_seq", b"after_seq", "expected_epoch", b"expected_epoch", "resume_token", b"resume_token", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "after_bookmark", b"after_bookmark", "after_message_id", b"after_message_id", "after_seq", b"after_seq", "expected_epoch", b"expected_epoch", "limit", b"limit", "order", b"order", "resume_token", b"resume_token", "roles", b"roles", "session_id", b"session_id", "start", b"start", "through_seq", b"through_seq", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "after_bookmark", b"after_bookmark", "after_message_id", b"after_message_id", "after_seq", b"after_seq", "branch_of", b"branch_of", "expected_epoch", b"expected_epoch", "limit", b"limit", "order", b"order", "resume_token", b"resume_token", "roles", b"roles", "session_id", b"session_id", "start", b"start", "through_seq", b"through_seq", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_epoch: _TypeAlias = _typing.Literal["expected_epoch"]  # noqa: Y015
     _WhichOneofArgType__expected_epoch: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch"]  # noqa: Y015

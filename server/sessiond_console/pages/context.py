@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sessiond import AsyncClient, FitChange, Message, Turn
-from sessiond_console.pages.turns import turn_page
+from sessiond_console.listing import turn_page
 from sessiond_console.plots import plots_of, points_of
 from sessiond_console.rendering.messages import excerpt
 from sessiond_console.site import Page, Site

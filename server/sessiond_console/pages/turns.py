@@ -8,17 +8,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sessiond import AsyncClient, Turn
-from sessiond.v1 import conversation_service_pb2 as pb
-from sessiond.v1 import turn_pb2
 from sessiond_console.history import Span, read_span
+from sessiond_console.listing import TURN_STATES, turn_page
 from sessiond_console.pages.settings import json_object
 from sessiond_console.paths import session_path
 from sessiond_console.rendering.messages import fold
 from sessiond_console.site import FormError, Page, Site, form_of, see, text
 
-STATES = ("queued", "running", "completed", "failed", "aborted")
 MODES = ("enqueue", "immediate")
-PAGE_SIZE = 50
 
 
 class Bar:
@@ -45,24 +42,6 @@ def times_of(turn: Turn) -> tuple[timedelta, timedelta]:
     return wait, run
 
 
-async def turn_page(
-    api: AsyncClient, session_id: str, state: str, token: str, size: int = PAGE_SIZE
-) -> tuple[list[Turn], str]:
-    """Return a page of a session's turns, the newest first, and the token of the next page.
-
-    Raises:
-        FormError: if there is no such state.
-        SessiondError: if the call failed.
-    """
-    if state and state not in STATES:
-        raise FormError("state", f"must be one of {', '.join(STATES)}")
-    request = pb.ListTurnsRequest(session_id=session_id, page_size=size, page_token=token)
-    if state:
-        request.state = turn_pb2.TurnState.Value(f"TURN_STATE_{state.upper()}")
-    page = await api.call(lambda stubs: stubs.conversations.ListTurns, request, is_repeatable=True)
-    return [Turn(turn) for turn in page.turns], page.next_page_token
-
-
 def _list(site: Site) -> Page:
     async def show(request: Request, api: AsyncClient) -> Response:
         session_id = request.path_params["session_id"]
@@ -79,7 +58,7 @@ def _list(site: Site) -> Page:
             tab="turns",
             turns=[(turn, Bar(turn, longest)) for turn in turns],
             state=state,
-            states=STATES,
+            states=TURN_STATES,
             next_page=session_path(session_id, "turns", state=state, token=token) if token else "",
         )
 

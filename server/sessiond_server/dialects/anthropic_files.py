@@ -7,6 +7,7 @@ from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC
 from sessiond_server.dialects.request import IMAGES, SYSTEM_ROLES, TEXT_TYPES, Steps
 from sessiond_server.formats.files import media_type_of, plain_media_type
 from sessiond_server.formats.pairing import Results, Said, as_stored
+from sessiond_server.formats.pictures import HEADER_BYTES, dimensions
 from sessiond_server.formats.pieces import JSON, Entry, Media, Piece, Text
 
 MAX_FILES = 100
@@ -14,11 +15,14 @@ MAX_FILES = 100
 OMITTED_AT_ONCE = 20
 # The API counts the characters of the base64.
 MAX_IMAGE_CHARACTERS = 5 * 1024**2
+# Width and height of an image.
+MAX_PIXELS = 8000
 PDF = "application/pdf"
 # Number of bytes in which a PDF must begin.
 PDF_BYTES = 1023
 TOO_MANY = f"a request may have {MAX_FILES} files, and newer ones are sent"
 TOO_LARGE = "an image may have 5 MiB in base64"
+TOO_WIDE = f"an image may have {MAX_PIXELS:,} pixels on each side"
 NOT_HTTPS = "the model's provider fetches files by https only"
 NOT_BASE64 = "its content is not valid base64"
 OTHER_CONTENT = "its content is not of its type"
@@ -92,7 +96,14 @@ class AnthropicFiles:
             shown = media_type_of(first, "")
             if shown != media_type and not (media_type == PDF and b"%PDF-" in first):
                 return OTHER_CONTENT
-        return TOO_LARGE if media_type in IMAGES and length > MAX_IMAGE_CHARACTERS else ""
+        if media_type in IMAGES and length > MAX_IMAGE_CHARACTERS:
+            return TOO_LARGE
+        return TOO_WIDE if piece.data and self._is_too_wide(piece.data) else ""
+
+    @staticmethod
+    def _is_too_wide(data: str) -> bool:
+        header = base64.b64decode(data[: 4 * -(-HEADER_BYTES // 3)])
+        return max(dimensions(header) or (0, 0)) > MAX_PIXELS
 
     @staticmethod
     def _uploaded(file_id: str, own: JSON | None) -> JSON | None:

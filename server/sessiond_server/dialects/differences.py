@@ -15,6 +15,8 @@ _EXPLAINED = {
     ChangeKind.NAME_CHANGED: {"name"},
     ChangeKind.ARGUMENTS_WRAPPED: {"args", "arguments", "input"},
     ChangeKind.ROLE_CHANGED: {"role", "type"},
+    ChangeKind.THINKING_OMITTED: {"reasoningcontent", "reasoning", "reasoningdetails"}
+    | {"content", "parts"},
     ChangeKind.TEXT_REPAIRED: set[str](),
     ChangeKind.MESSAGES_MERGED: set[str](),
     ChangeKind.RESULT_MISSING: set[str](),

@@ -129,12 +129,13 @@ class _Writer(ResponsesParts):
 
     def _lose_keys(self, entry: Entry, *also_kept: str) -> None:
         kept = {"role", "content", "type", "phase", *also_kept}
-        for key in sorted(entry.value.keys() - kept):
-            self._lost(entry, ChangeKind.FIELD_REMOVED, key)
-        if not entry.is_item:
-            for key in entry.extras:
-                if key not in ("detail", "prompt_cache_breakpoint", *kept):
-                    self._lost(entry, ChangeKind.FIELD_REMOVED, key)
+        if entry.is_item:
+            for key in sorted(entry.value.keys() - kept):
+                self._lost(entry, ChangeKind.FIELD_REMOVED, key)
+            return
+        for key in entry.extras:
+            if key not in ("detail", "prompt_cache_breakpoint", *kept):
+                self._lost(entry, ChangeKind.FIELD_REMOVED, key)
 
     # Answers
 

@@ -9,5 +9,6 @@ The package is pure: it performs no I/O and does not depend on sessions, turns o
 - `pairing`: places the results of tool calls behind their calls.
 - `report`: records what a request does not contain, or contains in another form.
 - `asset_places`: where a message may refer to an asset.
+- `files`, `pictures`: what is known of files: their types, their base64, their dimensions.
 - `wire`: encodes a request, with stored messages byte for byte.
 """

@@ -8,7 +8,8 @@ from sessiond_server.core.errors import session_not_found
 from sessiond_server.core.ids import session_key
 from sessiond_server.core.validation import check_session_id
 from sessiond_server.imports.store import Snapshot, SnapshotStore
-from sessiond_server.messages.history import History, Reading
+from sessiond_server.messages.history import History
+from sessiond_server.messages.read_window import Reading
 
 
 class SessionExports:

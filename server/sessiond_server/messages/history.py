@@ -1,13 +1,13 @@
 """Reads a session's messages, as a stream of encoded pages or one by one."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
+from itertools import pairwise
 from uuid import UUID
 
 from sessiond.v1.message_pb2 import Role
 from sessiond_server.bookmarks.store import BookmarkStore
-from sessiond_server.core import pagination
 from sessiond_server.core.errors import Fault, history_rewound, invalid, session_not_found
 from sessiond_server.core.ids import session_key
 from sessiond_server.core.validation import (
@@ -21,56 +21,12 @@ from sessiond_server.messages.encoding import (
     assigned_fields,
     encode_basic_page,
     encode_page,
-    response_tail,
 )
 from sessiond_server.messages.pages import PageCache, PageKey
+from sessiond_server.messages.read_window import Reading, ReadWindow
 from sessiond_server.messages.store.cuts import CutStore
 from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
-from sessiond_server.messages.store.segments import Segment, cut
-
-# The first page is small, so that the first byte arrives quickly. Later pages grow to the size with
-# the best throughput.
-FIRST_ROWS, MAX_ROWS = 16, 4096
-FIRST_BYTES, MAX_BYTES = 32 * 1024, 512 * 1024
-GROWTH = 4
-# Maximum number of messages that one query of a read by role scans across several segments. The
-# query reads all of them before sorting.
-MAX_SCAN = 16_384
-# Pages up to this size need no byte limit, even if every message is as large as the largest one.
-SAFE_BYTES = 8 * MAX_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A request for messages with after_seq < seq <= through_seq.
-
-    Attributes:
-        session_id: the session.
-        after_seq: seq after which the read begins; 0 = at the first message.
-        through_seq: seq of the last message to read; 0 = the newest message.
-        limit: maximum number of messages; 0 = all.
-        descending: whether to return the newest message first.
-        roles: roles of the messages to return; empty = all roles.
-        basic: whether to leave out the content.
-        resume_token: token of an earlier batch, after which to continue. The other fields must have
-            the same values as in the earlier request.
-        after_bookmark: name of the bookmark after which the read begins, instead of after_seq.
-        after_message_id: message_id of the message after which the read begins, instead of
-            after_seq.
-        expected_epoch: the epoch that the session must have; None = any.
-    """
-
-    session_id: str
-    after_seq: int = 0
-    through_seq: int = 0
-    limit: int = 0
-    descending: bool = False
-    roles: tuple[int, ...] = ()
-    basic: bool = False
-    resume_token: str = ""
-    after_bookmark: str | None = None
-    after_message_id: str | None = None
-    expected_epoch: int | None = None
+from sessiond_server.messages.store.segments import cut
 
 
 class History:
@@ -120,7 +76,7 @@ class History:
         if (message_id := reading.after_message_id) is not None:
             after_seq = await self._seq_of(head, reading.session_id, message_id, "after_message_id")
             reading = replace(reading, after_seq=after_seq)
-        window = _Window(reading, head)
+        window = ReadWindow(reading, head, await self._links(head, reading))
         if window.epoch != head.epoch and window.end > await self._kept(key, window, head):
             raise _rewound(reading, head, "messages that the resume_token counts on were removed")
         # A session that is larger than the cache would evict all other pages, and even its own
@@ -226,7 +182,29 @@ class History:
             raise message_not_found(session_id, message_id, head.last_seq, field)
         return seq
 
-    async def _kept(self, key: UUID, window: "_Window", head: LogHead) -> int:
+    async def _links(self, head: LogHead, reading: Reading) -> Mapping[int, int]:
+        """Return the links of messages to their parents that the read may have to follow.
+
+        Raises:
+            Fault: MESSAGE_NOT_FOUND if there is no message whose branch is read.
+        """
+        if reading.branch_of > head.last_seq and not reading.resume_token:
+            raise Fault(
+                "MESSAGE_NOT_FOUND",
+                f"branch_of: session {reading.session_id!r} has no message {reading.branch_of}; it "
+                f"is at seq {head.last_seq}",
+                metadata={
+                    "session_id": reading.session_id,
+                    "seq": reading.branch_of,
+                    "last_seq": head.last_seq,
+                },
+                fields={"branch_of": "names no message of the session"},
+            )
+        if not (reading.branch_of and head.is_branched):
+            return {}
+        return await self._store.parent_links(head.segments)
+
+    async def _kept(self, key: UUID, window: ReadWindow, head: LogHead) -> int:
         """Return the last seq that all rewinds since the beginning of the read have kept."""
         if head.epoch == window.epoch:
             return int(window.end)
@@ -244,8 +222,10 @@ class History:
         self, key: UUID, message_log: UUID, query: PageQuery, fits: bool
     ) -> EncodedPage | None:
         # Filtered, descending and basic reads are rare and have pages of their own, which are not
-        # worth caching.
-        cacheable = fits and not (query.descending or query.roles or query.basic)
+        # worth caching. A page with a gap is one of a branch, and would pass for one of the whole
+        # history.
+        has_gap = any(s.last_seq + 1 != t.first_seq for s, t in pairwise(query.segments))
+        cacheable = fits and not (query.descending or query.roles or query.basic or has_gap)
         first, last = query.segments[0], query.segments[-1]
         # A page within one segment is cached under the segment's log, so that a session and its
         # copies share the page.
@@ -269,133 +249,6 @@ class History:
         return page
 
 
-class _Window:
-    """The remaining part of a read: after < seq <= through, at most `left` messages (0 = all).
-
-    The window also determines the size of the next page.
-
-    Attributes:
-        epoch: the session's epoch when the read began.
-        end: seq at which the read ends, pinned when it began.
-        is_done: whether no messages are left to read.
-    """
-
-    def __init__(self, reading: Reading, head: LogHead) -> None:
-        self.epoch = head.epoch
-        self._reading = reading
-        self._segments = head.segments
-        # Makes a resume_token valid only for this read.
-        self._fingerprint = pagination.fingerprint(
-            head.log,
-            reading.through_seq,
-            reading.limit,
-            reading.descending,
-            reading.roles,
-            reading.basic,
-        )
-        self._scanned = 0
-        self._largest_bytes = head.largest_bytes
-        if reading.resume_token:
-            self._after, through, self._left, self.end, self.epoch = pagination.decode_token(
-                reading.resume_token,
-                self._fingerprint,
-                *[pagination.seq] * 5,
-                field="resume_token",
-                reason="INVALID_RESUME_TOKEN",
-                defaults=(0,),
-            )
-            if self.epoch > head.epoch:
-                raise invalid(
-                    "resume_token",
-                    "is not a token of this session",
-                    reason="INVALID_RESUME_TOKEN",
-                )
-            self._through = min(through, head.last_seq)
-        else:
-            self.end = min(reading.through_seq or head.last_seq, head.last_seq)
-            self._after, self._through, self._left = reading.after_seq, self.end, reading.limit
-        self._rows, self._bytes = FIRST_ROWS, FIRST_BYTES
-        self.is_done = self._after >= self._through
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether the messages are in several logs."""
-        return len(self._segments) > 1
-
-    def move_to(self, segments: tuple[Segment, ...], kept: int) -> bool:
-        """Switch to new segments; return whether they differ for the remaining messages.
-
-        Args:
-            segments: the session's segments by now.
-            kept: seq of the last message that is the same as when the read began. The segments of
-                later ones stay as they are.
-        """
-        before = cut(self._segments, self._after, self._through)
-        removed = cut(self._segments, kept, self.end)
-        self._segments = (*cut(segments, 0, kept), *removed)
-        return cut(self._segments, self._after, self._through) != before
-
-    def query(self) -> PageQuery:
-        """Return the query for the next page."""
-        rows = min(self._rows, self._left) if self._left else self._rows
-        # Seqs have no gaps, so the range of the next page is known in advance. For a read by role,
-        # this is the range that one query may scan.
-        span = (
-            rows
-            if not self._reading.roles
-            else MAX_SCAN
-            if self.is_shared
-            else self._through - self._after
-        )
-        if self._reading.descending:
-            segments = cut(self._segments, max(self._after, self._through - span), self._through)
-            self._scanned = segments[0].first_seq - 1
-        else:
-            segments = cut(self._segments, self._after, min(self._through, self._after + span))
-            self._scanned = segments[-1].last_seq
-        return PageQuery(
-            segments=tuple(segments),
-            max_rows=rows,
-            max_bytes=self._bytes if rows * self._largest_bytes > SAFE_BYTES else None,
-            descending=self._reading.descending,
-            roles=self._reading.roles,
-            basic=self._reading.basic,
-        )
-
-    def is_complete(self, page: EncodedPage | None) -> bool:
-        """Whether no message is missing before or on the page; always true for a read by role."""
-        if self._reading.roles:
-            return True
-        if page is None:
-            return False
-        first_seq = self._through if self._reading.descending else self._after + 1
-        return page.first_seq == first_seq and page.has_no_gap
-
-    def advance(self, page: EncodedPage | None) -> None:
-        """Advance past a page; None if no message in the scanned range matched."""
-        if self._reading.descending:
-            self._through = page.last_seq - 1 if page else self._scanned
-        else:
-            self._after = page.last_seq if page else self._scanned
-        if page and self._left:
-            self._left -= page.count
-            if not self._left:
-                self._after = self._through
-        self.is_done = self._after >= self._through
-        if page:
-            self._bytes = min(self._bytes * GROWTH, MAX_BYTES)
-            # The database reads every candidate row, so request only a few more than will fit.
-            fitting = self._bytes * page.count // len(page.encoded)
-            self._rows = max(FIRST_ROWS, min(fitting, self._rows * 4 * GROWTH, MAX_ROWS))
-
-    def tail(self) -> bytes:
-        """Encode the end of a response: the resume_token, and the seq at which the read ends."""
-        place = (self._after, self._through, self._left, self.end)
-        epoch = (self.epoch,) if self.epoch else ()
-        token = pagination.encode_token(self._fingerprint, *place, *epoch)
-        return response_tail(token, self.end, self.epoch)
-
-
 _REMOVED = "messages that this read had not sent yet were removed"
 
 
@@ -405,7 +258,7 @@ def _rewound(reading: Reading, head: LogHead, problem: str) -> Fault:
 
 def _check(reading: Reading) -> None:
     check_session_id(reading.session_id)
-    for field in ("after_seq", "through_seq", "limit"):
+    for field in ("after_seq", "through_seq", "limit", "branch_of"):
         if getattr(reading, field) < 0:
             raise invalid(field, "is negative")
     if reading.expected_epoch is not None and reading.expected_epoch < 0:

@@ -8,7 +8,8 @@ from sessiond.v1.message_pb2 import Message
 from sessiond.v1.session_service_pb2 import GetMessagesResponse
 from sessiond_server.core import pagination
 from sessiond_server.core.pagination import Page, Paging
-from sessiond_server.messages.history import History, Reading
+from sessiond_server.messages.history import History
+from sessiond_server.messages.read_window import Reading
 
 # A page ends once it has this many bytes, and has more only if it is a single message: clients
 # refuse responses above 4 MiB by default.

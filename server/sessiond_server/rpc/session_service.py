@@ -59,8 +59,9 @@ from sessiond_server.imports.export import SessionExports
 from sessiond_server.imports.service import SessionImports
 from sessiond_server.messages.append import Appends
 from sessiond_server.messages.batch_append import BatchAppender, Outcome
-from sessiond_server.messages.history import History, Reading
+from sessiond_server.messages.history import History
 from sessiond_server.messages.listing import list_messages
+from sessiond_server.messages.read_window import Reading
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.target import Target
 from sessiond_server.projects.authentication import Caller
@@ -311,6 +312,7 @@ class SessionServicer:
             after_bookmark=request.after_bookmark if start == "after_bookmark" else None,
             after_message_id=request.after_message_id if start == "after_message_id" else None,
             expected_epoch=request.expected_epoch if request.HasField("expected_epoch") else None,
+            branch_of=request.branch_of,
         )
         async with aclosing(self._history.stream(caller.project_id, reading)) as batches:
             async for batch in batches:

@@ -129,6 +129,7 @@ _CHECKS: dict[str, Check] = {
     "after_seq": _not_negative,
     "up_to_seq": _not_negative,
     "through_seq": _not_negative,
+    "branch_of": _not_negative,
     "limit": _not_negative,
     "offset": _not_negative,
     "length": _not_negative,

@@ -81,6 +81,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="also show the newest N messages; without N: all of them",
     )
+    show.add_argument(
+        "--branch-of",
+        type=count,
+        metavar="SEQ",
+        help="with --messages: only those of the branch that ends with message SEQ",
+    )
 
     tail = command(
         "tail",

@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from sessiond import Client, Message, SessionInfo
@@ -84,8 +84,11 @@ def show(client: Client, given: argparse.Namespace) -> int:
         if not given.json:
             output.print_line("\nmessages")
         # Only messages up to the last_seq that was printed above.
-        for message in _newest(
-            client, given.session_id, given.messages or info.last_seq, info.last_seq
+        last_seq = given.branch_of or info.last_seq
+        for message in (
+            _branch(client, given.session_id, given.messages, last_seq)
+            if given.branch_of
+            else _newest(client, given.session_id, given.messages or last_seq, last_seq)
         ):
             _print(message, as_json=given.json)
     return 0
@@ -96,15 +99,19 @@ def tail(client: Client, given: argparse.Namespace) -> int:
         # Ctrl-C is the normal end of --follow. Exit immediately, since an interrupt that is raised
         # within gRPC might be lost.
         signal.signal(signal.SIGINT, lambda *_: os._exit(0))
-    last_seq = client.sessions.get(given.session_id).last_seq
+    info = client.sessions.get(given.session_id)
+    last_seq = info.last_seq
     for message in _newest(client, given.session_id, given.lines, last_seq):
         _print(message, as_json=given.json)
     if given.follow:
         output.flush()
         answers = LiveAnswers() if given.live and not given.json else None
-        for event in client.sessions.events(given.session_id, last_seq):
+        events = client.sessions.events(given.session_id, last_seq, after_epoch=info.epoch)
+        for event in events:
             if not (answers and answers.show(event)) and event.message:
                 _print(event.message, as_json=given.json)
+            elif event.type == "session.rewound":
+                output.note(f"The messages after seq {event.data.last_seq:.0f} were removed.")
             output.flush()
     return 0
 
@@ -116,6 +123,14 @@ def _newest(client: Client, session_id: str, count: int, last_seq: int) -> Itera
         yield from client.sessions.get_messages(
             session_id, after_seq=max(last_seq - count, 0), through_seq=last_seq
         )
+
+
+def _branch(client: Client, session_id: str, count: int, seq: int) -> Iterable[Message]:
+    """Return the newest messages of the branch that ends with a message; 0 = all of them."""
+    if not count:
+        return client.sessions.get_messages(session_id, branch_of=seq)
+    newest = client.sessions.get_messages(session_id, branch_of=seq, order="desc", limit=count)
+    return newest.to_list()[::-1]
 
 
 def _print(message: Message, *, as_json: bool) -> None:

@@ -69,7 +69,7 @@ _QUEUE = """
 INSERT INTO dead_logs (key, log)
 SELECT DISTINCT * FROM unnest(%(keys)s::uuid[], %(logs)s::uuid[]) AS left_log (key, log)
 ORDER BY 1, 2
-ON CONFLICT (key, log) DO UPDATE SET queued_at = now()"""
+ON CONFLICT (key, log) DO UPDATE SET queued_at = GREATEST(dead_logs.queued_at, now())"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ _MESSAGE_KEYS = frozenset(
     {"role", "content", "refusal", "tool_calls", "function_call", "tool_call_id", "type", "id"}
     | {"status", "name", "audio", "images", *REASONING_KEYS}
 )
+_CALL_KEYS = frozenset({"id", "type", "function", "custom", "index"})
 _PART_KEYS = frozenset(
     {"type", "text", "refusal", "image_url", "input_audio", "file", "file_id", "file_data"}
     | {"file_url", "filename", "logprobs", "detail", "thinking"}
@@ -63,6 +64,8 @@ def read(entry: Entry) -> None:
         entry.extras += rest_of(value, _MESSAGE_KEYS)
         if value["role"] not in ("tool", "function") and value.get("name"):
             entry.extras.append("name")
+        for call in objects_of(value.get("tool_calls")):
+            entry.extras += [f"tool_calls.{key}" for key in rest_of(call, _CALL_KEYS)]
     for part in [*objects_of(value.get("content")), *objects_of(value.get("output"))]:
         if is_part(part):
             entry.extras += rest_of(part, _PART_KEYS)

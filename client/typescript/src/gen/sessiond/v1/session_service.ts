@@ -556,6 +556,11 @@ export interface GetMessagesRequest {
   order: MessageOrder;
   /** roles keeps messages of these roles. Empty = all. */
   roles: Role[];
+  /**
+   * branch_of keeps the messages of one branch: the message of this seq, its parent (see Message.parent_seq), and so on to the first message; at
+   * most up to through_seq. 0 = the messages of all branches. MESSAGE_NOT_FOUND if the session has no such message.
+   */
+  branchOf: number;
   /** view says whether contents come along. Unspecified = full. */
   view: MessageView;
   /** expected_epoch, if set, must be the session's epoch when the call starts (HISTORY_REWOUND): for a reader that goes on from a seq. */
@@ -3408,6 +3413,7 @@ function createBaseGetMessagesRequest(): GetMessagesRequest {
     limit: 0,
     order: 0,
     roles: [],
+    branchOf: 0,
     view: 0,
     expectedEpoch: undefined,
   };
@@ -3447,6 +3453,9 @@ export const GetMessagesRequest: MessageFns<GetMessagesRequest> = {
         writer.int32(v);
       }
       writer.join();
+    }
+    if (message.branchOf !== 0) {
+      writer.uint32(80).int64(message.branchOf);
     }
     if (message.view !== 0) {
       writer.uint32(64).int32(message.view);
@@ -3552,6 +3561,14 @@ export const GetMessagesRequest: MessageFns<GetMessagesRequest> = {
 
             break;
           }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.branchOf = longToNumber(reader.int64());
+            continue;
+          }
           case 8: {
             if (tag !== 64) {
               break;
@@ -3616,6 +3633,7 @@ export const GetMessagesRequest: MessageFns<GetMessagesRequest> = {
     message.limit = object.limit ?? 0;
     message.order = object.order ?? 0;
     message.roles = object.roles?.map((e) => e) || [];
+    message.branchOf = object.branchOf ?? 0;
     message.view = object.view ?? 0;
     message.expectedEpoch = object.expectedEpoch ?? undefined;
     return message;
