@@ -73,6 +73,7 @@ PROGRAMS = [
     Program("java", ("java", "-cp", f"{JAVA}:{JAVA.parent / 'lib'}/*", "example.Main"), JAVA),
     Program("rust", (str(RUST),), RUST),
 ]
+# Those that are examples, and demonstrate all calls.
 OTHERS = PROGRAMS[1:]
 
 
