@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playwright
 
@@ -37,11 +38,12 @@ class Site:
     server: ServerProcess
     url: str
     client: Client
+    console: psutil.Process
 
 
 @contextmanager
-def running_console(target: str, *flags: str) -> Iterator[str]:
-    """Run a console in front of a server, and give its address."""
+def running_console(target: str, *flags: str) -> Iterator[tuple[str, psutil.Process]]:
+    """Run a console in front of a server, and give its address and its process."""
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "sessiond_server", "console"),
@@ -54,7 +56,7 @@ def running_console(target: str, *flags: str) -> Iterator[str]:
         assert process.stdout
         line = process.stdout.readline()
         assert line.startswith("sessiond console on "), line
-        yield line.split()[-1]
+        yield line.split()[-1], psutil.Process(process.pid)
     finally:
         process.terminate()
         process.communicate(timeout=PATIENCE_S)

@@ -82,9 +82,9 @@ def site(
     server = ServerProcess((), {"SESSIOND_DATABASE_URL": url}, log)
     try:
         server.wait_until_ready()
-        with Client(server.target) as client, running_console(server.target) as address:
+        with Client(server.target) as client, running_console(server.target) as (address, console):
             fill(client)
-            yield Site(server, address, client)
+            yield Site(server, address, client, console)
     finally:
         server.end()
         databases.leave(name)

@@ -46,7 +46,10 @@ def test_a_tab_shows_every_message_once_through_cuts_and_a_restart(
     with Client(server.target, timeout=60) as client:
         client.create_session("tailed", model="echo")
     writer = threading.Thread(target=write)
-    with running_console(server.target) as url, CuttingProxy(url.removeprefix("http://")) as proxy:
+    with (
+        running_console(server.target) as (url, _),
+        CuttingProxy(url.removeprefix("http://")) as proxy,
+    ):
         origin = f"http://{proxy.target}"
         with watched(chromium, origin) as found:
             tab = found.page()

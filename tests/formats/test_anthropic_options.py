@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC
+from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC, FORMAT_OPENAI
 from sessiond_server.dialects.anthropic import AnthropicDialect, fit
 from sessiond_server.formats.report import ChangeKind
 from sessiond_server.formats.wire import StoredObject
@@ -185,6 +185,26 @@ class TestInlineInstructions:
         request, _ = INLINE.send(history(USER, stored, ANSWER, PROMPT))
         assert isinstance(request.body["messages"][1], StoredObject)
         assert not request.report
+
+
+@pytest.mark.parametrize("number", [FORMAT_ANTHROPIC, FORMAT_OPENAI])
+@pytest.mark.parametrize("place", [0, 2])
+def test_keys_of_instructions_that_are_not_sent_are_reported(place: int, number: int) -> None:
+    values: list[Any] = [USER, ANSWER, PROMPT]
+    values.insert(place, as_message({"role": "system", "content": "s", "name": "n"}, number))
+    request, _ = DIALECT.send(history(*values))
+    assert ChangeKind.FIELD_REMOVED in request.report.of(place + 1)
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_what_documents_in_instructions_lose_is_reported(place: int) -> None:
+    source = {"type": "content", "content": "the rules"}
+    block = {"type": "document", "source": source, "context": "c"}
+    values: list[Any] = [USER, ANSWER, PROMPT]
+    values.insert(place, as_message(blocks("system", block), FORMAT_ANTHROPIC))
+    request, body = DIALECT.send(history(*values))
+    assert "the rules" in json.dumps(body)
+    assert ChangeKind.FIELD_REMOVED in request.report.of(place + 1)
 
 
 class TestReasoning:

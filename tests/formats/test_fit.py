@@ -26,6 +26,8 @@ EXAMPLES = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+# Seconds, on a machine that does much else.
+pytestmark = pytest.mark.timeout(3 * EXAMPLES.max_examples)
 
 
 def assert_newest_is_last(

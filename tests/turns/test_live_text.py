@@ -225,3 +225,39 @@ async def test_a_server_without_notifications_begins_with_the_text_so_far(
     deaf = settings.model_copy(update={"prepared_statements": False})
     async with connected(deaf, database_url) as wire:
         assert (await shown(await watching(wire, "one"), TWO)).is_first_partial
+
+
+async def test_a_send_that_steers_begins_with_the_text_so_far(
+    one: Wire, joined: Wire, models: ModelServer
+) -> None:
+    await send_two_words(one, models)
+    models.script(Reply("other words"))
+    steering, page = await sending(joined, "one", "quickly", mode=IMMEDIATE), Page()
+    event = await steering.until("assistant.message_partial")
+    assert event.data["content"] == TWO
+    models.release()
+    await steering.end()
+    page.take(steering.events)
+    assert [type_ for type_ in steering.types if type_ == "assistant.message_partial"] == [
+        "assistant.message_partial"
+    ]
+
+
+async def test_a_server_without_notifications_shows_what_is_added_by_polls(
+    one: Wire, settings: Settings, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sessiond_server.watch.hub.POLL_S", 0.1)
+    text = " ".join(str(number) for number in range(60))
+    options = {"echo_text": text, "echo_delay_ms": 50}
+    sent = await sending(one, "one", "hi", model="echo", options=options)
+    await sent.until("assistant.message_delta")
+    deaf = settings.model_copy(update={"prepared_statements": False})
+    async with connected(deaf, database_url) as wire:
+        watcher, page, pieces = await watching(wire, "one", after_seq=0), Page(), 0
+        event = await watcher.event()
+        while event.type != "assistant.message":
+            page.take([event])
+            pieces += event.type in ("assistant.message_partial", "assistant.message_delta")
+            event = await watcher.event()
+        assert text.startswith(page.text)
+        assert pieces >= 2

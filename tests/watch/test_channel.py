@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,8 @@ from sessiond_server.core.events import (
 from sessiond_server.messages.store.history import LogHead
 from sessiond_server.watch.channel import MAX_EPHEMERAL, Channel
 from sessiond_server.watch.encoding import chunk_of_event
+from sessiond_server.watch.live_text import RunningText, TextPiece, data_of
+from sessiond_server.watch.texts import Texts
 from sessiond_server.watch.watcher import Watcher
 
 from ..support.waiting import until_async
@@ -183,3 +186,36 @@ class TestOverflow:
             ("events_dropped", 1),
             ("events_dropped", 2),
         ]
+
+
+async def test_whoever_joins_does_not_take_waiting_deltas_from_others() -> None:
+    piece = TextPiece("t", 1, 0, "word")
+    history = History(1)
+    channel, watcher = channel_of(history, 0)
+    channel.has_begun = True
+    texts = Texts(None, listens=True)  # type: ignore[arg-type]
+    texts.source = SimpleNamespace(  # type: ignore[assignment]
+        local=lambda _: RunningText(uuid.uuid4(), True, piece)
+    )
+    # The delta waits for its message when another watcher joins.
+    channel.publish(chunk_of_event(Event(MESSAGE_DELTA, PROJECT, "one", LOG, 0, 1, data_of(piece))))
+    await texts.begin(channel, None)
+    running = asyncio.create_task(channel.run())
+    await until_async(lambda: channel.seq == 1, "the message is delivered")
+    await asyncio.sleep(0)
+    assert taken(watcher) == [1, MESSAGE_DELTA]
+    channel.close()
+    await running
+
+
+async def test_a_new_channel_begins_with_the_text_that_its_process_has_published() -> None:
+    channel, watcher = channel_of(History(1), 1)
+    piece = TextPiece("t", 1, 0, "word")
+    texts = Texts(None, listens=True)  # type: ignore[arg-type]
+    texts.source = SimpleNamespace(  # type: ignore[assignment]
+        local=lambda _: RunningText(uuid.uuid4(), True, piece)
+    )
+    await texts.begin(channel, None)
+    await texts.begin(channel, None)
+    assert channel.partial
+    assert taken(watcher) == ["assistant.message_partial"]

@@ -2,6 +2,8 @@ import { Calls } from "./connection.js";
 import {
   type ApiKey as ApiKeyProto,
   CreateApiKeyRequest,
+  CreateProjectRequest,
+  ListApiKeysRequest,
   ListProjectsRequest,
   type Project as ProjectProto,
 } from "./gen/sessiond/v1/admin_service.js";
@@ -52,23 +54,49 @@ export interface CreateApiKeyOptions extends CallOptions {
 
 /**
  * The calls about projects and API keys. If the server requires keys, they need an admin key
- * (AdminKeyRequired). createProject and createApiKey are not retried.
+ * (AdminKeyRequired). createApiKey is not retried: it would make another key.
  */
 export class Admin extends Calls {
   /**
    * Create a project.
    *
    * @param name - 1 to 64 characters of a-z, 0-9, "-" and "_", beginning with a letter or a digit.
-   * @throws ProjectAlreadyExists if the name is taken.
+   * @param options - getOrCreate returns the existing project if the name is taken; the call is
+   *   then retried, too.
+   * @throws ProjectAlreadyExists if the name is taken, unless getOrCreate is set.
+   * @throws ProjectBeingDeleted if a project of this name is still being removed.
    */
-  async createProject(name: string, options: CallOptions = {}): Promise<Project> {
+  async createProject(
+    name: string,
+    options: CallOptions & { readonly getOrCreate?: boolean | undefined } = {},
+  ): Promise<Project> {
     checkText(name, "name");
-    const request = { project: { name, createTime: undefined } };
+    const getOrCreate = options.getOrCreate ?? false;
+    const request = CreateProjectRequest.create({ project: { name }, getOrCreate });
     return projectOf(
       await this.connection.call(adminMethods.createProject, request, options, {
-        isRepeatable: false,
+        isRepeatable: getOrCreate,
       }),
     );
+  }
+
+  /**
+   * Delete a project with its keys, sessions, queues and assets.
+   *
+   * Its keys are refused within seconds. The rest is removed in the background; until that is done,
+   * no project of this name can be created.
+   *
+   * @param name - the project. "default" cannot be deleted.
+   * @param options - allowMissing does nothing if there is no such project.
+   * @throws ProjectNotFound if there is no such project, unless allowMissing is set.
+   */
+  async deleteProject(
+    name: string,
+    options: CallOptions & { readonly allowMissing?: boolean | undefined } = {},
+  ): Promise<void> {
+    checkText(name, "name");
+    const request = { project: name, allowMissing: options.allowMissing ?? false };
+    await this.connection.call(adminMethods.deleteProject, request, options);
   }
 
   /** List the projects by name, fetched page by page during the iteration. */
@@ -105,14 +133,14 @@ export class Admin extends Calls {
   }
 
   /**
-   * Return a project's keys, the newest first, without their secrets.
-   *
-   * @throws ProjectNotFound if there is no such project.
+   * List a project's keys, the newest first, without their secrets, fetched page by page. Iterating
+   * throws ProjectNotFound if there is no such project.
    */
-  async listApiKeys(project: string, options: CallOptions = {}): Promise<ApiKey[]> {
+  listApiKeys(project: string, options: ListOptions = {}): PagedList<ApiKey> {
     checkText(project, "project");
-    const { keys } = await this.connection.call(adminMethods.listApiKeys, { project }, options);
-    return keys.map(apiKeyOf);
+    checkInteger(options.pageSize, "pageSize");
+    const request = ListApiKeysRequest.create({ project, pageSize: options.pageSize ?? 0 });
+    return this.paged(adminMethods.listApiKeys, request, options, ({ keys }) => keys.map(apiKeyOf));
   }
 
   /**

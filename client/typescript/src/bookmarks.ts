@@ -30,6 +30,8 @@ export interface Bookmark {
   readonly createdAt: Date;
   /** Time of the last change. */
   readonly updatedAt: Date;
+  /** An opaque version that changes whenever the bookmark does. */
+  readonly etag: string;
 }
 
 /** How a bookmark is created. */
@@ -50,10 +52,18 @@ export interface UpdateBookmarkOptions extends ChangeOptions {
   readonly description?: string | undefined;
   /** The new name. */
   readonly newName?: string | undefined;
+  /** The call fails unless this is the bookmark's current etag. Default: no check. */
+  readonly etag?: string | undefined;
 }
 
 const CREATE: ReadonlySet<string> = new Set([...CHANGE_OPTIONS, "seq", "description", "replace"]);
-const UPDATE: ReadonlySet<string> = new Set([...CHANGE_OPTIONS, "seq", "description", "newName"]);
+const UPDATE: ReadonlySet<string> = new Set([
+  ...CHANGE_OPTIONS,
+  "seq",
+  "description",
+  "newName",
+  "etag",
+]);
 
 /**
  * The calls about bookmarks, by session id: names for positions in a session, at most 1,000.
@@ -146,8 +156,9 @@ export class Bookmarks extends Calls {
   async delete(sessionId: string, name: string, options: DeleteOptions = {}): Promise<void> {
     checkText(sessionId, "sessionId");
     checkText(name, "name");
-    const { allowMissing = false } = options;
-    const request = { sessionId, name, allowMissing, requestId: requestIdOr(options.requestId) };
+    const { allowMissing = false, etag = "" } = options;
+    const requestId = requestIdOr(options.requestId);
+    const request = { sessionId, name, allowMissing, etag, requestId };
     await this.connection.call(bookmarkMethods.deleteBookmark, request, options);
   }
 
@@ -182,6 +193,7 @@ export class Bookmarks extends Calls {
       bookmark: bookmarkFields(name, options),
       updateMask: mask.length > 0 ? mask : undefined,
       newName: options.newName ?? "",
+      etag: options.etag ?? "",
       requestId: requestIdOr(options.requestId),
     });
     return bookmarkOf(await this.connection.call(bookmarkMethods.updateBookmark, request, options));
@@ -255,5 +267,6 @@ function bookmarkOf(bookmark: BookmarkProto): Bookmark {
     description: bookmark.description,
     createdAt: fromTimestamp(bookmark.createTime),
     updatedAt: fromTimestamp(bookmark.updateTime),
+    etag: bookmark.etag,
   };
 }

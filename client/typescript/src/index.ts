@@ -58,6 +58,7 @@ export type {
 export type { AttachmentFields, AttachmentInput } from "./requests/attachments.js";
 export { type MessageInput, NewMessage, type NewMessageFields } from "./requests/input.js";
 export type { SessionConditions, SessionSettings } from "./requests/sessions.js";
+export type { StateChange } from "./requests/state.js";
 export type { Prompt, SendFields } from "./requests/turns.js";
 export { Session } from "./session.js";
 export type {

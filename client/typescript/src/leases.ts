@@ -9,7 +9,7 @@ import {
 } from "./gen/sessiond/v1/processing_service.js";
 import type { PagedList } from "./lazy.js";
 import { processingMethods } from "./methods.js";
-import type { CallOptions } from "./options.js";
+import type { CallOptions, ChangeOptions } from "./options.js";
 import {
   checkBoolean,
   checkInteger,
@@ -20,6 +20,7 @@ import {
 import { invalidField, typeName } from "./protocol/invalid.js";
 import { isObject } from "./protocol/json.js";
 import { fromTimestamp, toDuration } from "./protocol/times.js";
+import { requestIdOr } from "./requests/ids.js";
 import type { ListOptions } from "./sessions.js";
 
 /** The exclusive right to process some messages of one session, until the lease expires. */
@@ -73,7 +74,7 @@ export interface LeaseOptions extends CallOptions {
 }
 
 /** What became of a lease's messages. */
-export interface AcknowledgeOptions extends CallOptions {
+export interface AcknowledgeOptions extends ChangeOptions {
   /** The last processed seq; later messages become pending again. 0 = none. Default: all. */
   readonly throughSeq?: number | undefined;
   /** The messages up to throughSeq to give up on. All others count as processed. */
@@ -83,7 +84,7 @@ export interface AcknowledgeOptions extends CallOptions {
 }
 
 /** Which messages to requeue. Exactly one of failed, fromSeq and seqs is required. */
-export interface RequeueOptions extends CallOptions {
+export interface RequeueOptions extends ChangeOptions {
   /** Those that workers gave up on. */
   readonly failed?: boolean | undefined;
   /** All from this seq on, at least 1. Leases with any of them are lost. */
@@ -129,8 +130,7 @@ export abstract class LeaseCalls extends Calls {
    * Report the outcome of a lease's messages, and end the lease. An expired lease is still accepted
    * as long as no other worker has its messages.
    *
-   * @throws LeaseLost if the lease has ended, or another worker has the messages; also if an earlier
-   *   attempt of this call was accepted but its response was lost.
+   * @throws LeaseLost if the lease has ended, or another worker has the messages.
    */
   async acknowledge(lease: Lease, options: AcknowledgeOptions = {}): Promise<void> {
     checkInteger(options.throughSeq, "throughSeq");
@@ -145,12 +145,9 @@ export abstract class LeaseCalls extends Calls {
       throughSeq: options.throughSeq,
       failures,
       keepLease: options.keepLease ?? false,
+      requestId: requestIdOr(options.requestId),
     });
-    await this.connection.call(processingMethods.acknowledgeMessages, request, options, {
-      // Repeating a partial acknowledgement with failures is refused: its messages have left the
-      // lease.
-      isRepeatable: !(options.keepLease && failures.length > 0),
-    });
+    await this.connection.call(processingMethods.acknowledgeMessages, request, options);
   }
 
   /**
@@ -163,7 +160,7 @@ export abstract class LeaseCalls extends Calls {
   }
 
   /**
-   * Make processed messages of a session pending again. The call is not retried.
+   * Make processed messages of a session pending again.
    *
    * @returns the number of messages that became pending.
    * @throws SessionNotFound if there is no such session.
@@ -188,9 +185,8 @@ export abstract class LeaseCalls extends Calls {
           : { $case: "failed", value: true };
     const response = await this.connection.call(
       processingMethods.requeueMessages,
-      { queue, sessionId, which },
+      { queue, sessionId, which, requestId: requestIdOr(options.requestId) },
       options,
-      { isRepeatable: false },
     );
     return response.messageCount;
   }

@@ -194,7 +194,10 @@ export class Session {
   }
 
   /** Return a turn, with its state and outcome; see `client.sessions.getTurn`. */
-  async getTurn(turnId: string, options?: CallOptions): Promise<Turn> {
+  async getTurn(
+    turnId: string,
+    options?: CallOptions & { readonly waitMs?: number | undefined },
+  ): Promise<Turn> {
     return await this.#sessions.getTurn(this.sessionId, turnId, options);
   }
 

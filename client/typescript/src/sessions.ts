@@ -32,6 +32,7 @@ import {
   settingsFields,
   settingsMask,
 } from "./requests/sessions.js";
+import { STATE_CHANGE, type StateChange, statePatchOf } from "./requests/state.js";
 import { TurnCalls } from "./turns.js";
 import {
   type CopyResult,
@@ -50,6 +51,8 @@ export interface CreateSessionOptions extends ChangeOptions, SessionSettings {
   readonly sessionId?: string | undefined;
   /** If the session exists already, return it unchanged. Default: SessionAlreadyExists. */
   readonly getOrCreate?: boolean | undefined;
+  /** The state of a new session: a JSON object of at most 1 MiB. Default: empty. */
+  readonly state?: JsonObject | undefined;
 }
 
 /** Which sessions to list, and how. `timeoutMs` covers each call. */
@@ -58,10 +61,12 @@ export interface ListSessionsOptions extends CallOptions, SessionConditions {
   readonly order?: SessionOrder | undefined;
   /** Sessions per call, 1 to 500. Default: 50. */
   readonly pageSize?: number | undefined;
+  /** Also return the states of the sessions. Default: false. */
+  readonly withState?: boolean | undefined;
 }
 
 /** How a session is changed. Settings that are not given are not changed. */
-export interface UpdateSessionOptions extends ChangeOptions, SessionSettings {
+export interface UpdateSessionOptions extends ChangeOptions, SessionSettings, StateChange {
   /**
    * A JSON merge patch (RFC 7396) of config: keys with a value are set, and keys with null are
    * deleted; `model_options` is replaced as a whole. Not together with config.
@@ -71,6 +76,8 @@ export interface UpdateSessionOptions extends ChangeOptions, SessionSettings {
   readonly metadataPatch?: JsonObject | undefined;
   /** The call fails unless this is the session's current etag. Default: no check. */
   readonly etag?: string | undefined;
+  /** The call fails unless this is the current etag of the session's state. Default: no check. */
+  readonly stateEtag?: string | undefined;
 }
 
 /** How a session is copied. Settings that are not given are the source's. */
@@ -114,13 +121,22 @@ const CREATE: ReadonlySet<string> = new Set([
   ...SETTINGS,
   "sessionId",
   "getOrCreate",
+  "state",
 ]);
-const LIST: ReadonlySet<string> = new Set([...CALL_OPTIONS, ...CONDITIONS, "order", "pageSize"]);
+const LIST: ReadonlySet<string> = new Set([
+  ...CALL_OPTIONS,
+  ...CONDITIONS,
+  "order",
+  "pageSize",
+  "withState",
+]);
 const UPDATE: ReadonlySet<string> = new Set([
   ...CHANGE_OPTIONS,
   ...SETTINGS,
   "configPatch",
   "metadataPatch",
+  ...STATE_CHANGE,
+  "stateEtag",
   "etag",
 ]);
 const COPY: ReadonlySet<string> = new Set([
@@ -160,6 +176,7 @@ export class Sessions extends TurnCalls {
         sessionId: optionalId(options.sessionId, "sessionId"),
       },
       getOrCreate: options.getOrCreate ?? false,
+      statePatch: statePatchOf(options),
       requestId: requestIdOr(options.requestId),
     });
     return sessionOf(await this.connection.call(sessionMethods.createSession, request, options));
@@ -187,6 +204,7 @@ export class Sessions extends TurnCalls {
       filter: filterOf(options),
       order: options.order === undefined ? 0 : SESSION_ORDERS.numberOf(options.order, "order"),
       pageSize: options.pageSize ?? 0,
+      withState: options.withState ?? false,
     });
     return this.paged(sessionMethods.listSessions, request, options, ({ sessions }) =>
       sessions.map(sessionOf),
@@ -309,6 +327,8 @@ export class Sessions extends TurnCalls {
       configPatch: configPatch && toConfig(configPatch, "configPatch"),
       metadataPatch: metadataPatch && toStruct(metadataPatch, "metadataPatch"),
       etag: options.etag ?? "",
+      statePatch: statePatchOf(options),
+      stateEtag: options.stateEtag ?? "",
       requestId: requestIdOr(options.requestId),
     });
     return sessionOf(await this.connection.call(sessionMethods.updateSession, request, options));

@@ -80,6 +80,8 @@ export interface ListTasksOptions extends ListOptions {
 export interface DeleteOptions extends ChangeOptions {
   /** Do nothing if it does not exist. */
   readonly allowMissing?: boolean | undefined;
+  /** The call fails unless this is its current etag. Default: no check. */
+  readonly etag?: string | undefined;
 }
 
 const SETTINGS = ["status", "data", "messageSeqs"] as const;
@@ -200,8 +202,9 @@ export class Tasks extends Calls {
   async delete(sessionId: string, taskId: string, options: DeleteOptions = {}): Promise<void> {
     checkText(sessionId, "sessionId");
     checkText(taskId, "taskId");
-    const { allowMissing = false } = options;
-    const request = { sessionId, taskId, allowMissing, requestId: requestIdOr(options.requestId) };
+    const { allowMissing = false, etag = "" } = options;
+    const requestId = requestIdOr(options.requestId);
+    const request = { sessionId, taskId, allowMissing, etag, requestId };
     await this.connection.call(taskMethods.deleteTask, request, options);
   }
 }

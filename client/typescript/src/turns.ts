@@ -3,6 +3,7 @@ import type { Connection } from "./connection.js";
 import { DeadlineExceeded, ServerUnavailable, SessiondError } from "./errors/index.js";
 import {
   AbortRequest,
+  GetTurnRequest,
   ListTurnsRequest,
   type SendRequest,
   type SendResponse,
@@ -19,6 +20,7 @@ import { invalidField, shown } from "./protocol/invalid.js";
 import { TURN_STATES, type TurnState } from "./protocol/names.js";
 import { Deadline, TurnRetry } from "./protocol/retry.js";
 import { errorOfTurn } from "./protocol/status.js";
+import { toDuration } from "./protocol/times.js";
 import { requestIdOr } from "./requests/ids.js";
 import {
   eventTypes,
@@ -284,13 +286,18 @@ export abstract class TurnCalls extends MessageCalls {
   /**
    * Return a turn, with its state and outcome.
    *
+   * @param options - waitMs waits so long for the turn's end, at most 30,000. Default: not at all.
    * @throws SessionNotFound if there is no such session.
    * @throws TurnNotFound if there is no such turn.
    */
-  async getTurn(sessionId: string, turnId: string, options: CallOptions = {}): Promise<Turn> {
+  async getTurn(
+    sessionId: string,
+    turnId: string,
+    options: CallOptions & { readonly waitMs?: number | undefined } = {},
+  ): Promise<Turn> {
     checkText(sessionId, "sessionId");
     checkText(turnId, "turnId");
-    return turnOf(await this.#turn(sessionId, turnId, options));
+    return turnOf(await this.#turn(sessionId, turnId, options, options.waitMs));
   }
 
   /** List the turns of a session, the newest first, fetched page by page. */
@@ -334,8 +341,15 @@ export abstract class TurnCalls extends MessageCalls {
     );
   }
 
-  async #turn(sessionId: string, turnId: string, options: CallOptions): Promise<TurnProto> {
-    return await this.connection.call(conversationMethods.getTurn, { sessionId, turnId }, options);
+  async #turn(
+    sessionId: string,
+    turnId: string,
+    options: CallOptions,
+    waitMs?: number,
+  ): Promise<TurnProto> {
+    const wait = waitMs === undefined ? undefined : toDuration(waitMs, "waitMs");
+    const request = GetTurnRequest.create({ sessionId, turnId, wait });
+    return await this.connection.call(conversationMethods.getTurn, request, options);
   }
 
   /** Return the answer of an ended turn; `seen` is its last message that was received. */

@@ -22,10 +22,14 @@ test("projects and keys are created, listed and revoked", async () => {
   const key = await admin.createApiKey(name, { label: "a label" });
   assert.match(key.secret, /^sk-sessiond-/);
   const { secret: _, ...known } = key;
-  assert.deepEqual(await admin.listApiKeys(name), [known]);
+  assert.deepEqual(await admin.listApiKeys(name).toArray(), [known]);
+  assert.equal((await admin.createProject(name, { getOrCreate: true })).name, name);
   assert.ok((await admin.revokeApiKey(key.keyId)).revokedAt);
   await assert.rejects(admin.revokeApiKey("unknown"), ApiKeyNotFound);
   await assert.rejects(admin.createApiKey("no-such-project"), ProjectNotFound);
+  await admin.deleteProject(name);
+  await assert.rejects(admin.deleteProject("no-such-project"), ProjectNotFound);
+  await admin.deleteProject("no-such-project", { allowMissing: true });
 });
 
 test("a key belongs to one project, whose sessions others do not find", async () => {

@@ -121,6 +121,10 @@ describe("bookmarks", () => {
     const session = await newSession();
     await session.bookmarks.create("a");
     await assert.rejects(session.bookmarks.create("a"), BookmarkAlreadyExists);
+    const { etag } = await session.bookmarks.get("a");
+    await session.bookmarks.update("a", { description: "x", etag });
+    await assert.rejects(session.bookmarks.update("a", { seq: 1, etag }), ETagMismatch);
+    await assert.rejects(session.bookmarks.delete("a", { etag }), ETagMismatch);
     await session.bookmarks.create("a", { replace: true, seq: 1 });
     await assert.rejects(session.bookmarks.create("b", { seq: 9 }), MessageNotFound);
     await assert.rejects(session.bookmarks.update("a", { newName: "" }), InvalidField);

@@ -4,6 +4,7 @@ import asyncio
 import resource
 import sys
 import time
+from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -150,7 +151,6 @@ def _server(site: Site) -> Page:
                 )
         except sessiond.errors.Unavailable as down:
             error = down
-        usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return site.page(
             request,
             "server.html",
@@ -161,11 +161,22 @@ def _server(site: Site) -> Page:
             worst_ms=max(times) * 1000 if times else 0.0,
             counts=counts,
             version=sessiond.__version__,
-            peak_bytes=usage if sys.platform == "darwin" else usage * 1024,
+            peak_bytes=peak_memory_bytes(),
             options=site.options,
         )
 
     return show
+
+
+def peak_memory_bytes() -> int:
+    """Return the most memory that this process has had."""
+    try:
+        # On Linux, getrusage also counts what the parent had when it started this process.
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+    except (OSError, ValueError, IndexError):
+        usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return usage if sys.platform == "darwin" else usage * 1024
 
 
 ROUTES = (

@@ -98,7 +98,7 @@ class _Writer(AnthropicBlocks):
         for step in self._steps.steps:
             match step:
                 case Said() if step.role in SYSTEM_ROLES and not (self._sent or self._results):
-                    system += self._blocks(step.entry, step.pieces, is_text_only=True)
+                    system += self._instructions(step)
                 case Said() if step.role in SYSTEM_ROLES:
                     self._later_system(step)
                 case Said():
@@ -173,9 +173,23 @@ class _Writer(AnthropicBlocks):
             blocks = [{"type": "text", "text": BLANK}]
         self._add(entry, "user", blocks)
 
+    def _instructions(self, said: Said) -> list[JSON]:
+        entry = said.entry
+        blocks = objects_of(entry.value.get("content"))
+        if entry.format == FORMAT_ANTHROPIC:
+            self._lose_keys(entry)
+        if entry.format != FORMAT_ANTHROPIC or any(block.get("type") != "text" for block in blocks):
+            # Documents become texts.
+            self._steps.lost_extras(entry)
+        return self._blocks(entry, said.pieces, is_text_only=True)
+
+    def _lose_keys(self, entry: Entry) -> None:
+        for key in entry.value.keys() - {"role", "content"}:
+            self._lost(entry, ChangeKind.FIELD_REMOVED, key)
+
     def _later_system(self, said: Said) -> None:
         """Note later instructions in their place; _place_system() decides about their role."""
-        blocks = self._blocks(said.entry, said.pieces, is_text_only=True)
+        blocks = self._instructions(said)
         if not blocks:
             self._lost(said.entry, ChangeKind.BLANK_OMITTED)
             return
@@ -243,8 +257,7 @@ class _Writer(AnthropicBlocks):
         """Return a message, in its stored form if its blocks are the stored ones."""
         new: JSON = {"role": role, "content": blocks}
         if entry.format == FORMAT_ANTHROPIC:
-            for key in entry.value.keys() - {"role", "content"}:
-                self._lost(entry, ChangeKind.FIELD_REMOVED, key)
+            self._lose_keys(entry)
             stored = entry.value.get("content")
             if isinstance(stored, str) and blocks == [{"type": "text", "text": stored}]:
                 new["content"] = stored

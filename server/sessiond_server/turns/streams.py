@@ -81,9 +81,9 @@ class TurnStreams:
             raise invalid("after_seq", "is negative; 0 stands for the beginning")
         # Watch before the turn starts, so that none of its events is missed.
         live = self._watch(sending, None, None)
-        first: Sequence[Chunk] = ()
         try:
-            await anext(live)
+            # A Send that steers a running turn begins with its text so far.
+            first = await anext(live)
             sent = asyncio.ensure_future(self._turns.send(sending))
             try:
                 accepted = await run_to_completion(sent)

@@ -108,8 +108,11 @@ class Channel:
         self._ephemeral: deque[tuple[int, Chunk]] = deque()
         self._round = 0
         self._dropped = 0
-        # The text of the running answer. None = none is known.
+        # The text of the running answer, as far as the watchers have received it. None = none is
+        # known.
         self.text: LiveText | None = None
+        # Whether the turn that was running when the channel was created has been looked up.
+        self.has_begun = False
         # The last turn whose answer has been delivered: its id, and the answer's seq.
         self._answered = ("", 0)
         # The turn that was running when the channel was created; "" = none.
@@ -128,9 +131,8 @@ class Channel:
     def begin_text(self, turn_id: str, text: TextPiece | None) -> None:
         """Take up the text of a turn that was already running when the channel was created."""
         self._first_turn = turn_id
-        if text and not self.text and self._answered[0] != turn_id:
-            self.text = LiveText(turn_id, text.answered_seq)
-            self.text.add(text)
+        if text:
+            self.fill(text)
 
     def fill(self, text: TextPiece) -> None:
         """Deliver what the database has of the text of the running answer, if anything is new."""

@@ -116,7 +116,10 @@ class Texts:
             self._waiting.pop(str(turn_id), None)
 
     async def begin(self, channel: Channel, running_turn: UUID | None) -> None:
-        """Give a new channel the text of the turn that is running.
+        """Give a new channel the text of the turn that is running; later calls do nothing.
+
+        Deltas of a channel that is not new may wait to be delivered, so the text that this process
+        has published says nothing about what its watchers have received.
 
         Args:
             channel: the channel.
@@ -125,8 +128,9 @@ class Texts:
         Raises:
             DatabaseUnavailable, PoolExhausted, Contention: if the database does not answer.
         """
-        if self.source is None:
+        if self.source is None or channel.has_begun:
             return
+        channel.has_begun = True
         running = self.source.local(channel.log)
         if running is None and running_turn:
             running = await self.source.saved(channel.key, channel.log)

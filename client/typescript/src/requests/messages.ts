@@ -33,9 +33,10 @@ import type { StoredRange } from "../types/session.js";
 import { requestIdOr } from "./ids.js";
 import type { MessageInput } from "./input.js";
 import { type SessionSettings, settingsFields } from "./sessions.js";
+import { STATE_CHANGE, type StateChange, statePatchOf } from "./state.js";
 
 /** How messages are appended. */
-export interface StoreOptions extends ChangeOptions {
+export interface StoreOptions extends ChangeOptions, StateChange {
   /**
    * The provider's format of objects and JSON texts, or "other". Default: by the shape of each
    * message, or "openai" for plain text.
@@ -119,6 +120,7 @@ export interface RewindOptions extends Omit<StoreOptions, "create" | "onDuplicat
 
 export const STORE: ReadonlySet<string> = new Set([
   ...CHANGE_OPTIONS,
+  ...STATE_CHANGE,
   "format",
   "formatName",
   "onDuplicate",
@@ -129,6 +131,7 @@ export const STORE: ReadonlySet<string> = new Set([
 ]);
 export const REWIND: ReadonlySet<string> = new Set([
   ...CHANGE_OPTIONS,
+  ...STATE_CHANGE,
   "format",
   "formatName",
   "expectedLastSeq",
@@ -196,7 +199,7 @@ export function rewindTarget(options: RewindOptions): RewindSessionRequest["to"]
 /** Return the fields that appends have in common. */
 export function appendFields(
   sessionId: string,
-  options: Pick<StoreOptions, "expectedLastSeq" | "expectedEpoch" | "requestId">,
+  options: Pick<StoreOptions, "expectedLastSeq" | "expectedEpoch" | "requestId"> & StateChange,
 ) {
   checkText(sessionId, "sessionId");
   checkInteger(options.expectedLastSeq, "expectedLastSeq");
@@ -205,6 +208,7 @@ export function appendFields(
     sessionId,
     expectedLastSeq: options.expectedLastSeq,
     expectedEpoch: options.expectedEpoch,
+    statePatch: statePatchOf(options),
     requestId: requestIdOr(options.requestId),
   };
 }

@@ -1,5 +1,5 @@
 import type * as proto from "../gen/sessiond/v1/session.js";
-import type { JsonObject } from "../protocol/json.js";
+import { type JsonObject, parseObject } from "../protocol/json.js";
 import { SESSION_STATUSES, type SessionStatus } from "../protocol/names.js";
 import { fromConfig } from "../protocol/structs.js";
 import { fromDuration, fromOptionalTimestamp, fromTimestamp, timeText } from "../protocol/times.js";
@@ -54,7 +54,16 @@ export interface SessionInfo {
   readonly neverExpires: boolean;
   /** Time of expiry without further activity. `undefined` = never. */
   readonly expiresAt: Date | undefined;
-  /** An opaque version that changes with everything but the messages and the times. */
+  /**
+   * The state that programs keep beside the messages. `undefined` = the call did not return it: get,
+   * create and update do, and list with `withState`.
+   */
+  readonly state: JsonObject | undefined;
+  /** The state as JSON text; its values are byte for byte as they were stored. */
+  readonly stateJson: string | undefined;
+  /** An opaque version of the state. Empty = the call did not return the state. */
+  readonly stateEtag: string;
+  /** An opaque version that changes with everything but the messages, the state and the times. */
   readonly etag: string;
 }
 
@@ -164,6 +173,9 @@ export function sessionOf(session: proto.Session): SessionInfo {
     idleTtlMs: idleTtl && fromDuration(idleTtl),
     neverExpires: idleTtl === undefined,
     expiresAt: fromOptionalTimestamp(session.expireTime),
+    state: session.stateJson === undefined ? undefined : parseObject(session.stateJson),
+    stateJson: session.stateJson,
+    stateEtag: session.stateEtag,
     etag: session.etag,
   };
 }
