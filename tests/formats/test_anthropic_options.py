@@ -196,6 +196,17 @@ def test_keys_of_instructions_that_are_not_sent_are_reported(place: int, number:
     assert ChangeKind.FIELD_REMOVED in request.report.of(place + 1)
 
 
+@pytest.mark.parametrize("place", [0, 2])
+def test_what_documents_in_instructions_lose_is_reported(place: int) -> None:
+    source = {"type": "content", "content": "the rules"}
+    block = {"type": "document", "source": source, "context": "c"}
+    values: list[Any] = [USER, ANSWER, PROMPT]
+    values.insert(place, as_message(blocks("system", block), FORMAT_ANTHROPIC))
+    request, body = DIALECT.send(history(*values))
+    assert "the rules" in json.dumps(body)
+    assert ChangeKind.FIELD_REMOVED in request.report.of(place + 1)
+
+
 class TestReasoning:
     """The option `thinking` in a running loop of tools, and reasoning that the API refuses."""
 

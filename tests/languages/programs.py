@@ -56,14 +56,18 @@ class Program:
 GO = EXAMPLES / "go" / "sessiond-example"
 JAVA = EXAMPLES / "java" / "target" / "sessiond-example-1.jar"
 RUST = EXAMPLES / "rust" / "target" / "sessiond-example"
+TYPESCRIPT = Path(__file__).with_name("typescript_program.mjs")
+TYPESCRIPT_CLIENT = ROOT / "client" / "typescript" / "dist" / "esm" / "index.js"
 PYTHON = Path(__file__).with_name("python_program.py")
 PROGRAMS = [
     Program("python", (sys.executable, str(PYTHON)), PYTHON),
+    Program("typescript", ("node", str(TYPESCRIPT)), TYPESCRIPT_CLIENT),
     Program("go", (str(GO),), GO),
     Program("java", ("java", "-cp", f"{JAVA}:{JAVA.parent / 'lib'}/*", "example.Main"), JAVA),
     Program("rust", (str(RUST),), RUST),
 ]
-OTHERS = PROGRAMS[1:]
+# Those that are examples, and demonstrate all calls.
+OTHERS = PROGRAMS[2:]
 
 
 def encoded(texts: Sequence[str]) -> list[str]:

@@ -104,6 +104,7 @@ def made_key(database_url: str) -> str:
     return secret
 
 
+@pytest.mark.timeout(900)  # dozens of programs start, and a busy machine starts a JVM in seconds
 def test_each_language_reads_and_watches_what_the_others_wrote(target: str) -> None:
     here = [program for program in PROGRAMS if program.built.exists()]
     if len(here) == 1:

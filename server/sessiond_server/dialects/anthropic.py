@@ -174,11 +174,14 @@ class _Writer(AnthropicBlocks):
         self._add(entry, "user", blocks)
 
     def _instructions(self, said: Said) -> list[JSON]:
-        if said.entry.format == FORMAT_ANTHROPIC:
-            self._lose_keys(said.entry)
-        else:
-            self._steps.lost_extras(said.entry)
-        return self._blocks(said.entry, said.pieces, is_text_only=True)
+        entry = said.entry
+        blocks = objects_of(entry.value.get("content"))
+        if entry.format == FORMAT_ANTHROPIC:
+            self._lose_keys(entry)
+        if entry.format != FORMAT_ANTHROPIC or any(block.get("type") != "text" for block in blocks):
+            # Documents become texts.
+            self._steps.lost_extras(entry)
+        return self._blocks(entry, said.pieces, is_text_only=True)
 
     def _lose_keys(self, entry: Entry) -> None:
         for key in entry.value.keys() - {"role", "content"}:
