@@ -25,6 +25,7 @@ TIMES = ("created_from", "created_before", "active_from", "active_before")
 STATUSES = ("active", "destroyed")
 ORDERS = {
     "active_desc": "last active",
+    "active_asc": "longest inactive",
     "created_desc": "newest",
     "created_asc": "oldest",
     "id_asc": "id",

@@ -168,6 +168,12 @@ class TestTextFiles:
         encoded = self.DRAWING.partition(",")[2]
         assert text.count("a text") + text.count(encoded) == 2
 
+    @pytest.mark.parametrize("name", ["openai", "groq", "deepseek", "gemini"])
+    def test_their_names_are_sent(self, name: str) -> None:
+        file = {"type": "file", "file": {"filename": "notes.txt", "file_data": self.DRAWING}}
+        text = text_of(name, USER, {"role": "user", "content": [file]}, PROMPT)
+        assert r"[notes.txt]\na text" in text
+
     @pytest.mark.parametrize("name", ["openai", "groq", "deepseek", "responses", "gemini"])
     @pytest.mark.parametrize("role", ["user", "assistant", "system", "tool"])
     def test_assets_too(self, name: str, role: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,6 +271,12 @@ class TestActions:
         if name == "responses":
             assert is_unchanged(name, output, SHELL)
         assert ChangeKind.RESULT_MISSING not in request.report.of(2)
+
+    def test_the_id_of_a_result_is_not_used_again(self) -> None:
+        output = {"type": "local_shell_call_output", "id": "c", "output": "total 0"}
+        search = SEARCH | {"id": "c"}
+        again = SHELL | {"id": "c", "call_id": "d"}
+        text_of("responses", USER, SHELL, output, search, again, PROMPT)
 
     @pytest.mark.parametrize("name", ["openai", "groq", "anthropic", "gemini"])
     def test_what_a_conversion_loses_is_reported(self, name: str) -> None:

@@ -14,6 +14,7 @@ from sessiond import AsyncClient, MessageAlreadyExists, NewMessage
 from sessiond.v1.message_pb2 import ROLE_USER, Message, Part, Parts
 from sessiond.v1.rewind_pb2 import RewindSessionRequest
 from sessiond.v1.session_service_pb2 import ON_DUPLICATE_SKIP, ImportMessagesRequest
+from sessiond_server.messages.store import append, message_ids
 from sessiond_server.server import Running
 
 from ..support.wire import Wire, error_of, openai
@@ -387,3 +388,26 @@ async def test_rewinds_beside_named_appends_store_no_id_twice(wire: Wire) -> Non
     assert len(ids) == len(set(ids))
     for seq, message_id in enumerate(ids, 1):
         assert (await wire.message("one", message_id=message_id)).seq == seq
+
+
+@pytest.mark.parametrize("is_analysed", [False, True])
+async def test_ids_are_looked_up_in_their_index(
+    wire: Wire, query: Callable[..., Any], is_analysed: bool
+) -> None:
+    await wire.create("one")
+    await wire.import_("one", [named(*(f"m{i}" for i in range(3_000)))])
+    await wire.copy("one", "two")
+    if is_analysed:
+        query("VACUUM ANALYZE")
+    [(key, project_id)] = query("SELECT key, project_id FROM sessions WHERE session_id = 'two'")
+    statement = message_ids.STORED.replace("%(ids)b", "%(ids)s")
+    parameters = {"key": key, "project_id": project_id, "ids": ["m7", "m2000", "no"]}
+    plan = "\n".join(line for (line,) in query(f"EXPLAIN ANALYZE {statement}", parameters))
+    assert message_ids.CONSTRAINT in plan
+    assert "message_ids_pkey" not in plan
+
+
+def test_appends_without_ids_are_the_statement_that_they_were() -> None:
+    for (single, recorded, is_named), statement in append._STATEMENTS.items():
+        assert ("message_ids" in statement) == is_named, (single, recorded)
+        assert "session_state" not in statement

@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sessiond import AsyncClient
-from sessiond.errors import NotFound
+from sessiond.errors import InvalidField, NotFound
 from sessiond_console.filters import ORDERS, RANKS, STATUSES, filter_of
 from sessiond_console.listing import MAX_PAGE_SIZE, PAGE_SIZE, list_page
 from sessiond_console.paths import path, session_path
@@ -63,11 +63,9 @@ def _go(site: Site) -> Page:
 
 
 async def _exists(api: AsyncClient, session_id: str) -> bool:
-    if len(session_id) > 256:
-        return False
     try:
         await api.sessions.get(session_id)
-    except NotFound:
+    except (NotFound, InvalidField):
         return False
     return True
 

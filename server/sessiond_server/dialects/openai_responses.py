@@ -296,8 +296,10 @@ class _Writer(ResponsesParts):
         if not entry.is_nonmessage_item:
             return None
         if kind == "local_shell_call_output":
-            is_id = ITEM_ID.fullmatch(paired.wire_id)
-            return self._known(entry, id=paired.wire_id) if is_id else None
+            if not ITEM_ID.fullmatch(paired.wire_id):
+                return None
+            self._ids.add(paired.wire_id)
+            return self._known(entry, id=paired.wire_id)
         item = self._known(entry, call_id=paired.wire_id)
         if item and kind == "computer_call_output":
             pieces = paired.result.pieces if paired.result else ()

@@ -34,6 +34,7 @@ from sessiond_server.formats.wire import (
     AssetInfo,
     AssetString,
     has_lone_surrogates,
+    join,
     stored_or_new,
 )
 
@@ -179,7 +180,7 @@ class Steps:
             report_differences(self.report, entry.seq, new, entry.value)
         return message
 
-    def as_text(self, entry: Entry, piece: Media | Foreign, why: str = "") -> Text | AssetString:
+    def as_text(self, entry: Entry, piece: Media | Foreign, why: str = "") -> Text | str:
         """Return a text in place of a piece that cannot be sent unchanged.
 
         Args:
@@ -188,8 +189,8 @@ class Steps:
             why: why a file is not sent. "" = the API has no place for it.
 
         Returns:
-            The content of a text file, or else a note, so that the model can mention what is
-            missing.
+            The content of a text file after its name, or else a note, so that the model can mention
+            what is missing.
         """
         if isinstance(piece, Foreign):
             self.lost(entry, ChangeKind.ITEM_REPLACED, piece.kind)
@@ -200,7 +201,8 @@ class Steps:
         if media_type.startswith(TEXT_TYPES) and (text := self.text_of(piece)):
             if "\ufffd" in text:
                 self.lost(entry, ChangeKind.TEXT_REPAIRED, piece.name or media_type)
-            return text if isinstance(text, AssetString) else Text(text)
+            named = join("\n", [f"[{piece.name}]", text]) if piece.name else text
+            return Text(named) if type(named) is str else named
         self.lost(entry, ChangeKind.FILE_REPLACED, piece.name or media_type or piece.kind)
         return Text(file_note(piece, media_type, why))
 

@@ -27,18 +27,18 @@ FROM {source} unnest(%(id_places)b::bigint[], %(ids)b::text[]) AS named (place, 
 
 _INSERT = INSERT.format(key="%(key)s", log="%(log)s", before="%(before)s::bigint", source="")
 
-# LATERAL with its own LIMIT: one scan of the index for each segment, however the planner estimates
-# the tables.
+# One look-up in the unique index for each id and segment, however the planner estimates the tables.
 _FOUND = """
-SELECT found.message_id, found.seq FROM {segments}, LATERAL (
-    SELECT message_id, seq FROM message_ids AS named
+SELECT wanted.message_id, found.seq
+FROM {segments}, unnest(%(ids)b::text[]) AS wanted (message_id), LATERAL (
+    SELECT seq FROM message_ids AS named
     WHERE named.key = segment.key AND named.log = segment.log
-        AND named.message_id = ANY(%(ids)b::text[])
-        AND named.seq >= segment.first_seq AND named.seq <= segment.last_seq
-    LIMIT {limit}
+        AND named.message_id = wanted.message_id
+        AND named.seq + 0 >= segment.first_seq AND named.seq + 0 <= segment.last_seq
+    LIMIT 1
 ) AS found"""
 
-FOUND = _FOUND.format(segments=UNNESTED, limit=1)
+FOUND = _FOUND.format(segments=UNNESTED)
 """Selects one message with the ids in some segments."""
 
 _SHARED = """(
@@ -47,7 +47,7 @@ _SHARED = """(
 ) AS segment"""
 
 IS_NEW = f"""
-        AND (base_seq = 0 OR NOT EXISTS ({_FOUND.format(segments=_SHARED, limit=1)}))"""
+        AND (base_seq = 0 OR NOT EXISTS ({_FOUND.format(segments=_SHARED)}))"""
 """The condition that no message in the segments of the session has one of the ids."""
 
 STORED = _FOUND.format(
@@ -57,7 +57,6 @@ STORED = _FOUND.format(
     UNION ALL
     SELECT src_key, src_log, first_seq, last_seq FROM segments WHERE segments.key = %(key)s
 ) AS segment""",
-    limit=MAX_IDS,
 )
 """Selects the ids that the session has, with their seqs."""
 
