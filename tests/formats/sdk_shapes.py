@@ -29,7 +29,7 @@ urls = st.sampled_from(
         f"data:image/PNG;base64,{URL_SAFE}",
         "data:image/png;base64,no base64!",
         "data:image/svg+xml;base64,PHN2Zy8+",
-        "data:text/plain,mark01.",
+        "data:text/plain,a text",
         "http://e.com/a.png",
         f"sessiond-asset:{KNOWN_ASSET}",
         f"sessiond-asset:{MISSING_ASSET}",
