@@ -56,18 +56,25 @@ class Program:
 GO = EXAMPLES / "go" / "sessiond-example"
 JAVA = EXAMPLES / "java" / "target" / "sessiond-example-1.jar"
 RUST = EXAMPLES / "rust" / "target" / "sessiond-example"
-TYPESCRIPT = Path(__file__).with_name("typescript_program.mjs")
-TYPESCRIPT_CLIENT = ROOT / "client" / "typescript" / "dist" / "esm" / "index.js"
+TYPESCRIPT = ROOT / "client" / "typescript"
+TSX = TYPESCRIPT / "node_modules" / "tsx" / "dist" / "loader.mjs"
 PYTHON = Path(__file__).with_name("python_program.py")
 PROGRAMS = [
     Program("python", (sys.executable, str(PYTHON)), PYTHON),
-    Program("typescript", ("node", str(TYPESCRIPT)), TYPESCRIPT_CLIENT),
+    Program(
+        "typescript",
+        (
+            *("env", f"TSX_TSCONFIG_PATH={TYPESCRIPT / 'test' / 'tsconfig.json'}"),
+            *("node", "--import", str(TSX), str(EXAMPLES / "typescript" / "main.ts")),
+        ),
+        TSX,
+    ),
     Program("go", (str(GO),), GO),
     Program("java", ("java", "-cp", f"{JAVA}:{JAVA.parent / 'lib'}/*", "example.Main"), JAVA),
     Program("rust", (str(RUST),), RUST),
 ]
 # Those that are examples, and demonstrate all calls.
-OTHERS = PROGRAMS[2:]
+OTHERS = PROGRAMS[1:]
 
 
 def encoded(texts: Sequence[str]) -> list[str]:

@@ -1,0 +1,27 @@
+// The examples of docs/guides/typescript.md run, and print what their comments say.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { sharedTarget } from "./support/fixture.js";
+import { blocksOf, runBlocks } from "./support/programs.js";
+
+const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "..");
+
+/** Return what a block says that it prints: after console.log(...), or on lines of their own. */
+function saidBy(block: string): string[] {
+  return block.split("\n").flatMap((line) => {
+    const [, after] = /^\s*(?:.*console\.log\(.*\);)? ?\/\/ (.*)$/.exec(line) ?? [];
+    return after === undefined || after.startsWith("$") ? [] : [after];
+  });
+}
+
+test("the guide's examples print what they say", async () => {
+  const page = readFileSync(join(ROOT, "docs", "guides", "typescript.md"), "utf8");
+  const blocks = blocksOf(page, "ts");
+  assert.ok(blocks.length > 5);
+  const printed = await runBlocks(blocks, { env: { SESSIOND_TARGET: await sharedTarget() } });
+  assert.deepEqual(printed, blocks.map(saidBy));
+});
