@@ -12,6 +12,7 @@ from sessiond.v1.conversation_service_pb2 import AbortRequest, GetTurnRequest, W
 from sessiond.v1.event_pb2 import Event
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, Message
 from sessiond.v1.turn_pb2 import TURN_STATE_COMPLETED
+from sessiond_server.formats.incomplete import NOTE
 
 from ..support.model_server import ModelServer, Reply
 from ..support.processes import ServerProcess
@@ -19,6 +20,9 @@ from ..support.turns import send, sending
 from ..support.waiting import PATIENCE_S, until_async
 from ..support.wire import Wire, taken_apart
 
+Query = Callable[..., list[tuple[Any, ...]]]
+
+LIVE_TEXT = ("assistant.message_partial", "assistant.message_delta")
 HOLD = Reply("one two three four", after=2, then="hold")
 
 
@@ -61,6 +65,13 @@ def start(
 def channel(server: ServerProcess) -> grpc.aio.Channel:
     # No shared connections: there may be one to a killed server.
     return grpc.aio.insecure_channel(server.target, options=[("grpc.use_local_subchannel_pool", 1)])
+
+
+async def text_is_saved(query: Query) -> None:
+    """Wait until another server could keep the text that the model of HOLD has sent."""
+    await until_async(
+        lambda: query("SELECT content FROM turn_texts") == [(b"one ",)], "the text is saved"
+    )
 
 
 async def asked(models: ModelServer) -> None:
@@ -154,7 +165,7 @@ async def test_turns_sent_at_one_server_are_watched_at_the_other(
 
 
 async def test_the_turn_of_a_killed_server_fails_and_its_queue_runs_elsewhere(
-    start: Callable[[], ServerProcess], models: ModelServer
+    start: Callable[[], ServerProcess], models: ModelServer, query: Query
 ) -> None:
     models.script(HOLD)
     first, second = start(), start()
@@ -165,10 +176,11 @@ async def test_the_turn_of_a_killed_server_fails_and_its_queue_runs_elsewhere(
         lost = await sending(wire, "talk", "never answered", request_id="r")
         await asked(models)
         waiting = await sending(wire, "talk", "answered elsewhere", request_id="s")
-        # The deltas so far arrive at the other server.
-        await watcher.until(lambda event: event.type == "assistant.message_delta")
+        # The text so far arrives at the other server.
+        await watcher.until(lambda event: event.type in LIVE_TEXT)
         joined = await sending(other, "talk", "never answered", request_id="r")
         assert joined.turn.turn_id == lost.turn.turn_id
+        await text_is_saved(query)
         first.kill()
         error = await joined.error()
         assert (error.code, error.reason, error.metadata["turn_id"]) == (
@@ -183,19 +195,21 @@ async def test_the_turn_of_a_killed_server_fails_and_its_queue_runs_elsewhere(
         assert turn.turn_id == waiting.turn.turn_id
         assert await other.texts("talk") == [
             "never answered",
+            "one ",
             "answered elsewhere",
             "Hello from the model server.",
         ]
         assert [m["content"] for m in models.requests[1].body["messages"]] == [
             "never answered",
+            f"one \n\n{NOTE}",
             "answered elsewhere",
         ]
         await watcher.turn_end(turn.turn_id)
-        assert [event.seq for event in watcher.events if event.seq] == [1, 2, 3]
+        assert [event.seq for event in watcher.events if event.seq] == [1, 2, 3, 4]
 
 
 async def test_a_restarted_server_ends_its_own_lost_turn(
-    start: Callable[[], ServerProcess], models: ModelServer
+    start: Callable[[], ServerProcess], models: ModelServer, query: Query
 ) -> None:
     models.script(HOLD)
     server = start()
@@ -205,6 +219,7 @@ async def test_a_restarted_server_ends_its_own_lost_turn(
         lost = await sending(wire, "talk", "never answered", request_id="r")
         await sending(wire, "talk", "later")
         await asked(models)
+        await text_is_saved(query)
     server.kill()
     async with channel(start()) as opened:
         wire = Wire(opened)
@@ -212,7 +227,14 @@ async def test_a_restarted_server_ends_its_own_lost_turn(
         assert (error.reason, error.metadata["turn_id"]) == ("TURN_LOST", lost.turn.turn_id)
         await send(wire, "talk", "last")
         hello = "Hello from the model server."
-        assert await wire.texts("talk") == ["never answered", "later", hello, "last", hello]
+        assert await wire.texts("talk") == [
+            "never answered",
+            "one ",
+            "later",
+            hello,
+            "last",
+            hello,
+        ]
 
 
 async def test_copies_of_a_template_run_on_different_providers(
