@@ -1,4 +1,4 @@
-"""The ASGI application: routes, middleware and the life of the clients."""
+"""The ASGI application: routes, middleware, and when clients are opened and closed."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -45,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:
         return _fail(f"cannot listen on {given.listen}: {error.strerror or error}", 1)
     if given.until_eof:
-        # Beside a server, appends come before pages.
+        # On the machine of a server, appends have priority over pages.
         os.nice(BESIDE_SERVER_NICENESS)
     try:
         return serve(
@@ -105,7 +105,7 @@ def _bind(host: str, port: int) -> socket.socket:
             if host in ("::",):
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind(address)
-        # From now on browsers are not refused, though they wait until the first page is served.
+        # From now on, browsers can connect. They wait until the server accepts the connections.
         listener.listen(128)
     except OSError:
         listener.close()

@@ -61,7 +61,7 @@ def clock(value: datetime | None) -> Markup:
 
 
 def duration(value: timedelta | None) -> str:
-    """Return a duration in the one or two units that matter."""
+    """Return a duration in its one or two largest units."""
     if value is None:
         return "–"
     seconds = value.total_seconds()

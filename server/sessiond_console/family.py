@@ -1,4 +1,4 @@
-"""The copies of a session as a tree, and where two of its sessions part."""
+"""The copies of a session as a tree, and the seq at which two of its sessions diverge."""
 
 import asyncio
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from sessiond.errors import NotFound
 MAX_NODES = 200
 MAX_ANCESTORS = 50
 MAX_COPIES = 50
-# Calls at once, so that a large tree does not crowd out others.
+# Maximum number of concurrent calls, so that a large tree does not delay other pages.
 _CONCURRENCY = 8
 
 
@@ -47,7 +47,7 @@ class Family:
         """Return the last seq that two sessions share by their origins; 0 if they share none."""
         paths = [dict(_path(self.root, session_id)) for session_id in (first, second)]
         shared = [session_id for session_id in paths[0] if session_id in paths[1]]
-        # The nearest common ancestor comes first. A path says up to where it is shared with each.
+        # The nearest common ancestor comes first. Each path has the last seq shared with it.
         return min(paths[0][shared[0]], paths[1][shared[0]]) if shared else 0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sessiond_console.site import FormError, text
 
-# Fields of the form, as the query of the page's address.
+# Fields of the form, which are also the query parameters of the page.
 FIELDS = (
     "id",
     "user",
@@ -42,7 +42,7 @@ _OTHER_NAMES = {"state": "status", "from": "active_from", "before": "active_befo
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which sessions to list, as the address says it."""
+    """The sessions to list, as the query of the page's address selects them."""
 
     fields: dict[str, str]
     """The form's fields that are set, by name."""
@@ -55,7 +55,7 @@ class Filter:
 
     @property
     def has_rare_fields(self) -> bool:
-        """Whether a field is set that the form folds away."""
+        """Whether a field is set that the form hides at first."""
         return any(name in self.fields for name in (*TIMES, "config"))
 
     def conditions(self) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class Filter:
         return found
 
     def query(self, **changes: str | None) -> dict[str, str | None]:
-        """Return the parameters of the address of this filter, with some of them changed."""
+        """Return this filter as query parameters of the page, with some of them changed."""
         order = None if self.order == "active_desc" else self.order
         return {**self.fields, "order": order, **changes}
 
@@ -102,7 +102,7 @@ def filter_of(query: Mapping[str, Any]) -> Filter:
 
 
 def time_of(name: str, value: str) -> datetime:
-    """Return the time that a field names: ISO 8601, in UTC unless it says otherwise, or a word.
+    """Return the time in a field: ISO 8601, in UTC unless it has another time zone, or a word.
 
     Args:
         name: the field.
@@ -136,7 +136,7 @@ def object_of(name: str, value: str) -> dict[str, Any]:
     """Return the JSON object of a field; key=value is short for {"key": "value"}.
 
     Raises:
-        FormError: if it is neither.
+        FormError: if the value is neither a JSON object nor key=value.
     """
     if not value.lstrip().startswith("{") and "=" in value:
         key, _, rest = value.partition("=")

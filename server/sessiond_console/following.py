@@ -1,8 +1,9 @@
 """Live tails: one watch of a session serves all tabs that follow it.
 
-Each tab gets every message once and in order. It says up to which seq it has them, reads those that
-it lacks from the history, and from then on takes what the watch delivers, without what it has. The
-text of the running answer is kept here, so that a tab that joins late, or again, gets it whole.
+Each tab gets every message once and in order. A tab names the last seq that it has, and first gets
+the later messages of the history. After that it gets the events of the watch, without the messages
+that it has already. The text of the running answer is kept here, so that a tab that joins late or
+rejoins gets the whole text.
 """
 
 import asyncio
@@ -18,13 +19,14 @@ from sessiond.errors import NotFound, SessiondError
 
 # A tab that is this many events behind is cut off. It comes back and reads them from the history.
 MAX_BEHIND = 1000
-# Deltas of this long are sent together: browsers need not repaint for every token.
+# Deltas that arrive within this time are sent together, so that browsers need not repaint for every
+# token.
 FLUSH_S = 0.1
 KEEP_ALIVE_S = 15.0
-# A session is watched this long after its last tab has left, for the tab may only have lost its
+# How long a session is still watched after its last tab has left. The tab may only have lost its
 # connection.
 LINGER_S = 30.0
-# How much of a running answer is kept.
+# Maximum length of the text that is kept of a running answer.
 MAX_ANSWER_CHARACTERS = 1024 * 1024
 
 _DELTAS = {"assistant.message_delta": "answer", "assistant.reasoning_delta": "reasoning"}
@@ -34,7 +36,7 @@ _TURN_EVENTS = ("assistant.turn_start", "assistant.turn_end", "session.error", "
 
 @dataclass(slots=True)
 class Item:
-    """What a tab is told: an event of a stream of server-sent events."""
+    """A server-sent event for a tab."""
 
     name: str
     data: dict[str, Any]
@@ -59,14 +61,14 @@ class _Tab:
         try:
             self.queue.put_nowait(item)
         except asyncio.QueueFull:
-            # Its events are dropped, and it is told to come back.
+            # Drop the tab's events. None makes the tab reconnect, and read the history again.
             while not self.queue.empty():
                 self.queue.get_nowait()
             self.queue.put_nowait(None)
 
 
 class Follower:
-    """Watches one session, for all tabs of one signed-in browser or of all without keys.
+    """Watches one session for all tabs of one signed-in browser, or of all browsers without keys.
 
     Args:
         api: the client.
@@ -89,8 +91,8 @@ class Follower:
         """Follow the session for the duration of the block.
 
         Yields:
-            The queue of what happens, in which None means that the watch is over; and the running
-            answers so far.
+            The queue of the tab's events, in which None means that the watch is over; and the texts
+            of the running answers so far.
 
         Raises:
             SessiondError: if the session cannot be watched.
@@ -115,7 +117,7 @@ class Follower:
     async def _watch(self) -> None:
         try:
             info = await self._api.sessions.get(self._session_id)
-            # From here on a tab that reads the history sees all that this watch will not deliver.
+            # A tab that reads the history from now on sees all messages that precede this watch.
             self._ready.set_result(None)
             async for event in self._api.sessions.events(self._session_id, info.last_seq):
                 for item in self._items(event):
@@ -124,7 +126,7 @@ class Follower:
         except SessiondError as error:
             if not self._ready.done():
                 self._ready.set_exception(error)
-                # Retrieved here, in case that no tab waits any more.
+                # Retrieve the exception, in case no tab is waiting any more.
                 self._ready.exception()
             elif isinstance(error, NotFound):
                 for tab in self._tabs:
@@ -203,7 +205,7 @@ async def tail(
     *,
     epoch: int | None = None,
 ) -> AsyncGenerator[bytes, None]:
-    """Yield the server-sent events of one tab: the messages after a seq, then what happens.
+    """Yield the server-sent events of one tab: the messages after a seq, then new events.
 
     Args:
         followers: the console's followers.
@@ -218,7 +220,7 @@ async def tail(
     """
     last_seq = after_seq
     if epoch is not None and epoch != (await api.sessions.get(session_id)).epoch:
-        # The session was rewound while the tab was away, so its seqs name other messages now.
+        # The session was rewound while the tab was disconnected, so the tab's seqs are outdated.
         yield event_bytes("reload", {})
         return
     async with followers.of(api, session_id).tab() as (queue, running):
@@ -229,7 +231,7 @@ async def tail(
             item = _message_item(message)
             answers = [one for one in answers if one.data["turn"] != item.data["turn"]]
             yield _encoded(item, render)
-            # A long history must not keep others waiting, nor hide that the tab has left.
+            # Let other tasks run during a long history, and notice if the tab has left.
             await asyncio.sleep(0)
         for item in answers:
             yield _encoded(item, render)
@@ -244,7 +246,7 @@ async def tail(
                     last_seq = min(last_seq, happened.data["last_seq"])
                 if happened.message:
                     if happened.message.seq <= last_seq:
-                        # The tab has it from the history, but may have had deltas of it since.
+                        # The tab has this message from the history, but may have got deltas since.
                         if happened.data["turn"]:
                             yield event_bytes("answered", {"turn": happened.data["turn"]})
                         continue
@@ -262,7 +264,7 @@ def _answered_turn(message: Message) -> str:
 
 
 async def _batch(queue: asyncio.Queue[Item | None]) -> list[Item | None]:
-    """Return what has happened, with deltas of one text joined; nothing after a long silence."""
+    """Return the next events, with deltas of one text joined; [] if none came for a long time."""
     try:
         async with asyncio.timeout(KEEP_ALIVE_S):
             batch = [await queue.get()]

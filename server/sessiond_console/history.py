@@ -53,7 +53,7 @@ def span_of(query: Mapping[str, Any], last_seq: int) -> Span:
                 return Span(before=seq)
             if name == "after":
                 return Span(after=seq)
-            # The message is shown with some of those before it.
+            # Show the message together with some messages before it.
             if seq + PAGE_MESSAGES // 2 <= last_seq:
                 return Span(after=max(0, seq - PAGE_MESSAGES // 2 - 1))
     return Span()

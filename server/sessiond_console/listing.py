@@ -15,8 +15,8 @@ from sessiond_console.site import FormError
 
 PAGE_SIZE = 50
 MAX_PAGE_SIZE = 500
-# A ranking reads the sessions that meet the filter; of more than this, only the most recently
-# active ones are ranked, and the page says so.
+# Maximum number of sessions that a ranking reads. If more sessions match the filter, the page ranks
+# only the most recently active ones, and says so.
 MAX_RANKED = 5000
 TURN_STATES = ("queued", "running", "completed", "failed", "aborted")
 
@@ -41,7 +41,7 @@ async def list_page(api: AsyncClient, chosen: Filter, token: str, page_size: int
         api: the client.
         chosen: the filter and the order.
         token: the page's token. Empty = the first page.
-        page_size: most sessions of the page, 1 to 500.
+        page_size: maximum number of sessions on the page, 1 to 500.
 
     Raises:
         FormError: if the filter has a malformed value.
@@ -71,7 +71,7 @@ async def _ranked(
             lambda stubs: stubs.sessions.ListSessions, request, is_repeatable=True
         )
         count += len(page.sessions)
-        # Only the best are kept, so that a ranking of thousands needs little memory.
+        # Keep only the highest-ranked sessions, so that ranking thousands needs little memory.
         best += [SessionInfo(session) for session in page.sessions]
         best = sorted(best, key=lambda info: int(info[rank]), reverse=True)[:page_size]
         if not page.next_page_token or count >= MAX_RANKED:

@@ -14,7 +14,7 @@ from sessiond import AsyncClient
 from sessiond_console.options import Options
 
 LIFETIME_S = 12 * 3600
-# The oldest login ends when there are more.
+# If there are more logins than this, the oldest one ends.
 MAX_LOGINS = 1000
 
 

@@ -1,4 +1,4 @@
-"""What stands beside messages: bookmarks, copies, tasks, and turns without an answer."""
+"""The markers beside messages: bookmarks, copies, tasks, and turns without an answer."""
 
 import asyncio
 from collections.abc import Iterable

@@ -11,7 +11,7 @@ _DOTS = re.compile(r"~*\.{1,2}")
 
 
 class IdConvertor(Convertor[str]):
-    """An id in a path whose percent-encoding is kept until here, so that "/" can be in an id."""
+    """Decodes an id in a path. The path is still percent-encoded, so an id may contain "/"."""
 
     regex = "[^/]+"
 

@@ -1,4 +1,4 @@
-"""Plots as SVG: only attributes, no styles, so that the pages' policy allows them."""
+"""Plots as SVG, without styles, which the pages' Content-Security-Policy forbids."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -108,7 +108,7 @@ def _bar(x: float, width: float, height: float, point: Point) -> Bar:
 
 
 def _log_height(pause: timedelta, longest: timedelta) -> float:
-    """Return the height of a pause: seconds and days are visible in the same plot."""
+    """Return the height of a pause, on a logarithmic scale that shows both seconds and days."""
     if longest <= timedelta(0):
         return 0.0
     return HEIGHT * _bits(pause) / max(_bits(longest), 1)

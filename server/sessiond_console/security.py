@@ -1,4 +1,4 @@
-"""What every request must pass, and what every response carries.
+"""The checks of every request, and the headers of every response.
 
 - Host: a page of another site whose name resolves to this address (DNS rebinding) is refused.
 - Unsafe methods: only pages of this console may send them (no cross-site request forgery). The
@@ -30,7 +30,8 @@ HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
     "cache-control": "no-store",
 }
-# Probes of orchestrators use the address of a container as the host. The page says nothing.
+# Any host may request this page: orchestrators probe it by the address of a container. The page
+# reveals nothing.
 HEALTH_PATH = "/healthz"
 # A read-only console lets people sign in and out, and choose a theme.
 _ALLOWED_IN_READ_ONLY = frozenset({"/login", "/logout", "/theme"})

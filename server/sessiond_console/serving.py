@@ -78,7 +78,8 @@ async def _serve(server: "_Server", listener: socket.socket, url: str, *, until_
 
 
 def _end_with_parent(loop: asyncio.AbstractEventLoop, server: "_Server") -> None:
-    # The end of a pipe stays readable, and a second call of end() would not wait for requests.
+    # A closed pipe stays readable, so this callback would run again. A second call of end() would
+    # not wait for requests.
     loop.remove_reader(sys.stdin.fileno())
     if not server.should_exit:
         server.end()

@@ -29,7 +29,7 @@ from sessiond_console.rendering.text import one_line, visible, visible_text
 ROOT = Path(__file__).parent
 THEMES = ("auto", "light", "dark")
 THEME_COOKIE = "sessiond-theme"
-# Field names and texts that a form may have; more would only be an attack.
+# Maximum number of fields of a form. A form with more fields can only be an attack.
 MAX_FIELDS = 1000
 
 NAV = (
@@ -216,12 +216,12 @@ def text(values: Mapping[str, Any], name: str) -> str:
 
 
 def new_request_id() -> str:
-    """Return an id with which a form makes its change at most once, however often it is sent."""
+    """Return an id for a form, so that a form that is sent twice makes its change once."""
     return secrets.token_hex(16)
 
 
 def exact(value: str) -> Markup:
-    """Return a text for a form field, which must come back as it is."""
+    """Return a text for a form field, escaped but otherwise unchanged."""
     return escape(value.encode("utf-8", "replace").decode())
 
 

@@ -10,7 +10,7 @@ DIRECTORY = Path(__file__).parent / "static"
 
 
 class Statics(StaticFiles):
-    """Static files. Browsers keep them, and ask by etag whether they are still current."""
+    """Static files. Browsers cache them, and revalidate them by etag."""
 
     def __init__(self) -> None:
         super().__init__(directory=DIRECTORY)

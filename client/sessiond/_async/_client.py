@@ -105,7 +105,7 @@ class AsyncClient:
     ) -> _Response:
         """Make a unary call of the generated stubs, with the API key and typed errors.
 
-        This is for what the other calls do not offer, e.g. a page of a list by its token:
+        Use this for features that the other calls do not offer, e.g. a page of a list by its token:
         `client.call(lambda stubs: stubs.sessions.ListSessions, request, is_repeatable=True)`.
 
         Args:

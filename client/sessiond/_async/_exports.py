@@ -22,10 +22,10 @@ class AsyncExportCalls(AsyncCalls):
         json.dumps accepts the dict, and import_session creates an equal session from it. The whole
         session is held in memory; export_lines and export_to need only bounded memory.
 
-        Messages and bookmarks are those of the moment at which the session is looked up. Tasks are
-        read later, and links to newer messages are left out. The export does not contain fields
-        that no other session can have (etag, origin), nor fields that are derived from the rest
-        (summary, content_bytes, the token counts, expires_at).
+        The export contains the messages and bookmarks of the moment at which the session is looked
+        up. Tasks are read later, and their links to newer messages are left out. The export does
+        not contain fields that no other session can have (etag, origin), nor fields that are
+        derived from the rest (summary, content_bytes, the token counts, expires_at).
 
         Args:
             session_id: the session.

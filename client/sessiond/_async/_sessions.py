@@ -425,13 +425,13 @@ class AsyncSessions(AsyncExportCalls, AsyncRegenerationCalls):
             session_id: the session.
             after_seq: skip the messages up to this seq; 0 = skip none. Default: yield only messages
                 stored after the iteration began.
-            after_epoch: epoch of after_seq, that of the last event. If the session was rewound
+            after_epoch: epoch of after_seq, as in the received event. If the session was rewound
                 since, "session.rewound" comes first. Default: the session's epoch when the
                 iteration begins. Only with after_seq.
             types: yield only events of these types, e.g. ["assistant.message"]; see `Event.type`.
                 Default: all.
             follow_recreated: when the session is deleted or expires, wait until another one is
-                created with its id, yield "session.recreated", and go on with all of its messages.
+                created with its id. Then yield "session.recreated" and all of its messages.
             timeout: deadline of the whole stream, in seconds. Default: no deadline.
 
         Returns:

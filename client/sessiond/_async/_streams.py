@@ -134,7 +134,7 @@ async def event_batches(
         opened: called with True at each response, and with False when a connection has ended.
         heartbeats: yield a batch for each response, even one without events: the first response of
             each connection, and then a few per minute.
-        texts: what the caller has received of running answers. Default: nothing.
+        texts: the text of running answers that the caller has received. Default: none.
 
     Yields:
         The events of a response.

@@ -10,7 +10,7 @@ PARTIAL, DELTA = "assistant.message_partial", "assistant.message_delta"
 
 
 class AnswerTexts:
-    """How much of each running answer has been passed on.
+    """Remembers how much text of each running answer has been passed on.
 
     A connection to a running turn begins with the text so far. After a reconnect, only what is new
     of it is passed on, as a delta.
@@ -36,7 +36,7 @@ class AnswerTexts:
     def _is_new_text(self, event: Event) -> bool:
         fields = event.data.fields
         if "answered_seq" not in fields:
-            # An older server does not say where the text belongs.
+            # An older server does not send the place of the text in the answer.
             return True
         turn_id = fields["turn_id"].string_value
         answered = int(fields["answered_seq"].number_value)

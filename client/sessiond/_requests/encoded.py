@@ -92,7 +92,7 @@ class Encoder:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no message to take. The size cannot tell: a message may be empty."""
+        """Whether no message was added. A message may be empty, so the size does not show it."""
         return not self._parts
 
     def take(self) -> bytes:

@@ -30,7 +30,7 @@ class SessionSettings(TypedDict, total=False):
 
 
 class SessionUpdate(SessionSettings, total=False):
-    """What an update of a session changes. None is the same as leaving a setting out."""
+    """The changes of an update of a session. None is the same as leaving a setting out."""
 
     state: Mapping[str, Any] | None
     """New values of top-level keys of the session's state: JSON values, of which None is one."""
@@ -74,7 +74,7 @@ class ListSessionsOptions(SessionFilter, total=False):
 
 
 class EventOptions(TypedDict, total=False):
-    """Which events of a session to follow, besides the place to begin after."""
+    """Options of following a session's events, except the place to begin after."""
 
     after_epoch: int | None
     """Epoch of after_seq, that of the last event. Default: the session's epoch."""
@@ -139,7 +139,7 @@ class AppendOptions(TypedDict, total=False):
 
 
 class RewindOptions(TypedDict, total=False):
-    """Conditions of a rewind, and how to make it."""
+    """The conditions and options of a rewind."""
 
     expected_last_seq: int | None
     """Change nothing unless the session's last_seq is this before the rewind."""

@@ -1,4 +1,4 @@
-"""Requests that take messages back."""
+"""Requests that rewind a session."""
 
 from collections.abc import Iterable
 from typing import Unpack

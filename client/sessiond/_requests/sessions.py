@@ -35,7 +35,7 @@ def create_session(
 def put_creation(
     request: pb.StoreMessagesRequest | pb.ImportMessagesRequest, create: SessionSettings | None
 ) -> None:
-    """Set the settings with which an append makes a missing session. None = it makes none."""
+    """Set the settings with which an append creates a missing session. None = it does not."""
     if create is not None:
         if not isinstance(create, Mapping):
             raise invalid_field(

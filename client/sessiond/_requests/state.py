@@ -36,7 +36,7 @@ def put_state_patch(
         for name, value in state.items():
             if not isinstance(name, str):
                 raise invalid_field("state", f"has the key {name!r}, which is not a text")
-            # The value is taken out of an object: only objects are encoded, and checked.
+            # The encoder takes only objects. Encode an object, and cut the value out of its JSON.
             encoded = encode_or_refuse({"": value}, f"state[{name!r}]").decode()
             try:
                 request.state_patch.set[name] = encoded[len('{"":') : -1]

@@ -41,7 +41,7 @@ _SPELLINGS = {
 
 
 class SendOptions(TypedDict, total=False):
-    """What to send, and how."""
+    """The content and the options of a send."""
 
     messages: Iterable[MessageInput] | None
     """1 to 100 messages as store_messages takes them, instead of prompt and attachments."""

@@ -7,7 +7,7 @@ from sessiond._requests.fields import filled
 from sessiond.errors import invalid_field
 from sessiond.v1.conversation_service_pb2 import WatchRequest
 
-# The interval at which the server sends something even if nothing happens.
+# Interval of the server's heartbeats, which it sends while nothing happens.
 HEARTBEAT_S = 15.0
 # A stream that is silent for longer is broken.
 MAX_SILENCE_S = 2.5 * HEARTBEAT_S
@@ -21,14 +21,14 @@ def watch(
     incarnation: str = "",
     follow_recreated: bool = False,
 ) -> WatchRequest:
-    """Return the request to watch a session, or with "" the whole project.
+    """Return the request to watch a session; "" = all sessions of the project.
 
     Args:
         session_id: the session.
         after_seq: seq of the message to begin after.
         after_epoch: epoch of after_seq.
         incarnation: the incarnation or an etag of the session that has this message. "" = any.
-        follow_recreated: go on with the next session that has the id.
+        follow_recreated: after the session was deleted, watch the next session with its id.
 
     Raises:
         InvalidField: if after_epoch is given without after_seq.

@@ -102,16 +102,16 @@ class MessageCalls(Calls):
             expected_last_seq: store nothing unless the session's last_seq is this; 0 = the session
                 must be empty.
             expected_epoch: store nothing unless the session's epoch is this.
-            on_duplicate: what happens to messages whose message_id the session has already:
+            on_duplicate: how to treat messages whose message_id the session has already:
                 "refuse" (default: nothing is stored) or "skip" (they are left out and counted, and
                 the others are stored).
             format_name: with format "other", the program whose messages these are, e.g.
                 "claude-code": at most 64 characters.
-            create: settings with which the session is made, in the same commit, if there is none:
+            create: settings with which to create a missing session, in the same commit:
                 model, user, title, config, metadata, idle_ttl, never_expires. An existing session
                 stays as it is.
             state: new values of top-level keys of the session's state, in the commit of the append.
-            remove_state: top-level keys to remove from the session's state, likewise.
+            remove_state: top-level keys to remove from the session's state, in the same commit.
             extract_files: first upload the files inside the messages (data URLs and base64) as
                 assets, and store references to them. True = files of 256 KiB or more; a number =
                 files of at least this many bytes.
@@ -190,16 +190,16 @@ class MessageCalls(Calls):
             expected_last_seq: store nothing unless the session's last_seq is this; 0 = the session
                 must be empty.
             expected_epoch: store nothing unless the session's epoch is this.
-            on_duplicate: what happens to messages whose message_id the session has already:
+            on_duplicate: how to treat messages whose message_id the session has already:
                 "refuse" (default: nothing is stored) or "skip" (they are left out and counted, and
                 the others are stored).
             format_name: with format "other", the program whose messages these are, e.g.
                 "claude-code": at most 64 characters.
-            create: settings with which the session is made, in the same commit, if there is none:
+            create: settings with which to create a missing session, in the same commit:
                 model, user, title, config, metadata, idle_ttl, never_expires. An existing session
                 stays as it is.
             state: new values of top-level keys of the session's state, in the commit of the append.
-            remove_state: top-level keys to remove from the session's state, likewise.
+            remove_state: top-level keys to remove from the session's state, in the same commit.
             extract_files: first upload the files inside the messages (data URLs and base64) as
                 assets, and store references to them. True = files of 256 KiB or more; a number =
                 files of at least this many bytes.

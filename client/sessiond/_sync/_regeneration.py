@@ -38,8 +38,9 @@ class RegenerationCalls(TurnCalls, RewindCalls, MessageCalls):
     ) -> Message:
         """Take the last answer back, have the model answer again, and wait for the new answer.
 
-        The last answer is what the assistant said since the newest message of another role: the
-        user's prompt, or the result of a tool. If there is no answer yet, the model just answers.
+        The last answer consists of the assistant's messages since the newest message of another
+        role: the user's prompt, or the result of a tool. If there is no answer yet, the model just
+        answers.
 
         Args:
             session_id: the session.

@@ -26,7 +26,7 @@ class Bookmark(ProtoRecord[bookmark_pb2.Bookmark]):
 
     @property
     def seq(self) -> int:
-        """The seq of the message that the bookmark stands after. 0 = before the first message."""
+        """The seq of the message that the bookmark follows. 0 = before the first message."""
         return self._pb.seq
 
     @property

@@ -59,7 +59,7 @@ class Event(ProtoRecord[event_pb2.Event]):
 
     @property
     def epoch(self) -> int:
-        """The session's epoch, in which seq holds; of "session.rewound", the new one."""
+        """The session's epoch, to which seq belongs. For "session.rewound", the new epoch."""
         return self._pb.epoch
 
     @property

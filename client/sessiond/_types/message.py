@@ -149,7 +149,7 @@ class Message(ProtoRecord[message_pb2.Message]):
 
     @property
     def format_name(self) -> str | None:
-        """With the format "other", the program that wrote the message. None = another format."""
+        """The program that wrote the message, if the format is "other". None = other formats."""
         return self._pb.format_name or None
 
     @property
@@ -169,7 +169,7 @@ class Message(ProtoRecord[message_pb2.Message]):
 
     @property
     def message_id(self) -> str | None:
-        """The caller's own name of the message, unique in its session. None = none."""
+        """The caller's own id of the message, unique in its session. None = none."""
         return self._pb.message_id or None
 
     @property

@@ -106,7 +106,7 @@ class SessionInfo(ProtoRecord[session_pb2.Session]):
 
     @property
     def state(self) -> dict[str, Any] | None:
-        """The session's state, a JSON object. None = of a listing without `with_state`."""
+        """The session's state, a JSON object. None = listed without `with_state`."""
         if self._state is None and self._pb.HasField("state_json"):
             self._state = json.loads(self._pb.state_json)
         return self._state
@@ -189,7 +189,7 @@ class SessionInfo(ProtoRecord[session_pb2.Session]):
 
     @property
     def state_etag(self) -> str:
-        """An opaque version of the state. Empty = of a listing without `with_state`."""
+        """An opaque version of the state. Empty = listed without `with_state`."""
         return self._pb.state_etag
 
 
@@ -224,7 +224,7 @@ class StoredRange:
 
 @dataclass(frozen=True, slots=True)
 class RewindResult:
-    """Where the session is after a rewind."""
+    """The result of a rewind."""
 
     last_seq: int
     """The session's last_seq, including the appended messages."""

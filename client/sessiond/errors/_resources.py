@@ -137,7 +137,7 @@ class LimitExceeded(FailedPrecondition, reason="LIMIT_EXCEEDED"):
 
 
 class ProjectBeingDeleted(FailedPrecondition, reason="PROJECT_BEING_DELETED"):
-    """The project of this name was deleted, and what it had is still being removed."""
+    """The project of this name was deleted, and its contents are still being removed."""
 
 
 class ModelNotConfigured(FailedPrecondition, reason="MODEL_NOT_CONFIGURED"):

@@ -13,7 +13,7 @@ FILE_HEADERS = {
     "content-security-policy": "sandbox; default-src 'none'",
     "x-content-type-options": "nosniff",
 }
-# Assets never change under their id; a browser may keep them, but nobody else.
+# The content of an asset never changes, so browsers may cache it. Shared caches may not.
 _CACHING = {"cache-control": "private, max-age=3600"}
 
 

@@ -1,4 +1,4 @@
-"""What the model is given of a session, and how its tokens and times are spread."""
+"""The context that the model is given, and plots of a session's tokens and times."""
 
 from collections import defaultdict
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Deleting all sessions that meet a filter: first counted, then typed in, then done."""
+"""Deletes all sessions that meet a filter, once the user has confirmed their number."""
 
 from starlette.requests import Request
 from starlette.responses import Response

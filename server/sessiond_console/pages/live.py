@@ -16,7 +16,7 @@ from sessiond_console.rendering.messages import Budget, shown
 from sessiond_console.rendering.text import MAX_TEXT_CHARACTERS
 from sessiond_console.site import Page, Site, text
 
-# Changes within this time are told together.
+# Changes within this time are announced by one event.
 DEBOUNCE_S = 1.0
 # Appends are no events of a project, so the list is also loaded again after this time.
 REFRESH_S = 15.0
@@ -39,7 +39,8 @@ def _session(site: Site) -> Page:
         epoch = seq_of("epoch", given) if given else None
         after_seq = seq_of("after", after)
         stream = tail(followers, api, session_id, after_seq, render, epoch=epoch)
-        # The first piece fails where the session cannot be watched: that is a page of an error.
+        # Read the first piece before the response starts: if the session cannot be watched, it
+        # raises, and the error's page is returned.
         first = await anext(stream)
         return StreamingResponse(
             _guarded(first, stream), media_type="text/event-stream", headers=_HEADERS
@@ -50,7 +51,7 @@ def _session(site: Site) -> Page:
 
 def _list(site: Site) -> Page:
     async def live(request: Request, api: AsyncClient) -> Response:
-        # A page that may not be read has no events either.
+        # A browser that may not list the sessions gets no events either.
         await list_page(api, Filter({}), "", 1)
         return StreamingResponse(_changes(api), media_type="text/event-stream", headers=_HEADERS)
 
@@ -60,7 +61,7 @@ def _list(site: Site) -> Page:
 async def _guarded(
     first: bytes, stream: AsyncGenerator[bytes, None]
 ) -> AsyncGenerator[bytes, None]:
-    """Yield a stream that ends, and does not fail, when its session or server is gone."""
+    """Yield the pieces of a stream; end without an error if its session or server is gone."""
     try:
         yield first
         async for piece in stream:

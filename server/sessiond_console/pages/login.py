@@ -65,7 +65,7 @@ def login_routes(site: Site) -> list[Route]:
 
 
 def safe_target(target: str) -> str:
-    """Return a path of this console to go to after a form; never another site's address."""
+    """Return the path to redirect to after a form; never the address of another site."""
     is_path = target.startswith("/") and not target.startswith(("//", "/\\", "/login", "/logout"))
     is_plain = target.isascii() and target.isprintable() and "\\" not in target
     return target if is_path and is_plain else "/sessions"

@@ -38,7 +38,7 @@ def _show(site: Site) -> Page:
 
 def _raw(site: Site) -> Page:
     async def raw(request: Request, api: AsyncClient) -> Response:
-        """Answer the stored JSON byte for byte, as a download: it must not run in a browser."""
+        """Return the stored JSON byte for byte, as a download, so that no browser runs it."""
         message = await message_of(request, api)
         return Response(
             message.json.encode("utf-8", "surrogatepass"),

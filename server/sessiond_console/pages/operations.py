@@ -169,7 +169,7 @@ def _server(site: Site) -> Page:
 
 
 def peak_memory_bytes() -> int:
-    """Return the most memory that this process has had."""
+    """Return the peak memory use of this process, in bytes."""
     try:
         # On Linux, getrusage also counts what the parent had when it started this process.
         status = Path("/proc/self/status").read_text(encoding="ascii")

@@ -120,7 +120,7 @@ def _change(site: Site) -> Page:
 
 
 def _conflict(site: Site, request: Request, info: SessionInfo, given: dict[str, str]) -> Response:
-    """Show what was typed beside what somebody else has saved meanwhile."""
+    """Show the values that were entered beside those that somebody else saved meanwhile."""
     theirs = {k: v for k, v in values_of(info).items() if v != given[k].replace("\r\n", "\n")}
     return _page(site, request, info, form=given, theirs=theirs, http_status=409)
 
@@ -164,7 +164,7 @@ def _change_state(site: Site) -> Page:
         session_id = request.path_params["session_id"]
         form = await form_of(request)
         state = json_object("state", text(form, "state"))
-        # An update sets keys; those that the form has no more have to be named.
+        # An update keeps keys that it does not name, so name the keys that the form removed.
         gone = (await api.sessions.get(session_id)).state or {}
         await api.sessions.update(
             session_id,
@@ -218,7 +218,7 @@ def _export(site: Site) -> Page:
     async def export(request: Request, api: AsyncClient) -> Response:
         session_id = request.path_params["session_id"]
         lines = aiter(api.sessions.export_lines(session_id, assets=False))
-        # The first line fails where there is no such session.
+        # Read the first line before the response starts: it raises if the session does not exist.
         first = await anext(lines)
 
         async def content() -> Any:

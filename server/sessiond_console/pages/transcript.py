@@ -1,4 +1,4 @@
-"""The transcript: a session's messages, page by page, the newest first to be read."""
+"""The transcript: a session's messages, page by page, beginning with the newest page."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def _show(site: Site) -> Page:
             "session_id": session_id,
             "snippets": of_session(api.target, session_id),
         }
-        # Markdown takes milliseconds a message, during which other pages would wait.
+        # Rendering Markdown takes milliseconds for each message and would delay other pages.
         return await run_in_threadpool(_render, site, request, found.shown, values)
 
     return show

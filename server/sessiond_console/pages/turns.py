@@ -23,7 +23,7 @@ class Bar:
 
     Args:
         turn: the turn.
-        longest: the time of the longest turn of the page, waiting included.
+        longest: the duration of the longest turn on the page, including its wait.
     """
 
     def __init__(self, turn: Turn, longest: timedelta) -> None:

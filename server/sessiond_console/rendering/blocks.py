@@ -1,4 +1,4 @@
-"""What a message consists of, whatever its format: the vocabulary of readers and templates."""
+"""Blocks: the format-independent pieces of a message, which readers create and templates show."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -106,8 +106,7 @@ def pretty(value: Any) -> str:
 def pretty_text(text: str) -> str:
     """Return JSON text with indentation, if it is a JSON object or list of moderate size.
 
-    Numbers are compared in order not to change them: a text whose numbers JSON parsers round is
-    returned as it is.
+    A text with a number that the JSON parser would round is returned unchanged.
     """
     if len(text) > MAX_JSON_CHARACTERS or text.lstrip()[:1] not in ("{", "["):
         return text

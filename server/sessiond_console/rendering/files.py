@@ -9,8 +9,8 @@ from sessiond_console.rendering.blocks import Block, File
 ASSET_PREFIX = "sessiond-asset:"
 _ASSET_ID = re.compile(r"[0-9a-f]{64}")
 
-# How the content of each of these types begins. Anything else is a download: an SVG or HTML file
-# could run scripts.
+# The first bytes of the image types that pages show. Every other file is a download, because an SVG
+# or HTML file could run scripts.
 _IMAGE_BYTES = {
     "image/png": b"\x89PNG\r\n\x1a\n",
     "image/jpeg": b"\xff\xd8\xff",

@@ -28,7 +28,7 @@ def _read_part(part: Any) -> list[Block]:
         return text_block(text)
     if (call := get(part, "functionCall", "function_call")) is not None:
         name, call_id = as_text(get(call, "name")), as_text(get(call, "id"))
-        # Gemini pairs calls and results by name where they have no id.
+        # Gemini pairs calls and results by name if they have no id.
         return [Block("call", as_text(get(call, "args")), name=name, call_id=call_id or name)]
     if (result := get(part, "functionResponse", "function_response")) is not None:
         return [_result(result)]

@@ -1,8 +1,8 @@
 """Markdown of transcripts as safe HTML.
 
 markdown-it escapes raw HTML and refuses dangerous links; nh3 then removes everything that is not
-expected, so that a fault in one of them is not enough. No image is loaded from another host: it
-would tell that host that, and when, somebody reads the transcript.
+expected, so that a fault in one of them is not enough. No image is loaded from another host,
+because the request would reveal to that host when somebody reads the transcript.
 """
 
 from collections.abc import Sequence
@@ -100,7 +100,7 @@ def _image(
 def _link_open(
     self: RendererHTML, tokens: Sequence[Token], at: int, options: Any, environment: Any
 ) -> str:
-    # The text of a link may name another address than it leads to.
+    # The text of a link may show an address other than its target.
     tokens[at].attrSet("title", str(tokens[at].attrGet("href") or ""))
     return self.renderToken(tokens, at, options, environment)
 

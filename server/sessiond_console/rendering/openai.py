@@ -128,7 +128,7 @@ def _call(name: Any, call_id: Any, arguments: Any) -> Block:
 
 
 def _item_call(item: dict[str, Any], kind: str, call_id: str) -> Block:
-    """Return the block of a call; calls that OpenAI answers itself hold their result, too."""
+    """Return the block of a call, with the result if the item of the call contains it."""
     name = as_text(item.get("name")) or kind.removesuffix("_call")
     arguments = item.get("arguments", item.get("input", item.get("action", item.get("queries"))))
     block = _call(name, call_id, item.get("code") if arguments is None else arguments)

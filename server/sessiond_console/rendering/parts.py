@@ -12,7 +12,7 @@ def read(parts: Iterable[message_pb2.Part], *, is_tool: bool = False) -> list[Bl
 
     Args:
         parts: the parts.
-        is_tool: the message is a tool's, so that its texts are no Markdown.
+        is_tool: whether the message has the role tool; its texts are not Markdown then.
     """
     return [block for part in parts for block in _read_part(part, is_tool)]
 

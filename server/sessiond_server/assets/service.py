@@ -91,8 +91,8 @@ class Assets:
                 new = AssetRow(content.hash.digest(), object_key, content.size, media_type, 0)
                 row = await self._store.record(upload.project_id, new, token)
         except UploadGivenUp:
-            # The garbage collection has removed the object as it was then, and its row. Only this
-            # server knows of anything that was written later.
+            # The garbage collection has removed the object and its row. Data that was written
+            # after that removal is known only to this server.
             await self._remove(object_key)
             raise TimeoutError from None
         except BaseException:

@@ -302,7 +302,7 @@ class _Answer:
         if event.type == "assistant.message_delta":
             self._write(str(event.data.get("delta_content", "")))
         elif event.type == "assistant.message_partial":
-            # The text so far, of a turn that is joined.
+            # The chat has joined a running turn: this is its text so far.
             text = str(event.data.get("content", ""))
             self._write(text[len(self._written) :] if text.startswith(self._written) else text)
         elif message and event.type == "assistant.message":

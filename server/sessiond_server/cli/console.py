@@ -1,4 +1,4 @@
-"""`sessiond console`. The console is a package of its own, which knows nothing of the server."""
+"""`sessiond console`. The console is a separate package that does not import the server."""
 
 from sessiond_console import command
 

@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 
 def with_address(arguments: list[str]) -> list[str]:
-    """Return the arguments of `serve` with an address after a --console that has none."""
+    """Return the arguments of `serve`, with the default address added to a bare --console."""
     found: list[str] = []
     for i, argument in enumerate(arguments):
         found.append(argument)
@@ -90,7 +90,7 @@ async def _keep(flags: list[str]) -> None:
             raise
         if loop.time() - started_at > MAX_RESTART_S:
             delay = FIRST_RESTART_S
-        # Sessions are served without it, so a console that cannot start does not end the server.
+        # The server works without the console, so it keeps running if the console cannot start.
         log.error("console_died", exit_code=exit_code, restart_in_s=delay)
         await asyncio.sleep(delay)
         delay = min(2 * delay, MAX_RESTART_S)

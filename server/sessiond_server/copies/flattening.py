@@ -1,4 +1,4 @@
-"""Flattening keeps the lists of segments short, which copies and rewinds make longer.
+"""Flattening keeps the lists of segments short. Copies and rewinds make them longer.
 
 If a session reads from many logs, the messages of its short segments are copied into its message
 log in the background.

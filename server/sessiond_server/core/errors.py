@@ -75,7 +75,7 @@ def history_rewound(session_id: str, epoch: int, last_seq: int, problem: str) ->
         session_id: id of the session.
         epoch: the session's current epoch.
         last_seq: seq of the session's newest message.
-        problem: what the call cannot do, worded to follow "was rewound: ".
+        problem: the consequence for the call, worded to follow "was rewound: ".
     """
     return Fault(
         "HISTORY_REWOUND",

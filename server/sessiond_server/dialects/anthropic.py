@@ -36,7 +36,7 @@ from sessiond_server.formats.report import ChangeKind
 from sessiond_server.formats.wire import join
 
 MAX_MESSAGES = 100_000
-# Blocks of the API's own that a result may contain, beside texts and files.
+# Types of the API's own blocks that a result may contain, in addition to texts and files.
 _IN_RESULTS = ("search_result", "tool_reference")
 
 
@@ -168,7 +168,7 @@ class _Writer(AnthropicBlocks):
         else:
             self._flush()
         if not blocks:
-            # Always, so that the beginning of a history does not change when others follow.
+            # Always add this text, so that later messages do not change how a history begins.
             self._lost(entry, ChangeKind.BLANK_REPLACED)
             blocks = [{"type": "text", "text": BLANK}]
         self._add(entry, "user", blocks)
@@ -239,7 +239,7 @@ class _Writer(AnthropicBlocks):
         return _Sent({"role": "user", "content": blocks}, [entry])
 
     def _flush(self) -> None:
-        """Send results that no message of the user follows."""
+        """Send results that are not followed by a message of the user."""
         if self._results:
             entries, blocks = [*self._result_entries.values()], self._results
             self._results, self._result_entries = [], {}

@@ -76,7 +76,7 @@ class AnthropicBlocks:
             entry: the message of the pieces.
             pieces: the pieces.
             is_text_only: whether the blocks must be texts.
-            kinds: the types of the API's own blocks that may be among them, beside texts and files.
+            kinds: types of the API's own blocks that are allowed in addition to texts and files.
         """
         blocks: list[JSON] = []
         is_own = entry.format == FORMAT_ANTHROPIC and not is_text_only
@@ -134,7 +134,7 @@ class AnthropicBlocks:
     def _document(self, entry: Entry, own: JSON, pieces: Sequence[Content]) -> list[JSON]:
         """Return the block of a document that consists of texts and images."""
         blocks = [block for piece in pieces for block in self._block(entry, piece, kinds=())]
-        # Only texts and images may be inside; everything else is written behind the document.
+        # A document may contain only texts and images; everything else is written after it.
         inner = [block for block in blocks if block["type"] in ("text", "image")]
         rest = [block for block in blocks if block["type"] not in ("text", "image")]
         if not inner or self._files.is_surplus(own):
@@ -160,7 +160,7 @@ class AnthropicBlocks:
         return self._fitted(entry, new)
 
     def _may_send(self, block: JSON, kinds: Collection[str]) -> bool:
-        """Whether a block that only this API has may be sent in a place."""
+        """Whether the API accepts one of its own blocks in a place."""
         kind = string_of(block.get("type"))
         if kind == "tool_reference" and string_of(block.get("tool_name")) not in self._tools:
             # The API refuses a reference to a tool that the request does not define.
@@ -168,7 +168,7 @@ class AnthropicBlocks:
         return kind in kinds
 
     def _fitted(self, entry: Entry, block: JSON, shape: Shape | None = None) -> JSON | None:
-        """Return a block as the API accepts it, and report what is left out. None = it is not."""
+        """Return a block without the parts that the API refuses. None = it refuses the block."""
         kind = string_of(block.get("type"))
         left_out: list[str] = []
         try:
@@ -232,7 +232,7 @@ class AnthropicBlocks:
         return fitted
 
     def _with_caller(self, entry: Entry, block: JSON) -> JSON:
-        """Return a call without its caller, if that is a provider-run call that is not sent."""
+        """Return a call, without its `caller` if that is a provider-run call that is not sent."""
         caller = block.get("caller")
         tool_id = string_of(caller.get("tool_id")) if isinstance(caller, dict) else ""
         if not tool_id or tool_id in self._sent_server_ids:

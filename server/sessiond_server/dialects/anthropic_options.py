@@ -1,4 +1,4 @@
-"""The fields of a request of Anthropic's Messages API beside its messages."""
+"""The fields of a request of Anthropic's Messages API other than its messages."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

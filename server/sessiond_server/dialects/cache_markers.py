@@ -1,6 +1,7 @@
 """Cache markers (cache_control) of Anthropic's API.
 
-A request may have at most four, and none with a lifetime of an hour behind one of five minutes.
+A request may have at most four. A marker with a lifetime of an hour must not follow one with a
+lifetime of five minutes.
 """
 
 from collections.abc import Iterator, Sequence

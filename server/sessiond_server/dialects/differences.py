@@ -6,7 +6,7 @@ from typing import Any
 from sessiond_server.formats.pieces import JSON
 from sessiond_server.formats.report import ChangeKind, Report, key_of
 
-# The detail of a report that fields are left out which have no value. SDKs write many of them.
+# The detail of a report that fields without a value are left out. SDKs write many such fields.
 NULLS = "fields that are null"
 _OF_FIELDS = {ChangeKind.FIELD_REMOVED, ChangeKind.FIELD_CHANGED}
 # The keys whose values each kind of change explains. Other kinds explain a change of any value.
@@ -29,7 +29,7 @@ def report_differences(report: Report, seq: int, new: JSON, stored: JSON) -> Non
 
     Args:
         report: receives the changes.
-        seq: the stored message.
+        seq: seq of the stored message.
         new: the object that is sent.
         stored: the object of the stored message.
     """

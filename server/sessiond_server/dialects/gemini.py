@@ -102,8 +102,8 @@ class _Writer(GeminiParts):
     def _sign(self) -> None:
         """Give the first call of each content a signature if it has none.
 
-        Only the current turn needs it. But a request whose older contents lose it again would not
-        begin with the request before.
+        The API requires it only in the current turn. But if older contents lost their signature
+        again, a request would no longer begin with the previous request.
         """
         for content in self._contents:
             for i, part in enumerate(content.parts):

@@ -275,7 +275,7 @@ _ITEMS: Mapping[str, Shape] = {
     ),
     "compaction": record("compaction", {"encrypted_content": filled}, {"id": _TEXT}),
 }
-# The types that stand for themselves: neither calls nor results of the caller's tools.
+# Types of items that are neither calls nor results of the caller's tools.
 STANDALONE = {
     "web_search_call",
     "file_search_call",
@@ -332,7 +332,7 @@ def fitted(item: JSON) -> JSON | None:
 
 
 def fit(shape: Shape, value: object) -> JSON | None:
-    """Return an object in a shape, without what does not fit. None = it has not the shape."""
+    """Return an object without the parts that do not fit a shape. None = it lacks the shape."""
     try:
         kept: JSON = shape(value, "", _ignore)
     except Misfit:
@@ -341,4 +341,4 @@ def fit(shape: Shape, value: object) -> JSON | None:
 
 
 def _ignore(path: str) -> None:
-    """Ignore what is left out: a comparison with the stored message finds it."""
+    """Ignore parts that are left out: a comparison with the stored message finds them."""

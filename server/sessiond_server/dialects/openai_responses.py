@@ -141,8 +141,8 @@ class _Writer(ResponsesParts):
 
     def _answer(self, answer: Answer) -> Iterator[JSON]:
         calls = iter(answer.calls)
-        # The API requires an item after reasoning. Without the reasoning, these items lose their
-        # ids.
+        # The API requires an item after reasoning. If the reasoning is not sent, these items are
+        # sent without ids.
         pending: tuple[Entry, JSON] | None = None
         has_lost_reasoning = self._begins_within(answer)
         for entry, pieces in answer.entries:
@@ -252,7 +252,7 @@ class _Writer(ResponsesParts):
         kind = "custom_tool_call" if call.is_custom else "function_call"
         own = call.source if paired.entry.is_nonmessage_item else None
         if own and own.get("type") in ACTIONS:
-            # The call's result has a type of its own too.
+            # The result of this call has a type of its own, like the call.
             item = self._known(paired.entry, call_id=paired.wire_id)
             is_sendable = not (is_unlinked and own["type"] in NEEDS_ID) and (
                 own["type"] != "computer_call" or bool(item and item.keys() & {"action", "actions"})
@@ -339,7 +339,7 @@ class _Writer(ResponsesParts):
         return new | {"output": output}
 
 
-# The ends of the types of items that callers write.
+# Suffixes of the types of items that callers write.
 _OF_CALLERS = ("_output", "_response")
 
 

@@ -136,7 +136,7 @@ class ResponsesParts:
         Args:
             entry: the item.
             pieces: its pieces.
-            is_unlinked: whether the reasoning that led to it is not sent.
+            is_unlinked: whether the reasoning that preceded the item is left out.
         """
         kind = str(entry.value.get("type"))
         item = self._known(entry) if kind in STANDALONE else None

@@ -143,7 +143,7 @@ class Steps:
             if entry.role in SYSTEM_ROLES:
                 continue
             first = entry.pieces[0] if len(entry.pieces) == 1 else None
-            # If only instructions precede the item, the session does not contain what it replaces.
+            # If only instructions precede the item, the session lacks the replaced messages.
             if (
                 isinstance(first, Foreign)
                 and first.kind in SUMMARIES
@@ -252,7 +252,7 @@ def is_openai_file(file_id: str) -> bool:
 
 
 def is_native(entry: Entry, pieces: Sequence[Piece]) -> bool:
-    """Whether the pieces are all those of the message, so that its own JSON can be sent."""
+    """Whether these are all pieces of the message, so that its stored JSON can be sent."""
     return bool(entry.value) and [*map(id, entry.pieces)] == [*map(id, pieces)]
 
 

@@ -14,7 +14,7 @@ Shape: TypeAlias = Callable[[Any, str, Note], Any]
 
 
 class Misfit(Exception):
-    """A value has not the shape that the API requires.
+    """A value does not have the shape that the API requires.
 
     Attributes:
         path: the path of the value.

@@ -1,4 +1,4 @@
-"""Message formats: reading them, and what requests made of them have in common.
+"""Message formats: how they are read, and the common parts of the requests made from them.
 
 The package `dialects` creates the requests.
 
@@ -6,9 +6,9 @@ The package is pure: it performs no I/O and does not depend on sessions, turns o
 
 - `pieces`: the pieces into which a message of any format is split.
 - `read`: splits stored messages into pieces.
-- `pairing`: places the results of tool calls behind their calls.
+- `pairing`: places the results of tool calls after their calls.
 - `report`: records what a request does not contain, or contains in another form.
 - `asset_places`: where a message may refer to an asset.
-- `files`, `pictures`: what is known of files: their types, their base64, their dimensions.
+- `files`, `pictures`: properties of files: their types, their base64, their dimensions.
 - `wire`: encodes a request, with stored messages byte for byte.
 """

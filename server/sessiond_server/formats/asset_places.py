@@ -1,6 +1,6 @@
 """The places of a provider's message that hold a file, where a string may refer to an asset.
 
-The same string anywhere else is text: a prompt may quote one, and a model may write one.
+The same string in any other place is text: a prompt may quote a reference, or a model write one.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,8 +11,7 @@ from sessiond_server.formats.files import asset_id_of
 
 _Places: TypeAlias = Iterator[tuple[str, Any]]
 
-# The keys of a part that hold its file, by the part's type: of the part itself, or of the object
-# under a key of it.
+# By the type of a part: the keys that hold its file. "a.b" is the key b of the object under key a.
 _OPENAI_FILES = {
     "image_url": ("image_url", "image_url.url"),
     "input_image": ("image_url", "image_url.url"),

@@ -62,7 +62,7 @@ def inline(kind: str, data: object, *, media_type: str, name: str, source: JSON)
         return Media(kind, media_type, asset_id=asset_id, name=name, source=source)
     data = plain_base64(data)
     shown = media_type_of(base64.b64decode(data[:24]), "")
-    # Some APIs refuse a picture whose content is not of the type that is given.
+    # Some APIs refuse a picture whose content does not match its declared type.
     if shown and kind_of(media_type) in ("image", "file"):
         media_type = shown
     return Media(kind, media_type, data, name=name, source=source)
@@ -94,7 +94,7 @@ def plain_base64(data: str) -> str:
 
 
 def _canonical(data: str) -> str:
-    """Return base64 whose last character has no bits that mean nothing."""
+    """Return base64 with the unused bits of its last character set to zero."""
     if not data.endswith("="):
         return data
     return data[:-4] + to_base64(base64.b64decode(data[-4:]))

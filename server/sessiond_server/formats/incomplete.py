@@ -36,7 +36,7 @@ def _answer(message_format: Format.ValueType, text: str) -> JSON:
 def with_note(value: JSON, message_format: int) -> JSON:
     """Return an assistant's message that ends with a note that it was cut off.
 
-    Only a message that has no place for text is returned unchanged.
+    A message that cannot contain text is returned unchanged.
     """
     if message_format == FORMAT_GEMINI:
         parts = value.get("parts")

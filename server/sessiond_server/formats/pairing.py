@@ -1,4 +1,4 @@
-"""Places the results of tool calls behind their calls, as all APIs require.
+"""Places the results of tool calls after their calls, as all APIs require.
 
 Stored histories can differ from that: a prompt arrives while a tool still runs; a result is stored
 late, twice or never; an id is reused. The stored history is not modified; only the order in the

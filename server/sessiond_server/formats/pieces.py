@@ -161,7 +161,7 @@ class Entry:
 
     @property
     def is_nonmessage_item(self) -> bool:
-        """Whether the message is an item of the Responses API, but no message there."""
+        """Whether the message is an item of the Responses API other than a message."""
         return self.format == FORMAT_OPENAI and is_nonmessage_item(self.value)
 
     @property

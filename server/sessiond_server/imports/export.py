@@ -25,7 +25,7 @@ class SessionExports:
         """Export a session.
 
         Yields:
-            All but the messages, and then encoded GetMessagesResponses.
+            First the session without its messages, then encoded GetMessagesResponses.
 
         Raises:
             Fault: SESSION_NOT_FOUND; INVALID_FIELD; HISTORY_REWOUND if a rewind removed messages

@@ -115,7 +115,7 @@ class SessionImports:
 
 
 def _check_head(head: ImportHead) -> None:
-    """Check those fields that do not depend on the messages.
+    """Check the fields whose validity does not depend on the messages.
 
     Raises:
         Fault: INVALID_FIELD if a field is invalid.

@@ -32,11 +32,11 @@ from sessiond_server.sessions.store.state import StateTooLarge
 # Above this size, messages are parsed and counted in a thread: 16 MiB of text takes half a second.
 LARGE_BYTES = 1024 * 1024
 
-# Maximum number of attempts of an append that leaves out what is stored. Whenever another append
-# was faster, the next attempt has less to store.
+# Maximum number of attempts of an append that leaves out stored messages. If another append stored
+# some of the messages first, the next attempt has fewer to store.
 ATTEMPTS = 100
 
-# After so many invalid fields of a request, the rest of it is not looked at.
+# Maximum number of invalid fields to report. The rest of the request is not checked then.
 MAX_INVALID_FIELDS = 20
 
 
@@ -99,7 +99,7 @@ class Appends:
     def _check(self, target: Target) -> None:
         target.check()
         if target.create:
-            # Settings that are wrong are refused whether or not the session exists.
+            # Invalid settings are refused even if the session already exists.
             new_session(
                 target.project_id, target.session_id, target.create, self._limits, path="create"
             )
@@ -148,7 +148,8 @@ class Appends:
             target: session and conditions of the append.
             messages: all messages of the request.
             stored: message_ids that the session has.
-            known_hash: hash of the request, after an attempt: encoding modifies the messages.
+            known_hash: hash of the request, if an earlier attempt has computed it. It cannot be
+                computed again, because encoding modifies the messages.
         """
         skipper = Skipper()
         kept = skipper.kept(messages, stored)
@@ -363,7 +364,7 @@ async def spool_pieces(
 
 
 def _bytes_of(messages: Sequence[Message]) -> int:
-    """Return the size of the JSON of messages, known before anything is parsed."""
+    """Return the size of the JSON of messages, without parsing them."""
     return sum(map(len, map(attrgetter("json"), messages)))
 
 
@@ -397,7 +398,7 @@ def append_of(target: Target, validator: MessageValidator, skipped: int = 0) -> 
 
 
 def _hash_of(target: Target, messages_hash: bytes) -> bytes:
-    """Return the hash of a request, given that of its messages."""
+    """Return the hash of a request, given the hash of its messages."""
     if not target.state:
         return messages_hash
     return content_hash(messages_hash.hex(), target.state.content)

@@ -53,7 +53,7 @@ def is_ancestor(links: Mapping[int, int], ancestor: int, seq: int) -> bool:
     """Return whether a message is on the path to another message, or is that message.
 
     Args:
-        links: as in `path`; only those of messages after the ancestor are needed.
+        links: see `path`. Only the links of messages after the ancestor are needed.
         ancestor: the message that may be on the path.
         seq: the message that the path ends with.
     """

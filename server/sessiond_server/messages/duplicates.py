@@ -1,4 +1,4 @@
-"""Messages that a session has already, by their message_ids."""
+"""Finds the messages of a request that a session has already, by their message_ids."""
 
 import hashlib
 from collections.abc import Container, Mapping, Sequence
@@ -34,12 +34,12 @@ def already_exists(
     stored: Mapping[str, int],
     indexes: Sequence[int] = (),
 ) -> MessageAlreadyExists:
-    """Return the fault for an append of which the session has some messages.
+    """Return the fault for an append if the session has some of its messages already.
 
     Args:
         session_id: the session.
         message_ids: (place in the append, message_id) for each message that has one.
-        stored: those of the ids that the session has, with their seqs.
+        stored: the ids that the session has already, with their seqs.
         indexes: see MessageValidator.
     """
     place, message_id = next(named for named in message_ids if named[1] in stored)

@@ -221,9 +221,9 @@ class History:
     async def _fetch(
         self, key: UUID, message_log: UUID, query: PageQuery, fits: bool
     ) -> EncodedPage | None:
-        # Filtered, descending and basic reads are rare and have pages of their own, which are not
-        # worth caching. A page with a gap is one of a branch, and would pass for one of the whole
-        # history.
+        # Filtered, descending and basic reads are rare and have different pages, which are not
+        # worth caching. A page with a gap belongs to a branch. In the cache it would look like a
+        # page of the whole history.
         has_gap = any(s.last_seq + 1 != t.first_seq for s, t in pairwise(query.segments))
         cacheable = fits and not (query.descending or query.roles or query.basic or has_gap)
         first, last = query.segments[0], query.segments[-1]

@@ -12,8 +12,10 @@ class PageKey:
     """Key of a cached page, which holds the messages after `after` in ascending order.
 
     Attributes:
-        key: key of the log that contains the messages; of the session if they are in several logs.
-        log: id of that log; of the session's message log if they are in several logs.
+        key: key of the log that contains the messages. If they are in several logs, key of the
+            session.
+        log: id of the log that contains the messages. If they are in several logs, id of the
+            session's message log.
         after: the page begins with the first message after this seq.
         max_rows: maximum number of messages.
         max_bytes: size of the content at which the page ends; None = unlimited.

@@ -54,7 +54,7 @@ class Refusals:
             raise _destroyed(target.session_id)
 
     async def exists(self, target: Target) -> bool:
-        """Return whether there is the session of an append."""
+        """Return whether the session of an append exists."""
         return await self._sessions.get(target.key, target.project_id) is not None
 
     @staticmethod
@@ -68,12 +68,12 @@ class Refusals:
         _check_parents(target, append, 0)
 
     async def nothing_new(self, target: Target, content_hash: bytes, skipped: int) -> Appended:
-        """Return the result of an append of which the session has all messages.
+        """Return the result of an append if the session has all of its messages already.
 
         Args:
             target: session and conditions of the append.
             content_hash: see Append.
-            skipped: number of its messages.
+            skipped: number of messages of the append.
 
         Raises:
             Fault: SESSION_NOT_FOUND, SESSION_DESTROYED or SEQUENCE_CONFLICT.
@@ -137,7 +137,7 @@ _CHANGED = "changed while the append ran; try again"
 
 
 def changing(session_id: str) -> Fault:
-    """Return the fault for an append during which others have changed the session."""
+    """Return the fault for an append during which another caller changed the session."""
     return Fault("OVERLOADED", f"session {session_id!r} {_CHANGED}", retry_after_s=0.05)
 
 
@@ -152,7 +152,7 @@ def check_place(target: Target, epoch: int, last_seq: int) -> None:
     """Check that a session is where the caller believes it to be.
 
     Args:
-        target: the session, and what is expected of it.
+        target: the session, with the epoch and the last_seq that the caller expects.
         epoch: the session's epoch.
         last_seq: the session's last_seq.
 

@@ -22,7 +22,8 @@ class Target:
         expected_epoch: the epoch that the session must have; None = any.
         skips_duplicates: whether to leave out messages whose message_id the session has, instead of
             refusing the append.
-        create: settings with which a missing session is made; None = it is not.
+        create: settings with which to create the session if it does not exist; None = do not create
+            it.
         state: change of the session's state, in the commit of the append.
     """
 

@@ -59,7 +59,7 @@ class Keys:
         return row
 
     async def delete_project(self, name: str, *, allow_missing: bool) -> None:
-        """Delete a project: revoke its keys now, and let the purger remove what it has.
+        """Delete a project: revoke its keys at once, and let the purger remove its contents.
 
         Raises:
             Fault: PROJECT_NOT_FOUND unless allow_missing is true; INVALID_FIELD for a malformed

@@ -78,7 +78,7 @@ class MessagesAnswerBuilder(AnswerBuilder):
                 if text:
                     self._blocks[index]["input"] = parse_arguments(text)
             blocks = [block for _, block in sorted(self._blocks.items())]
-            # The API returns blank texts beside calls, but refuses them in requests.
+            # The API returns blank texts together with calls, but refuses them in requests.
             content = [block for block in blocks if not _is_blank(block)] or [
                 block for block in blocks if block.get("text")
             ]

@@ -115,7 +115,7 @@ class Gemini(ApiProvider):
         self, call: ProviderCall, content: bytes | RequestBody, headers: Mapping[str, str]
     ) -> "_Stream":
         kind, _, _ = call.model.rpartition("/")
-        # The name may also be that of a tuned model, but of nothing else in the API.
+        # The name may also be the name of a tuned model, but not of another resource of the API.
         path = call.model if kind in ("models", "tunedModels") else f"models/{call.model}"
         path = "/".join(quote(part, safe="") for part in path.split("/", 1))
         url = f"{self._base_url}/v1beta/{path}:streamGenerateContent?alt=sse"

@@ -43,7 +43,7 @@ def _http_url(url: str) -> str:
 
 
 class ProviderSettings(BaseModel):
-    """A provider. If its name is that of a built-in one, missing fields default to that one's."""
+    """A provider. If a built-in provider has its name, missing fields default to that one's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -20,7 +20,7 @@ from sessiond_server.queues.store.queues import QueueStore, TooManyQueues
 from sessiond_server.queues.store.rows import Leased, LeaseRef, Ranges
 from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
 
-# The comments are on the page "Limits" of the reference.
+# The page "Limits" of the reference shows these comments.
 MAX_QUEUES = 16  # queues of a project
 MAX_SESSIONS = 100  # leases that one LeaseMessages returns, each of one session
 DEFAULT_MESSAGES = 100  # messages of a lease
@@ -314,7 +314,7 @@ def decide(
     keep_lease: bool,
     is_cut: bool = False,
 ) -> Acknowledgement | None:
-    """Return the changes that an acknowledgement makes; None if it is about removed messages.
+    """Return the changes that an acknowledgement makes; None if its messages were removed.
 
     Args:
         leased: the ranges of the lease; at least one.

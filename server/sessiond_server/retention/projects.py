@@ -1,4 +1,4 @@
-"""Removes what deleted projects have."""
+"""Removes the contents of deleted projects."""
 
 from sessiond_server.core.events import DELETED, EventPublisher
 from sessiond_server.retention.store import ProjectPurgeStore
@@ -6,8 +6,8 @@ from sessiond_server.sessions.lifecycle_events import lifecycle_event
 
 SESSIONS_A_BATCH = 500
 
-# A key is cached for at most 300 seconds (key_cache_s), so its callers may make sessions for so
-# long after the deletion. The project is kept until then, and nobody can make it again.
+# A key is cached for at most 300 seconds (key_cache_s), so its callers may create sessions for this
+# long after the deletion. Until then the project is kept, and its name cannot be used again.
 GRACE_S = 300.0
 
 

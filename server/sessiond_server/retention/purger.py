@@ -44,7 +44,7 @@ class Purger:
         publisher: publishes the expiry of sessions.
         interval_s: pause between two rounds, in seconds.
         request_retention_s: how long request records are kept, in seconds.
-        projects: removes deleted projects in the same rounds; None for nothing.
+        projects: removes deleted projects in the same rounds. None = they are not removed.
     """
 
     def __init__(

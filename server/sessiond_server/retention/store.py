@@ -36,7 +36,8 @@ _LOCK_LOGS = (
 )
 
 _GIVEN = "unnest(%(keys)s::uuid[], %(logs)s::uuid[]) AS given (key, log)"
-# Logs that still get new messages, and logs on which something else hangs: those of sessions.
+# Select the live logs: _LIVE those that still get new messages, _OF_SESSIONS those that identify a
+# session.
 _LIVE = f"""
 SELECT given.key, given.log FROM sessions JOIN {_GIVEN} USING (key)
 WHERE given.log = {MESSAGE_LOG}"""
@@ -211,7 +212,7 @@ class PurgeStore:
             # referring to them.
             live = set(await _pick(connection, _LIVE, locked))
             dead = [log for log in locked if log not in live]
-            # A session that was rewound has left a log for its messages, but not for all else.
+            # After a rewind, a session's messages are in another log, but its other rows are not.
             of_sessions = set(await _pick(connection, _OF_SESSIONS, dead))
             gone = [log for log in dead if log not in of_sessions]
             messages, room, unfinished = 0, batch, set[Log]()
@@ -276,7 +277,7 @@ def _parameters(logs: Collection[Log]) -> dict[str, Any]:
 async def _pick(
     connection: AsyncConnection[TupleRow], statement: str, logs: Collection[Log]
 ) -> list[Any]:
-    """Return those of the logs that a statement selects."""
+    """Return the logs that a statement selects from the given logs."""
     cursor = await connection.execute(statement.encode(), _parameters(logs))
     return await cursor.fetchall()
 

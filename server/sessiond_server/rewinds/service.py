@@ -44,12 +44,12 @@ from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.state import TurnChanges
 from sessiond_server.turns.transitions import TurnTransitions
 
-# The comments are on the page "Limits" of the reference.
+# The page "Limits" of the reference shows these comments.
 MAX_REMOVED = 1000  # removed messages that one RewindSession returns
 MAX_REMOVED_BYTES = 4 * 1024 * 1024  # their content, but at least one message is returned
 
-# How long the purger leaves removed messages alone that a repetition of the request has to return.
-# Clients repeat a call within its deadline, which is half of this by default.
+# How long the purger keeps removed messages that a repeated request has to return. Clients repeat a
+# call within its deadline, which is half of this by default.
 GRACE_S = 60.0
 
 
@@ -108,14 +108,14 @@ class Rewinds:
         self._transitions = transitions
 
     async def rewind(self, rewinding: Rewinding) -> Rewound:
-        """Rewind a session; either everything that was asked for is done or nothing.
+        """Rewind a session; either the whole request is carried out or nothing.
 
         Raises:
             Fault: with the reasons listed at RewindSession in the protos.
         """
         target = rewinding.target
         _check(rewinding)
-        # The conditions hold before the rewind, and the state changes even if nothing is appended.
+        # The rewind itself checks the conditions. It also changes the state if nothing is appended.
         unconditional = replace(
             target,
             expected_last_seq=None,
@@ -164,7 +164,7 @@ class Rewinds:
             raise _turn_running(target.session_id, head.running_turn)
         last_seq = await self._last_kept(change, rewinding)
         if head.running_turn:
-            # The text that the model has written would be removed, or stand behind the cut.
+            # Do not keep the model's text: it would be removed, or be appended after the cut.
             await self._transitions.abort(
                 changes, head.running_turn, "the session was rewound", keeps_text=False
             )
@@ -183,7 +183,7 @@ class Rewinds:
     async def _cut(
         self, changes: TurnChanges, rewinding: Rewinding, head: Head, last_seq: int
     ) -> None:
-        """Remove the messages after `last_seq`, of which there are some."""
+        """Remove the messages after `last_seq`. At least one message must follow it."""
         change, target = changes.change, rewinding.target
         is_repeatable = target.request_id and rewinding.return_removed
         new_log = await self._store.cut(change, head, last_seq, GRACE_S if is_repeatable else 0.0)
@@ -289,7 +289,7 @@ class Rewinds:
 
 
 def _check(rewinding: Rewinding) -> None:
-    """Check those fields that do not depend on the session.
+    """Check the fields whose validity does not depend on the session.
 
     Raises:
         Fault: INVALID_FIELD if a field is invalid.

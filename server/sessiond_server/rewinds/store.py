@@ -82,9 +82,9 @@ WITH remembered AS (
 DELETE FROM context_marks WHERE key = %(key)s AND log = %(log)s
     AND (epoch < %(epoch)s - 1 OR first_seq > %(cut)s)"""
 
-# A lease keeps the messages up to the cut, if it has any. cut_lease_id lets its acknowledgement
-# fail for the others. lease_firsts also counts the attempts at a message, and a new message has had
-# none.
+# A lease keeps its messages up to the cut, if it has any. For its removed messages, cut_lease_id
+# makes the acknowledgement fail. lease_firsts also counts the attempts at a message, so it must not
+# include new messages.
 _LOSES = "lease_id IS NOT NULL AND lease_lasts[cardinality(lease_lasts)] > %(cut)s"
 _IS_LOST = "lease_id IS NOT NULL AND lease_firsts[1] > %(cut)s"
 _REWIND_PROCESSING = f"""
@@ -114,7 +114,7 @@ WHERE key = %(key)s AND log = %(log)s AND request_id = %(request_id)s"""
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a rewind needs to know of a session.
+    """The state of a session before a rewind.
 
     Attributes:
         segments: all segments of the session, in order, the message log included.
@@ -158,7 +158,7 @@ class RewindStore:
     """Statements of a rewind. Methods run in the transaction of a Change that excludes copies."""
 
     async def head(self, change: Change) -> Head:
-        """Return what a rewind needs to know of the session."""
+        """Return the state of the session before the rewind."""
         [row] = await change.rows(_HEAD)
         base_seq = row.pop("base_seq")
         rows = await change.rows(SEGMENTS) if base_seq else []
@@ -173,7 +173,9 @@ class RewindStore:
         return rows[0]["seq"] if rows else None
 
     async def cut(self, change: Change, head: Head, last_seq: int, grace_s: float) -> UUID:
-        """Remove the messages after a seq, and what refers to them. There must be some.
+        """Remove the messages after a seq, and everything that refers to them.
+
+        At least one message must follow the seq.
 
         Args:
             change: the transaction.
@@ -202,7 +204,7 @@ class RewindStore:
             tokens=Int8(tokens),
             estimated=Int8(estimated),
         )
-        # The old message log is left in any case: nothing is appended to it any more.
+        # The session always leaves its old message log: nothing is appended to it any more.
         left = {(change.key, change.message_log), *((s.key, s.log) for s in removed)}
         await change.rows(
             _QUEUE_LOGS,
@@ -248,7 +250,7 @@ class RewindStore:
         size, tokens, estimated = head.content_bytes, head.token_count, head.estimated_tokens
         place = {"src_key": last.key, "src_log": last.log, "cut": Int8(last.last_seq)}
         [found] = await change.rows(_TOTALS, **place)
-        # As in copies: some old messages have no running totals, and these do not tell estimates.
+        # Some old messages have no running totals. Running totals do not distinguish estimates.
         if found["total_bytes"] is not None and estimated in (0, tokens):
             total = found["total_tokens"]
             return found["total_bytes"], total, total if estimated else 0

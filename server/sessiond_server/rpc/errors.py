@@ -145,7 +145,7 @@ def status_of(
 def text_of(fault: Fault) -> str:
     """Returns the status message of a fault, which begins with the reason.
 
-    Many programs look at nothing else. A longer text is cut: it travels in headers, which have at
+    Many programs read only this text. A longer text is cut: it travels in headers, which have at
     most 8 KiB in all.
     """
     text = f"{fault.reason}: {fault.message}"

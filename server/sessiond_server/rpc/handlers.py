@@ -37,7 +37,7 @@ from sessiond_server.rpc.violations import REASONS, CheckMessages, with_all_viol
 
 SLOW_CALL_S = 1.0
 
-# Above this size, a refused request is looked at for other invalid fields in a thread.
+# Above this size, a refused request is searched for further invalid fields in a thread.
 LARGE_BYTES = 1024 * 1024
 
 # After refusing a client's stream, the server keeps reading it within these limits of time and
@@ -349,7 +349,7 @@ def _decoder(method: MethodDescriptor) -> Decode:
 
 
 def _session_id_getter(request: Descriptor) -> Callable[[ProtoMessage], str]:
-    """Return a function that reads the id of the session that a request is about; "" = none."""
+    """Return a function that reads a request's session_id; "" = the request has none."""
     if "session_id" in request.fields_by_name:
         return attrgetter("session_id")
     if "session" in request.fields_by_name:

@@ -1,4 +1,4 @@
-"""Server reflection, which grpcurl, ghz and buf ask for the contract.
+"""Server reflection, from which grpcurl, ghz and buf read the contract.
 
 grpcio-reflection answers from the generated code, which has no comments, and finds neither methods
 nor enum values. This module answers from descriptors.binpb, which `make protos` makes.
@@ -26,7 +26,7 @@ Answer: TypeAlias = dict[str, Any]
 
 
 class NotFound(Exception):
-    """The contract has nothing of this name."""
+    """The contract does not define this name."""
 
 
 class Contract:
@@ -165,7 +165,7 @@ def _error(code: grpc.StatusCode, text: str) -> Answer:
 
 
 def _services_of_grpc() -> Iterator[FileDescriptorProto]:
-    """Describe the services that are gRPC's own; they come without comments."""
+    """Describe the services of gRPC itself; their descriptors have no comments."""
     for descriptor in (health_pb2.DESCRIPTOR, pb.DESCRIPTOR):
         file = FileDescriptorProto()
         descriptor.CopyToProto(file)
@@ -174,7 +174,7 @@ def _services_of_grpc() -> Iterator[FileDescriptorProto]:
 
 
 def _renamed(alpha: FileDescriptorProto) -> FileDescriptorProto:
-    """Return the description of reflection's v1, given that of v1alpha."""
+    """Return the description of version v1 of reflection, given the description of v1alpha."""
     file = FileDescriptorProto()
     file.CopyFrom(alpha)
     file.name, file.package = "grpc/reflection/v1/reflection.proto", "grpc.reflection.v1"
@@ -217,6 +217,7 @@ def _symbols_of_message(message: DescriptorProto, scope: str) -> Iterator[str]:
 def _symbols_of_enum(enum: EnumDescriptorProto, scope: str) -> Iterator[str]:
     yield f"{scope}.{enum.name}"
     for value in enum.value:
-        # The values' scope is that of their enum, but tools also ask for them within the enum.
+        # Enum values belong to the scope that contains their enum, but tools also look for them in
+        # the enum itself.
         yield f"{scope}.{value.name}"
         yield f"{scope}.{enum.name}.{value.name}"

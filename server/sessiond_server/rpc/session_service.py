@@ -393,7 +393,7 @@ async def _result(outcome: Outcome, request: StoreMessagesRequest) -> BatchStore
 def _place(
     request: StoreMessagesRequest | ImportMessagesRequest | RewindSessionRequest, caller: Caller
 ) -> Target:
-    """Convert the session of a request, and where the caller believes it to be."""
+    """Convert the session of a request, and the last_seq and epoch that the caller expects."""
     return Target(
         caller.project_id,
         request.session_id,

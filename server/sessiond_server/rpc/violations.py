@@ -1,4 +1,4 @@
-"""All invalid fields of a request, for callers who want to mend it in one go.
+"""Finds all invalid fields of a request, so that callers can correct them at once.
 
 The features check a request field by field, and raise at the first invalid one. Only then is the
 whole request looked at here, so that valid requests pay nothing. Reported are fields that are
@@ -53,7 +53,7 @@ CheckMessages: TypeAlias = Callable[[Sequence[Message]], Fields]
 Check: TypeAlias = Callable[[Any, str], object]
 """Checks a value, given the path of its field; raises a Fault that names the field."""
 
-# The reasons of faults that are about fields alone.
+# The reasons of faults that concern a single field.
 REASONS = frozenset({"INVALID_FIELD", "INVALID_JSON", "UNKNOWN_ROLE", "MESSAGE_TOO_LARGE"})
 
 
@@ -63,7 +63,7 @@ def _text(most: int) -> Check:
 
 def _ttl(value: Any, path: str) -> None:
     milliseconds = conversions.milliseconds(value)
-    # An idle_ttl_ms of -1 stands for no expiry.
+    # An idle_ttl_ms of -1 means that the session does not expire.
     checked_ttl(0 if milliseconds == NEVER else milliseconds, path)
 
 
@@ -135,14 +135,14 @@ _CHECKS: dict[str, Check] = {
     "length": _not_negative,
     "UploadAssetRequest.size": _not_negative,
 }
-# What an update needs although a creation does not.
+# Fields that an update requires and a creation does not.
 _ALSO_REQUIRED = {
     "UpdateSessionRequest": "session.session_id",
     "UpdateTaskRequest": "task.task_id",
-    # Unless there is a message_id in its place.
+    # Not required if the request has a message_id.
     "GetMessageRequest": "seq",
 }
-# Not the caller's to set: whatever is in them is ignored, and so not invalid.
+# Fields that only the server sets. A caller's values are ignored, so they cannot be invalid.
 _IGNORED = {"Session.origin", "Task.create_time", "Bookmark.create_time"}
 _GENERIC: dict[str, Check] = {
     "google.protobuf.Struct": to_dict,
@@ -156,7 +156,7 @@ def with_all_violations(
     """Return the fault with all invalid fields of its request.
 
     Args:
-        fault: what the feature raised.
+        fault: the fault that the feature raised.
         request: the request, or the first one of a stream.
         check_messages: returns the invalid fields of messages, by path.
     """
@@ -182,7 +182,7 @@ def _violations(request: ProtoMessage, check_messages: CheckMessages) -> Iterato
     if required == "seq" and any(field.name == "message_id" for field, _ in request.ListFields()):
         required = ""
     yield from _walk(request, "", required)
-    # The format of what is sent may be left out; the feature adds that of the model's provider.
+    # The format of a message may be left out. The feature then adds the provider's format.
     if request.DESCRIPTOR.name != "SendRequest":
         yield from check_messages(getattr(request, "messages", ())).items()
 

@@ -36,7 +36,7 @@ def checked_patch(
         if size > MAX_STATE_BYTES:
             raise invalid(f"{path}.set", f"takes more than {MAX_STATE_BYTES} bytes")
         parse_json(encoded, field)
-        # White space around a value is no part of it.
+        # White space around a value is not a part of the value.
         kept[name] = value.strip(" \t\r\n")
     remove = tuple(dict.fromkeys(removed))
     for name in remove:

@@ -24,8 +24,8 @@ from sessiond_server.providers.settings import ProviderSettings, merge_built_in
 
 ENV_PREFIX = "SESSIOND_"
 
-# The configuration file while load() creates a Settings, because settings sources take no
-# arguments.
+# Path of the configuration file, set while load() creates a Settings. A context variable is needed
+# because settings sources take no arguments.
 config_file: ContextVar[Path | None] = ContextVar("config_file", default=None)
 
 

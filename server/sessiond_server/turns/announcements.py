@@ -17,8 +17,8 @@ from sessiond_server.turns.state import RunningTurn, TurnChanges
 from sessiond_server.watch.live_text import TextPiece, data_of
 
 MAX_LOGGED_CHARACTERS = 500
-# Deltas of a turn that come within this time are published as one. While the process is behind with
-# its work, fewer and longer events cost it less, and other calls wait less.
+# Deltas of a turn that arrive within this time are published as one event. An overloaded process
+# waits longer: fewer and longer events cost less, so that other calls wait less.
 COALESCE_S, LONGEST_COALESCE_S = 0.02, 0.1
 BEHIND_S = 0.005
 
@@ -41,7 +41,7 @@ class TurnAnnouncements:
         """Publish a delta of the model's answer, the first one at once."""
         text = running.text
         if text.published < text.length if delta.is_reasoning else running.reasoning:
-            # The other kind comes first.
+            # Publish the waiting text of the other kind first: it was written earlier.
             self.flush(running)
         if delta.is_reasoning:
             running.reasoning += delta.text
@@ -64,9 +64,10 @@ class TurnAnnouncements:
         self.flush(running)
 
     def flush(self, running: RunningTurn) -> None:
-        """Publish what has not been published, in whole characters, unless the turn is over.
+        """Publish the text that has not been published, in whole characters.
 
-        What comes after the end is not stored, so it must not be seen.
+        After the end of the turn, nothing is published: text that arrives then is not stored, so
+        no watcher must see it.
         """
         if running.flushing:
             running.flushing.cancel()

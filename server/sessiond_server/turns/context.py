@@ -31,7 +31,7 @@ PAGE_ROWS, PAGE_BYTES = 1024, 4 * 1024 * 1024
 SPARE_ROWS = 32
 # Number of messages in which open calls are searched for.
 MAX_OPEN_ROWS = 256
-# Number of attempts to read a history that is deleted or moved meanwhile.
+# Number of attempts to read a history whose messages are deleted or moved during the read.
 ATTEMPTS = 5
 DEFAULT_KEEP_FRACTION = 0.5
 
@@ -201,7 +201,7 @@ class _Reading:
             mark: the beginning of the last turn's window.
         """
         if not any(s.first_seq <= mark.first_seq <= s.last_seq for s in self._branch):
-            # The mark belongs to another branch.
+            # The mark is not on this branch.
             mark = Mark()
         rows = min(limits.max_messages or PAGE_ROWS, PAGE_ROWS) + SPARE_ROWS
         walk = _Backwards(self._store, self._branch, rows)

@@ -1,4 +1,4 @@
-"""The texts of running turns, for those who watch them; see watch/live_text.py."""
+"""The texts of running turns, for their watchers; see watch/live_text.py."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ from sessiond_server.turns.text_saver import TextSaver
 from sessiond_server.turns.text_store import TextStore
 from sessiond_server.watch.live_text import RunningText, TextPiece
 
-# How long a text stays frozen for an abort that then does not come.
+# How long a text stays frozen if the expected abort does not come.
 FREEZE_S = 2.0
 
 log = structlog.get_logger(__name__)
@@ -63,7 +63,7 @@ class LiveTexts:
         if running := self._runner.get(turn_id):
             if freeze:
                 running.text.frozen_until = time.monotonic() + FREEZE_S
-                # Without another delta, nothing else would publish what came meanwhile.
+                # If no further delta arrives, only this call publishes the text received meanwhile.
                 loop = asyncio.get_running_loop()
                 loop.call_later(FREEZE_S + COALESCE_S, self._announcements.flush, running)
             task = asyncio.create_task(self._save(running))

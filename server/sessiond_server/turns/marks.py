@@ -50,7 +50,8 @@ class MarkStore:
     async def get(self, key: UUID, head: LogHead, limits: WindowLimits) -> Mark | None:
         """Return the mark; None if there is none, or if it was set under other limits.
 
-        A turn that a rewind aborted may have set a mark afterwards. It has another epoch.
+        A turn that a rewind aborts may set a mark after the rewind. That mark is ignored, because
+        it has an earlier epoch.
         """
         rows = await self._database.rows(_GET, _parameters(key, head, limits))
         return Mark(**rows[0]) if rows else None

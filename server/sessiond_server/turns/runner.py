@@ -89,7 +89,7 @@ class TurnRunner:
         *,
         excludes_copies: bool = False,
     ) -> AsyncIterator[TurnChanges]:
-        """Run a transaction that changes a session's turns; then publish and run what it changed.
+        """Run a transaction that changes a session's turns, then publish and run the changes.
 
         The parameters are those of sessions.store.lock.change.
 

@@ -56,7 +56,7 @@ class Turns:
     Args:
         default_model: model of sessions without a model.
         max_timeout_ms: maximum timeout of a turn, which is also the default.
-        save_remote_text: has the process that runs a turn save the turn's text.
+        save_remote_text: asks the process that runs a turn to save the turn's text.
         keep_partial: whether the text of an answer that is cut off is kept by default.
     """
 
@@ -117,7 +117,7 @@ class Turns:
         ids = [(i, m.message_id) for i, m in enumerate(sending.messages) if m.message_id]
         if ids and (stored := await self._store.stored_ids(key, project_id, ids)):
             raise already_exists(session_id, ids, stored)
-        # Messages with results are not held: the others wait for these results.
+        # Messages that contain results are not held, because other messages wait for the results.
         is_held = (
             sending.is_immediate
             and not any(has_results(message) for message in sending.messages)
@@ -229,7 +229,7 @@ class Turns:
         return ended
 
     async def _save_text(self, key: UUID, project_id: UUID, turn_id: UUID | None) -> None:
-        """Have the text of the running turn saved, if another process runs it.
+        """If another process runs the running turn, ask it to save the turn's text.
 
         Args:
             key: the session's key.

@@ -86,7 +86,7 @@ VALUES (%(key)s, %(log)s, %(turn_id)s, %(place)s, {TurnState.QUEUED}, %(model)s,
     CASE WHEN %(is_held)s THEN clock_timestamp() + %(timeout_ms)s * interval '1 millisecond' END,
     %(keep_partial)s, clock_timestamp())"""
 
-# Messages that were sent to steer a turn which is over come first.
+# Messages that were sent to steer a turn come first once that turn is over.
 _NEXT = f"""
 SELECT {_QUEUED_TURN} FROM turns WHERE {_OF_SESSION} AND {_QUEUED}
 ORDER BY is_held, steers IS NULL AND held_until IS NULL, place LIMIT 1"""
@@ -255,7 +255,7 @@ class TurnStore:
         return [QueuedTurn(**row) for row in await _rows(change, _STEERING, turn_id=turn_id)]
 
     async def hold(self, change: Change, turn_id: UUID) -> bool:
-        """Hold the turns that steer a turn until its calls have results; return if any exist."""
+        """Hold the turns that steer a turn until its calls have results; return whether any do."""
         return bool(await _rows(change, _HOLD, turn_id=turn_id))
 
     async def release(self, change: Change) -> bool:
@@ -294,11 +294,11 @@ class TurnStore:
     async def stored_ids(
         self, key: UUID, project_id: UUID, ids: Sequence[tuple[int, str]]
     ) -> dict[str, int]:
-        """Return the seqs of those of the (place, message_id) that the session has."""
+        """Return the seqs of the messages that the session has, of these (place, message_id)."""
         return await self._appends.stored_ids(key, project_id, [name for _, name in ids])
 
     async def is_continued(self, change: Change, seq: int) -> bool:
-        """Return whether the session's newest message is on a branch through an earlier one.
+        """Return whether the branch of the session's newest message contains an earlier message.
 
         Args:
             change: the transaction on the session.

@@ -276,7 +276,7 @@ class TurnFollower:
         )
 
     def _may_be_answered(self, messages: Iterable[Sequence[event_pb2.Event]]) -> bool:
-        """Whether messages were stored that may be the results which the turn waits for."""
+        """Whether the stored messages may contain the results that the turn waits for."""
         return bool(self.own.steers or self.own.held_until) and any(
             not event.message.turn.turn_id for event in chain(*messages)
         )

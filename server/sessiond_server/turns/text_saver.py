@@ -1,4 +1,4 @@
-"""Saves what the models of this process's turns have written so far."""
+"""Saves the texts that the models of this process's turns have written so far."""
 
 import asyncio
 from collections.abc import Iterable
@@ -11,7 +11,8 @@ from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.state import RunningTurn, TurnLease
 from sessiond_server.turns.text_store import Piece, TextStore
 
-# Another process that ends a turn keeps its text, but for about this long.
+# Pause between two saves. Another process that ends a turn keeps only the saved text, so it loses
+# the text of about this time.
 INTERVAL_S = 0.5
 MAX_BYTES = 4 * 1024 * 1024
 
@@ -25,7 +26,7 @@ class TextSaver:
         self._store = store
         self._runner = runner
         self._lease = lease
-        # Two saves at once would write the same piece twice, in either order.
+        # Concurrent saves could write the same piece twice, and overwrite the newer version.
         self._lock = asyncio.Lock()
 
     def loops(self) -> dict[str, Loop]:
@@ -41,7 +42,7 @@ class TextSaver:
                 log.debug("turn_texts_retrying", error=str(e))
 
     async def save(self, running: Iterable[RunningTurn]) -> None:
-        """Save what these turns have received since the last time.
+        """Save the text that these turns have received since the last save.
 
         Raises:
             DatabaseUnavailable, PoolExhausted, Contention: if the database does not answer.

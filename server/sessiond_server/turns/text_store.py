@@ -1,4 +1,4 @@
-"""The table turn_texts: what the models of running turns have written so far.
+"""The table turn_texts: the texts that the models of running turns have written so far.
 
 The process that runs a turn adds pieces, about twice a second. Other processes read them: to keep
 the text of a turn that they end, and to show it to watchers that join.
@@ -13,8 +13,8 @@ from sessiond_server.db.pool import Database
 from sessiond_server.sessions.store.lock import Change
 from sessiond_server.turns.rows import SavedText
 
-# The lock on the turn makes its end wait for this statement. The end then deletes what was added.
-# A turn that is locked is skipped until the next time.
+# The lock on the turn makes a transaction that ends the turn wait for this statement. That
+# transaction then deletes the added text. A locked turn is skipped until the next save.
 _SAVE = """
 WITH mine AS (
     SELECT turns.key, turns.log, turns.turn_id, answered_seq, start, content
@@ -28,7 +28,7 @@ INSERT INTO turn_texts (key, log, turn_id, answered_seq, start, content) SELECT 
 ON CONFLICT (key, log, turn_id, answered_seq, start) DO UPDATE SET content = EXCLUDED.content
 RETURNING turn_id"""
 
-# Texts before end_seq are those of answers that are stored.
+# Texts with an answered_seq below end_seq belong to answers that are already stored.
 _RUNNING_TEXT = """
 SELECT turns.model, turns.keep_partial, answered_seq, start, content
 FROM turns JOIN turn_texts USING (key, log, turn_id)
@@ -87,7 +87,7 @@ class TextStore:
         return {row["turn_id"] for row in await self._database.rows(_SAVE, parameters)}
 
     async def to_keep(self, change: Change, turn_id: UUID) -> SavedText | None:
-        """Return the text of a running turn; None if there is none, or if it is not to be kept."""
+        """Return the text of a running turn; None if there is none, or if it must not be kept."""
         rows = await change.rows(_RUNNING_TEXT, turn_id=turn_id, running=TurnState.RUNNING)
         if not rows or not rows[0]["keep_partial"]:
             return None

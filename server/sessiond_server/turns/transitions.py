@@ -173,8 +173,8 @@ class TurnTransitions:
                 await self.fail(changes, turn_id, outcome, running)
             await self.start_next(changes)
         elif owned and owned.turn.state == TurnState.COMPLETED:
-            # A process that ends a turn publishes the end. But only this process completes the
-            # turn. Its earlier commit was not acknowledged, so nobody has published the end yet.
+            # Only this process completes the turn, so it must also publish the end. It has not
+            # done so yet, because its earlier commit was not acknowledged.
             changes.ended.append(owned.turn)
             changes.has_appended = True
         changes.settled = turn_id
@@ -194,11 +194,11 @@ class TurnTransitions:
         """Append the text of an answer that is cut off, as an incomplete message.
 
         Returns:
-            The message's seq; 0 if there is no text, or if it is not to be kept.
+            The message's seq; 0 if there is no text, or if it must not be kept.
         """
         change = changes.change
         if running:
-            # What watchers see from now on would not be in the message.
+            # Text that watchers saw from now on would not be in the message.
             changes.freeze(running)
             text = running.text.since(0) if running.keep_partial else ""
             saved = SavedText(running.model, running.text.answered_seq, text)
@@ -232,7 +232,7 @@ class TurnTransitions:
         return 0
 
     async def _set_parent(self, changes: TurnChanges, answer: Message, answered_seq: int) -> None:
-        """Let an answer name the message that it answers, if another branch follows that one."""
+        """Set parent_seq of an answer, if another branch continues the message that it answers."""
         change = changes.change
         if answered_seq not in (0, change.last_seq) and not await self._store.is_continued(
             change, answered_seq
@@ -333,8 +333,8 @@ class TurnTransitions:
             ) from None
         last_seq, resume_seq = appended.last_seq, 0
         if has_calls:
-            # Otherwise the model would be told that the results are missing. They arrive in a later
-            # Send.
+            # Otherwise the model would be told that the results are missing, although a later Send
+            # brings them.
             await self._store.hold(change, turn_id)
         else:
             steering = await self._store.steering(change, turn_id)

@@ -48,7 +48,7 @@ class WindowLimits:
 
 
 def is_instruction(message: Message) -> bool:
-    """Whether a message is the system's or the developer's."""
+    """Whether a message has the role system or developer."""
     return message.role in INSTRUCTION_ROLES
 
 

@@ -36,8 +36,8 @@ PAGE_ROWS, PAGE_BYTES = 256, 256 * 1024
 MAX_EPHEMERAL = MAX_QUEUED_CHUNKS // 2
 # During a burst, the channel pauses between two pages while a watcher's queue is more than half
 # full. It waits for at most this long, plus the time that this process needs to send everything
-# queued for all watchers. A watcher that is still behind then is not waited for again until it has
-# caught up.
+# queued for all watchers. The channel does not wait again for a watcher that is still behind then,
+# until the watcher has caught up.
 ROOM_TIMEOUT_S = 0.2
 SENT_BYTES_A_SECOND = 20_000_000
 MAX_SEQ = 2**63 - 1
@@ -108,12 +108,12 @@ class Channel:
         self._ephemeral: deque[tuple[int, Chunk]] = deque()
         self._round = 0
         self._dropped = 0
-        # The text of the running answer, as far as the watchers have received it. None = none is
-        # known.
+        # The text of the running answer, as far as the watchers have received it. None = the
+        # channel knows no such text.
         self.text: LiveText | None = None
         # Whether the turn that was running when the channel was created has been looked up.
         self.has_begun = False
-        # The last turn whose answer has been delivered: its id, and the answer's seq.
+        # The id of the last turn whose answer has been delivered, and the answer's seq.
         self._answered = ("", 0)
         # The turn that was running when the channel was created; "" = none.
         self._first_turn = ""
@@ -135,12 +135,12 @@ class Channel:
             self.fill(text)
 
     def fill(self, text: TextPiece) -> None:
-        """Deliver what the database has of the text of the running answer, if anything is new."""
+        """Deliver the text of the running answer that the database has, if any of it is new."""
         if self._is_late_text(text):
             return
         live = self._live(text)
         if not live.length and text.text:
-            # Nobody has received any of it.
+            # No watcher has received any part of this text.
             live.fill(text)
             self._push(self._chunk_of(*partial_data_of(live.whole)))
             return
@@ -152,7 +152,7 @@ class Channel:
         self._wake.set()
 
     def look_for_rewinds(self) -> None:
-        """Make the channel find out whether the session was rewound."""
+        """Make the channel check whether the session was rewound."""
         self._may_be_rewound = True
         self._wake.set()
 
@@ -229,12 +229,12 @@ class Channel:
         return chunk.after_seq <= self.seq
 
     async def _follow_rewinds(self) -> None:
-        """If the session was rewound, deliver the event and go on after the last message kept."""
+        """If the session was rewound, deliver the event and go back to the last kept message."""
         head = await self._history.head(self.key, self.project_id)
         if head is None or head.log != self.log or head.epoch <= self.epoch:
             return
         found = await self._cuts.since(self.key, head, self.epoch)
-        # The events of the commit that rewound the session belong before it.
+        # Events of the commit that rewound the session are delivered before the rewind.
         await self._wait_for_publication(self.key)
         self.epoch, self._message_log, self._segments = head.epoch, head.message_log, head.segments
         while self._ephemeral and self._ephemeral[0][1].epoch < self.epoch:
@@ -316,7 +316,10 @@ class Channel:
                     watcher.is_late = not watcher.has_room.is_set()
 
     def _drop_ephemeral(self) -> None:
-        """Drop the newest delta, else the newest event that is no ending, else the newest event."""
+        """Drop one event: the newest delta, if any.
+
+        Without deltas, this is the newest event that ends no turn, or else the newest event.
+        """
         newest_first = range(len(self._ephemeral) - 1, -1, -1)
         places = chain(
             (place for place in newest_first if self._ephemeral[place][1].is_delta),
@@ -330,7 +333,8 @@ class Channel:
         """Deliver messages and return their size in bytes."""
         chunk = chunk_of_messages(self.session_id, self.epoch, rows)
         for seq, _, body in rows:
-            # A stored body begins with its role; an answer names its turn.
+            # A stored body begins with the message's role. The body of an answer contains the
+            # id of its turn.
             if body[1] == ROLE_ASSISTANT:
                 self._newest_answer = seq
                 live = self.text
@@ -353,7 +357,7 @@ class Channel:
             self._push(chunk)
 
     def _push_text(self, chunk: Chunk, piece: TextPiece) -> None:
-        """Deliver what is new in a delta. Ask for what is missing before it."""
+        """Deliver the new text of a delta. If text before it is missing, ask for that text."""
         if self._is_late_text(piece) or (self.text is None and self._is_old(chunk, piece)):
             return
         live = self._live(piece)
@@ -364,7 +368,7 @@ class Channel:
             self._push(self._chunk_of(MESSAGE_DELTA, data_of(new)))
         if live.missing:
             if len(live.missing) > MAX_MISSING:
-                # The database has them, too.
+                # The pieces can still be read from the database.
                 live.missing.clear()
             self._on_missing_text(self)
 
@@ -374,14 +378,14 @@ class Channel:
         return self.text
 
     def _is_old(self, chunk: Chunk, piece: TextPiece) -> bool:
-        """Return whether the answer of a text that is not known must have been delivered."""
+        """Return whether an unknown text belongs to an answer that must have been delivered."""
         is_before = chunk.after_seq is not None and chunk.after_seq < self._first_seq
         return piece.answered_seq < self._newest_answer or (
             is_before and piece.turn_id != self._first_turn
         )
 
     def _is_late_text(self, piece: TextPiece) -> bool:
-        """Return whether the answer with this piece has been delivered, or has been replaced."""
+        """Return whether the answer that contains this piece was delivered or replaced."""
         turn_id, seq = self._answered
         if piece.turn_id == turn_id and piece.answered_seq < seq:
             return True

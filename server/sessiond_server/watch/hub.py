@@ -304,8 +304,8 @@ class WatchHub:
                 found = await self._cuts.since(channel.key, head, watcher.epoch)
                 watcher.rewind(found.epoch, found.last_seq)
                 yield [chunk_of_cut(channel.session_id, found)]
-            # The channel may not have noticed the last rewind yet. Until then, the watcher passes
-            # over what it delivers.
+            # The channel may not have noticed the last rewind yet. Until it has, the watcher
+            # ignores the channel's messages.
             is_behind = watcher.epoch < channel.epoch
             newest = channel.seq if watcher.epoch == channel.epoch else head.last_seq
             if not is_behind and watcher.after >= newest:
@@ -339,7 +339,7 @@ class WatchHub:
     async def _follow(
         self, watcher: Watcher, heartbeat_s: float
     ) -> AsyncGenerator[Sequence[Chunk], None]:
-        """Yield what is pushed to the watcher. The first response comes at once, even if empty."""
+        """Yield the events that are pushed to the watcher; the first time at once, even if none."""
         yield watcher.take_chunks()
         while True:
             self._check_draining()

@@ -1,7 +1,7 @@
 """The text of a running answer, as the watchers of a session have received it.
 
-A watcher that joins receives the text so far, and then what is added. Each piece of text names its
-place, so a piece that was missed or that arrives twice is noticed.
+A watcher that joins receives the text so far, and then each new piece. Each piece of text has an
+offset, so that a piece that was missed or that arrives twice is noticed.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ class TextPiece:
         answered_seq: seq of the message that the model answers. A turn that is steered has several
             answers.
         offset: number of characters before the piece.
-        text: the characters; "" only tells how long the text is.
+        text: the characters. "" = the piece only tells the length of the text, as its offset.
     """
 
     turn_id: str
@@ -56,7 +56,7 @@ class RunningText:
     Attributes:
         turn_id: the turn.
         is_local: whether this process runs it.
-        text: its text from the beginning, as far as known; None = none.
+        text: the known text of its answer, from the beginning; None = no text is known.
     """
 
     turn_id: UUID
@@ -65,7 +65,7 @@ class RunningText:
 
 
 class TextSource(Protocol):
-    """Knows the texts of running turns."""
+    """Looks up the texts of running turns."""
 
     def local(self, log: UUID) -> RunningText | None:
         """Return the turn that this process runs for a session, with the published text."""
@@ -130,7 +130,8 @@ class LiveText:
         """Add a piece.
 
         Returns:
-            What is new of it; None if nothing is, or if it follows a gap. Then it is in `missing`.
+            The new part of the piece. None if no part is new, or if the piece follows a gap: then
+            it is added to `missing`.
         """
         if piece.offset > self.length:
             self.missing.append(piece)
@@ -143,10 +144,10 @@ class LiveText:
         return new
 
     def fill(self, piece: TextPiece) -> list[TextPiece]:
-        """Add the text from the database, and what follows it of the missing pieces.
+        """Add the text from the database, and those missing pieces that follow it.
 
         Returns:
-            What is new.
+            The pieces that are new.
         """
         waiting, self.missing = [piece, *self.missing], []
         return [new for one in waiting if (new := self.add(one))]

@@ -55,15 +55,15 @@ class Notifier:
             on_event: called with an ephemeral event.
             on_gap: called if notifications were missed or dropped, so that anything may have
                 changed.
-            on_want: called with a turn whose text another process wants, and with whether it should
-                be frozen; see `want`.
+            on_want: called if another process wants the text of a turn: with the turn, and with
+                whether the text should be frozen. See `want`.
         """
         self._store = store
         self._on_append = on_append
         self._on_event = on_event
         self._on_gap = on_gap
         self._on_want = on_want
-        # Turns whose texts this process wants, and whether they should be frozen.
+        # By the turn whose text this process wants: whether the text should be frozen.
         self._wanted: dict[UUID, bool] = {}
         self._name = uuid.uuid4().hex
         self._keys: set[UUID] = set()
@@ -95,13 +95,14 @@ class Notifier:
             self._dropped += 1
 
     def want(self, turn_id: UUID, *, freeze: bool = False) -> None:
-        """Ask the process that runs a turn to save its text, and to send what is added to it.
+        """Ask the process that runs a turn to save the turn's text, and to send each new piece.
 
-        The process answers with an empty delta, whose place is the end of what is saved.
+        The process answers with an empty delta, whose offset is the length of the saved text.
 
         Args:
             turn_id: the turn.
-            freeze: add nothing to the text for a moment, because the turn is being ended.
+            freeze: whether to add nothing to the text for a moment, because the turn is being
+                ended.
         """
         self._wanted[turn_id] = freeze or self._wanted.get(turn_id, False)
         self._wake.set()
@@ -166,9 +167,9 @@ class Notifier:
 
 
 def _joined(last: Event, delta: Event) -> Event | None:
-    """Append a delta to the session's last event; None if the two are not of the same text.
+    """Append a delta to the session's last event; None if they belong to different texts.
 
-    So a notification carries many words of a text that streams.
+    Deltas are joined so that one notification carries many words.
     """
     if (last.type, last.after_seq) != (delta.type, delta.after_seq):
         return None

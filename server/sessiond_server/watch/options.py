@@ -1,4 +1,4 @@
-"""What a Watch call asks for."""
+"""The options of a Watch call."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -22,8 +22,9 @@ class WatchOptions:
         heartbeat_ms: interval between heartbeats while nothing happens, in milliseconds; None =
             DEFAULT_HEARTBEAT_MS.
         after_epoch: epoch of after_seq; None = the session's current epoch.
-        incarnation: an incarnation or an etag of the session to go on with; "" = any.
-        follow_recreated: whether to go on with the next session that has the id.
+        incarnation: an incarnation or an etag of the session to watch; "" = any session with the
+            id.
+        follow_recreated: after the session was deleted, watch the next session with its id.
     """
 
     session_id: str
@@ -34,8 +35,8 @@ class WatchOptions:
     follow_recreated: bool = False
 
     def admits(self, log: UUID) -> bool:
-        """Return whether the stream may go on with the session that has this log."""
-        # An etag begins with the log, too.
+        """Return whether the stream may watch the session that has this log."""
+        # An etag begins with the log, as an incarnation does.
         return not self.incarnation or self.incarnation.partition("-")[0] == log.hex
 
     def checked_heartbeat_s(self) -> float:

@@ -1,7 +1,7 @@
 """Brings the texts of running answers to the channels of their sessions.
 
 In the process that runs a turn, its channel receives every delta. Other processes ask it for the
-deltas of the sessions that are watched there. They read what they missed from the database.
+deltas of the sessions that are watched there. They read missed text from the database.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from sessiond_server.watch.channel import Channel
 from sessiond_server.watch.live_text import TextSource
 from sessiond_server.watch.notifier import Notifier
 
-# How long another process receives the deltas of a turn after it asked for them. It asks again
-# with every poll, every two seconds.
+# How long another process receives the deltas of a turn after it asked for them. That process asks
+# again at each of its polls, every two seconds.
 WANTED_S = 10.0
 # Pauses between two reads of a text that is not in the database yet.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 0.5
@@ -38,7 +38,7 @@ class Texts:
         listens: whether this process receives notifications.
 
     Attributes:
-        source: knows the texts. None = this process knows none.
+        source: looks up the texts. None = this process has no texts.
     """
 
     def __init__(self, notifier: Notifier, *, listens: bool) -> None:
@@ -49,7 +49,7 @@ class Texts:
         self._wanted: dict[str, float] = {}
         self._filling: set[Channel] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        # By turn: those that wait until another process has saved its text.
+        # By turn: the callers that wait until another process has saved the turn's text.
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
 
     async def close(self) -> None:
@@ -76,7 +76,7 @@ class Texts:
             self.source.on_wanted(turn_id, freeze=freeze)
 
     def on_event(self, event: Event, channel: Channel | None) -> None:
-        """Note an event, before the channel receives it.
+        """Take note of an event before the channel receives it.
 
         Args:
             event: the event of this process or another one.
@@ -100,7 +100,8 @@ class Texts:
 
         Args:
             turn_id: the turn, which another process runs.
-            freeze: show no more of it for a moment, because the turn is being ended.
+            freeze: whether that process publishes nothing for a moment, because the turn is being
+                ended.
         """
         if not self._listens:
             return
@@ -134,7 +135,7 @@ class Texts:
         running = self.source.local(channel.log)
         if running is None and running_turn:
             running = await self.source.saved(channel.key, channel.log)
-            # It may have been started here meanwhile.
+            # This process may have started the turn meanwhile.
             running = self.source.local(channel.log) or running
         if running:
             channel.begin_text(str(running.turn_id), running.text)
@@ -142,7 +143,7 @@ class Texts:
                 self._notifier.want(running.turn_id)
 
     def on_missing(self, channel: Channel) -> None:
-        """Read what a channel missed of a text, in the background."""
+        """Read the part of a text that a channel missed, in the background."""
         if self.source is None or channel in self._filling:
             return
         self._filling.add(channel)

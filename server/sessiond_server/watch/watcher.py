@@ -38,11 +38,11 @@ class Watcher:
         self._woken = asyncio.Event()
 
     def push(self, chunk: Chunk) -> None:
-        """Queue a chunk without messages that are already queued; end a watcher that is full."""
+        """Queue a chunk, without messages that are queued already; end the call if it is full."""
         if self.error:
             return
         if chunk.rewound_to is not None:
-            # Before it is live, the watcher notices rewinds by itself.
+            # A watcher that is not live yet detects rewinds in the messages that it reads.
             if not self.is_live or chunk.epoch <= self.epoch:
                 return
             self.rewind(chunk.epoch, chunk.rewound_to)
@@ -78,7 +78,8 @@ class Watcher:
         """Start taking messages from the channel; drop queued deltas of messages it already has.
 
         Args:
-            partial: the text of the running answer so far, which replaces what is queued of it.
+            partial: the text of the running answer so far. It replaces the queued pieces of this
+                text.
         """
         self.is_live = True
         self._queue = deque(

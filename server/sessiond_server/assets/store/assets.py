@@ -217,7 +217,7 @@ class AssetStore:
         return AssetRow(**rows[0]) if rows else None
 
     async def get_many(self, project_id: UUID, digests: Sequence[bytes]) -> list[AssetRow]:
-        """Return those of the assets that exist."""
+        """Return the assets that exist, of the given ones."""
         parameters = {"project_id": project_id, "digests": digests}
         return [AssetRow(**row) for row in await self._database.rows(_GET_MANY, parameters)]
 

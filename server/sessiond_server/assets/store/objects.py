@@ -131,7 +131,7 @@ class Objects:
             offset = stop
 
     async def delete(self, key: str) -> None:
-        """Remove an object, or what a killed upload left of it. A missing object is not an error.
+        """Remove an object, or the parts that a killed upload left. A missing object is no error.
 
         Raises:
             ObjectStoreUnavailable: the store failed.

@@ -14,7 +14,7 @@ class LiveAnswers:
         self._text = ""
 
     def show(self, event: Event) -> bool:
-        """Print what an event adds to an answer.
+        """Print the text that an event adds to an answer.
 
         Returns:
             Whether the event needs no other output, because all of it has been printed.

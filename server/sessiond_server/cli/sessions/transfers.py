@@ -51,7 +51,7 @@ def _export_to_stdout(client: Client, given: argparse.Namespace) -> None:
     if given.format == "json":
         document = client.sessions.export(given.session_id, assets=given.assets)
         text = json.dumps(document, ensure_ascii=False)
-        # A lone surrogate has no UTF-8 form; Python's escape of it is JSON's, too.
+        # UTF-8 cannot encode a lone surrogate. Python escapes it in the same way as JSON.
         sys.stdout.write(text.encode(errors="backslashreplace").decode() + "\n")
         return
     count, total = 0, None

@@ -207,7 +207,7 @@ messages = Table(
     },
 )
 
-# The messages that do not follow the message before them. A copy reads those of its source's log.
+# The messages that do not follow the message before them. A copy reads its source's rows.
 parent_links = Table(
     "parent_links",
     metadata,
@@ -217,7 +217,7 @@ parent_links = Table(
     Column("parent_seq", BigInteger, nullable=False, comment="less than seq - 1"),
 )
 
-# The messages that their callers have named. A copy reads those of its source's log.
+# The message_ids of the messages that have one. A copy reads its source's rows.
 message_ids = Table(
     "message_ids",
     metadata,
@@ -242,7 +242,7 @@ segments = Table(
     Index("segments_source_idx", "src_key", "src_log", "last_seq"),
 )
 
-# The newest rewinds of a session, for watchers that come back.
+# The newest rewinds of a session, for watchers that reconnect.
 rewinds = Table(
     "rewinds",
     metadata,

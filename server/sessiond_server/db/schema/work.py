@@ -105,8 +105,8 @@ turns = Table(
     postgresql_with={"fillfactor": "80"},
 )
 
-# What the models of running turns have written so far, in pieces. The process that runs a turn adds
-# to it about twice a second. The end of the turn deletes it.
+# The texts that the models of running turns have written so far, in pieces. The process that runs a
+# turn adds pieces about twice a second. The end of the turn deletes them.
 turn_texts = Table(
     "turn_texts",
     metadata,

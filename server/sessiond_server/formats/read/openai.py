@@ -182,7 +182,7 @@ def content(value: Any, *, of_tool: bool = False) -> Iterator[Content]:
     elif isinstance(value, list):
         for is_plain, parts in groupby(value, _is_plain):
             if is_plain:
-                # One text, however many numbers there are.
+                # A list of numbers becomes a single text, whatever its length.
                 if plain := [part for part in parts if part is not None]:
                     yield Text(dumps(plain if len(plain) > 1 else plain[0]))
                 continue
@@ -201,7 +201,7 @@ def content(value: Any, *, of_tool: bool = False) -> Iterator[Content]:
 
 
 def is_part(value: JSON) -> bool:
-    """Whether an object is a part of content, of a known type and with what belongs to it."""
+    """Whether an object is a part of content: it has a known type and that type's fields."""
     match value.get("type"):
         case "text" | "input_text" | "output_text" | "summary_text" | "reasoning_text":
             return isinstance(value.get("text"), str)

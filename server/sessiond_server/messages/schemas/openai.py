@@ -35,14 +35,14 @@ _FOREIGN_PARTS = frozenset(
     {"tool_use", "tool_result", "redacted_thinking", "server_tool_use", "container_upload"}
     | {"tool-call", "tool-result", "tool-approval-request", "tool-approval-response"}
 )
-# Types of items that may have no id and no other field that marks an item.
+# Types of items that need neither an id nor another field that only items have.
 _ITEMS = frozenset(
     {"reasoning", "compaction", "compaction_trigger", "compaction_summary", "item_reference"}
     | {"configuration_update", "additional_tools", "mcp_list_tools"}
 )
 _ITEM_ENDS = ("_call", "_output", "_request", "_response", "_tools")
 _ITEM_FIELDS = ("id", "call_id", "status", "encrypted_content")
-# Fields of lines of transcripts, and of messages that other programs serialised.
+# Fields that only occur in lines of transcripts and in messages serialised by other programs.
 _FOREIGN_FIELDS = frozenset({"payload", "message", "kwargs", "sessionId", "leafUuid"})
 _ITEM_TYPE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 # Types that are not items: parts of content, and values that other programs use as roles.

@@ -29,7 +29,7 @@ _OPENAI_FIELDS = ("tool_calls", "tool_call_id", "function_call", "call_id")
 
 
 def advice(value: _JSON, format_name: str) -> str:
-    """Return text that says which format a refused message has, and what to do.
+    """Return a text that names the format of a refused message, and says what to do.
 
     Args:
         value: the message.

@@ -80,8 +80,8 @@ bump AS (
 
 
 _BUMP = _bump("")
-# Where the session got another log while the statement waited, the segments that it has looked at
-# are outdated.
+# If the session got another message log while the statement waited, the segments that the statement
+# has searched are outdated.
 _BUMP_NAMED = _bump(
     f"AND {MESSAGE_LOG} = (SELECT {MESSAGE_LOG} FROM sessions WHERE key = %(key)s)"
     + message_ids.IS_NEW
@@ -180,7 +180,7 @@ class Append:
         asset_refs: (place in the append, from 0; sha256) for each asset that a message refers to.
         assets: sha256 of these assets, each once.
         message_ids: (place in the append, from 0; message_id) for each message that has one.
-        skipped: number of messages that the request had besides, and that were left out.
+        skipped: number of further messages of the request, which are left out.
         state: change of the session's state.
     """
 
@@ -286,7 +286,8 @@ class AppendStore:
             AssetMissing: a message refers to an asset that does not exist.
         """
         parameters = _parameters(append, rows) | {"turn": turn_id}
-        # The caller's transaction holds the session's row, and goes on after a refusal.
+        # Check the ids before the insert, because a violated constraint would abort the caller's
+        # transaction. No other append can add ids: the transaction holds the session's row.
         await message_ids.check_ids(connection, append.key, append.project_id, append.message_ids)
         return await self._append(connection, append, _FENCED[len(rows) == 1], parameters)
 
@@ -297,7 +298,7 @@ class AppendStore:
 
         Args:
             new: the session.
-            append: the append, whose conditions hold for an empty session.
+            append: the append. Its conditions must hold for an empty session.
             rows: the messages.
 
         Returns:
@@ -332,7 +333,7 @@ class AppendStore:
         return None
 
     async def stored_ids(self, key: UUID, project_id: UUID, ids: Sequence[str]) -> dict[str, int]:
-        """Return the seqs of those of the message_ids that the session has."""
+        """Return the seqs of the messages that the session has, by message_id."""
         async with self._database.connection() as connection:
             return await message_ids.stored_ids(connection, key, project_id, ids)
 
@@ -373,7 +374,7 @@ class AppendStore:
             connection: the connection.
             append: the append.
             statement: updates the session, and stores the rows unless they are in the spool.
-            parameters: of the statement.
+            parameters: parameters of the statement.
             spool: the rows, if the statement does not store them.
             is_named: whether the statement inserts the message_ids, too.
         """

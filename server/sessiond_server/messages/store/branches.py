@@ -40,8 +40,8 @@ async def link_parents(
 
     Args:
         connection: has just stored the messages, in the same transaction.
-        key: of the session and of the log.
-        log: of the messages.
+        key: key of the session and of the log.
+        log: id of the log of the messages.
         first_seq: seq of the first message of the append.
         parents: (place in the append, from 0; parent_seq) for each message that names one.
     """

@@ -19,8 +19,8 @@ from sessiond_server.messages.store.branches import PARENT_LINKS
 from sessiond_server.messages.store.message_ids import FOUND
 from sessiond_server.messages.store.segments import UNNESTED, Segment, columns
 
-# With base_seq > 0 in the condition, the join does not read any segments for a session that has all
-# its messages in its message log.
+# Because of base_seq > 0 in the condition, the join reads no segments if the message log contains
+# all messages of the session.
 _HEAD = f"""
 SELECT log, {MESSAGE_LOG}, epoch, last_seq, content_bytes, largest_bytes, {TOUCH_DUE}, is_branched,
     base_seq, shared.keys, shared.logs, shared.lasts, running_turn
@@ -95,7 +95,7 @@ class LogHead:
     """Location and size of a session's messages.
 
     Attributes:
-        log: the session's log, which is not that of a re-created session.
+        log: the session's log. A re-created session has a different log.
         message_log: log of the session's new messages.
         epoch: number of rewinds.
         last_seq: seq of the newest message.

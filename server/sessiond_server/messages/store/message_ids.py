@@ -1,7 +1,7 @@
-"""The callers' own names of messages, for the messages that have one.
+"""The message_ids that callers gave to messages.
 
-A name is unique among the messages that a session reads: those of its own log, for which the unique
-constraint of the table sees to it, and those of the segments that it shares, which are looked up.
+A message_id is unique among the messages that a session reads. In the session's own log, the unique
+constraint of the table ensures this. In shared segments, each append looks its ids up.
 """
 
 from collections.abc import Iterator, Sequence
@@ -65,7 +65,7 @@ class MessageIdTaken(Exception):
     """The session has one of the message_ids already; nothing was stored.
 
     Attributes:
-        stored: those of the ids that the session has, with their seqs, if they are known.
+        stored: the ids that the session has already, with their seqs, if these are known.
     """
 
     def __init__(self, stored: dict[str, int] | None = None) -> None:
@@ -98,8 +98,8 @@ async def add_ids(
 
     Args:
         connection: in the transaction of the append.
-        key: of the log.
-        log: likewise.
+        key: key of the log.
+        log: id of the log.
         first_seq: seq of the first message of the append.
         ids: (place in the append, from 0; message_id) for each message that has one.
 
@@ -130,7 +130,7 @@ async def check_ids(
 async def stored_ids(
     connection: AsyncConnection[TupleRow], key: UUID, project_id: UUID, ids: Sequence[str]
 ) -> dict[str, int]:
-    """Return the seqs of those of the ids that the session has."""
+    """Return the seqs of the messages that the session has, by message_id."""
     stored: dict[str, int] = {}
     for start in range(0, len(ids), MAX_IDS):
         parameters = {

@@ -1,7 +1,7 @@
 """Segments: ranges of logs in which the messages of a session are stored.
 
-A session first reads its segments, which are in the logs that it had before it was rewound or that
-it shares with the source of its copy. Then it reads its message log.
+A session's oldest messages are in its segments: ranges of logs that it had before a rewind, or that
+it shares with the session it was copied from. Its newer messages are in its message log.
 """
 
 from collections.abc import Sequence

@@ -18,9 +18,9 @@ No message is missed, for these reasons:
   before their first read until their commit. If a distribution does not know a new queue, it
   has committed before the registration reads. The registration then sees which sessions have
   lost the mark, and creates their rows in the new queue. The lock is taken in a statement of
-  its own, because a statement's snapshot is as old as the statement. It also makes a second
-  lease wait for the rows that the first one is about to make ready, instead of returning
-  nothing.
+  its own, because a statement's snapshot is as old as the statement. It also makes concurrent
+  leases wait: a later lease finds the rows that the first one makes ready, instead of
+  returning nothing.
 
 Locks are always taken in the same order, so there is no deadlock. The project's advisory lock
 comes first. Then come sessions, with SKIP LOCKED: a session that is being appended to or deleted

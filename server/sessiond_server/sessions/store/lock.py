@@ -31,7 +31,7 @@ _LOCK = f"""
 UPDATE sessions SET active_at = clock_timestamp(), used_at = clock_timestamp()
 WHERE {LIVE_SESSION} RETURNING log, {MESSAGE_LOG} AS message_log, epoch, state, last_seq"""
 
-# Excludes copies too, which only share the row's key.
+# FOR UPDATE also excludes copies, which only take FOR KEY SHARE.
 _LOCK_WHOLE = f"SELECT 1 FROM sessions WHERE {LIVE_SESSION} FOR UPDATE"
 
 
@@ -40,7 +40,7 @@ class SessionMissing(Exception):
 
 
 class SavepointRefused(Exception):
-    """The database refused what was written after a savepoint; the rest of the change stands."""
+    """The database refused a write after a savepoint; the rest of the change remains valid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Change:
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
-        """Undo what the block has written if it raises, and keep the rest of the change.
+        """If the block raises, undo its writes and keep the rest of the change.
 
         Raises:
             SavepointRefused: if the database refuses a statement and would refuse it again, unlike
@@ -115,7 +115,7 @@ async def change(
         key: the session's key.
         project_id: the caller's project.
         record: record of the request; None for a request without a request_id.
-        excludes_copies: whether copies of the session wait for the change, and the change for them.
+        excludes_copies: whether the change and copies of the session wait for each other.
 
     Raises:
         SessionMissing: if the project has no such session.

@@ -412,7 +412,7 @@ _ORDERS: dict[str, Any] = {
 
 
 def _existed(at: datetime) -> ColumnElement[bool]:
-    # created_at alone is not enough: that of an imported session may be in the future.
+    # created_at alone is not enough: an imported session may have a created_at in the future.
     return or_(T.created_at < at, T.used_at < at)
 
 

@@ -15,7 +15,7 @@ from psycopg.rows import TupleRow
 
 from sessiond_server.core.limits import MAX_STATE_BYTES, MAX_STATE_KEYS
 
-# The quotes, the colon and the comma of a key.
+# Number of bytes for the quotes, the colon and the comma of a key.
 PUNCTUATION_BYTES = 4
 
 _OBJECT = """'{' || COALESCE(
@@ -32,7 +32,7 @@ SELECT given.key, (
     FROM session_state AS s WHERE s.key = given.key AND s.log = given.log
 ) FROM unnest(%(keys)s::uuid[], %(logs)s::uuid[]) AS given (key, log)"""
 
-# Both parts see the rows as they were before. The keys of the two are different.
+# Both parts see the rows as they were before the statement, and change different keys.
 _PATCH = f"""
 WITH given AS (
     SELECT * FROM unnest(%(names)b::text[], %(values)b::text[]) AS g (name, value)
@@ -105,7 +105,7 @@ class StateChange:
 
 @dataclass(eq=False)
 class StateChanged(Exception):
-    """The state has another etag than was expected; nothing was changed.
+    """The state does not have the expected etag; nothing was changed.
 
     Attributes:
         etag: the current etag.
@@ -128,7 +128,7 @@ class StateTooLarge(Exception):
 
 
 def state_etag(state: str) -> str:
-    """Return the etag of a state, which is the same whenever the state is the same."""
+    """Return the etag of a state. Equal states have equal etags."""
     return hashlib.blake2b(state.encode(), digest_size=12).hexdigest()
 
 
@@ -141,7 +141,7 @@ async def patch_state(
         connection: in a transaction that has locked the session's row in an earlier statement.
         key: the session's key.
         log: the log that identifies the session; not its message log.
-        patch: the change; an empty one costs nothing.
+        patch: the change. An empty change runs no statement.
 
     Raises:
         StateTooLarge: the state would exceed its limits.

@@ -1,6 +1,6 @@
-"""Branches, the marks of windows, and what a turn's request changed.
+"""Branches, the marks of windows, and the reports of turns' requests.
 
-Servers of the previous version may go on serving: they neither read nor write the new columns and
+Servers of the previous version may keep running: they neither read nor write the new columns and
 tables. A parent_seq that was stored before has no row in parent_links: reads ignore it, as before.
 
 Revision ID: 0004

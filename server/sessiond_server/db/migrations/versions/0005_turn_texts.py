@@ -1,6 +1,6 @@
-"""The text of answers while models write them, and the messages that keep it.
+"""The texts of answers that models are writing, and incomplete messages that keep such texts.
 
-Servers of the previous version may go on serving: they neither read nor write the new columns and
+Servers of the previous version may keep running: they neither read nor write the new columns and
 the new table. The text of a turn that they end is not kept, and its rows stay until the session is
 purged.
 

@@ -1,8 +1,8 @@
 """Rewinds.
 
-Servers of the previous version may go on serving: a session that was never rewound is to them as it
-was. They must not serve when the first session is rewound, since they would look for its messages
-in the wrong log. An append by such a server fails then, on the constraint, and stores nothing.
+Servers of the previous version may keep running as long as no session is rewound. They would look
+for the messages of a rewound session in the wrong log. An append to such a session by one of them
+fails on the constraint, and stores nothing.
 
 Revision ID: 0006
 Revises: 0005

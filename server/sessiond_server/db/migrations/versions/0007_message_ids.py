@@ -1,8 +1,8 @@
-"""The callers' own names of messages.
+"""The message_ids of messages.
 
-Servers of the previous version may go on serving: they store no names, and copies that they flatten
-meanwhile read the names from the logs of their sources no more, so that such a name could be given
-again. Finish the upgrade before clients send message_ids.
+Servers of the previous version may keep running, but they store no message_ids. When they flatten a
+copy, the copy no longer finds the message_ids in the logs of its source, and would accept them a
+second time. Finish the upgrade before clients send message_ids.
 
 Revision ID: 0007
 Revises: 0006

@@ -1,7 +1,7 @@
 """The states of sessions.
 
-Servers of the previous version may go on serving: they neither read nor write states, and sessions
-that they copy meanwhile have none.
+Servers of the previous version may keep running: they neither read nor write states. Copies that
+they make have no state.
 
 Revision ID: 0008
 Revises: 0007

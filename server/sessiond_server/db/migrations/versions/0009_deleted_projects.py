@@ -1,6 +1,6 @@
 """Deleted projects.
 
-Servers of the previous version may go on serving: their purgers leave deleted projects to others.
+Servers of the previous version may keep running: their purgers ignore deleted projects.
 
 Revision ID: 0009
 Revises: 0008
