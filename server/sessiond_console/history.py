@@ -11,7 +11,7 @@ from sessiond_console.site import FormError
 PAGE_MESSAGES = 100
 # A page ends early when the contents of its messages are this large together.
 PAGE_BYTES = 4 * 1024 * 1024
-# A search reads this much before it stops and offers to go on.
+# Limits of one search. A search that reaches them stops, and offers to continue.
 SEARCH_MESSAGES = 20_000
 SEARCH_BYTES = 64 * 1024 * 1024
 SEARCH_MATCHES = 50

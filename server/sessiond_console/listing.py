@@ -1,4 +1,4 @@
-"""Pages of sessions, those of the server and the console's own ranking; and pages of turns."""
+"""Pages of sessions, listed by the server or ranked by the console; and pages of turns."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -17,7 +17,7 @@ from sessiond.v1 import bookmark_service_pb2 as pb
 class AsyncBookmarks(AsyncCalls):
     """The calls about bookmarks, by session id: names for positions in a session, at most 1,000.
 
-    A bookmark stands after the message with its seq. Bookmarks can be changed even in a destroyed
+    A bookmark follows the message with its seq. Bookmarks can be changed even in a destroyed
     session. `timeout` and `request_id` are as in `client.sessions`. In addition to the errors
     listed for each call, all calls raise SessionNotFound.
     """
@@ -38,7 +38,7 @@ class AsyncBookmarks(AsyncCalls):
         Args:
             session_id: the session.
             name: 1 to 128 characters, unique in the session, without white space at either end.
-            seq: the message that the bookmark stands after; 0 = before the first message. Default:
+            seq: the message that the bookmark follows; 0 = before the first message. Default:
                 the newest message.
             description: text for people to read, at most 1,024 characters.
             replace: if a bookmark of this name exists, change it.
@@ -123,7 +123,7 @@ class AsyncBookmarks(AsyncCalls):
         Args:
             session_id: the session.
             name: the bookmark.
-            seq: the message that the bookmark stands after; 0 = before the first message. Default:
+            seq: the message that the bookmark follows; 0 = before the first message. Default:
                 the newest message.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds.
@@ -139,7 +139,7 @@ class AsyncBookmarks(AsyncCalls):
         request = bookmark_requests.update_bookmark(
             session_id, name, seq=seq, request_id=request_id
         )
-        # Also without a seq: the server then uses the newest message.
+        # Send the update even without a seq: the server then uses the newest message.
         request.update_mask.paths[:] = ["seq"]
         return Bookmark(
             await self._connection.call(
@@ -165,7 +165,7 @@ class AsyncBookmarks(AsyncCalls):
         Args:
             session_id: the session.
             name: the bookmark.
-            seq: the message that the bookmark stands after; 0 = before the first message.
+            seq: the message that the bookmark follows; 0 = before the first message.
             description: text for people to read, at most 1,024 characters. "" removes it.
             new_name: the new name, with the same limits as in create.
             request_id: makes the call safe to repeat.

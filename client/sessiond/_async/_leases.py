@@ -1,4 +1,4 @@
-"""The calls about processing queues and their leases; `client.processing` has them."""
+"""`client.processing`: the calls about processing queues and their leases."""
 
 from collections.abc import Iterable
 from datetime import timedelta

@@ -205,7 +205,7 @@ class AsyncSessionPool:
             raise
         except BaseException:
             self._places.free_one()
-            # The server may have created the copy nevertheless.
+            # The server may have created the copy although the call failed.
             self._commands.put(_Delete(session_id, keep=False))
             raise
 
@@ -308,7 +308,7 @@ class AsyncSessionPool:
         ).session
 
     async def _template_after(self, gone: SessionInfo | None) -> SessionInfo:
-        """Return the template; create or fetch it if there is none, or only the expired `gone`."""
+        """Return the template. Create or fetch it if none is known, or only the expired `gone`."""
         async with self._template_mutex:
             self._places.check_open()
             if not self._has_reaper:

@@ -308,7 +308,7 @@ class AsyncSession:
         timeout: float = WAIT_TIMEOUT_S,
         on_timeout: OnTimeout = "leave",
     ) -> Message:
-        """Take the last answer back and get another one; see `client.sessions.regenerate`."""
+        """Replace the last answer by a new one; see `client.sessions.regenerate`."""
         await self._handlers.ready()
         answer = await self._sessions.regenerate(
             self.session_id,

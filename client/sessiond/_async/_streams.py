@@ -85,8 +85,8 @@ async def message_batches(
         timeout: deadline of the whole call, in seconds. None = no deadline.
 
     Yields:
-        A batch, which can be iterated over only once. Each message is created when it is taken:
-        a thousand live objects would slow down the garbage collector.
+        A batch, which can be iterated over only once. The iteration creates the messages one by
+        one, because a thousand live objects would slow down the garbage collector.
 
     Raises:
         SessiondError: if the stream failed.

@@ -31,7 +31,8 @@ _TRANSPORT_CODES = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.Stat
 _LOST_ANSWER = "Internal error from Core"
 
 
-# The server's texts use the RPC names of the protos. This matches names of several words.
+# The server's texts use the RPC names of the protos. The pattern matches the names that consist of
+# several words.
 _RPC_NAMES = re.compile(
     r"\b({})\b".format(
         "|".join(

@@ -1,5 +1,5 @@
 # Generated from _async/_leases.py by scripts/generate-sync-client. Do not edit.
-"""The calls about processing queues and their leases; `client.processing` has them."""
+"""`client.processing`: the calls about processing queues and their leases."""
 
 from collections.abc import Iterable
 from datetime import timedelta

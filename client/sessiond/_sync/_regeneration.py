@@ -1,5 +1,5 @@
 # Generated from _async/_regeneration.py by scripts/generate-sync-client. Do not edit.
-"""The call that has a model answer anew; `client.sessions` has it."""
+"""The call of `client.sessions` that has a model answer again."""
 
 import math
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from sessiond.v1 import session_service_pb2 as pb
 
 
 class RegenerationCalls(TurnCalls, RewindCalls, MessageCalls):
-    """The calls about messages, turns and rewinds, and the one that combines them."""
+    """The calls about messages, turns and rewinds, and `regenerate`, which combines them."""
 
     def regenerate(
         self,
@@ -36,7 +36,7 @@ class RegenerationCalls(TurnCalls, RewindCalls, MessageCalls):
         timeout: float = WAIT_TIMEOUT_S,
         on_timeout: OnTimeout = "leave",
     ) -> Message:
-        """Take the last answer back, have the model answer again, and wait for the new answer.
+        """Remove the last answer, have the model answer again, and wait for the new answer.
 
         The last answer consists of the assistant's messages since the newest message of another
         role: the user's prompt, or the result of a tool. If there is no answer yet, the model just
@@ -44,8 +44,8 @@ class RegenerationCalls(TurnCalls, RewindCalls, MessageCalls):
 
         Args:
             session_id: the session.
-            copy_to: keep the old answer in a copy of the session with this id. Default: it is gone,
-                even if the new turn fails.
+            copy_to: first copy the session, with the old answer, to this id. Default: the old answer
+                is lost, even if the new turn fails.
             model: as in send.
             options: as in send.
             turn_timeout: as in send.

@@ -305,7 +305,7 @@ class Session:
         timeout: float = WAIT_TIMEOUT_S,
         on_timeout: OnTimeout = "leave",
     ) -> Message:
-        """Take the last answer back and get another one; see `client.sessions.regenerate`."""
+        """Replace the last answer by a new one; see `client.sessions.regenerate`."""
         self._handlers.ready()
         answer = self._sessions.regenerate(
             self.session_id,

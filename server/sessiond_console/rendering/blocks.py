@@ -118,7 +118,7 @@ def pretty_text(text: str) -> str:
 
 
 def listed(value: Any) -> list[Any]:
-    """Return a list as it is, nothing for None, and any other value as a list of it."""
+    """Return a list unchanged, [] for None, and any other value as a list of one item."""
     if value is None:
         return []
     return value if isinstance(value, list) else [value]

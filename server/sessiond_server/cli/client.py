@@ -69,7 +69,7 @@ def run(given: argparse.Namespace, work: Callable[[Client, argparse.Namespace], 
     try:
         with client:
             code = work(client, given)
-            # Flush here, where an output that was closed by its reader is not an error.
+            # Flush inside this block, which handles output that was closed by its reader.
             sys.stdout.flush()
             return code
     except SessiondError as e:

@@ -1,4 +1,4 @@
-"""Parsing of the JSON text that callers send: one set of limits for all of it."""
+"""Parses the JSON text that callers send, with the same limits for all fields."""
 
 import json
 from typing import Any

@@ -230,7 +230,7 @@ class _Writer(AnthropicBlocks):
         return _Sent({"role": "system", "content": blocks}, entries)
 
     def _quoted(self, sent: _Sent) -> _Sent:
-        """Return instructions as marked text of the user."""
+        """Return instructions as text of the user, marked as instructions."""
         [entry] = sent.entries
         blocks = [*sent.message["content"]]
         self._lost(entry, ChangeKind.ROLE_CHANGED, "system")

@@ -9,7 +9,7 @@ from sessiond_server.formats.wire import has_lone_surrogates, stored_or_new
 
 __all__ = ["MAX_DEPTH", "is_deeper", "object_of", "stored_object"]
 
-# The depth that stored messages may have, too.
+# Stored messages have the same maximum depth.
 MAX_DEPTH = 200
 
 

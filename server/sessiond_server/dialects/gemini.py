@@ -41,7 +41,7 @@ class _Content:
         role: "user" or "model".
         parts: its parts.
         owners: for each part, the message that it comes from. None = it was added.
-        entries: the messages, by identity, each once, in order.
+        entries: by id(), the messages of the content, in order, without duplicates.
     """
 
     role: str
@@ -181,7 +181,7 @@ class _Writer(GeminiParts):
         return texts
 
     def _later_system(self, said: Said) -> None:
-        """Send instructions from mid-history in their place, quoted by the user."""
+        """Send instructions in mid-history in the place where they are, quoted by the user."""
         texts = self._instructions(said)
         if texts:
             self._lost(said.entry, ChangeKind.ROLE_CHANGED, "system")

@@ -26,7 +26,7 @@ def limited(
     too many messages is left out. A note tells how many messages are not sent.
 
     Args:
-        groups: the messages; those of a group are sent together or not at all, such as calls and
+        groups: the messages, in groups that are sent together or not at all, such as calls and
             their results. A group without seqs always stays.
         limit: maximum number of messages.
         report: receives the changes.

@@ -180,7 +180,7 @@ class ResponsesParts:
         return True
 
     def _known(self, entry: Entry, **changed: str) -> JSON | None:
-        """Return a stored item in the shape that the API accepts, or None if it has none.
+        """Return a stored item in the shape that the API accepts. None = no shape fits.
 
         Args:
             entry: the item.

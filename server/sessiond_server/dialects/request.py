@@ -167,7 +167,7 @@ class Steps:
             self.lost(entry, ChangeKind.FIELD_REMOVED, name)
 
     def sent(self, entry: Entry, new: JSON) -> JSON:
-        """Return a message of the API's own format, as it is stored if nothing of it changed.
+        """Return a message of the API's own format; in its stored form if nothing changed.
 
         Every difference is reported.
 

@@ -115,7 +115,7 @@ class _Pairing:
     def __init__(self, report: Report) -> None:
         self._report = report
         self._steps: list[Step] = []
-        # The last answer, and the messages since that are not answers.
+        # The last answer, and the messages since then, which are not answers.
         self._answer: Answer | None = None
         self._since: list[Said] = []
         self._has_results = False

@@ -195,7 +195,7 @@ def encode(body: Mapping[str, Any]) -> EncodedRequest:
 
 
 def _encodable(value: Any) -> Any:
-    """Replace what orjson refuses: lone surrogates, and integers beyond 64 bits (by fragments)."""
+    """Replace values that orjson refuses: lone surrogates, and integers beyond 64 bits."""
     if isinstance(value, StoredObject | AssetString | JoinedString):
         return value
     if isinstance(value, str):

@@ -316,7 +316,7 @@ class Appends:
         """Create the session of an append, and store the messages in the same commit.
 
         Returns:
-            The result; None if the session exists by now.
+            The result; None if another caller has created the session.
 
         Raises:
             Fault: if the conditions of the append do not hold in an empty session.

@@ -61,7 +61,7 @@ def twice(message_id: str, field: str, before: str) -> Fault:
     """Return the fault for a message_id that a request has twice.
 
     Args:
-        message_id: the id.
+        message_id: the message_id.
         field: path of its second occurrence.
         before: path of the message that has it first.
     """

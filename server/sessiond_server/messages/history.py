@@ -237,8 +237,8 @@ class History:
         if not rows:
             return None
         page = encode_basic_page(rows) if query.basic else encode_page(rows)
-        # The last page may be longer the next time. An incomplete page comes from a log that is
-        # being purged, and no other reader could use it.
+        # Do not cache the session's last page, which later appends may extend, nor a page from a
+        # log that is being purged: it is incomplete, and no other reader could use it.
         if (
             cacheable
             and page.first_seq == first.first_seq

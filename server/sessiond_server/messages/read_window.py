@@ -135,7 +135,7 @@ class ReadWindow:
         """Switch to new segments; return whether they differ for the remaining messages.
 
         Args:
-            segments: the session's segments by now.
+            segments: the session's current segments.
             kept: seq of the last message that is the same as when the read began. The segments of
                 later ones stay as they are.
         """

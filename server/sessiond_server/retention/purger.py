@@ -84,7 +84,7 @@ class Purger:
             for session in expired:
                 self._publisher.publish(lifecycle_event(EXPIRED, session))
             of_projects = await self._projects.purge() if self._projects else 0
-            # Flattening comes before the logs, because it queues the logs that it has emptied.
+            # Flatten before purging logs, because flattening queues the logs that it has emptied.
             flattened += await self._flatten()
             for _ in range(LOG_BATCHES_A_TURN):
                 purged = await self._store.purge_logs(LOGS_A_BATCH, ROWS_A_BATCH)

@@ -102,9 +102,9 @@ _OWN = (
     "context_marks",
     "rewinds",
 )
-# LATERAL with its own LIMIT: one scan of the primary key for each log, however the planner
-# estimates the table. A row that another transaction is updating may be left; _WITH_OWN sees it
-# then.
+# LATERAL with its own LIMIT enforces one scan of the primary key for each log, however the planner
+# estimates the table. A row that another transaction is updating may be skipped. _WITH_OWN then
+# finds it.
 _DELETE_OWN = [
     f"""
 DELETE FROM {table} WHERE ctid = ANY(ARRAY(

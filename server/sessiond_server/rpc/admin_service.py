@@ -18,7 +18,7 @@ from sessiond_server.projects.authentication import Caller
 from sessiond_server.projects.service import Keys
 from sessiond_server.projects.store import KeyRow, ProjectRow
 
-# Method names are those of the protos.
+# Methods are named as in the protos.
 # ruff: noqa: N802
 
 

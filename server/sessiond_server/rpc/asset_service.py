@@ -15,7 +15,7 @@ from sessiond_server.assets.store.assets import AssetRow
 from sessiond_server.projects.authentication import Caller
 from sessiond_server.rpc.admission import Admission
 
-# Method names are those of the protos.
+# Methods are named as in the protos.
 # ruff: noqa: N802
 
 

@@ -17,7 +17,7 @@ from sessiond_server.bookmarks.store import BookmarkRow
 from sessiond_server.projects.authentication import Caller
 from sessiond_server.rpc.conversions import updated_paths
 
-# Method names are those of the protos.
+# Methods are named as in the protos.
 # ruff: noqa: N802
 
 

@@ -26,7 +26,7 @@ from sessiond_server.turns.streams import TurnStreams
 from sessiond_server.watch.hub import WatchHub
 from sessiond_server.watch.options import WatchOptions
 
-# Method names are those of the protos.
+# Methods are named as in the protos.
 # ruff: noqa: N802
 
 

@@ -30,7 +30,7 @@ from sessiond_server.queues.service import (
 from sessiond_server.queues.store.rows import Leased
 from sessiond_server.rpc import conversions
 
-# Method names are those of the protos.
+# Methods are named as in the protos.
 # ruff: noqa: N802
 
 

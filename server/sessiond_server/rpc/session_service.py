@@ -76,7 +76,7 @@ from sessiond_server.sessions.settings import SessionSettings
 from sessiond_server.sessions.store.sessions import Listing, SessionRow
 from sessiond_server.sessions.store.state import StateChange
 
-# Method names are those of the protos.
+# Methods are named as in the protos.
 # ruff: noqa: N802
 
 

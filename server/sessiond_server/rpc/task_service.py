@@ -22,7 +22,7 @@ from sessiond_server.rpc.conversions import task_status, updated_paths
 from sessiond_server.tasks.service import TaskChanges, Tasks, etag_of
 from sessiond_server.tasks.store import TaskRow
 
-# Method names are those of the protos.
+# Methods are named as in the protos.
 # ruff: noqa: N802
 
 

@@ -56,7 +56,7 @@ class SessionSettings:
 
     @property
     def content(self) -> list[Any]:
-        """What a repetition of the request must have, too."""
+        """The values that a repetition of the request must repeat."""
         *settings, _ = astuple(self)
         return settings + self.state.content if self.state else settings
 

@@ -80,7 +80,7 @@ def load(
 
 
 class _Help(argparse.HelpFormatter):
-    """Hides defaults that are None or factories, which the descriptions of the settings explain."""
+    """Hides defaults that are None or factories. The settings' descriptions explain these."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return re.sub(r" \(default: None\)| \(default factory: .*\)", "", action.help or "")

@@ -184,7 +184,7 @@ class TurnRunner:
         self._slots.release(turn_id)
 
     def _thaw(self, changes: TurnChanges) -> None:
-        """Go on publishing the texts of turns that the transaction did not end after all."""
+        """Resume publishing the texts of turns that the transaction was to end, but did not."""
         for running in changes.frozen:
             running.text.is_frozen = False
             self._announcements.flush(running)

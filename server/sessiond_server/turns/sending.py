@@ -66,7 +66,8 @@ def content_of(sending: Sending) -> bytes:
         sending.options_json,
         sending.is_immediate,
         sending.timeout_ms,
-        # Left out if unset, so that the hash is that of earlier versions.
+        # Leave these fields out if they are unset. The hash then equals the hash of earlier
+        # versions of the server.
         *(() if sending.keep_partial is None else (sending.keep_partial,)),
         *(() if sending.expected_epoch is None else (sending.expected_epoch,)),
     )

@@ -30,7 +30,7 @@ from sessiond_server.watch.options import WatchOptions
 POLL_MS = 2_000
 HEARTBEAT_S = 15.0
 
-# How long GetTurn may wait for a turn, and how often it looks.
+# How long GetTurn may wait for a turn, and the pause between two look-ups.
 MAX_WAIT_MS = 30_000
 WAIT_INTERVAL_S = 0.25
 

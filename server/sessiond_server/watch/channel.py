@@ -289,7 +289,7 @@ class Channel:
             is_more = self._push_messages(rows) >= PAGE_BYTES or is_more
 
     async def _look_again(self, stored: Sequence[Segment]) -> bool:
-        """Find the messages after `seq` again. Return whether they are in other segments by now."""
+        """Look up the segments after `seq` again. Return whether they have changed."""
         head = await self._history.head(self.key, self.project_id)
         if head is None or head.log != self.log:
             return False

@@ -1,4 +1,4 @@
-"""Messages of FORMAT_OTHER, which a program of its own has written.
+"""Messages of FORMAT_OTHER, in formats that only the programs that wrote them know.
 
 Most of them cannot be read: they are kept, and no model can be given them. A reader that is added
 to READERS gives the messages of its program text, tokens and turns.

@@ -151,7 +151,7 @@ _STATEMENTS = {
     for named in (True, False)
 }
 
-# For turns: stores nothing if the session is running another turn by now.
+# For turns: stores nothing unless the session is still running the given turn.
 _FENCED = {
     single: f"WITH {_bump('AND running_turn = %(turn)s')}, {_ONE if single else _MANY} {_SELECT}"
     for single in (True, False)
@@ -302,8 +302,8 @@ class AppendStore:
             rows: the messages.
 
         Returns:
-            The session as it was before the append, and the result; None if there is a session with
-            this key by now.
+            The session as it was before the append, and the result; None if another caller has
+            created a session with this key.
 
         Raises:
             AssetMissing: a message refers to an asset that does not exist.
@@ -376,7 +376,7 @@ class AppendStore:
             statement: updates the session, and stores the rows unless they are in the spool.
             parameters: parameters of the statement.
             spool: the rows, if the statement does not store them.
-            is_named: whether the statement inserts the message_ids, too.
+            is_named: whether the statement also inserts the message_ids.
         """
         if append.asset_refs:
             await assets.hold(connection, append.project_id, append.assets)

@@ -41,12 +41,12 @@ class CutStore:
         self._database = database
 
     async def since(self, key: UUID, head: LogHead, epoch: int) -> Cut:
-        """Return what the rewinds since an epoch did, up to the epoch of the head.
+        """Return the combined effect of the rewinds since an epoch, up to the epoch of the head.
 
         Args:
             key: the session's key.
             head: the session's head.
-            epoch: the earlier epoch, which is less than that of the head.
+            epoch: the earlier epoch, which is less than the head's epoch.
         """
         values = {"key": key, "log": head.log, "since": epoch, "through": head.epoch}
         [row] = await self._database.rows(_SINCE, values)

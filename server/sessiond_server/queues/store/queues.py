@@ -23,7 +23,7 @@ _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('queues of ' || %(project
 WITH_NEWS = f"""has_news AND project_id BETWEEN %(project_id)s AND %(project_id)s AND {ALIVE}
     ORDER BY project_id"""
 
-# The time in ready_at is that of the session's last append. A row that is already ready keeps its
+# ready_at is the time of the session's last append. A row that is already ready keeps its
 # older time. A row whose queue has processed all messages before this distribution is skipped.
 DISTRIBUTE = f"""
 WITH news AS (

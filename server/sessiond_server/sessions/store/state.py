@@ -79,7 +79,7 @@ class StatePatch:
 
     @property
     def content(self) -> list[Any]:
-        """What a repetition of the request must have, too."""
+        """The values that a repetition of the request must repeat."""
         return [sorted(self.set.items()), sorted(self.remove)]
 
 
