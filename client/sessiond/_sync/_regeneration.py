@@ -44,8 +44,8 @@ class RegenerationCalls(TurnCalls, RewindCalls, MessageCalls):
 
         Args:
             session_id: the session.
-            copy_to: first copy the session, with the old answer, to this id. Default: the old answer
-                is lost, even if the new turn fails.
+            copy_to: first copy the session, with the old answer, to this id. Default: the old
+                answer is lost, even if the new turn fails.
             model: as in send.
             options: as in send.
             turn_timeout: as in send.

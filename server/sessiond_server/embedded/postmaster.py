@@ -41,7 +41,7 @@ def disown_stale_pid(cluster: Path, socket_lock: Path) -> None:
 
     PostgreSQL refuses to start if a process with that pid is running. In a container, a collision
     is likely, since pids start at 1 each time. PostgreSQL ignores the pid of its grandparent, so
-    this function replaces the pid in the file by its own process's. It does not remove the file,
+    this function writes the pid of this process into the file. It does not remove the file,
     because PostgreSQL uses the other lines to find processes of the former server.
 
     Args:

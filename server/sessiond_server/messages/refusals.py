@@ -128,6 +128,9 @@ class Refusals:
 
     async def _session(self, target: Target) -> SessionRow:
         row = await self._sessions.get(target.key, target.project_id)
+        if row is None and target.create:
+            # The session was there when the statement ran, and has been deleted since.
+            raise Changed(target, 0)
         if row is None:
             raise session_not_found(target.session_id)
         return row
