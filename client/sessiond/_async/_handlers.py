@@ -49,7 +49,7 @@ class _Watch:
         self._waiting: list[tuple[int, Signal]] = []
 
     def open(self, is_open: bool) -> None:
-        """Note whether events arrive from now on."""
+        """Record whether the watch receives events from now on."""
         if is_open or self._has_ended:
             self.opened.set()
         else:

@@ -18,7 +18,7 @@ MAX_IMAGE_CHARACTERS = 5 * 1024**2
 # Width and height of an image.
 MAX_PIXELS = 8000
 PDF = "application/pdf"
-# Number of bytes in which a PDF must begin.
+# The header of a PDF must be within this number of bytes.
 PDF_BYTES = 1023
 TOO_MANY = f"a request may have {MAX_FILES} files, and newer ones are sent"
 TOO_LARGE = "an image may have 5 MiB in base64"

@@ -28,7 +28,8 @@ def limit_markers(body: JSON, messages: Sequence[JSON]) -> tuple[JSON, list[JSON
 
     Returns:
         The body, the messages, and the changes: "" for each marker that was removed, and the path
-        of each one that was changed. What has no such marker is the same object.
+        of each one that was changed. Objects without such a marker are
+        not copied.
     """
     # A marker of the whole request counts too; it stands for one at the end.
     top = [body[_KEY]] if body.get(_KEY) is not None else []

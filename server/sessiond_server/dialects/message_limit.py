@@ -22,8 +22,9 @@ def limited(
 ) -> list[Sent]:
     """Return the messages of a request without the oldest ones, if there are too many.
 
-    The newest group stays, and instructions stay as long as that suffices. A group that alone has
-    too many messages is left out. A note tells how many messages are not sent.
+    The newest group stays. Instructions are left out only if leaving out all older groups is not
+    enough. A group that alone has too many messages is left out. A note tells how many messages
+    are not sent.
 
     Args:
         groups: the messages, in groups that are sent together or not at all, such as calls and

@@ -247,7 +247,7 @@ def is_web(uri: str) -> bool:
 
 
 def is_openai_file(file_id: str) -> bool:
-    """Whether OpenAI accepts the id of a file; it refuses any other for its form."""
+    """Whether the id of a file has the form that OpenAI requires."""
     return _OPENAI_FILE.fullmatch(file_id) is not None
 
 

@@ -1,6 +1,6 @@
 """The places of a provider's message that hold a file, where a string may refer to an asset.
 
-The same string in any other place is text: a prompt may quote a reference, or a model write one.
+The same string in any other place is text: a prompt or an answer may quote a reference.
 """
 
 from collections.abc import Callable, Iterator

@@ -43,7 +43,7 @@ class SessionSettings:
         metadata: a JSON object; None for none.
         idle_ttl_ms: idle time before expiry; None for the server's default, NEVER for no expiry.
             Unit: milliseconds.
-        state: the session's state, as a change of an empty one.
+        state: the session's state, as a change of an empty state.
     """
 
     model: str = ""

@@ -99,8 +99,8 @@ class RunningTurn:
         text: what the model has written in the current call.
         reasoning: reasoning that has not been published.
         has_published: whether a delta has been published.
-        flushing: timer that publishes the text received since the last delta. None = no text has
-            been received since.
+        flushing: timer that publishes the text received since the last published delta. None =
+            there is no such text.
         has_saved: whether text of the turn may be in the database.
         began: time of the start, on the monotonic clock.
         is_over: set when another process has ended the turn, or when this one must abandon it.

@@ -100,8 +100,8 @@ class Texts:
 
         Args:
             turn_id: the turn, which another process runs.
-            freeze: whether that process publishes nothing for a moment, because the turn is being
-                ended.
+            freeze: whether that process publishes none of the text for a moment, because the turn
+                is being ended.
         """
         if not self._listens:
             return

@@ -42,7 +42,7 @@ class Watcher:
         if self.error:
             return
         if chunk.rewound_to is not None:
-            # A watcher that is not live yet detects rewinds in the messages that it reads.
+            # A watcher that is not live yet learns of rewinds from the session's current state.
             if not self.is_live or chunk.epoch <= self.epoch:
                 return
             self.rewind(chunk.epoch, chunk.rewound_to)

@@ -131,7 +131,7 @@ class RequestedSettings:
         self.model: str | None = values.get("model")
         infinite = values.get("infinite_sessions")
         if not isinstance(infinite, bool | Mapping | None):
-            # A guess could lose the session of a caller who meant True.
+            # Refuse the value: a guess could lose the session of a caller who meant True.
             raise TypeError(
                 f"infinite_sessions is True, False or a dict, not {type(infinite).__name__}"
             )
