@@ -37,7 +37,7 @@ DEFAULT_TARGET = "localhost:50051"
 TIMEOUT_S = 240
 
 # Different at each run: times, etags, tokens.
-_VOLATILE = ("create_time", "active_time", "etag", "resume_token", "token_count")
+_VOLATILE = ("createTime", "activeTime", "etag", "stateEtag", "resumeToken", "tokenCount")
 
 
 @pytest.fixture(scope="module")
