@@ -241,6 +241,7 @@ def test_an_event_as_a_dict_is_plain_data() -> None:
         "time": "1970-01-01T00:00:00Z",
         "message": None,
         "data": {"turn_id": "t"},
+        "epoch": 0,
     }
 
 

@@ -190,7 +190,7 @@ def test_a_failed_turn_is_reported_and_the_next_prompt_sent(
         failing.wait_for_note("the turn failed: MODEL_UNAVAILABLE")
         session.update(config={})
         failing.say("Hello again")
-        assert failing.heard() == "echo of 2 messages: Hello again"
+        assert failing.heard() == "echo of 3 messages: Hello again"
         failing.say("/quit")
         assert failing.process.wait(TIMEOUT_S) == 1
     unknown = talk(server.target, "chat-1", "--model", "nobody-has-this", lines="Hello\n")
@@ -269,7 +269,7 @@ def test_ctrl_c_aborts_the_answer(server: ServerProcess, client: Client) -> None
         terminal.wait_for("> ")
         session.update(config={})
         terminal.type("again\r")
-        terminal.wait_for("echo of 2 messages: again")
+        terminal.wait_for("echo of 3 messages: again")
         terminal.wait_for("> ")
         terminal.type("\x04")
         assert terminal.process.wait(TIMEOUT_S) == 0

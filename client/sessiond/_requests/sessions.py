@@ -41,8 +41,12 @@ def put_creation(
             raise invalid_field(
                 "create", f"must be a dict of settings, not {type(create).__name__}"
             )
+        try:
+            settings = _checked(create)
+        except TypeError as e:
+            raise invalid_field("create", f"has an {e}") from None
         request.create.SetInParent()
-        filled(request.create, **_checked(create))
+        filled(request.create, **settings)
 
 
 def list_sessions(

@@ -12,6 +12,7 @@ from sessiond._protocol.answer_texts import AnswerTexts
 from sessiond._protocol.retry import StreamRetry, TurnRetry
 from sessiond._protocol.status import error_of_turn
 from sessiond._requests import watch as watch_requests
+from sessiond._requests.fields import filled
 from sessiond._sync._connection import Connection
 from sessiond._sync._wire import (
     FAULTS,
@@ -268,7 +269,9 @@ def place_of(
         SessionNotFound: if there is no such session.
     """
     session = connection.call(
-        lambda stubs: stubs.sessions.GetSession, GetSessionRequest(session_id=session_id), timeout
+        lambda stubs: stubs.sessions.GetSession,
+        filled(GetSessionRequest(), session_id=session_id),
+        timeout,
     )
     return session.last_seq, session.epoch, session.etag
 
