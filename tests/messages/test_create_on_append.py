@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sessiond import AsyncClient, SessionNotFound
+from sessiond.errors import InvalidField
 from sessiond.v1.session_pb2 import Session
 from sessiond.v1.session_service_pb2 import ON_DUPLICATE_SKIP
 from sessiond_server.server import Running
@@ -157,5 +158,5 @@ async def test_the_client_makes_sessions(server: Running) -> None:
         await client.sessions.store_message("three", message, create={"title": "T"})
         many = [{"role": "user", "content": str(i)} for i in range(200)]
         assert (await client.sessions.store_messages("four", many, create={})).last_seq == 200
-        with pytest.raises(TypeError, match="colour"):
+        with pytest.raises(InvalidField, match="colour"):
             await client.sessions.store_messages("one", [message], create={"colour": "red"})  # type: ignore[typeddict-unknown-key]
