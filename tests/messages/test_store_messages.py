@@ -377,7 +377,9 @@ async def test_json_that_is_not_utf8_is_refused_by_name(
     assert (await wire.get("one")).last_seq == 0
 
 
-@pytest.mark.parametrize(("role", "words"), [(0, "is required"), (77, "is 77, which is no Role")])
+@pytest.mark.parametrize(
+    ("role", "words"), [(0, "is required"), (77, "is 77, which is not a Role")]
+)
 async def test_a_role_that_is_missing_or_unknown_is_called_so(
     wire: Wire, role: int, words: str
 ) -> None:

@@ -398,7 +398,7 @@ class MessageValidator:
             raise invalid(f"{path}.role", "is required with parts", reason="UNKNOWN_ROLE")
         if message.role not in Role.values():
             raise invalid(
-                f"{path}.role", f"is {message.role}, which is no Role", reason="UNKNOWN_ROLE"
+                f"{path}.role", f"is {message.role}, which is not a Role", reason="UNKNOWN_ROLE"
             )
         size = message.parts.ByteSize()
         self._check_size(size, f"{path}.parts")

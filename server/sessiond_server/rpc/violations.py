@@ -214,7 +214,7 @@ def _walk(message: ProtoMessage, prefix: str, also_required: str) -> Iterator[tu
             except Fault as fault:
                 yield from fault.fields.items()
         elif field.enum_type and value not in field.enum_type.values_by_number:
-            yield path, f"is {value}, which is no {field.enum_type.name}"
+            yield path, f"is {value}, which is not a {field.enum_type.name}"
         elif kind.startswith("sessiond."):
             yield from _walk(value, f"{path}.", also_required)
 
