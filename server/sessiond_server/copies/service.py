@@ -34,6 +34,7 @@ from sessiond_server.sessions.lifecycle_events import lifecycle_event
 from sessiond_server.sessions.service import session_from_first_request
 from sessiond_server.sessions.settings import NEVER, checked_ttl
 from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
+from sessiond_server.telemetry import metrics
 
 
 class Copies:
@@ -126,6 +127,7 @@ class Copies:
                 fields={"new_session_id": "is the id of a session that exists"},
             )
         self._publisher.publish(lifecycle_event(CREATED, made))
+        metrics.COPIES.inc()
         return made
 
     async def list(

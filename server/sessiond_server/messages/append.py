@@ -28,6 +28,7 @@ from sessiond_server.sessions.settings import SessionSettings, new_session
 from sessiond_server.sessions.state import too_large
 from sessiond_server.sessions.store.sessions import SessionStore
 from sessiond_server.sessions.store.state import StateTooLarge
+from sessiond_server.telemetry import metrics
 
 # Above this size, messages are parsed and counted in a thread: 16 MiB of text takes half a second.
 LARGE_BYTES = 1024 * 1024
@@ -307,6 +308,7 @@ class Appends:
                         raise
                     continue  # another caller has created or rewound the session since
             self._publisher.messages_appended(append.key)
+            metrics.stored(append.totals.count, append.totals.content_bytes)
             return done
         raise changing(target.session_id)
 

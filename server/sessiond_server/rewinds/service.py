@@ -255,6 +255,7 @@ class Rewinds:
                 fields={"messages.parent_seq": "names no message that is kept or appended"},
             )
         changes.has_appended = True
+        changes.stored.append((append.totals.count, append.totals.content_bytes))
         return appended
 
     async def _removed(
