@@ -98,9 +98,9 @@ def metric_names() -> str:
         [
             "# Metrics",
             "What `/metrics` of [`--metrics-listen`](settings.md#metrics_listen) has; "
-            "[Monitoring](../../guides/monitoring.md#metrics) says what to look at. A histogram has "
-            "`_bucket`, `_sum` and `_count`. With several workers, values are sums over all of them, "
-            "but for what is the same for each.",
+            "[Monitoring](../../guides/monitoring.md#metrics) says what to look at. A histogram "
+            "has `_bucket`, `_sum` and `_count`. With several workers, values are sums over all of "
+            "them, but for what is the same for each.",
             table(("metric", "type", "labels", "meaning"), rows),
         ]
     )
