@@ -75,7 +75,7 @@ class MessageValidator:
     Attributes:
         totals: totals of the messages so far.
         parents: (index of the message in the append, parent_seq) for each message with a
-            parent_seq.
+            parent_seq; 0 = it is a root.
         asset_refs: (index of the message in the append, sha256) for each asset that a message
             refers to, once per message.
         asset_fields: path of the first field that refers to an asset, by sha256.
@@ -145,6 +145,7 @@ class MessageValidator:
             if text and not (
                 keep_times
                 or message.parent_seq
+                or message.is_root
                 or message.format_name
                 or message.HasField("metadata")
                 or (keep_turn and (message.HasField("turn") or message.incomplete))
@@ -215,7 +216,11 @@ class MessageValidator:
             raise invalid(f"{self._path}.format_name", "goes with FORMAT_OTHER only; leave it out")
         if message.HasField("metadata"):
             structs.to_dict(message.metadata, f"{self._path}.metadata")
-        if message.parent_seq:
+        if message.is_root:
+            if message.parent_seq:
+                raise invalid(f"{self._path}.is_root", "cannot be combined with parent_seq")
+            self.parents.append((self.totals.count, 0))
+        elif message.parent_seq:
             if message.parent_seq < 0:
                 raise invalid(f"{self._path}.parent_seq", "is negative")
             totals = self.totals

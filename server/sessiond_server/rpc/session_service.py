@@ -401,6 +401,7 @@ def _place(
         request.request_id,
         request.expected_epoch if request.HasField("expected_epoch") else None,
         state=conversions.state_patch(request),
+        state_etag=request.state_etag,
     )
 
 

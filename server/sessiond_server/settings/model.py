@@ -17,9 +17,8 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
+from sessiond_server.db import address
 from sessiond_server.providers.settings import ProviderSettings, merge_built_in
 
 ENV_PREFIX = "SESSIOND_"
@@ -63,8 +62,9 @@ class Settings(BaseSettings):
     )
     database_url: str | None = Field(
         None,
-        description="URL of a PostgreSQL 15 to 18: postgresql://USER:PASSWORD@HOST:PORT/NAME. "
-        "Default: the embedded PostgreSQL.",
+        description="URL of a PostgreSQL 15 to 18: postgresql://USER:PASSWORD@HOST:PORT/NAME, with "
+        "parameters of libpq after a ?. Of several hosts (HOST:PORT,HOST:PORT) the first one that "
+        "can be written to is used. Default: the embedded PostgreSQL.",
     )
     data_dir: Path = Field(
         default_factory=default_data_dir,
@@ -299,17 +299,7 @@ class Settings(BaseSettings):
     def _check_database_url(cls, value: str | None) -> str | None:
         if value is None or value == "":
             return None
-        try:
-            url = make_url(value)
-        except (ArgumentError, ValueError):
-            raise ValueError(
-                "is not a URL of the form postgresql://USER:PASSWORD@HOST:PORT/NAME"
-            ) from None
-        if url.drivername.partition("+")[0] not in ("postgresql", "postgres"):
-            raise ValueError(
-                f"names {url.drivername!r}, but sessiond runs on PostgreSQL: postgresql://..."
-            )
-        return url.set(drivername="postgresql").render_as_string(hide_password=False)
+        return address.normalized(value)
 
     @field_validator("asset_store")
     @classmethod
@@ -391,7 +381,7 @@ class Settings(BaseSettings):
         """Return the settings for the log, without the password in the database's URL."""
         shown = self.model_dump(mode="json") | {"providers": self._providers_as_given()}
         if self.database_url:
-            shown["database_url"] = make_url(self.database_url).render_as_string(hide_password=True)
+            shown["database_url"] = address.redacted(self.database_url)
         return shown
 
     def asset_location(self) -> str:

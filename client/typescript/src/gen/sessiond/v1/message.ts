@@ -84,8 +84,8 @@ export interface Message {
     | undefined;
   /**
    * parent_seq is the seq of the message that this one follows, if that is not the previous one. The message must be stored already, or
-   * come earlier in the same batch. 0 = the previous message. The history that a model is given is the path from the newest message through its
-   * parents. An answer names the message that it answers if the previous message is on another branch.
+   * come earlier in the same batch. 0 = the previous message, or none if is_root is set. The history that a model is given is the path from
+   * the newest message through its parents. An answer names the message that it answers if the previous message is on another branch.
    */
   parentSeq: number;
   /** metadata holds the caller's own labels for this message, as a JSON object. Limits as for Session.config. Never changes. */
@@ -124,6 +124,11 @@ export interface Message {
    * Output only elsewhere.
    */
   incomplete: boolean;
+  /**
+   * is_root says that the message follows no other one: it begins a branch of its own, such as an edited first prompt. Not together with
+   * parent_seq. The first message of a session is a root in any case.
+   */
+  isRoot: boolean;
 }
 
 /** Parts is a message's content in sessiond's own types. At least one part. */
@@ -235,6 +240,7 @@ function createBaseMessage(): Message {
     messageId: "",
     formatName: "",
     incomplete: false,
+    isRoot: false,
   };
 }
 
@@ -286,6 +292,9 @@ export const Message: MessageFns<Message> = {
     }
     if (message.incomplete !== false) {
       writer.uint32(120).bool(message.incomplete);
+    }
+    if (message.isRoot !== false) {
+      writer.uint32(128).bool(message.isRoot);
     }
     return writer;
   },
@@ -423,6 +432,14 @@ export const Message: MessageFns<Message> = {
             message.incomplete = reader.bool();
             continue;
           }
+          case 16: {
+            if (tag !== 128) {
+              break;
+            }
+
+            message.isRoot = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -471,6 +488,7 @@ export const Message: MessageFns<Message> = {
     message.messageId = object.messageId ?? "";
     message.formatName = object.formatName ?? "";
     message.incomplete = object.incomplete ?? false;
+    message.isRoot = object.isRoot ?? false;
     return message;
   },
 };
