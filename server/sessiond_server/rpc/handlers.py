@@ -31,7 +31,7 @@ from sessiond_server.core.limits import MAX_SESSION_ID_CHARACTERS
 from sessiond_server.core.structs import MAX_DEPTH
 from sessiond_server.projects.authentication import Authenticator, Caller
 from sessiond_server.rpc.admission import STREAMING_RPCS, Admission
-from sessiond_server.rpc.errors import as_fault, status_of, whole_status_of
+from sessiond_server.rpc.errors import as_fault, log_text, status_of, whole_status_of
 from sessiond_server.rpc.figures import CallFigures
 from sessiond_server.rpc.raw_messages import raw_class
 from sessiond_server.rpc.violations import REASONS, CheckMessages, with_all_violations
@@ -138,12 +138,13 @@ class _Call:
             took_s = time.monotonic() - self.started
             self.figures.ended(self._code, took_s)
             tracing.end_call(self._span, self._code.value[0], self._reason)
+            took_ms = round(took_s * 1000, 1)
             if took_s > SLOW_CALL_S and self.method not in STREAMING_RPCS:
-                log.info("slow_call", **self._ended(took_s))
+                log.info("slow_call", took_ms=took_ms, code=self._code.name, **self._log_fields())
             elif self._logs_all:
-                log.info("call", **self._ended(took_s))
+                log.info("call", took_ms=took_ms, code=self._code.name, **self._log_fields())
             elif log.is_enabled_for(logging.DEBUG):
-                log.debug("call", **self._ended(took_s))
+                log.debug("call", took_ms=took_ms, code=self._code.name, **self._log_fields())
 
     def fault_of(self, error: Exception, session_id: str = "") -> Fault:
         """Log an error, and return the Fault to send to the caller.
@@ -164,7 +165,7 @@ class _Call:
         log.info(
             "call_refused",
             reason=fault.reason,
-            error=fault.message[:500],
+            error=log_text(fault),
             **self._log_fields(session_id),
         )
         return fault
@@ -178,10 +179,6 @@ class _Call:
                 with_all_violations, fault, request, self._check_messages
             )
         return with_all_violations(fault, request, self._check_messages)
-
-    def _ended(self, took_s: float) -> dict[str, object]:
-        took_ms = round(took_s * 1000, 1)
-        return {"took_ms": took_ms, "code": self._code.name, **self._log_fields()}
 
     def _log_fields(self, session_id: str = "") -> dict[str, str | None]:
         return {
