@@ -147,6 +147,13 @@ class RewindOptions(TypedDict, total=False):
     """Change nothing unless the session's epoch is this before the rewind."""
     abort_turn: bool
     """Whether to abort the running turn, if there is one. Default: TurnRunning is raised."""
+    format_name: str | None
+    """With format "other", the program whose messages these are: at most 64 characters."""
+    state: Mapping[str, Any] | None
+    """New values of top-level keys of the session's state, in the commit of the rewind. The state
+    itself is not rewound."""
+    remove_state: Iterable[str] | None
+    """Top-level keys to remove from the session's state, in the commit of the rewind."""
     request_id: str | None
     """Makes the rewind safe to repeat, at most 128 characters. Default: a random one."""
     timeout: float | None

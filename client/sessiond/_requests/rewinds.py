@@ -6,6 +6,7 @@ from typing import Unpack
 from sessiond._requests.fields import check_keywords, filled, request_id_or_new
 from sessiond._requests.input import MessageInput, add_batch
 from sessiond._requests.options import RewindOptions
+from sessiond._requests.state import put_state_patch
 from sessiond.errors import invalid_field
 from sessiond.v1.rewind_pb2 import RewindSessionRequest
 
@@ -52,6 +53,7 @@ def rewind(
         request_id=request_id_or_new(options.get("request_id")),
         **places,
     )
+    put_state_patch(request, options.get("state"), options.get("remove_state"))
     if messages is not None:
-        add_batch(request.messages, messages, format)
+        add_batch(request.messages, messages, format, format_name=options.get("format_name"))
     return request
