@@ -126,9 +126,7 @@ def _prepared(connection: psycopg.Connection[Any], recorded: bool) -> int:
         return f"${names.index(found[1]) + 1}"
 
     text = re.sub(r"%\((\w+)\)[sb]", numbered, STATEMENTS[recorded])
-    types = ", ".join(
-        {"project_id": "uuid", "limit": "bigint"}.get(name, "unknown") for name in names
-    )
+    types = ", ".join({"limit": "bigint"}.get(name, "unknown") for name in names)
     connection.execute(f"PREPARE p ({types}) AS {text}".encode())
     return len(names)
 
@@ -188,9 +186,7 @@ async def test_appends_are_heap_only_updates(wire: Wire, database_url: str) -> N
 
         connection.adapters.register_dumper(Int8s, _Int8sDumper)
         for _ in range(10):
-            cursor = connection.execute(
-                STATEMENTS[False].encode(), parameters_of(DEFAULT_PROJECT_ID, many)
-            )
+            cursor = connection.execute(STATEMENTS[False].encode(), parameters_of(many))
             assert len(cursor.fetchall()) == 5
         [counts] = connection.execute(
             "SELECT pg_stat_get_xact_tuples_updated('sessions'::regclass), "
