@@ -23,6 +23,7 @@ from sessiond_server.messages.append import Appends, PreparedAppend
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.store.batch_append import BatchAppendStore
 from sessiond_server.messages.target import Target
+from sessiond_server.telemetry import metrics
 
 # While this many statements run, further appends wait for one of them, and then share a statement.
 # They wait at most MAX_WAIT_S: a statement that takes longer waits for a lock or a slow disk.
@@ -301,6 +302,8 @@ class JoinedAppends:
             key = series[0].prepared.append.key
             self._publisher.messages_appended(key)
             for one, result in zip(series, results, strict=True):
+                totals = one.prepared.append.totals
+                metrics.stored(totals.count, totals.content_bytes)
                 if not one.ended.done():
                     one.ended.set_result(result)
             del left[key]
