@@ -107,7 +107,7 @@ class _Call:
         return self._call_id
 
     async def __aenter__(self) -> "_Call":
-        self._admission.begin(self.method)
+        await self._admission.begin(self.method)
         return self
 
     async def __aexit__(self, _type: object, error: BaseException | None, _tb: object) -> None:
@@ -241,7 +241,7 @@ class Calls:
         self, name: str, decode: Decode, function: Unary, needs_admin: bool
     ) -> Callable[[bytes, Context], Awaitable[bytes]]:
         async def handle(request: bytes, context: Context) -> bytes:
-            async with self._call(name, context) as call:
+            async with self._call(name, context) as call, self._admission.running():
                 remaining = context.time_remaining()
                 async with asyncio.timeout(
                     self._default_deadline_s if remaining is None else remaining
@@ -255,16 +255,14 @@ class Calls:
         self, name: str, decode: Decode, function: ServerStream, needs_admin: bool
     ) -> Callable[[bytes, Context], AsyncIterator[bytes]]:
         async def handle(request: bytes, context: Context) -> AsyncIterator[bytes]:
-            async with self._call(name, context) as call:
+            async with self._call(name, context) as call, self._admission.running() as running:
                 _streaming.set(call)
                 caller = await self._admit(call, needs_admin)
-                async with (
-                    self._authenticator.open_stream(caller) as stream,
-                    aclosing(function(decode(call, request), caller)) as responses,
-                ):
-                    async for response in responses:
-                        with stream.sending():
-                            yield response
+                with self._authenticator.open_stream(caller, running):
+                    async with aclosing(function(decode(call, request), caller)) as responses:
+                        async for response in responses:
+                            with running.sending():
+                                yield response
 
         return handle
 
@@ -276,8 +274,9 @@ class Calls:
                 caller = await self._admit(call, needs_admin)
                 pieces = _decoded(call, requests, decode, self._stream_idle_timeout_s)
                 try:
-                    async with self._authenticator.open_stream(caller):
-                        return _encoded(await function(pieces, caller))
+                    async with self._admission.running() as running:
+                        with self._authenticator.open_stream(caller, running):
+                            return _encoded(await function(pieces, caller))
                 except Exception:
                     await drain_requests(requests)
                     raise
