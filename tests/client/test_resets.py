@@ -30,7 +30,7 @@ class ResettingServer:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.target = "127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+        self.target = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with server:
             yield
 
@@ -65,9 +65,7 @@ class ResettingServer:
             (
                 _frame(HEADERS, END_HEADERS, stream, headers),
                 _frame(DATA, 0, stream, message),
-                _frame(
-                    HEADERS, END_HEADERS | END_STREAM, stream, _header("grpc-status", "0")
-                ),
+                _frame(HEADERS, END_HEADERS | END_STREAM, stream, _header("grpc-status", "0")),
             )
         )
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 from sessiond_server.core.errors import Fault
-from sessiond_server.core.interruption import Interruptible
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID
+from sessiond_server.core.interruption import Interruptible
 from sessiond_server.db.pool import DatabaseUnavailable
 from sessiond_server.projects import authentication
 from sessiond_server.projects.authentication import ANONYMOUS, Authenticator, Caller, hash_secret

@@ -81,9 +81,7 @@ def error_of(failed: grpc.RpcError, target: str) -> SessiondError:
     call = cast("_RpcOutcome", failed)
     code, text = call.code(), call.details() or ""
     info, violations, retry_after = _details(failed)
-    if not info.reason and (
-        code is grpc.StatusCode.UNAVAILABLE or _is_transport_fault(code, text)
-    ):
+    if not info.reason and (code is grpc.StatusCode.UNAVAILABLE or _is_transport_fault(code, text)):
         hint = f"no answer from {target} (is `sessiond serve` running at {target}?)"
         return errors.ServerUnavailable(
             f"{hint}: {text}" if text else hint, retry_after=retry_after
