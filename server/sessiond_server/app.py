@@ -1,6 +1,6 @@
 """Wiring: creates each store and service of a process once, and closes them in the right order."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -121,6 +121,7 @@ class Services:
     objects: Objects
     watching: WatchHub
     runner: TurnRunner
+    page_cache_bytes: Callable[[], int]
 
 
 @asynccontextmanager
@@ -276,6 +277,7 @@ async def open_services(
             objects,
             watching,
             runner,
+            history.cache_bytes,
         )
 
 

@@ -21,6 +21,7 @@ from sessiond_server.db.pool import Database
 from sessiond_server.health import HealthMonitor
 from sessiond_server.rpc import reflection
 from sessiond_server.rpc.admission import Admission
+from sessiond_server.sampling import Sampler
 from sessiond_server.settings import Settings
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.watch.hub import WatchHub
@@ -60,6 +61,7 @@ class Running:
     objects: Objects
     watching: WatchHub
     runner: TurnRunner
+    sampler: Sampler
 
 
 async def run(
@@ -122,7 +124,12 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
         if settings.reflection:
             server.add_generic_rpc_handlers(reflection.handlers())
         port = _bind(server, settings)
-        loops = {**services.loops, "health": HealthMonitor(services.database, health_servicer).run}
+        sampler = Sampler(settings, services, admission, health_servicer)
+        loops = {
+            **services.loops,
+            **sampler.loops(),
+            "health": HealthMonitor(services.database, health_servicer).run,
+        }
         background = [
             asyncio.create_task(supervise(name, loop), name=name) for name, loop in loops.items()
         ]
@@ -137,6 +144,7 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
             services.objects,
             services.watching,
             services.runner,
+            sampler,
         )
 
 

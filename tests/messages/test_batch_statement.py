@@ -184,9 +184,9 @@ async def test_appends_are_heap_only_updates(wire: Wire, database_url: str) -> N
         for name in names
     ]
     with psycopg.connect(database_url) as connection:
-        from sessiond_server.db.pool import Int8s, _Int8sDumper
+        from sessiond_server.db.int8s import Int8s, Int8sDumper
 
-        connection.adapters.register_dumper(Int8s, _Int8sDumper)
+        connection.adapters.register_dumper(Int8s, Int8sDumper)
         for _ in range(10):
             cursor = connection.execute(
                 STATEMENTS[False].encode(), parameters_of(DEFAULT_PROJECT_ID, many)

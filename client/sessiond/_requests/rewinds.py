@@ -6,6 +6,7 @@ from typing import Unpack
 from sessiond._requests.fields import check_keywords, filled, request_id_or_new
 from sessiond._requests.input import MessageInput, add_batch
 from sessiond._requests.options import RewindOptions
+from sessiond._requests.state import put_state_patch
 from sessiond.errors import invalid_field
 from sessiond.v1.rewind_pb2 import RewindSessionRequest
 
@@ -49,9 +50,11 @@ def rewind(
         expected_epoch=options.get("expected_epoch"),
         return_removed=return_removed,
         abort_turn=options.get("abort_turn"),
+        state_etag=options.get("state_etag"),
         request_id=request_id_or_new(options.get("request_id")),
         **places,
     )
+    put_state_patch(request, options.get("state"), options.get("remove_state"))
     if messages is not None:
         add_batch(request.messages, messages, format)
     return request

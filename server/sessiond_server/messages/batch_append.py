@@ -14,6 +14,7 @@ from sessiond_server.messages.append import Appends, PreparedAppend
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.store.batch_append import BatchAppendStore
 from sessiond_server.messages.target import Target
+from sessiond_server.telemetry import metrics
 
 # Maximum number of series in one call that are stored concurrently. Each uses a pooled connection,
 # which may have to wait for a lock.
@@ -93,6 +94,9 @@ class BatchAppender:
                     left.append(series)
                 else:
                     self._publisher.messages_appended(series[0].prepared.append.key)
+                    for request in series:
+                        totals = request.prepared.append.totals
+                        metrics.stored(totals.count, totals.content_bytes)
                     outcomes += zip((request.place for request in series), appended, strict=True)
         if outcomes:
             yield outcomes

@@ -75,6 +75,7 @@ from sessiond_server.sessions.service import Sessions
 from sessiond_server.sessions.settings import SessionSettings
 from sessiond_server.sessions.store.sessions import Listing, SessionRow
 from sessiond_server.sessions.store.state import StateChange
+from sessiond_server.telemetry import metrics
 
 # Methods are named as in the protos.
 # ruff: noqa: N802
@@ -260,7 +261,9 @@ class SessionServicer:
             async for request in requests:
                 yield request.messages
 
-        row = await self._imports.run(caller.project_id, conversions.import_head(first), pieces())
+        head = conversions.import_head(first)
+        with metrics.IMPORTS_RUNNING.track_inprogress():
+            row = await self._imports.run(caller.project_id, head, pieces())
         return await self._with_state(row)
 
     async def StoreMessages(
@@ -292,7 +295,8 @@ class SessionServicer:
                     raise invalid("session_id", "differs from that of the first piece")
                 yield request.messages
 
-        stored = await self._appends.store_stream(target, pieces())
+        with metrics.IMPORTS_RUNNING.track_inprogress():
+            stored = await self._appends.store_stream(target, pieces())
         return ImportMessagesResponse(
             first_seq=stored.first_seq,
             last_seq=stored.last_seq,
@@ -401,6 +405,7 @@ def _place(
         request.request_id,
         request.expected_epoch if request.HasField("expected_epoch") else None,
         state=conversions.state_patch(request),
+        state_etag=request.state_etag,
     )
 
 
