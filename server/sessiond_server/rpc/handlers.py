@@ -117,7 +117,7 @@ class _Call:
         return self._call_id
 
     async def __aenter__(self) -> "_Call":
-        self._admission.begin(self.method)
+        await self._admission.begin(self.method)
         self.figures.started()
         return self
 
@@ -269,7 +269,7 @@ class Calls:
         self, name: str, figures: CallFigures, decode: Decode, function: Unary, needs_admin: bool
     ) -> Callable[[bytes, Context], Awaitable[bytes]]:
         async def handle(request: bytes, context: Context) -> bytes:
-            async with self._call(name, figures, context) as call:
+            async with self._call(name, figures, context) as call, self._admission.running():
                 figures.received()
                 remaining = context.time_remaining()
                 async with asyncio.timeout(
@@ -291,18 +291,19 @@ class Calls:
         needs_admin: bool,
     ) -> Callable[[bytes, Context], AsyncIterator[bytes]]:
         async def handle(request: bytes, context: Context) -> AsyncIterator[bytes]:
-            async with self._call(name, figures, context) as call:
+            async with (
+                self._call(name, figures, context) as call,
+                self._admission.running() as running,
+            ):
                 figures.received()
                 _streaming.set(call)
                 caller = await self._admit(call, needs_admin)
-                async with (
-                    self._authenticator.open_stream(caller) as stream,
-                    aclosing(function(decode(call, request), caller)) as responses,
-                ):
-                    async for response in responses:
-                        figures.sent()
-                        with stream.sending():
-                            yield response
+                with self._authenticator.open_stream(caller, running):
+                    async with aclosing(function(decode(call, request), caller)) as responses:
+                        async for response in responses:
+                            figures.sent()
+                            with running.sending():
+                                yield response
 
         return handle
 
@@ -314,8 +315,9 @@ class Calls:
                 caller = await self._admit(call, needs_admin)
                 pieces = _decoded(call, requests, decode, self._stream_idle_timeout_s)
                 try:
-                    async with self._authenticator.open_stream(caller):
-                        response = _encoded(await function(pieces, caller))
+                    async with self._admission.running() as running:
+                        with self._authenticator.open_stream(caller, running):
+                            response = _encoded(await function(pieces, caller))
                     figures.sent()
                     return response
                 except Exception:
