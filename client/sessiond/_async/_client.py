@@ -16,7 +16,13 @@ from sessiond._async._session import AsyncSession
 from sessiond._async._sessions import AsyncSessions
 from sessiond._async._tasks import AsyncTasks
 from sessiond._async._wire import AsyncStubs, Metadata
-from sessiond._protocol.settings import DEFAULT_TIMEOUT_S, ChannelOptions, Tls, settings
+from sessiond._protocol.settings import (
+    DEFAULT_TIMEOUT_S,
+    ChannelOptions,
+    ClientSettings,
+    Tls,
+    settings,
+)
 from sessiond._requests.options import SessionFilter, SessionSettings
 from sessiond._types.event import Event
 from sessiond._types.session import SessionInfo
@@ -68,7 +74,17 @@ class AsyncClient:
         tls: Tls = False,
         options: ChannelOptions | None = None,
     ) -> None:
-        self._connection = AsyncConnection(settings(target, api_key, timeout, tls, options))
+        self._connect(settings(target, api_key, timeout, tls, options))
+
+    @classmethod
+    def _of(cls, settings: ClientSettings) -> Self:
+        """Return a client with the settings of another one."""
+        client = cls.__new__(cls)
+        client._connect(settings)
+        return client
+
+    def _connect(self, settings: ClientSettings) -> None:
+        self._connection = AsyncConnection(settings)
         self.sessions = AsyncSessions(self._connection)
         self.tasks = AsyncTasks(self._connection)
         self.bookmarks = AsyncBookmarks(self._connection)

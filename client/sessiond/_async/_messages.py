@@ -55,7 +55,7 @@ class AsyncMessageCalls(AsyncCalls):
             message_id: the caller's own name of the message, at most 256 characters, unique in its
                 session. Allowed only with a dict or JSON text.
             **options: expected_last_seq, expected_epoch, on_duplicate, format_name, create, state,
-                remove_state, extract_files, request_id, timeout.
+                remove_state, state_etag, extract_files, request_id, timeout.
 
         Returns:
             The seqs of the stored message; `last_seq` is the message's seq.
@@ -85,6 +85,7 @@ class AsyncMessageCalls(AsyncCalls):
         create: SessionSettings | None = None,
         state: Mapping[str, Any] | None = None,
         remove_state: Iterable[str] | None = None,
+        state_etag: str | None = None,
         extract_files: bool | int = False,
         request_id: str | None = None,
         timeout: float | None = None,
@@ -111,6 +112,7 @@ class AsyncMessageCalls(AsyncCalls):
                 stays as it is.
             state: new values of top-level keys of the session's state, in the commit of the append.
             remove_state: top-level keys to remove from the session's state, in the same commit.
+            state_etag: store nothing unless this is the current etag of the session's state.
             extract_files: first upload the files inside the messages (data URLs and base64) as
                 assets, and store references to them. True = files of 256 KiB or more; a number =
                 files of at least this many bytes.
@@ -125,6 +127,7 @@ class AsyncMessageCalls(AsyncCalls):
             SessionDestroyed: if the session is destroyed.
             SequenceConflict: if the session's last_seq is not expected_last_seq.
             HistoryRewound: if the session's epoch is not expected_epoch.
+            ETagMismatch: if the etag of the session's state is not state_etag.
             MessageAlreadyExists: if the session has one of the message_ids, unless on_duplicate is
                 "skip".
             ParentNotFound: if no message has a given parent_seq.
@@ -149,6 +152,7 @@ class AsyncMessageCalls(AsyncCalls):
             session_id=session_id,
             expected_last_seq=expected_last_seq,
             expected_epoch=expected_epoch,
+            state_etag=state_etag,
             on_duplicate=on_duplicate,
             request_id=request_id_or_new(request_id),
         )
@@ -179,6 +183,7 @@ class AsyncMessageCalls(AsyncCalls):
         create: SessionSettings | None = None,
         state: Mapping[str, Any] | None = None,
         remove_state: Iterable[str] | None = None,
+        state_etag: str | None = None,
         extract_files: bool | int = False,
         request_id: str | None = None,
         timeout: float | None = None,
@@ -205,6 +210,7 @@ class AsyncMessageCalls(AsyncCalls):
                 stays as it is.
             state: new values of top-level keys of the session's state, in the commit of the append.
             remove_state: top-level keys to remove from the session's state, in the same commit.
+            state_etag: store nothing unless this is the current etag of the session's state.
             extract_files: first upload the files inside the messages (data URLs and base64) as
                 assets, and store references to them. True = files of 256 KiB or more; a number =
                 files of at least this many bytes.
@@ -224,6 +230,7 @@ class AsyncMessageCalls(AsyncCalls):
             session_id=session_id,
             expected_last_seq=expected_last_seq,
             expected_epoch=expected_epoch,
+            state_etag=state_etag,
             on_duplicate=on_duplicate,
             request_id=request_id_or_new(request_id),
         )

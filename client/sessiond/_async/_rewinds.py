@@ -47,8 +47,8 @@ class AsyncRewindCalls(AsyncCalls):
             format: the format of dicts and JSON texts in messages, as in store_messages.
             return_removed: maximum number of removed messages to return, at most 1,000: the newest
                 ones, of at most about 4 MiB.
-            **options: expected_last_seq, expected_epoch, abort_turn, format_name, state,
-                remove_state, request_id, timeout.
+            **options: expected_last_seq, expected_epoch, state, remove_state, state_etag,
+                abort_turn, format_name, request_id, timeout.
 
         Returns:
             `last_seq`, `epoch`, `removed_count`, `removed`, `first_seq` and `create_time`.
@@ -61,6 +61,7 @@ class AsyncRewindCalls(AsyncCalls):
             BookmarkNotFound: if there is no such bookmark.
             SequenceConflict: if the session's last_seq is not expected_last_seq.
             HistoryRewound: if the session's epoch is not expected_epoch.
+            ETagMismatch: if the etag of the session's state is not state_etag.
             SessiondError: as in store_messages, for messages.
         """
         request = rewind_requests.rewind(
@@ -93,8 +94,8 @@ class AsyncRewindCalls(AsyncCalls):
 
         Args:
             session_id: the session.
-            **options: expected_last_seq, expected_epoch, abort_turn, format_name, state,
-                remove_state, request_id, timeout.
+            **options: expected_last_seq, expected_epoch, state, remove_state, state_etag,
+                abort_turn, format_name, request_id, timeout.
 
         Returns:
             The removed message; None if the session had no message.
@@ -110,8 +111,8 @@ class AsyncRewindCalls(AsyncCalls):
 
         Args:
             session_id: the session.
-            **options: expected_last_seq, expected_epoch, abort_turn, format_name, state,
-                remove_state, request_id, timeout.
+            **options: expected_last_seq, expected_epoch, state, remove_state, state_etag,
+                abort_turn, format_name, request_id, timeout.
 
         Returns:
             As in rewind.

@@ -17,10 +17,10 @@ from sessiond._protocol.checks import check_function
 from sessiond._requests.input import MessageInput
 from sessiond._requests.options import (
     AppendOptions,
+    CopySettings,
     EventOptions,
     ReadOptions,
     RewindOptions,
-    SessionSettings,
     SessionUpdate,
 )
 from sessiond._requests.turns import OnTimeout, Prompt, Sending, SendOptions, aborts
@@ -357,7 +357,7 @@ class AsyncSession:
         keep_task_links: bool = False,
         request_id: str | None = None,
         timeout: float | None = None,
-        **settings: Unpack[SessionSettings],
+        **settings: Unpack[CopySettings],
     ) -> "AsyncSession":
         """Create a copy of the session; return its handle. See `client.sessions.copy`."""
         result = await self._sessions.copy(

@@ -11,7 +11,7 @@ from sessiond._protocol.times import from_timestamp
 from sessiond._requests import sessions as session_requests
 from sessiond._requests import watch as watch_requests
 from sessiond._requests.fields import filled, request_id_or_new
-from sessiond._requests.options import SessionFilter, SessionSettings, SessionUpdate
+from sessiond._requests.options import CopySettings, SessionFilter, SessionSettings, SessionUpdate
 from sessiond._types.event import Event
 from sessiond._types.session import (
     CopyResult,
@@ -172,7 +172,7 @@ class AsyncSessions(AsyncExportCalls, AsyncRegenerationCalls):
         keep_task_links: bool = False,
         request_id: str | None = None,
         timeout: float | None = None,
-        **settings: Unpack[SessionSettings],
+        **settings: Unpack[CopySettings],
     ) -> CopyResult:
         """Create an independent session that begins like this one, in constant time.
 
@@ -190,8 +190,8 @@ class AsyncSessions(AsyncExportCalls, AsyncRegenerationCalls):
             keep_task_links: copy the tasks' links to messages. Default: the links are not copied.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds.
-            **settings: model, user, title, config, metadata, idle_ttl, never_expires. Default: the
-                source's.
+            **settings: model, user, title, config, metadata, idle_ttl, never_expires, state,
+                remove_state. Default: the source's.
 
         Returns:
             `old_session_id`, `new_session_id`, and the copy as `session`.

@@ -180,6 +180,7 @@ def fill_message(message: message_pb2.Message, fields: Fields) -> None:
     if (turn := fields.nested("turn")) is not None:
         _fill_turn(message.turn, turn)
     fields.boolean("incomplete", message)
+    fields.boolean("is_root", message)
 
 
 def _fill_turn(turn: turn_pb2.MessageTurn, fields: Fields) -> None:

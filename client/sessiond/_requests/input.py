@@ -44,6 +44,9 @@ class NewMessage:
     format_name: str | None = None
     """With the format "other", the program whose message this is, e.g. "claude-code": at most 64
     characters. None = the call's."""
+    is_root: bool = False
+    """Whether the message follows no other one and begins a branch of its own, such as an edited
+    first prompt. Not together with parent_seq."""
 
 
 MessageInput: TypeAlias = Blob | message_pb2.Message | Message | NewMessage
@@ -64,7 +67,7 @@ def to_proto(
     """Return the protobuf message that stores a caller's message.
 
     A Message that was read is stored with its exact content, role, format, metadata and message_id,
-    but without its parent_seq, because seqs belong to a session.
+    but without its parent_seq and is_root, because branches belong to a session.
 
     Args:
         value: the caller's message.
@@ -206,6 +209,8 @@ def _new_message(
             result.message_id = value.message_id
         except (TypeError, ValueError) as error:
             raise invalid_field(f"{path}.message_id", f"cannot be sent: {error}") from error
+    if value.is_root:
+        result.is_root = True
     if value.parent_seq is not None:
         try:
             result.parent_seq = value.parent_seq
@@ -222,6 +227,7 @@ def _stored_again(read: message_pb2.Message) -> message_pb2.Message:
         "create_time",
         "content_bytes",
         "parent_seq",
+        "is_root",
         "token_count",
         "tokens_estimated",
         "turn",

@@ -108,6 +108,15 @@ class ReadOptions(TypedDict, total=False):
     """Deadline of the whole read, in seconds. Default: none."""
 
 
+class CopySettings(SessionSettings, total=False):
+    """The settings of a copy. None is the same as leaving a setting out."""
+
+    state: Mapping[str, Any] | None
+    """New values of top-level keys of the copy's state, which is otherwise the source's."""
+    remove_state: Iterable[str] | None
+    """Top-level keys to remove from the copy's state."""
+
+
 class AppendOptions(TypedDict, total=False):
     """How to append messages."""
 
@@ -125,6 +134,8 @@ class AppendOptions(TypedDict, total=False):
     """New values of top-level keys of the session's state, in the commit of the append."""
     remove_state: Iterable[str] | None
     """Top-level keys to remove from the session's state, in the commit of the append."""
+    state_etag: str | None
+    """Store nothing unless this is the current etag of the session's state."""
     on_duplicate: str | None
     """What happens to messages whose message_id the session has already: "refuse" (default; nothing
     is stored) or "skip" (they are left out and counted, and the others are stored)."""
@@ -145,15 +156,16 @@ class RewindOptions(TypedDict, total=False):
     """Change nothing unless the session's last_seq is this before the rewind."""
     expected_epoch: int | None
     """Change nothing unless the session's epoch is this before the rewind."""
+    state: Mapping[str, Any] | None
+    """New values of top-level keys of the session's state, in the commit of the rewind."""
+    remove_state: Iterable[str] | None
+    """Top-level keys to remove from the session's state, in the commit of the rewind."""
+    state_etag: str | None
+    """Change nothing unless this is the current etag of the session's state."""
     abort_turn: bool
     """Whether to abort the running turn, if there is one. Default: TurnRunning is raised."""
     format_name: str | None
     """With format "other", the program whose messages these are: at most 64 characters."""
-    state: Mapping[str, Any] | None
-    """New values of top-level keys of the session's state, in the commit of the rewind. The state
-    itself is not rewound."""
-    remove_state: Iterable[str] | None
-    """Top-level keys to remove from the session's state, in the commit of the rewind."""
     request_id: str | None
     """Makes the rewind safe to repeat, at most 128 characters. Default: a random one."""
     timeout: float | None

@@ -50,6 +50,7 @@ def rewind(
         expected_epoch=options.get("expected_epoch"),
         return_removed=return_removed,
         abort_turn=options.get("abort_turn"),
+        state_etag=options.get("state_etag"),
         request_id=request_id_or_new(options.get("request_id")),
         **places,
     )

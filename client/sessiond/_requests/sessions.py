@@ -11,7 +11,12 @@ from sessiond._requests.fields import (
     request_id_or_new,
     unknown_keyword,
 )
-from sessiond._requests.options import SessionFilter, SessionSettings, SessionUpdate
+from sessiond._requests.options import (
+    CopySettings,
+    SessionFilter,
+    SessionSettings,
+    SessionUpdate,
+)
 from sessiond._requests.state import put_state_patch
 from sessiond.errors import invalid_field
 from sessiond.v1 import session_service_pb2 as pb
@@ -90,14 +95,16 @@ def copy_session(
     keep_processing_status: bool,
     keep_task_links: bool,
     request_id: str | None,
-    **settings: Unpack[SessionSettings],
+    **settings: Unpack[CopySettings],
 ) -> pb.CopySessionRequest:
     if new_session_id == "":
         raise invalid_field("new_session_id", "is empty; leave it out to have one made")
     if up_to_seq is not None and up_to_bookmark is not None:
         raise invalid_field("up_to_seq", "cannot be combined with up_to_bookmark")
+    request = pb.CopySessionRequest()
+    put_state_patch(request, settings.pop("state", None), settings.pop("remove_state", None))
     return filled(
-        pb.CopySessionRequest(),
+        request,
         session_id=session_id,
         new_session_id=new_session_id,
         up_to_seq=up_to_seq,

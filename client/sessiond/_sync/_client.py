@@ -7,7 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
-from sessiond._protocol.settings import DEFAULT_TIMEOUT_S, ChannelOptions, Tls, settings
+from sessiond._protocol.settings import (
+    DEFAULT_TIMEOUT_S,
+    ChannelOptions,
+    ClientSettings,
+    Tls,
+    settings,
+)
 from sessiond._requests.options import SessionFilter, SessionSettings
 from sessiond._sync._admin import Admin
 from sessiond._sync._assets import Assets
@@ -69,7 +75,17 @@ class Client:
         tls: Tls = False,
         options: ChannelOptions | None = None,
     ) -> None:
-        self._connection = Connection(settings(target, api_key, timeout, tls, options))
+        self._connect(settings(target, api_key, timeout, tls, options))
+
+    @classmethod
+    def _of(cls, settings: ClientSettings) -> Self:
+        """Return a client with the settings of another one."""
+        client = cls.__new__(cls)
+        client._connect(settings)
+        return client
+
+    def _connect(self, settings: ClientSettings) -> None:
+        self._connection = Connection(settings)
         self.sessions = Sessions(self._connection)
         self.tasks = Tasks(self._connection)
         self.bookmarks = Bookmarks(self._connection)

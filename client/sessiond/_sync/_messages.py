@@ -56,7 +56,7 @@ class MessageCalls(Calls):
             message_id: the caller's own name of the message, at most 256 characters, unique in its
                 session. Allowed only with a dict or JSON text.
             **options: expected_last_seq, expected_epoch, on_duplicate, format_name, create, state,
-                remove_state, extract_files, request_id, timeout.
+                remove_state, state_etag, extract_files, request_id, timeout.
 
         Returns:
             The seqs of the stored message; `last_seq` is the message's seq.
@@ -86,6 +86,7 @@ class MessageCalls(Calls):
         create: SessionSettings | None = None,
         state: Mapping[str, Any] | None = None,
         remove_state: Iterable[str] | None = None,
+        state_etag: str | None = None,
         extract_files: bool | int = False,
         request_id: str | None = None,
         timeout: float | None = None,
@@ -112,6 +113,7 @@ class MessageCalls(Calls):
                 stays as it is.
             state: new values of top-level keys of the session's state, in the commit of the append.
             remove_state: top-level keys to remove from the session's state, in the same commit.
+            state_etag: store nothing unless this is the current etag of the session's state.
             extract_files: first upload the files inside the messages (data URLs and base64) as
                 assets, and store references to them. True = files of 256 KiB or more; a number =
                 files of at least this many bytes.
@@ -126,6 +128,7 @@ class MessageCalls(Calls):
             SessionDestroyed: if the session is destroyed.
             SequenceConflict: if the session's last_seq is not expected_last_seq.
             HistoryRewound: if the session's epoch is not expected_epoch.
+            ETagMismatch: if the etag of the session's state is not state_etag.
             MessageAlreadyExists: if the session has one of the message_ids, unless on_duplicate is
                 "skip".
             ParentNotFound: if no message has a given parent_seq.
@@ -148,6 +151,7 @@ class MessageCalls(Calls):
             session_id=session_id,
             expected_last_seq=expected_last_seq,
             expected_epoch=expected_epoch,
+            state_etag=state_etag,
             on_duplicate=on_duplicate,
             request_id=request_id_or_new(request_id),
         )
@@ -174,6 +178,7 @@ class MessageCalls(Calls):
         create: SessionSettings | None = None,
         state: Mapping[str, Any] | None = None,
         remove_state: Iterable[str] | None = None,
+        state_etag: str | None = None,
         extract_files: bool | int = False,
         request_id: str | None = None,
         timeout: float | None = None,
@@ -200,6 +205,7 @@ class MessageCalls(Calls):
                 stays as it is.
             state: new values of top-level keys of the session's state, in the commit of the append.
             remove_state: top-level keys to remove from the session's state, in the same commit.
+            state_etag: store nothing unless this is the current etag of the session's state.
             extract_files: first upload the files inside the messages (data URLs and base64) as
                 assets, and store references to them. True = files of 256 KiB or more; a number =
                 files of at least this many bytes.
@@ -219,6 +225,7 @@ class MessageCalls(Calls):
             session_id=session_id,
             expected_last_seq=expected_last_seq,
             expected_epoch=expected_epoch,
+            state_etag=state_etag,
             on_duplicate=on_duplicate,
             request_id=request_id_or_new(request_id),
         )

@@ -8,7 +8,7 @@ from sessiond._protocol.times import from_timestamp
 from sessiond._requests import sessions as session_requests
 from sessiond._requests import watch as watch_requests
 from sessiond._requests.fields import filled, request_id_or_new
-from sessiond._requests.options import SessionFilter, SessionSettings, SessionUpdate
+from sessiond._requests.options import CopySettings, SessionFilter, SessionSettings, SessionUpdate
 from sessiond._sync._exports import ExportCalls
 from sessiond._sync._lazy import Lazy
 from sessiond._sync._regeneration import RegenerationCalls
@@ -171,7 +171,7 @@ class Sessions(ExportCalls, RegenerationCalls):
         keep_task_links: bool = False,
         request_id: str | None = None,
         timeout: float | None = None,
-        **settings: Unpack[SessionSettings],
+        **settings: Unpack[CopySettings],
     ) -> CopyResult:
         """Create an independent session that begins like this one, in constant time.
 
@@ -189,8 +189,8 @@ class Sessions(ExportCalls, RegenerationCalls):
             keep_task_links: copy the tasks' links to messages. Default: the links are not copied.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds.
-            **settings: model, user, title, config, metadata, idle_ttl, never_expires. Default: the
-                source's.
+            **settings: model, user, title, config, metadata, idle_ttl, never_expires, state,
+                remove_state. Default: the source's.
 
         Returns:
             `old_session_id`, `new_session_id`, and the copy as `session`.

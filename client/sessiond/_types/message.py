@@ -68,6 +68,7 @@ class Message(ProtoRecord[message_pb2.Message]):
         "tokens_estimated",
         "turn",
         "incomplete",
+        "is_root",
     )
     _identity = ("session_id", "seq")
 
@@ -201,6 +202,11 @@ class Message(ProtoRecord[message_pb2.Message]):
         return self._pb.incomplete
 
     @property
+    def is_root(self) -> bool:
+        """Whether the message was stored as the beginning of a branch, which follows no message."""
+        return self._pb.is_root
+
+    @property
     def proto(self) -> message_pb2.Message:
         """The underlying protobuf message, with the typed parts. Do not change it."""
         return self._pb
@@ -210,7 +216,7 @@ class Message(ProtoRecord[message_pb2.Message]):
 
         `json` (the exact text) or `parts` is the content; the other keys describe it.
         `format_name`, `message_id` and `turn` are present only if the message has one, `incomplete`
-        only if it is true.
+        and `is_root` only if they are true.
         """
         result: dict[str, Any] = {
             "seq": self.seq,
@@ -233,6 +239,8 @@ class Message(ProtoRecord[message_pb2.Message]):
             result["turn"] = turn.to_dict()
         if self.incomplete:
             result["incomplete"] = True
+        if self.is_root:
+            result["is_root"] = True
         return result
 
     def _parsed(self) -> dict[str, Any]:

@@ -77,9 +77,10 @@ class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueTy
     FORMAT_GEMINI: _Format.ValueType  # 3
     """Gemini: a Content of the Gemini API."""
     FORMAT_OTHER: _Format.ValueType  # 4
-    """Any other program, which format_name names: a JSON object of at most 200 levels, kept byte for byte. The server does not look into it: it
-    has no text, no tokens (token_count is 0 and marked as estimated) and no assets. A turn fails (FORMAT_UNREADABLE) if its history has such
-    a message, unless the server knows how to read the format.
+    """Any other program, which format_name names: a JSON object of at most 200 levels, kept byte for byte. The server reads the formats
+    claude-code, codex, langchain, openai-agents, openai-export, pydantic-ai, sharegpt and strands: their roles, texts, calls and results. It
+    does not look into any other: it has no text and no tokens (token_count is 0 and marked as estimated), and a turn fails
+    (FORMAT_UNREADABLE) if its history has such a message. References to assets are not looked for in either.
     """
 
 class Format(_Format, metaclass=_FormatEnumTypeWrapper):
@@ -94,9 +95,10 @@ FORMAT_ANTHROPIC: Format.ValueType  # 2
 FORMAT_GEMINI: Format.ValueType  # 3
 """Gemini: a Content of the Gemini API."""
 FORMAT_OTHER: Format.ValueType  # 4
-"""Any other program, which format_name names: a JSON object of at most 200 levels, kept byte for byte. The server does not look into it: it
-has no text, no tokens (token_count is 0 and marked as estimated) and no assets. A turn fails (FORMAT_UNREADABLE) if its history has such
-a message, unless the server knows how to read the format.
+"""Any other program, which format_name names: a JSON object of at most 200 levels, kept byte for byte. The server reads the formats
+claude-code, codex, langchain, openai-agents, openai-export, pydantic-ai, sharegpt and strands: their roles, texts, calls and results. It
+does not look into any other: it has no text and no tokens (token_count is 0 and marked as estimated), and a turn fails
+(FORMAT_UNREADABLE) if its history has such a message. References to assets are not looked for in either.
 """
 Global___Format: _TypeAlias = Format  # noqa: Y015
 
@@ -121,11 +123,13 @@ class Message(_message.Message):
     MESSAGE_ID_FIELD_NUMBER: _builtins.int
     FORMAT_NAME_FIELD_NUMBER: _builtins.int
     INCOMPLETE_FIELD_NUMBER: _builtins.int
+    IS_ROOT_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """seq is the message's position in its session: 1, 2, 3, ... in the order of commits, without gaps. Output only."""
     role: Global___Role.ValueType
     """role says who speaks. Required with parts. With json, the server reads it from the JSON; a role sent beside it must agree. With
-    FORMAT_OTHER, any role may be sent; unset = ROLE_OTHER.
+    FORMAT_OTHER, any role may be sent; unset = what the server reads in a format that it knows, or else
+    ROLE_OTHER.
     """
     format: Global___Format.ValueType
     """format names the provider whose message json holds. Required with json, unset with parts."""
@@ -135,8 +139,8 @@ class Message(_message.Message):
     """
     parent_seq: _builtins.int
     """parent_seq is the seq of the message that this one follows, if that is not the previous one. The message must be stored already, or
-    come earlier in the same batch. 0 = the previous message. The history that a model is given is the path from the newest message through its
-    parents. An answer names the message that it answers if the previous message is on another branch.
+    come earlier in the same batch. 0 = the previous message, or none if is_root is set. The history that a model is given is the path from
+    the newest message through its parents. An answer names the message that it answers if the previous message is on another branch.
     """
     content_bytes: _builtins.int
     """content_bytes is the size of json in UTF-8, or of parts encoded. Unit: bytes. Output only."""
@@ -158,6 +162,10 @@ class Message(_message.Message):
     """incomplete says that this is the beginning of an answer that was cut off: its turn was aborted, timed out, or lost its model or its server.
     A model that is given the message is told so. Only assistant messages that a turn stored. ImportSession keeps the value that it is sent.
     Output only elsewhere.
+    """
+    is_root: _builtins.bool
+    """is_root says that the message follows no other one: it begins a branch of its own, such as an edited first prompt. Not together with
+    parent_seq. The first message of a session is a root in any case.
     """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -197,10 +205,11 @@ class Message(_message.Message):
         message_id: _builtins.str = ...,
         format_name: _builtins.str = ...,
         incomplete: _builtins.bool = ...,
+        is_root: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "create_time", b"create_time", "json", b"json", "metadata", b"metadata", "parts", b"parts", "turn", b"turn"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "content_bytes", b"content_bytes", "create_time", b"create_time", "format", b"format", "format_name", b"format_name", "incomplete", b"incomplete", "json", b"json", "message_id", b"message_id", "metadata", b"metadata", "parent_seq", b"parent_seq", "parts", b"parts", "role", b"role", "seq", b"seq", "token_count", b"token_count", "tokens_estimated", b"tokens_estimated", "turn", b"turn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "content_bytes", b"content_bytes", "create_time", b"create_time", "format", b"format", "format_name", b"format_name", "incomplete", b"incomplete", "is_root", b"is_root", "json", b"json", "message_id", b"message_id", "metadata", b"metadata", "parent_seq", b"parent_seq", "parts", b"parts", "role", b"role", "seq", b"seq", "token_count", b"token_count", "tokens_estimated", b"tokens_estimated", "turn", b"turn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["json", "parts"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015

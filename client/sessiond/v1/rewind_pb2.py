@@ -27,7 +27,7 @@ from sessiond.v1 import message_pb2 as sessiond_dot_v1_dot_message__pb2
 from sessiond.v1 import session_state_pb2 as sessiond_dot_v1_dot_session__state__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sessiond/v1/rewind.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/message.proto\x1a\x1fsessiond/v1/session_state.proto\"\x87\x03\n\x14RewindSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x06to_seq\x18\x02 \x01(\x03H\x00\x12\x13\n\tdrop_last\x18\x03 \x01(\x03H\x00\x12\x15\n\x0bto_bookmark\x18\x04 \x01(\tH\x00\x12\x1b\n\x11\x62\x65\x66ore_message_id\x18\x05 \x01(\tH\x00\x12&\n\x08messages\x18\x06 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x1e\n\x11\x65xpected_last_seq\x18\x07 \x01(\x03H\x01\x88\x01\x01\x12\x1b\n\x0e\x65xpected_epoch\x18\x08 \x01(\x03H\x02\x88\x01\x01\x12\x16\n\x0ereturn_removed\x18\t \x01(\x05\x12\x12\n\nabort_turn\x18\n \x01(\x08\x12\x12\n\nrequest_id\x18\x0b \x01(\t\x12,\n\x0bstate_patch\x18\x0c \x01(\x0b\x32\x17.sessiond.v1.StatePatchB\x04\n\x02toB\x14\n\x12_expected_last_seqB\x11\n\x0f_expected_epoch\"\xba\x01\n\x15RewindSessionResponse\x12\x10\n\x08last_seq\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x11\n\tfirst_seq\x18\x03 \x01(\x03\x12\x15\n\rremoved_count\x18\x04 \x01(\x03\x12%\n\x07removed\x18\x05 \x03(\x0b\x32\x14.sessiond.v1.Message\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB_\n\x0bsessiond.v1B\x0bRewindProtoP\x01Z\x16sessiond/v1;sessiondv1\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sessiond/v1/rewind.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sessiond/v1/message.proto\x1a\x1fsessiond/v1/session_state.proto\"\x9b\x03\n\x14RewindSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x06to_seq\x18\x02 \x01(\x03H\x00\x12\x13\n\tdrop_last\x18\x03 \x01(\x03H\x00\x12\x15\n\x0bto_bookmark\x18\x04 \x01(\tH\x00\x12\x1b\n\x11\x62\x65\x66ore_message_id\x18\x05 \x01(\tH\x00\x12&\n\x08messages\x18\x06 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\x1e\n\x11\x65xpected_last_seq\x18\x07 \x01(\x03H\x01\x88\x01\x01\x12\x1b\n\x0e\x65xpected_epoch\x18\x08 \x01(\x03H\x02\x88\x01\x01\x12\x16\n\x0ereturn_removed\x18\t \x01(\x05\x12\x12\n\nabort_turn\x18\n \x01(\x08\x12\x12\n\nrequest_id\x18\x0b \x01(\t\x12,\n\x0bstate_patch\x18\x0c \x01(\x0b\x32\x17.sessiond.v1.StatePatch\x12\x12\n\nstate_etag\x18\r \x01(\tB\x04\n\x02toB\x14\n\x12_expected_last_seqB\x11\n\x0f_expected_epoch\"\xba\x01\n\x15RewindSessionResponse\x12\x10\n\x08last_seq\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x11\n\tfirst_seq\x18\x03 \x01(\x03\x12\x15\n\rremoved_count\x18\x04 \x01(\x03\x12%\n\x07removed\x18\x05 \x03(\x0b\x32\x14.sessiond.v1.Message\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB_\n\x0bsessiond.v1B\x0bRewindProtoP\x01Z\x16sessiond/v1;sessiondv1\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,7 +36,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\013sessiond.v1B\013RewindProtoP\001Z\026sessiond/v1;sessiondv1\252\002\013Sessiond.V1\312\002\013Sessiond\\V1\352\002\014Sessiond::V1'
   _globals['_REWINDSESSIONREQUEST']._serialized_start=135
-  _globals['_REWINDSESSIONREQUEST']._serialized_end=526
-  _globals['_REWINDSESSIONRESPONSE']._serialized_start=529
-  _globals['_REWINDSESSIONRESPONSE']._serialized_end=715
+  _globals['_REWINDSESSIONREQUEST']._serialized_end=546
+  _globals['_REWINDSESSIONRESPONSE']._serialized_start=549
+  _globals['_REWINDSESSIONRESPONSE']._serialized_end=735
 # @@protoc_insertion_point(module_scope)

@@ -39,6 +39,7 @@ class RewindSessionRequest(_message.Message):
     ABORT_TURN_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     STATE_PATCH_FIELD_NUMBER: _builtins.int
+    STATE_ETAG_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id of the session. It has to be active."""
     to_seq: _builtins.int
@@ -63,6 +64,10 @@ class RewindSessionRequest(_message.Message):
     """request_id makes the call safe to repeat. At most 128 characters. Empty = none. A repetition within a minute returns the removed messages
     too; later it fails with HISTORY_REWOUND if they have been purged.
     """
+    state_etag: _builtins.str
+    """state_etag, where it is set, must be the etag of the session's current state; otherwise nothing is changed (ETAG_MISMATCH). Empty = no
+    check.
+    """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
         """messages are appended to what was kept, in the same commit. Limits as for StoreMessages. Empty = none."""
@@ -86,10 +91,11 @@ class RewindSessionRequest(_message.Message):
         abort_turn: _builtins.bool = ...,
         request_id: _builtins.str = ...,
         state_patch: _session_state_pb2.StatePatch | None = ...,
+        state_etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "before_message_id", b"before_message_id", "drop_last", b"drop_last", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq", "state_patch", b"state_patch", "to", b"to", "to_bookmark", b"to_bookmark", "to_seq", b"to_seq"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "abort_turn", b"abort_turn", "before_message_id", b"before_message_id", "drop_last", b"drop_last", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq", "messages", b"messages", "request_id", b"request_id", "return_removed", b"return_removed", "session_id", b"session_id", "state_patch", b"state_patch", "to", b"to", "to_bookmark", b"to_bookmark", "to_seq", b"to_seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "abort_turn", b"abort_turn", "before_message_id", b"before_message_id", "drop_last", b"drop_last", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq", "messages", b"messages", "request_id", b"request_id", "return_removed", b"return_removed", "session_id", b"session_id", "state_etag", b"state_etag", "state_patch", b"state_patch", "to", b"to", "to_bookmark", b"to_bookmark", "to_seq", b"to_seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_epoch: _TypeAlias = _typing.Literal["expected_epoch"]  # noqa: Y015
     _WhichOneofArgType__expected_epoch: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch"]  # noqa: Y015

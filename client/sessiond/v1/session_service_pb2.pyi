@@ -595,6 +595,7 @@ class CopySessionRequest(_message.Message):
     KEEP_PROCESSING_STATUS_FIELD_NUMBER: _builtins.int
     KEEP_TASK_LINKS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    STATE_PATCH_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id of the source. Required."""
     new_session_id: _builtins.str
@@ -629,6 +630,10 @@ class CopySessionRequest(_message.Message):
     def idle_ttl(self) -> _duration_pb2.Duration:
         """idle_ttl as in Session."""
 
+    @_builtins.property
+    def state_patch(self) -> _session_state_pb2.StatePatch:
+        """state_patch changes the copy's state, which is otherwise the source's, in the same commit."""
+
     def __init__(
         self,
         *,
@@ -646,10 +651,11 @@ class CopySessionRequest(_message.Message):
         keep_processing_status: _builtins.bool = ...,
         keep_task_links: _builtins.bool = ...,
         request_id: _builtins.str = ...,
+        state_patch: _session_state_pb2.StatePatch | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_model", b"_model", "_title", b"_title", "_user", b"_user", "config", b"config", "cut", b"cut", "expiry", b"expiry", "idle_ttl", b"idle_ttl", "metadata", b"metadata", "model", b"model", "never_expires", b"never_expires", "title", b"title", "up_to_bookmark", b"up_to_bookmark", "up_to_seq", b"up_to_seq", "user", b"user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_model", b"_model", "_title", b"_title", "_user", b"_user", "config", b"config", "cut", b"cut", "expiry", b"expiry", "idle_ttl", b"idle_ttl", "metadata", b"metadata", "model", b"model", "never_expires", b"never_expires", "state_patch", b"state_patch", "title", b"title", "up_to_bookmark", b"up_to_bookmark", "up_to_seq", b"up_to_seq", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_model", b"_model", "_title", b"_title", "_user", b"_user", "config", b"config", "cut", b"cut", "expiry", b"expiry", "idle_ttl", b"idle_ttl", "keep_processing_status", b"keep_processing_status", "keep_task_links", b"keep_task_links", "metadata", b"metadata", "model", b"model", "never_expires", b"never_expires", "new_session_id", b"new_session_id", "request_id", b"request_id", "session_id", b"session_id", "title", b"title", "up_to_bookmark", b"up_to_bookmark", "up_to_seq", b"up_to_seq", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_model", b"_model", "_title", b"_title", "_user", b"_user", "config", b"config", "cut", b"cut", "expiry", b"expiry", "idle_ttl", b"idle_ttl", "keep_processing_status", b"keep_processing_status", "keep_task_links", b"keep_task_links", "metadata", b"metadata", "model", b"model", "never_expires", b"never_expires", "new_session_id", b"new_session_id", "request_id", b"request_id", "session_id", b"session_id", "state_patch", b"state_patch", "title", b"title", "up_to_bookmark", b"up_to_bookmark", "up_to_seq", b"up_to_seq", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__model: _TypeAlias = _typing.Literal["model"]  # noqa: Y015
     _WhichOneofArgType__model: _TypeAlias = _typing.Literal["_model", b"_model"]  # noqa: Y015
@@ -992,6 +998,7 @@ class StoreMessagesRequest(_message.Message):
     ON_DUPLICATE_FIELD_NUMBER: _builtins.int
     STATE_PATCH_FIELD_NUMBER: _builtins.int
     CREATE_FIELD_NUMBER: _builtins.int
+    STATE_ETAG_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id of the session. Required."""
     expected_last_seq: _builtins.int
@@ -1008,6 +1015,10 @@ class StoreMessagesRequest(_message.Message):
     """
     on_duplicate: Global___OnDuplicate.ValueType
     """on_duplicate says what happens to messages whose message_id the session has already. Unspecified = REFUSE."""
+    state_etag: _builtins.str
+    """state_etag, where it is set, must be the etag of the session's current state; otherwise nothing is stored (ETAG_MISMATCH), nor is anything
+    skipped. Empty = no check. A session that create makes has the state {} before.
+    """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
         """messages in their order. 1 to 1,000, together at most 32 MiB of content, each at most 16 MiB unless the server's operator says otherwise."""
@@ -1033,10 +1044,11 @@ class StoreMessagesRequest(_message.Message):
         on_duplicate: Global___OnDuplicate.ValueType = ...,
         state_patch: _session_state_pb2.StatePatch | None = ...,
         create: _session_pb2.Session | None = ...,
+        state_etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "create", b"create", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq", "state_patch", b"state_patch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "create", b"create", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq", "messages", b"messages", "on_duplicate", b"on_duplicate", "request_id", b"request_id", "session_id", b"session_id", "state_patch", b"state_patch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "create", b"create", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq", "messages", b"messages", "on_duplicate", b"on_duplicate", "request_id", b"request_id", "session_id", b"session_id", "state_etag", b"state_etag", "state_patch", b"state_patch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_epoch: _TypeAlias = _typing.Literal["expected_epoch"]  # noqa: Y015
     _WhichOneofArgType__expected_epoch: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch"]  # noqa: Y015
@@ -1189,6 +1201,7 @@ class ImportMessagesRequest(_message.Message):
     EXPECTED_EPOCH_FIELD_NUMBER: _builtins.int
     CREATE_FIELD_NUMBER: _builtins.int
     STATE_PATCH_FIELD_NUMBER: _builtins.int
+    STATE_ETAG_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id of the session. Required in the first piece; in later ones empty or the same, another one makes the import fail."""
     expected_last_seq: _builtins.int
@@ -1199,6 +1212,8 @@ class ImportMessagesRequest(_message.Message):
     """on_duplicate as in StoreMessagesRequest."""
     expected_epoch: _builtins.int
     """expected_epoch as in StoreMessagesRequest."""
+    state_etag: _builtins.str
+    """state_etag as in StoreMessagesRequest."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
         """messages in their order, any number a piece; a piece of about 256 KiB travels well, one above the server's receive limit (64 MiB) is refused."""
@@ -1222,10 +1237,11 @@ class ImportMessagesRequest(_message.Message):
         expected_epoch: _builtins.int | None = ...,
         create: _session_pb2.Session | None = ...,
         state_patch: _session_state_pb2.StatePatch | None = ...,
+        state_etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "create", b"create", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq", "state_patch", b"state_patch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "create", b"create", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq", "messages", b"messages", "on_duplicate", b"on_duplicate", "request_id", b"request_id", "session_id", b"session_id", "state_patch", b"state_patch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_expected_last_seq", b"_expected_last_seq", "create", b"create", "expected_epoch", b"expected_epoch", "expected_last_seq", b"expected_last_seq", "messages", b"messages", "on_duplicate", b"on_duplicate", "request_id", b"request_id", "session_id", b"session_id", "state_etag", b"state_etag", "state_patch", b"state_patch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_epoch: _TypeAlias = _typing.Literal["expected_epoch"]  # noqa: Y015
     _WhichOneofArgType__expected_epoch: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch"]  # noqa: Y015

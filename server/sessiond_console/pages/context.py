@@ -38,7 +38,7 @@ async def branch_of(api: AsyncClient, session_id: str) -> tuple[list[Message], s
     for message in newest:
         if message.seq == wanted:
             branch.add(message.seq)
-            wanted = message.parent_seq or message.seq - 1
+            wanted = 0 if message.is_root else message.parent_seq or message.seq - 1
     return newest[::-1], branch, is_partial
 
 

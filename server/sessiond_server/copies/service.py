@@ -1,7 +1,7 @@
 """Copies of sessions, and their lineage: the rules of CopySession and ListCopies."""
 
 import uuid
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from uuid import UUID
 
 from sessiond_server.copies.store.copies import (
@@ -33,7 +33,10 @@ from sessiond_server.db.idempotency import DuplicateRequest, RequestRecord, cont
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
 from sessiond_server.sessions.service import session_from_first_request
 from sessiond_server.sessions.settings import NEVER, checked_ttl
+from sessiond_server.sessions.state import too_large
 from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
+from sessiond_server.sessions.store.state import NO_PATCH, StateTooLarge
+from sessiond_server.telemetry import metrics
 
 
 class Copies:
@@ -66,7 +69,7 @@ class Copies:
             RequestRecord(
                 creation_key(project_id, request.request_id),
                 request.request_id,
-                content_hash("copy", *astuple(request)),
+                _content_of(request),
                 new_id,
             )
             if request.request_id
@@ -106,6 +109,8 @@ class Copies:
                 metadata={"session_id": request.session_id, "name": request.up_to},
                 fields={"up_to_bookmark": "names no bookmark of the session"},
             ) from None
+        except StateTooLarge as e:
+            raise too_large(e) from None
         except CopyTooLarge as e:
             raise Fault(
                 "SESSION_TOO_LARGE",
@@ -126,6 +131,7 @@ class Copies:
                 fields={"new_session_id": "is the id of a session that exists"},
             )
         self._publisher.publish(lifecycle_event(CREATED, made))
+        metrics.COPIES.inc()
         return made
 
     async def list(
@@ -144,6 +150,12 @@ class Copies:
         paging = Paging(page_size, page_token, ("copies", row.log), pagination.time, UUID)
         rows = await self._store.copies_of(key, row.log, project_id, paging.after, paging.size + 1)
         return paging.page(rows, lambda copy: (copy.created_at, copy.key))
+
+
+def _content_of(request: CopyRequest) -> bytes:
+    # A request without a change of the state has the hash that servers of earlier versions compute.
+    values = astuple(replace(request, state=NO_PATCH))[:-1]
+    return content_hash("copy", *values, *(request.state.content if request.state else ()))
 
 
 def _check(request: CopyRequest) -> None:

@@ -1,6 +1,7 @@
 """Branches: the path from a message through its parents.
 
-The parent of a message is the message that its parent_seq names, or else the previous message.
+The parent of a message is the message that its parent_seq names, or else the previous message; a
+root has none.
 Stored messages never change, so the path to a message never changes either.
 """
 
@@ -39,7 +40,8 @@ def path(segments: Sequence[Segment], links: Mapping[int, int], seq: int) -> tup
 
     Args:
         segments: the session's segments, in order.
-        links: by seq, the parent_seq of each message that does not follow the previous message.
+        links: by seq, the parent_seq of each message that does not follow the previous message; 0 =
+            the message is a root.
         seq: the message that the path ends with; 0 = there is none.
     """
     linked = sorted(links)

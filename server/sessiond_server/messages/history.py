@@ -27,6 +27,7 @@ from sessiond_server.messages.read_window import Reading, ReadWindow
 from sessiond_server.messages.store.cuts import CutStore
 from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
 from sessiond_server.messages.store.segments import cut
+from sessiond_server.telemetry import metrics
 
 
 class History:
@@ -43,6 +44,10 @@ class History:
         self._cuts = cuts
         self._bookmarks = bookmarks
         self._cache = PageCache(page_cache_bytes)
+
+    def cache_bytes(self) -> int:
+        """Return the size of the page cache."""
+        return self._cache.bytes
 
     async def stream(self, project_id: UUID, reading: Reading) -> AsyncGenerator[bytes, None]:
         """Stream messages.
@@ -232,7 +237,10 @@ class History:
         source = (first.key, first.log) if first is last else (key, message_log)
         page_key = PageKey(*source, first.first_seq - 1, query.max_rows, query.max_bytes)
         if cacheable and (cached := self._cache.get(page_key)) and cached.last_seq <= last.last_seq:
+            metrics.count(metrics.CACHE_HITS)
             return cached
+        if cacheable:
+            metrics.count(metrics.CACHE_MISSES)
         rows = await self._store.page(query)
         if not rows:
             return None

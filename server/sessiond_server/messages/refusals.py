@@ -9,7 +9,9 @@ from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.messages.duplicates import already_exists
 from sessiond_server.messages.store.append import Append, Appended, AppendStore
 from sessiond_server.messages.target import Target
+from sessiond_server.sessions.state import state_changed
 from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
+from sessiond_server.sessions.store.state import StateChanged, state_etag
 
 
 class Changed(Fault):
@@ -76,12 +78,17 @@ class Refusals:
             skipped: number of messages of the append.
 
         Raises:
-            Fault: SESSION_NOT_FOUND, SESSION_DESTROYED or SEQUENCE_CONFLICT.
+            Fault: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, HISTORY_REWOUND or
+                ETAG_MISMATCH.
         """
         row = await self._session(target)
         if first := await self._first_result(target, row, content_hash):
             return first
         _check_state(target, row)
+        if target.state_etag:
+            [state] = await self._sessions.states([row])
+            if (current := state_etag(state)) != target.state_etag:
+                raise state_changed(target.session_id, StateChanged(current))
         return Appended(0, row.last_seq, 0, row.epoch, skipped)
 
     async def explain(self, target: Target, append: Append, indexes: Sequence[int]) -> Appended:

@@ -25,6 +25,7 @@ class Target:
         create: settings with which to create the session if it does not exist; None = do not create
             it.
         state: change of the session's state, in the commit of the append.
+        state_etag: the etag that the state must have before; "" = any.
     """
 
     project_id: UUID
@@ -35,6 +36,7 @@ class Target:
     skips_duplicates: bool = False
     create: SessionSettings | None = None
     state: StatePatch = NO_PATCH
+    state_etag: str = ""
 
     @property
     def key(self) -> UUID:

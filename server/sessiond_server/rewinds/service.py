@@ -37,9 +37,15 @@ from sessiond_server.rewinds.store import (
     appended_result,
     recorded_result,
 )
-from sessiond_server.sessions.state import too_large
+from sessiond_server.sessions.state import state_changed, too_large
 from sessiond_server.sessions.store.lock import Change, SessionMissing
-from sessiond_server.sessions.store.state import NO_PATCH, StateTooLarge, patch_state
+from sessiond_server.sessions.store.state import (
+    NO_PATCH,
+    StateChanged,
+    StateTooLarge,
+    check_state_etag,
+    patch_state,
+)
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.state import TurnChanges
 from sessiond_server.turns.transitions import TurnTransitions
@@ -122,6 +128,7 @@ class Rewinds:
             expected_epoch=None,
             request_id="",
             state=NO_PATCH,
+            state_etag="",
         )
         prepared = (
             await self._appends.prepared(unconditional, rewinding.messages)
@@ -146,6 +153,8 @@ class Rewinds:
             assert first is not None  # noqa: S101 - record_request returns it
             result = recorded_result(first.first_seq, first.last_seq, first.epoch, first.result)
             return Rewound(result, await self._removed(rewinding, result))
+        except StateChanged as e:
+            raise state_changed(target.session_id, e) from None
         except StateTooLarge as e:
             raise too_large(e) from None
         except AssetMissing as e:
@@ -159,6 +168,7 @@ class Rewinds:
         if change.state == SessionStatus.DESTROYED:
             raise session_destroyed(target.session_id, "rewind it")
         check_place(target, change.epoch, change.last_seq)
+        await check_state_etag(change.connection, change.key, change.log, target.state_etag)
         head = await self._store.head(change)
         if head.running_turn and not rewinding.abort_turn:
             raise _turn_running(target.session_id, head.running_turn)
@@ -256,6 +266,7 @@ class Rewinds:
                 fields={"messages.parent_seq": "names no message that is kept or appended"},
             )
         changes.has_appended = True
+        changes.stored.append((append.totals.count, append.totals.content_bytes))
         return appended
 
     async def _removed(

@@ -115,7 +115,8 @@ def state_patch(
     | RewindSessionRequest
     | CreateSessionRequest
     | UpdateSessionRequest
-    | ImportSessionRequest,
+    | ImportSessionRequest
+    | CopySessionRequest,
 ) -> StatePatch:
     """Converts a change of a state.
 
@@ -271,6 +272,7 @@ def copying(request: CopySessionRequest) -> CopyRequest:
         keep_processing_status=request.keep_processing_status,
         keep_task_links=request.keep_task_links,
         request_id=request.request_id,
+        state=state_patch(request),
     )
 
 

@@ -29,7 +29,7 @@ from sessiond_server.sessions.settings import (
     new_session,
     stored_ttl,
 )
-from sessiond_server.sessions.state import too_large
+from sessiond_server.sessions.state import state_changed, too_large
 from sessiond_server.sessions.store.filters import SessionFilter
 from sessiond_server.sessions.store.sessions import (
     Etag,
@@ -258,9 +258,7 @@ class Sessions:
                     key, project_id, values, patches, expected, MAX_JSON_BYTES, record, state
                 )
             except StateChanged as e:
-                raise etag_mismatch(
-                    f"the state of session {session_id!r}", session_id, e.etag
-                ) from None
+                raise state_changed(session_id, e) from None
             except StateTooLarge as e:
                 raise too_large(e) from None
             except DuplicateRequest:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from sessiond_server.core.errors import Fault, invalid
+from sessiond_server.core.errors import Fault, etag_mismatch, invalid
 from sessiond_server.core.json_text import parse_json
 from sessiond_server.core.limits import (
     MAX_STATE_BYTES,
@@ -10,7 +10,7 @@ from sessiond_server.core.limits import (
     MAX_STATE_KEYS,
 )
 from sessiond_server.core.validation import check_text
-from sessiond_server.sessions.store.state import StatePatch, StateTooLarge
+from sessiond_server.sessions.store.state import StateChanged, StatePatch, StateTooLarge
 
 
 def checked_patch(
@@ -51,6 +51,11 @@ def _check_key(name: str, field: str) -> None:
     if not name:
         raise invalid(field, "is empty; a key has at least one character")
     check_text(field, name, MAX_STATE_KEY_CHARACTERS)
+
+
+def state_changed(session_id: str, error: StateChanged) -> Fault:
+    """Return the fault for a state that does not have the expected etag."""
+    return etag_mismatch(f"the state of session {session_id!r}", session_id, error.etag)
 
 
 def too_large(error: StateTooLarge, path: str = "state_patch") -> Fault:

@@ -160,6 +160,7 @@ class TurnChanges:
     Attributes:
         change: the transaction.
         epoch: the session's epoch at the beginning of the transaction.
+        stored: numbers of messages and of bytes of each append of the transaction.
         rewound: the event of a rewind; None if the transaction does not rewind the session.
         ended: the turns that the transaction ended.
         started: the turn that the transaction started.
@@ -180,6 +181,7 @@ class TurnChanges:
     is_full: bool = False
     is_idle: bool = False
     frozen: list[RunningTurn] = field(default_factory=list)
+    stored: list[tuple[int, int]] = field(default_factory=list)
     rewound: Event | None = None
     epoch: int = field(init=False)
 

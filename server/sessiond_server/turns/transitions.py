@@ -415,4 +415,5 @@ class TurnTransitions:
                 metadata={"session_id": changes.session_id},
             )
         changes.has_appended = True
+        changes.stored.append((append.totals.count, append.totals.content_bytes))
         return appended

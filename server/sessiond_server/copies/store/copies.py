@@ -33,6 +33,7 @@ from sessiond_server.sessions.settings import NEVER
 from sessiond_server.sessions.store.deletion import delete_sessions
 from sessiond_server.sessions.store.sessions import SessionRow
 from sessiond_server.sessions.store.state import COPY as COPY_STATE
+from sessiond_server.sessions.store.state import StatePatch, patch_state
 
 # KEY SHARE does not block appends, but prevents the source from being deleted or rewound and its
 # messages from being moved.
@@ -157,6 +158,7 @@ class CopyRequest:
         keep_processing_status: whether to copy the queues' progress.
         keep_task_links: whether to keep the tasks' links to copied messages.
         request_id: makes the copy safe to repeat; "" = none.
+        state: change of the copy's state, which is otherwise the source's.
     """
 
     session_id: str
@@ -171,6 +173,7 @@ class CopyRequest:
     keep_processing_status: bool
     keep_task_links: bool
     request_id: str
+    state: StatePatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +264,7 @@ class CopyStore:
             NoSuchBookmark: the source has no bookmark with the name `up_to`.
             CopyTooLarge: the copy would have more than max_messages.
             DuplicateRequest: the request_id was already recorded.
+            StateTooLarge: the state of the copy would exceed its limits.
         """
         async with self._database.transaction() as connection:
             if record:
@@ -273,6 +277,7 @@ class CopyStore:
                 row = await self._copy(connection, copy)
             if row is None:
                 raise psycopg.Rollback
+            await patch_state(connection, copy.new_key, copy.new_log, copy.request.state)
             return row
         return None
 

@@ -19,15 +19,16 @@ from psycopg.types.numeric import Int8
 from sessiond_server.assets.store import assets
 from sessiond_server.db.expiry import ALIVE
 from sessiond_server.db.idempotency import DuplicateRequest
+from sessiond_server.db.int8s import Int8s
 from sessiond_server.db.message_log import MESSAGE_LOG
-from sessiond_server.db.pool import Database, Int8s
+from sessiond_server.db.pool import Database
 from sessiond_server.messages.store import message_ids
 from sessiond_server.messages.store.branches import link_parents
 from sessiond_server.messages.store.message_ids import MessageIdTaken
 from sessiond_server.messages.store.rows import MESSAGE_COLUMNS, Rows, Totals
 from sessiond_server.messages.store.spool import Spool, Start, copy_rows
 from sessiond_server.sessions.store.sessions import NewSession, SessionRow, insert_session
-from sessiond_server.sessions.store.state import NO_PATCH, StatePatch, patch_state
+from sessiond_server.sessions.store.state import NO_PATCH, StatePatch, check_state_etag, patch_state
 
 # No indexed column changes, except active_minute once a minute, so the update stays heap-only
 # (HOT). The names in braces are replaced by expressions for the values.
@@ -182,6 +183,7 @@ class Append:
         message_ids: (place in the append, from 0; message_id) for each message that has one.
         skipped: number of further messages of the request, which are left out.
         state: change of the session's state.
+        state_etag: the etag that the state must have; "" = any.
     """
 
     key: UUID
@@ -197,11 +199,12 @@ class Append:
     message_ids: Sequence[tuple[int, str]] = ()
     skipped: int = 0
     state: StatePatch = NO_PATCH
+    state_etag: str = ""
 
     @property
     def is_plain(self) -> bool:
         """Whether one statement stores the append."""
-        return not (self.parents or self.asset_refs or self.state)
+        return not (self.parents or self.asset_refs or self.state or self.state_etag)
 
     def parameters(self) -> dict[str, object]:
         """Return the parameters of the statements, except those for the rows."""
@@ -262,6 +265,7 @@ class AppendStore:
         Raises:
             DuplicateRequest: the request_id was already recorded.
             MessageIdTaken: the session's own log has one of the message_ids.
+            StateChanged: the state does not have the expected etag.
             StateTooLarge: the state would exceed its limits.
             AssetMissing: a message refers to an asset that does not exist.
         """
@@ -417,6 +421,7 @@ class AppendStore:
                 first_seq,
                 append.asset_refs,
             )
+        await check_state_etag(connection, append.key, log, append.state_etag)
         await patch_state(connection, append.key, log, append.state)
         return Appended(first_seq, last_seq, created_us, epoch, append.skipped)
 

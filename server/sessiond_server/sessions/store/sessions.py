@@ -41,10 +41,9 @@ from sessiond_server.sessions.store.filters import SessionFilter, as_jsonb, filt
 from sessiond_server.sessions.store.state import (
     NO_PATCH,
     StateChange,
-    StateChanged,
     StatePatch,
+    check_state_etag,
     patch_state,
-    state_etag,
     state_sizes,
     states_of,
 )
@@ -270,11 +269,7 @@ class SessionStore:
                 size = row.pop(f"{name}_size")
                 if name in columns and size > max_json_bytes:
                     raise TooLarge(name, size)
-            if state.etag:
-                states = await states_of(connection, [(row["key"], row["log"])])
-                current = state_etag(states[key])
-                if current != state.etag:
-                    raise StateChanged(current)
+            await check_state_etag(connection, key, row["log"], state.etag)
             await patch_state(connection, key, row["log"], state.patch)
             return SessionRow(**row)
         return None

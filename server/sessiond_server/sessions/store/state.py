@@ -132,6 +132,27 @@ def state_etag(state: str) -> str:
     return hashlib.blake2b(state.encode(), digest_size=12).hexdigest()
 
 
+async def check_state_etag(
+    connection: AsyncConnection[TupleRow], key: UUID, log: UUID, etag: str
+) -> None:
+    """Check the etag of a session's state, in a transaction that holds the session's row.
+
+    Args:
+        connection: in a transaction that has locked the session's row in an earlier statement.
+        key: the session's key.
+        log: the log that identifies the session.
+        etag: the expected etag. "" runs no statement.
+
+    Raises:
+        StateChanged: the state has another etag.
+    """
+    if etag:
+        states = await states_of(connection, [(key, log)])
+        current = state_etag(states[key])
+        if current != etag:
+            raise StateChanged(current)
+
+
 async def patch_state(
     connection: AsyncConnection[TupleRow], key: UUID, log: UUID, patch: StatePatch
 ) -> None:

@@ -43,9 +43,10 @@ export enum Format {
   /** FORMAT_GEMINI - Gemini: a Content of the Gemini API. */
   FORMAT_GEMINI = 3,
   /**
-   * FORMAT_OTHER - Any other program, which format_name names: a JSON object of at most 200 levels, kept byte for byte. The server does not look into it: it
-   * has no text, no tokens (token_count is 0 and marked as estimated) and no assets. A turn fails (FORMAT_UNREADABLE) if its history has such
-   * a message, unless the server knows how to read the format.
+   * FORMAT_OTHER - Any other program, which format_name names: a JSON object of at most 200 levels, kept byte for byte. The server reads the formats
+   * claude-code, codex, langchain, openai-agents, openai-export, pydantic-ai, sharegpt and strands: their roles, texts, calls and results. It
+   * does not look into any other: it has no text and no tokens (token_count is 0 and marked as estimated), and a turn fails
+   * (FORMAT_UNREADABLE) if its history has such a message. References to assets are not looked for in either.
    */
   FORMAT_OTHER = 4,
 }
@@ -63,7 +64,8 @@ export interface Message {
     | undefined;
   /**
    * role says who speaks. Required with parts. With json, the server reads it from the JSON; a role sent beside it must agree. With
-   * FORMAT_OTHER, any role may be sent; unset = ROLE_OTHER.
+   * FORMAT_OTHER, any role may be sent; unset = what the server reads in a format that it knows, or else
+   * ROLE_OTHER.
    */
   role: Role;
   /** format names the provider whose message json holds. Required with json, unset with parts. */
@@ -82,8 +84,8 @@ export interface Message {
     | undefined;
   /**
    * parent_seq is the seq of the message that this one follows, if that is not the previous one. The message must be stored already, or
-   * come earlier in the same batch. 0 = the previous message. The history that a model is given is the path from the newest message through its
-   * parents. An answer names the message that it answers if the previous message is on another branch.
+   * come earlier in the same batch. 0 = the previous message, or none if is_root is set. The history that a model is given is the path from
+   * the newest message through its parents. An answer names the message that it answers if the previous message is on another branch.
    */
   parentSeq: number;
   /** metadata holds the caller's own labels for this message, as a JSON object. Limits as for Session.config. Never changes. */
@@ -122,6 +124,11 @@ export interface Message {
    * Output only elsewhere.
    */
   incomplete: boolean;
+  /**
+   * is_root says that the message follows no other one: it begins a branch of its own, such as an edited first prompt. Not together with
+   * parent_seq. The first message of a session is a root in any case.
+   */
+  isRoot: boolean;
 }
 
 /** Parts is a message's content in sessiond's own types. At least one part. */
@@ -233,6 +240,7 @@ function createBaseMessage(): Message {
     messageId: "",
     formatName: "",
     incomplete: false,
+    isRoot: false,
   };
 }
 
@@ -284,6 +292,9 @@ export const Message: MessageFns<Message> = {
     }
     if (message.incomplete !== false) {
       writer.uint32(120).bool(message.incomplete);
+    }
+    if (message.isRoot !== false) {
+      writer.uint32(128).bool(message.isRoot);
     }
     return writer;
   },
@@ -421,6 +432,14 @@ export const Message: MessageFns<Message> = {
             message.incomplete = reader.bool();
             continue;
           }
+          case 16: {
+            if (tag !== 128) {
+              break;
+            }
+
+            message.isRoot = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -469,6 +488,7 @@ export const Message: MessageFns<Message> = {
     message.messageId = object.messageId ?? "";
     message.formatName = object.formatName ?? "";
     message.incomplete = object.incomplete ?? false;
+    message.isRoot = object.isRoot ?? false;
     return message;
   },
 };

@@ -56,7 +56,14 @@ export interface RewindSessionRequest {
    */
   requestId: string;
   /** state_patch changes the session's state in the same commit. The state is not rewound: without a patch it stays as it is. */
-  statePatch?: StatePatch | undefined;
+  statePatch?:
+    | StatePatch
+    | undefined;
+  /**
+   * state_etag, where it is set, must be the etag of the session's current state; otherwise nothing is changed (ETAG_MISMATCH). Empty = no
+   * check.
+   */
+  stateEtag: string;
 }
 
 /** RewindSessionResponse says where the session is after the rewind. */
@@ -86,6 +93,7 @@ function createBaseRewindSessionRequest(): RewindSessionRequest {
     abortTurn: false,
     requestId: "",
     statePatch: undefined,
+    stateEtag: "",
   };
 }
 
@@ -128,6 +136,9 @@ export const RewindSessionRequest: MessageFns<RewindSessionRequest> = {
     }
     if (message.statePatch !== undefined) {
       StatePatch.encode(message.statePatch, writer.uint32(98).fork()).join();
+    }
+    if (message.stateEtag !== "") {
+      writer.uint32(106).string(message.stateEtag);
     }
     return writer;
   },
@@ -241,6 +252,14 @@ export const RewindSessionRequest: MessageFns<RewindSessionRequest> = {
             message.statePatch = StatePatch.decode(reader, reader.uint32());
             continue;
           }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.stateEtag = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -294,6 +313,7 @@ export const RewindSessionRequest: MessageFns<RewindSessionRequest> = {
     message.statePatch = (object.statePatch !== undefined && object.statePatch !== null)
       ? StatePatch.fromPartial(object.statePatch)
       : undefined;
+    message.stateEtag = object.stateEtag ?? "";
     return message;
   },
 };

@@ -299,6 +299,8 @@ export interface CopySessionRequest {
   keepTaskLinks: boolean;
   /** request_id makes the call safe to repeat. At most 128 characters. Empty = none. */
   requestId: string;
+  /** state_patch changes the copy's state, which is otherwise the source's, in the same commit. */
+  statePatch?: StatePatch | undefined;
 }
 
 /** CopySessionResponse names both sessions. */
@@ -438,7 +440,14 @@ export interface StoreMessagesRequest {
    * create makes the session in the same commit if there is none, with these settings: model, user, title, config, metadata, expiry. Its
    * session_id is that of the request; other fields are ignored. If the session exists, it stays as it is. Unset = SESSION_NOT_FOUND.
    */
-  create?: Session | undefined;
+  create?:
+    | Session
+    | undefined;
+  /**
+   * state_etag, where it is set, must be the etag of the session's current state; otherwise nothing is stored (ETAG_MISMATCH), nor is anything
+   * skipped. Empty = no check. A session that create makes has the state {} before.
+   */
+  stateEtag: string;
 }
 
 /** StoreMessagesResponse says where the messages were stored: at first_seq, first_seq + 1, ..., last_seq. */
@@ -510,7 +519,11 @@ export interface ImportMessagesRequest {
     | Session
     | undefined;
   /** state_patch as in StoreMessagesRequest. */
-  statePatch?: StatePatch | undefined;
+  statePatch?:
+    | StatePatch
+    | undefined;
+  /** state_etag as in StoreMessagesRequest. */
+  stateEtag: string;
 }
 
 /** ImportMessagesResponse says where the messages were stored: at first_seq, first_seq + 1, ..., last_seq. */
@@ -1715,6 +1728,7 @@ function createBaseCopySessionRequest(): CopySessionRequest {
     keepProcessingStatus: false,
     keepTaskLinks: false,
     requestId: "",
+    statePatch: undefined,
   };
 }
 
@@ -1765,6 +1779,9 @@ export const CopySessionRequest: MessageFns<CopySessionRequest> = {
     }
     if (message.requestId !== "") {
       writer.uint32(114).string(message.requestId);
+    }
+    if (message.statePatch !== undefined) {
+      StatePatch.encode(message.statePatch, writer.uint32(122).fork()).join();
     }
     return writer;
   },
@@ -1894,6 +1911,14 @@ export const CopySessionRequest: MessageFns<CopySessionRequest> = {
             message.requestId = reader.string();
             continue;
           }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.statePatch = StatePatch.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1949,6 +1974,9 @@ export const CopySessionRequest: MessageFns<CopySessionRequest> = {
     message.keepProcessingStatus = object.keepProcessingStatus ?? false;
     message.keepTaskLinks = object.keepTaskLinks ?? false;
     message.requestId = object.requestId ?? "";
+    message.statePatch = (object.statePatch !== undefined && object.statePatch !== null)
+      ? StatePatch.fromPartial(object.statePatch)
+      : undefined;
     return message;
   },
 };
@@ -2698,6 +2726,7 @@ function createBaseStoreMessagesRequest(): StoreMessagesRequest {
     onDuplicate: 0,
     statePatch: undefined,
     create: undefined,
+    stateEtag: "",
   };
 }
 
@@ -2726,6 +2755,9 @@ export const StoreMessagesRequest: MessageFns<StoreMessagesRequest> = {
     }
     if (message.create !== undefined) {
       Session.encode(message.create, writer.uint32(66).fork()).join();
+    }
+    if (message.stateEtag !== "") {
+      writer.uint32(74).string(message.stateEtag);
     }
     return writer;
   },
@@ -2807,6 +2839,14 @@ export const StoreMessagesRequest: MessageFns<StoreMessagesRequest> = {
             message.create = Session.decode(reader, reader.uint32());
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.stateEtag = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2836,6 +2876,7 @@ export const StoreMessagesRequest: MessageFns<StoreMessagesRequest> = {
     message.create = (object.create !== undefined && object.create !== null)
       ? Session.fromPartial(object.create)
       : undefined;
+    message.stateEtag = object.stateEtag ?? "";
     return message;
   },
 };
@@ -3158,6 +3199,7 @@ function createBaseImportMessagesRequest(): ImportMessagesRequest {
     expectedEpoch: undefined,
     create: undefined,
     statePatch: undefined,
+    stateEtag: "",
   };
 }
 
@@ -3186,6 +3228,9 @@ export const ImportMessagesRequest: MessageFns<ImportMessagesRequest> = {
     }
     if (message.statePatch !== undefined) {
       StatePatch.encode(message.statePatch, writer.uint32(66).fork()).join();
+    }
+    if (message.stateEtag !== "") {
+      writer.uint32(74).string(message.stateEtag);
     }
     return writer;
   },
@@ -3267,6 +3312,14 @@ export const ImportMessagesRequest: MessageFns<ImportMessagesRequest> = {
             message.statePatch = StatePatch.decode(reader, reader.uint32());
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.stateEtag = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3296,6 +3349,7 @@ export const ImportMessagesRequest: MessageFns<ImportMessagesRequest> = {
     message.statePatch = (object.statePatch !== undefined && object.statePatch !== null)
       ? StatePatch.fromPartial(object.statePatch)
       : undefined;
+    message.stateEtag = object.stateEtag ?? "";
     return message;
   },
 };

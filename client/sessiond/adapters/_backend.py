@@ -1,0 +1,307 @@
+"""What every adapter stands on: a client on the portal, a namespace, and ids.
+
+An adapter is a class with the methods that its framework calls, and a Backend. Each method makes
+one coroutine that calls an AsyncClient, and hands it to `run` (from async code, of any loop and of
+trio) or `run_sync` (from sync code, also inside a running loop):
+
+    class SomeStore:
+        def __init__(self, *, client=None, target=None, api_key=None, namespace=None):
+            self._backend = Backend(client, target, api_key, namespace)
+
+        async def load(self, key):
+            async def read(client):
+                return [json_of(message) async for message in client.sessions.get_messages(id)]
+
+            id = self._backend.session_id(key)
+            return await self._backend.run(read)
+
+Errors reach the caller as sessiond raises them. Where a framework has its own exception for a case,
+the adapter raises that one `from` ours.
+"""
+
+import hashlib
+import re
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias, TypeVar, Unpack
+from urllib.parse import quote
+
+import orjson
+
+from sessiond._async._client import AsyncClient
+from sessiond._protocol.json_text import encode_or_refuse
+from sessiond._protocol.settings import DEFAULT_TIMEOUT_S, ClientSettings, settings
+from sessiond._requests.input import NewMessage
+from sessiond._requests.options import AppendOptions
+from sessiond._sync._client import Client
+from sessiond._types.message import Message
+from sessiond._types.session import StoredRange
+from sessiond.adapters import _portal
+from sessiond.errors import BatchTooLarge, SessiondError, invalid_field
+
+_Result = TypeVar("_Result")
+
+AnyClient: TypeAlias = AsyncClient | Client
+Call: TypeAlias = Callable[[AsyncClient], Coroutine[Any, Any, _Result]]
+
+# What one append takes. Larger ones are imports, which are atomic, too. A server takes 32 MiB
+# by default, but an operator may have set less, and from here on an import is as fast.
+MAX_BATCH_MESSAGES = 1_000
+MAX_BATCH_BYTES = 4 * 1024 * 1024
+# The server's limits, in characters.
+MAX_ID = 1_024
+MAX_MESSAGE_ID = 256
+MAX_NAMESPACE = 200
+# How many connections stay open that no adapter uses. A web server makes an adapter for each
+# request; each of them would open a connection.
+_IDLE_CONNECTIONS = 16
+# What encodeURIComponent() of JavaScript leaves, so that ids are those of the TypeScript adapters.
+_SAFE = "-_.!~*'()"
+# Whole numbers that orjson would read as floating-point numbers.
+_LONG_NUMBER = re.compile(r"\d{19}")
+
+
+class Backend:
+    """The connection and the namespace of one adapter.
+
+    Adapters with equal settings share one connection.
+
+    Args:
+        client: a client whose settings are used: its address, API key, TLS and timeout. The adapter
+            makes a connection of its own, because that of an AsyncClient belongs to its event loop,
+            so stopping the client does not stop the adapter. Not together with target or api_key.
+        target: HOST:PORT of the server. Default: $SESSIOND_TARGET, or localhost:50051.
+        api_key: the API key. Default: $SESSIOND_API_KEY, or none.
+        namespace: a prefix of all session ids, at most 200 characters, which keeps them apart from
+            those of other namespaces. Default: none; then ids are as the framework gives them.
+
+    Raises:
+        InvalidField: if an argument is malformed.
+    """
+
+    def __init__(
+        self,
+        client: AnyClient | None = None,
+        target: str | None = None,
+        api_key: str | None = None,
+        namespace: str | None = None,
+    ) -> None:
+        if client is None:
+            made = settings(target, api_key, DEFAULT_TIMEOUT_S, False, None)
+        elif not isinstance(client, AsyncClient | Client):
+            raise invalid_field(
+                "client", f"must be a Client or an AsyncClient, not {type(client).__name__}"
+            )
+        elif target is not None or api_key is not None:
+            other = "target" if target is not None else "api_key"
+            raise invalid_field(other, "cannot be combined with client")
+        else:
+            made = client._connection.settings
+        self.namespace = namespace
+        self._prefix = "" if namespace is None else _namespace_part(namespace) + "/"
+        self._connection = _connection(made)
+
+    async def run(self, call: Call[_Result], *, settles: bool = False) -> _Result:
+        """Make calls, from a task of any asyncio loop or of trio.
+
+        Args:
+            call: gets the client, on the portal's loop.
+            settles: when the caller is cancelled, let the calls end before the cancellation goes
+                on, so that a change is never half known. Otherwise they are cancelled, too.
+
+        Returns:
+            What `call` returns.
+
+        Raises:
+            Exception: any error that `call` raises.
+        """
+        return await _portal.await_(self._work(call), settles=settles)
+
+    def run_sync(self, call: Call[_Result]) -> _Result:
+        """Make calls, and block the thread until they have ended, even inside a running loop.
+
+        Args:
+            call: gets the client, on the portal's loop.
+
+        Returns:
+            What `call` returns.
+
+        Raises:
+            Exception: any error that `call` raises.
+        """
+        return _portal.wait(self._work(call))
+
+    def _work(self, call: Call[_Result]) -> _portal.Work[_Result]:
+        connection = self._connection
+
+        async def work() -> _Result:
+            # Refers to the connection, which is closed when nothing does.
+            return await call(connection.client)
+
+        return work
+
+    def session_id(self, session_id: str) -> str:
+        """Return an id as it is, in the namespace.
+
+        Raises:
+            InvalidField: if the id is empty, or longer than the server takes.
+        """
+        if not isinstance(session_id, str) or not session_id:
+            raise invalid_field("session_id", f"is {session_id!r:.60}; it must be a text")
+        if len(self._prefix) + len(session_id) > MAX_ID:
+            raise invalid_field(
+                "session_id",
+                f"has {len(session_id)} characters; with its namespace it may have {MAX_ID}",
+            )
+        return self._prefix + session_id
+
+    def path(self, *parts: str) -> str:
+        """Return the id of parts, e.g. "claude/PROJECT/SESSION", in the namespace.
+
+        Different parts always give different ids. Use part() for parts that may be long.
+        """
+        return self._prefix + "/".join(parts)
+
+
+def part(text: str, most: int, field: str) -> str:
+    """Return a text as one part of a session id: percent-encoded, without "/".
+
+    Args:
+        text: the text.
+        most: how many characters the part may have, at least 100. The end of a longer part is
+            replaced by "$" and a hash, so that different texts always give different parts.
+        field: the text's name, for errors.
+
+    Raises:
+        InvalidField: if the text is empty or not valid Unicode.
+    """
+    if not isinstance(text, str) or not text:
+        raise invalid_field(field, f"is {text!r:.60}; it must be a text")
+    try:
+        encoded = quote(text, safe=_SAFE)
+    except UnicodeEncodeError:
+        raise invalid_field(field, f"is {text!r:.60}, which is not valid Unicode") from None
+    if len(encoded) <= most:
+        return encoded
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return f"{encoded[: most - len(digest) - 1]}${digest}"
+
+
+def message_id(text: str) -> str:
+    """Return a framework's id of a message as a message_id: itself, or a hash if it is too long."""
+    if len(text) <= MAX_MESSAGE_ID:
+        return text
+    return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def encoded(item: Mapping[str, Any], path: str) -> bytes:
+    """Return the JSON text of an item.
+
+    Args:
+        item: the item.
+        path: its place in the framework's call, for errors.
+
+    Raises:
+        InvalidField: if JSON cannot represent the item.
+    """
+    return encode_or_refuse(item, path)
+
+
+def decoded(message: Message) -> dict[str, Any]:
+    """Return the item that a message was made of, equal to what was encoded."""
+    text = message.proto.json
+    if _LONG_NUMBER.search(text) is None:
+        try:
+            item: dict[str, Any] = orjson.loads(text)
+            return item
+        except ValueError:
+            pass  # lone surrogates, and numbers out of range
+    return message.blob
+
+
+async def append(
+    client: AsyncClient,
+    session_id: str,
+    messages: Sequence[NewMessage],
+    **options: Unpack[AppendOptions],
+) -> StoredRange:
+    """Append any number of messages of any size, all or nothing.
+
+    Args:
+        client: the client.
+        session_id: the session.
+        messages: one message or more, whose blobs are JSON texts (`encoded`).
+        **options: as in store_messages.
+
+    Returns:
+        The seqs of the stored messages.
+
+    Raises:
+        SessiondError: as in store_messages, except BatchTooLarge.
+    """
+    size = sum(len(message.blob or ()) for message in messages)
+    if len(messages) <= MAX_BATCH_MESSAGES and size <= MAX_BATCH_BYTES:
+        try:
+            return await client.sessions.store_messages(session_id, messages, **options)
+        except BatchTooLarge:
+            pass  # the operator has set a lower limit
+    return await client.sessions.import_messages(session_id, messages, **options)
+
+
+@contextmanager
+def errors_as(
+    errors: Mapping[type[SessiondError], Callable[[SessiondError], Exception]],
+) -> Iterator[None]:
+    """Raise a framework's own errors in the place of ours, with ours as their cause.
+
+    Args:
+        errors: makes the framework's error, by the class of ours. The first class that fits counts.
+    """
+    try:
+        yield
+    except SessiondError as error:
+        for kind, make in errors.items():
+            if isinstance(error, kind):
+                raise make(error) from error
+        raise
+
+
+def _namespace_part(namespace: str) -> str:
+    made = part(namespace, MAX_ID, "namespace")
+    if len(made) > MAX_NAMESPACE:
+        raise invalid_field(
+            "namespace",
+            f"has {len(made)} characters when percent-encoded; it may have {MAX_NAMESPACE}",
+        )
+    return made
+
+
+class _Connection:
+    """A client on the portal's loop, for all adapters with the same settings."""
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self.client = AsyncClient._of(settings)
+        # A method of this object would keep it alive.
+        weakref.finalize(self, _portal.stop_soon, self.client.stop).atexit = False
+
+
+# Reentrant, since the garbage collector may end an adapter while the lock is held.
+_lock = threading.RLock()
+_connections: "weakref.WeakValueDictionary[ClientSettings, _Connection]"
+_connections = weakref.WeakValueDictionary()
+_latest: OrderedDict[ClientSettings, _Connection] = OrderedDict()
+
+
+def _connection(settings: ClientSettings) -> _Connection:
+    with _lock:
+        found = _connections.get(settings)
+        if found is None:
+            found = _connections[settings] = _Connection(settings)
+        _latest[settings] = found
+        _latest.move_to_end(settings)
+        if len(_latest) > _IDLE_CONNECTIONS:
+            _latest.popitem(last=False)
+    return found

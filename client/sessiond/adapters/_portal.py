@@ -1,0 +1,238 @@
+"""An event loop in a thread, on which all adapters of a process make their calls.
+
+gRPC's asyncio channels belong to one event loop, and know no other library than asyncio. Frameworks
+call their stores from whatever runs: a loop for each `run_sync()`, several loops at once, trio, or
+no loop at all. So an adapter never calls the server where it is called. It hands a coroutine to the
+portal, and waits for the result in the way of the caller's library.
+"""
+
+import asyncio
+import atexit
+import os
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from sessiond.errors import ClientClosed
+
+_Result = TypeVar("_Result")
+
+Work = Callable[[], Coroutine[Any, Any, _Result]]
+
+# How long the end of the process waits for the portal's last tasks.
+_CLOSE_TIMEOUT_S = 5.0
+
+
+class Portal:
+    """A running event loop in a daemon thread.
+
+    Attributes:
+        is_used: whether a call was made, after which gRPC does not survive a fork.
+    """
+
+    def __init__(self) -> None:
+        self.is_used = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="sessiond-adapters", daemon=True
+        )
+        self._thread.start()
+
+    def submit(self, work: Work[_Result]) -> "Future[_Result]":
+        """Start work on the loop.
+
+        Args:
+            work: makes the coroutine.
+
+        Returns:
+            The future of the result. Cancelling it cancels the work.
+
+        Raises:
+            ClientClosed: if the process is ending.
+            RuntimeError: on the portal's own thread, which would wait for itself.
+        """
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("an adapter was called by a callback of its own calls")
+        if self._loop.is_closed() or not self._thread.is_alive():
+            raise ClientClosed("the process is ending")
+        self.is_used = True
+        return asyncio.run_coroutine_threadsafe(work(), self._loop)
+
+    def start_soon(self, work: Work[None]) -> None:
+        """Start work that nobody waits for, on any thread. Does nothing if the process is ending.
+
+        Args:
+            work: makes the coroutine. It must not raise.
+        """
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(lambda: self._start(work))
+
+    def close(self) -> None:
+        """Cancel the running work, and end the loop and its thread."""
+        self._loop.call_soon_threadsafe(self._cancel_all)
+        self._thread.join(_CLOSE_TIMEOUT_S)
+        if not self._thread.is_alive():
+            self._loop.close()
+
+    def _start(self, work: Work[None]) -> None:
+        task = self._loop.create_task(work())
+        # The loop keeps only weak references to its tasks.
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _cancel_all(self) -> None:
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
+            task.cancel()
+        ended = asyncio.gather(*tasks, return_exceptions=True)
+        ended.add_done_callback(lambda _: self._loop.stop())
+
+
+_portal: Portal | None = None
+_lock = threading.Lock()
+_is_broken_by_fork = False
+
+
+def portal() -> Portal:
+    """Return the portal of this process, which starts with the first call.
+
+    Raises:
+        RuntimeError: if this process was forked from one that had made calls: gRPC's threads are
+            not in it, so that every call would hang.
+    """
+    global _portal  # noqa: PLW0603
+    with _lock:
+        if _is_broken_by_fork:
+            raise RuntimeError(
+                "this process was forked after its parent had called sessiond through an adapter, "
+                "and gRPC does not survive a fork; fork before the first call, or start processes "
+                'with the method "spawn" or "forkserver"'
+            )
+        if _portal is None:
+            _portal = Portal()
+        return _portal
+
+
+def _after_fork() -> None:
+    """Forget the parent's portal, whose thread and lock are not those of the child."""
+    global _portal, _lock, _is_broken_by_fork  # noqa: PLW0603
+    _lock = threading.Lock()
+    if _portal is not None:
+        _is_broken_by_fork = _portal.is_used
+        _portal = None
+
+
+def _at_exit() -> None:
+    if _portal is not None:
+        _portal.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_at_exit)
+
+
+def stop_soon(stop: Work[None]) -> None:
+    """Stop what made calls on the portal. Called by the garbage collector, on any thread."""
+    if _portal is not None and _portal.is_used:
+        _portal.start_soon(stop)
+
+
+def wait(work: Work[_Result]) -> _Result:
+    """Do work on the portal, and block the calling thread until it has ended.
+
+    An exception that interrupts the thread, such as KeyboardInterrupt, cancels the work.
+
+    Args:
+        work: makes the coroutine.
+
+    Returns:
+        Its result.
+
+    Raises:
+        Exception: any error that the work raises.
+    """
+    future = portal().submit(work)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+async def await_(work: Work[_Result], *, settles: bool = False) -> _Result:
+    """Do work on the portal, and wait for it as a task of asyncio or trio does.
+
+    Args:
+        work: makes the coroutine.
+        settles: when the caller is cancelled, let the work end before the cancellation goes on, so
+            that a change is never half known. Otherwise the work is cancelled, too.
+
+    Returns:
+        Its result.
+
+    Raises:
+        Exception: any error that the work raises.
+    """
+    if _is_trio():
+        return await _await_in_trio(portal().submit(work), settles)
+    loop = asyncio.get_running_loop()
+    future = portal().submit(work)
+    if not settles:
+        return await asyncio.wrap_future(future, loop=loop)
+    # Not wrap_future(), which passes each cancellation on.
+    ended = asyncio.Event()
+    future.add_done_callback(lambda _: _notify(loop, ended.set))
+    cancellation: asyncio.CancelledError | None = None
+    while not ended.is_set():
+        try:
+            await ended.wait()
+        except asyncio.CancelledError as error:
+            cancellation = cancellation or error
+    if cancellation is not None:
+        raise cancellation
+    return future.result()
+
+
+def _notify(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+    # A loop that was closed in the meantime has no task that waits.
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(callback)
+
+
+def _is_trio() -> bool:
+    """Whether the caller is a task of trio. Does not import trio."""
+    trio = sys.modules.get("trio")
+    if trio is None:
+        return False
+    try:
+        trio.lowlevel.current_task()
+    except RuntimeError:
+        return False
+    return True
+
+
+async def _await_in_trio(future: "Future[_Result]", settles: bool) -> _Result:
+    trio = sys.modules["trio"]
+    token = trio.lowlevel.current_trio_token()
+    ended = trio.Event()
+
+    def notify(_: object) -> None:
+        with suppress(trio.RunFinishedError):  # no task waits any longer
+            token.run_sync_soon(ended.set)
+
+    future.add_done_callback(notify)
+    try:
+        with trio.CancelScope(shield=settles):
+            await ended.wait()
+    except BaseException:
+        future.cancel()
+        raise
+    if settles:
+        # Raises what the shield has held back, before a result that nobody waits for.
+        await trio.lowlevel.checkpoint_if_cancelled()
+    return future.result()

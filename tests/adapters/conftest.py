@@ -1,0 +1,58 @@
+"""A server for the adapters' tests, in a process of its own, as adapters meet it."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from sessiond import Client
+from tests.conftest import Databases, as_url
+from tests.support.processes import ServerProcess
+
+
+@pytest.fixture(scope="session")
+def adapters_server(
+    postgres: str,
+    databases: Databases,
+    template: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[ServerProcess]:
+    name = databases.create(template)
+    directory: Path = tmp_path_factory.mktemp("adapters")
+    url = as_url(make_conninfo(postgres, dbname=name))
+    environment = {"SESSIOND_DATABASE_URL": url, "SESSIOND_TOKENIZER": "estimate"}
+    process = ServerProcess((), environment, directory / "server.log")
+    try:
+        process.wait_until_ready()
+        yield process
+    finally:
+        process.end()
+        databases.leave(name)
+
+
+@pytest.fixture
+def target(adapters_server: ServerProcess) -> str:
+    """The server's address."""
+    return adapters_server.target
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A namespace that no other test has."""
+    return uuid.uuid4().hex
+
+
+@pytest.fixture
+def client(target: str) -> Iterator[Client]:
+    """A client of the server, for what tests see beside an adapter."""
+    with Client(target) as made:
+        yield made
+
+
+@pytest.fixture
+def environment(target: str) -> dict[str, str]:
+    """The environment of a program that finds the server."""
+    return {**os.environ, "SESSIOND_TARGET": target}
