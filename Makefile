@@ -9,7 +9,7 @@ ARGS ?=
 AIMOCK := 1.43.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run aimock ts ts-test ts-protos test test-unit test-sql test-all languages languages-test test-matrix lint format types protos protos-check sync sync-check bench bench-quick docs docs-serve constraints ci clean
+.PHONY: help setup run aimock ts ts-test ts-protos test test-unit test-sql test-all adapters-test languages languages-test test-matrix lint format types protos protos-check sync sync-check bench bench-quick docs docs-serve constraints ci clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ languages: setup .venv-protos/.done ## Build the examples in Go, Java and Rust, 
 
 languages-test: languages ## Test them, and what each language reads of the others
 	$(PYTEST) tests/languages $(ARGS)
+
+adapters-test: ## Test the adapters, each with its framework in an environment of its own; ARGS='openai-agents -- -x'
+	$(PYTHON) scripts/adapters-test $(ARGS)
 
 test-matrix: ## Run the tests on several versions of Python and PostgreSQL (an hour)
 	scripts/test-matrix
@@ -136,5 +139,5 @@ ci: ## What the build server runs
 	.ci/run
 
 clean: ## Remove environments and caches
-	rm -rf client/typescript/node_modules client/typescript/dist .venv .venv-protos .venv-bench .venv-docs docs/reference/generated .aimock build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf client/typescript/node_modules client/typescript/dist .venv .venv-* docs/reference/generated .aimock build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

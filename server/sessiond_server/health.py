@@ -1,4 +1,4 @@
-"""The health service, which reports SERVING while the database responds."""
+"""The health service, which reports SERVING while the database responds and can be written to."""
 
 import asyncio
 
@@ -6,7 +6,10 @@ import psycopg
 import structlog
 from grpc_health.v1.health import aio
 from grpc_health.v1.health_pb2 import HealthCheckResponse
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
 
+from sessiond_server.db.connections import check_writable
 from sessiond_server.db.pool import Database
 from sessiond_server.rpc.services import SERVICES
 
@@ -44,9 +47,17 @@ class HealthMonitor:
         async with connection:
             while True:
                 async with asyncio.timeout(PROBE_TIMEOUT_S):
-                    await connection.execute("SELECT 1")
+                    await self._check(connection)
                 await self._publish(HealthCheckResponse.SERVING)
                 await asyncio.sleep(PROBE_INTERVAL_S)
+
+    async def _check(self, connection: AsyncConnection[TupleRow]) -> None:
+        try:
+            await check_writable(connection)
+        except psycopg.errors.ReadOnlySqlTransaction as e:
+            # Callers should not have to find that out with each connection of the pool.
+            await self._database.renew(str(e))
+            raise
 
     async def _publish(self, status: HealthCheckResponse.ServingStatus, error: str = "") -> None:
         if status == self._status:

@@ -14,6 +14,8 @@ from sessiond_server.core.supervision import supervise
 from sessiond_server.db.pool import Database
 from sessiond_server.health import HealthMonitor
 
+from ..support.outages import set_read_only, terminate_all
+
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 SERVICE = "sessiond.v1.SessionService"
 
@@ -76,6 +78,43 @@ async def test_a_lost_connection_is_reported_and_so_is_the_return(database_url: 
 async def test_a_database_that_is_away_is_reported() -> None:
     async with monitored(Database("postgresql://nobody@127.0.0.1:1/none")) as statuses:
         assert await statuses.next() == NOT_SERVING
+
+
+async def test_a_database_that_is_read_only_is_reported(database_url: str) -> None:
+    async with monitored(Database(database_url)) as statuses:
+        assert await statuses.next() == SERVING
+        set_read_only(database_url, "on")
+        terminate_all(database_url)
+        assert await statuses.next() == NOT_SERVING
+        set_read_only(database_url, "off")
+        assert await statuses.next() == SERVING
+
+
+async def test_a_connection_that_became_read_only_is_reported_and_renews_the_pool(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(database_url)
+    connect = database.connect_alone
+
+    async def demoted_once(application_name: str) -> object:
+        monkeypatch.setattr(database, "connect_alone", connect)
+        connection = await connect(application_name)
+        await connection.execute("SET default_transaction_read_only = on")
+        return connection
+
+    monkeypatch.setattr(database, "connect_alone", demoted_once)
+    await database.open()
+    before = await process_of(database)
+    async with monitored(database) as statuses:
+        assert await statuses.next() == NOT_SERVING
+        assert await process_of(database) != before
+        assert await statuses.next() == SERVING
+    await database.close()
+
+
+async def process_of(database: Database) -> int:
+    async with database.connection() as connection:
+        return connection.info.backend_pid
 
 
 @pytest.mark.parametrize("error", [psycopg.InternalError, ZeroDivisionError])

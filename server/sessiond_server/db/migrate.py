@@ -1,12 +1,14 @@
 """Runs Alembic migrations under an advisory lock, so that servers can start at the same time."""
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
+
+from sessiond_server.db import address
 
 # Key of the advisory lock. The number is arbitrary but must be the same in every server version.
 LOCK = 0x5E5510D
@@ -59,5 +61,14 @@ def _config() -> Config:
 
 
 def _connect(database_url: str) -> Connection:
-    url = make_url(database_url).set(drivername="postgresql+psycopg")
-    return create_engine(url, poolclass=NullPool).connect()
+    # psycopg reads the URL, because SQLAlchemy does not know libpq's form with several hosts.
+    # Nothing is prepared: behind a pooler, the next transaction may run on another connection.
+    conninfo = address.conninfo(database_url)
+    engine = create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: psycopg.connect(
+            conninfo, prepare_threshold=None, application_name="sessiond migrate"
+        ),
+        poolclass=NullPool,
+    )
+    return engine.connect()

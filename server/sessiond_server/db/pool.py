@@ -7,7 +7,7 @@ with SQLAlchemy Core and compiled here (docs/decisions/003-one-pool.md).
 """
 
 import asyncio
-import struct
+import math
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -16,14 +16,21 @@ from functools import partial
 from typing import Any
 
 import psycopg
-from psycopg import AsyncClientCursor, AsyncConnection
-from psycopg.adapt import Dumper
-from psycopg.pq import Format
+import structlog
+from psycopg import AsyncConnection
 from psycopg.rows import DictRow, TupleRow, dict_row
-from psycopg.types.numeric import Int8BinaryLoader
-from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 from sqlalchemy import ClauseElement
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+
+from sessiond_server.db import address
+from sessiond_server.db.connections import ConnectionPool, configure, is_usable
+from sessiond_server.db.cursors import TimedClientCursor, TimedCursor
+
+# Minimum time between two renewals of all connections.
+RENEWAL_PAUSE_S = 1.0
+
+log = structlog.get_logger(__name__)
 
 
 class DatabaseUnavailable(Exception):
@@ -45,33 +52,6 @@ class StatementCanceled(Contention):
     """The database canceled a statement, e.g. after its statement_timeout. Nothing was changed."""
 
 
-class Int8s(list[int]):
-    """A parameter of type bigint[].
-
-    psycopg dumps an ordinary list item by item, with a type that depends on the items. This type is
-    faster.
-    """
-
-
-class _Int8sDumper(Dumper):
-    """Dumps a one-dimensional array in the binary format that PostgreSQL's array_recv reads."""
-
-    format = Format.BINARY
-    oid = 1016
-
-    def dump(self, obj: Int8s) -> bytes:
-        count = len(obj)
-        if not count:
-            return _NO_INT8S
-        items = [8] * (2 * count)
-        items[1::2] = obj
-        return struct.pack(f">iiiii{'iq' * count}", 1, 0, _INT8_OID, count, 1, *items)
-
-
-_INT8_OID = 20
-_NO_INT8S = struct.pack(">iii", 0, 0, _INT8_OID)
-
-
 class Database:
     """A pool of autocommit connections to one database.
 
@@ -85,34 +65,35 @@ class Database:
         """Creates a closed pool.
 
         Args:
-            url: libpq connection string or URI.
+            url: URL of the database, which may name several hosts.
             size: maximum number of connections, at least 1.
             timeout_s: how long a caller waits for a connection. Unit: seconds.
             prepared: False behind a pooler in transaction mode, which cannot keep prepared
                 statements.
         """
-        self._url = url
+        self._conninfo = address.conninfo(url)
+        self._renewed_at = -math.inf
         self._compiled: dict[ClauseElement, bytes] = {}
         self._probe: asyncio.Task[bool] | None = None
         self._probed_at = 0.0
-        self._pool: AsyncConnectionPool[AsyncConnection[TupleRow]] = AsyncConnectionPool(
-            url,
+        self._pool = ConnectionPool(
+            self._conninfo,
             min_size=min(2, size),
             max_size=size,
             timeout=timeout_s,
             # A longer queue would only turn a fast refusal into a slow one.
             max_waiting=size * 64,
             open=False,
-            configure=partial(_configure, _PREPARED_SETTINGS if prepared else _SESSION_SETTINGS),
+            configure=partial(configure, prepared=prepared),
             check=None,
             reconnect_timeout=30.0,
             name="sessiond",
             kwargs={
                 "autocommit": True,
+                "cursor_factory": TimedCursor,
                 # Only hot statements are prepared, since only they request it.
                 "prepare_threshold": 2**31 if prepared else None,
                 "application_name": "sessiond",
-                "connect_timeout": 10,
             },
         )
         self._dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
@@ -132,6 +113,10 @@ class Database:
         if self._probe:
             await asyncio.wait([self._probe])
 
+    def pool_stats(self) -> Mapping[str, int]:
+        """Returns the sizes and counts of psycopg_pool.AsyncConnectionPool.get_stats."""
+        return self._pool.get_stats()
+
     async def connect_alone(self, application_name: str) -> AsyncConnection[TupleRow]:
         """Returns an autocommit connection outside the pool.
 
@@ -139,8 +124,20 @@ class Database:
             psycopg.OperationalError: if the database refuses the connection.
         """
         return await AsyncConnection.connect(
-            self._url, autocommit=True, application_name=application_name, connect_timeout=10
+            self._conninfo, autocommit=True, application_name=application_name
         )
+
+    async def renew(self, reason: str) -> None:
+        """Replace all connections; those in use when they are returned.
+
+        Whoever finds a read-only or broken connection calls this, because the others are probably
+        no better. Calls that follow each other closely do nothing.
+        """
+        if time.monotonic() - self._renewed_at < RENEWAL_PAUSE_S or self._pool.closed:
+            return
+        self._renewed_at = time.monotonic()
+        log.warning("database_connections_renewed", reason=reason)
+        await self._pool.drain()
 
     async def ping(self) -> None:
         """Makes one round trip.
@@ -212,7 +209,7 @@ class Database:
         # A client cursor writes values into the text, so that each statement is planned for its
         # values (see _PREPARED_SETTINGS), and receives text results: the binary loaders of these
         # connections are for the hot paths (see _configure).
-        async with AsyncClientCursor(on, row_factory=dict_row) as cursor:
+        async with TimedClientCursor(on, row_factory=dict_row) as cursor:
             await cursor.execute(text, parameters)
             return await cursor.fetchall() if cursor.description else []
 
@@ -233,8 +230,9 @@ class Database:
 
     async def _cannot_connect(self) -> bool:
         try:
-            await (await AsyncConnection.connect(self._url, connect_timeout=2)).close()
-        except psycopg.OperationalError:
+            await (await AsyncConnection.connect(self._conninfo, connect_timeout=2)).close()
+        except psycopg.OperationalError as e:
+            log.debug("database_unavailable", error=str(e))
             return True
         finally:
             self._probed_at = time.monotonic()
@@ -254,8 +252,12 @@ class PooledConnection:
         self._database = database
 
     async def __aenter__(self) -> AsyncConnection[TupleRow]:
+        pool = self._database._pool
         try:
-            self._connection = await self._database._pool.getconn()
+            self._connection = await pool.getconn()
+            # A connection that ended while it was idle must not cost its next user an error.
+            while not await self._usable():
+                self._connection = await pool.getconn()
         except (PoolTimeout, TooManyRequests) as e:
             if await self._database._is_away():
                 raise DatabaseUnavailable("no connection to the database") from e
@@ -264,11 +266,29 @@ class PooledConnection:
             raise DatabaseUnavailable("the server is closing its database connections") from e
         return self._connection
 
+    async def _usable(self) -> bool:
+        """Return whether the connection is usable; if not, give it back to be replaced."""
+        try:
+            if await is_usable(self._connection):
+                return True
+        except BaseException:
+            await self._give_back(is_broken=True)
+            raise
+        await self._give_back(is_broken=True)
+        return False
+
+    async def _give_back(self, *, is_broken: bool) -> None:
+        # The pool replaces a closed connection and rolls back an open transaction.
+        if is_broken:
+            await self._connection.close()
+        await self._database._pool.putconn(self._connection)
+
     async def __aexit__(
         self, exc_type: object, exc: BaseException | None, traceback: object
     ) -> None:
-        # The pool replaces a broken connection and rolls back an open transaction.
-        await self._database._pool.putconn(self._connection)
+        # The connection of a primary that became a standby works, but only for reads.
+        is_read_only = isinstance(exc, psycopg.errors.ReadOnlySqlTransaction)
+        await self._give_back(is_broken=is_read_only)
         match exc:
             case None:
                 return
@@ -286,7 +306,13 @@ class PooledConnection:
                 | psycopg.InterfaceError()
                 | psycopg.errors.ReadOnlySqlTransaction()
             ):
-                raise DatabaseUnavailable("the connection to the database broke") from exc
+                if is_read_only or self._connection.broken:
+                    await self._database.renew(str(exc))
+                raise DatabaseUnavailable(
+                    "the database is read-only"
+                    if is_read_only
+                    else "the connection to the database broke"
+                ) from exc
 
 
 def columns_of(row_type: type[Any], alias: str = "") -> str:
@@ -298,27 +324,3 @@ def columns_of(row_type: type[Any], alias: str = "") -> str:
     """
     prefix = f"{alias}." if alias else ""
     return ", ".join(f"{prefix}{field.name}" for field in fields(row_type))
-
-
-# What the statements and psycopg rely on, whatever the defaults of the database and the role are.
-_SESSION_SETTINGS = {
-    "datestyle": "ISO, YMD",
-    "timezone": "UTC",
-    "client_encoding": "UTF8",
-    "standard_conforming_strings": "on",
-    "default_transaction_isolation": "read committed",
-}
-# On each connection, PostgreSQL plans the first five executions of a prepared statement for their
-# particular values. The hot statements have one good plan for all values, and planning with the
-# values of a batch means processing half a megabyte of messages.
-_PREPARED_SETTINGS = _SESSION_SETTINGS | {"plan_cache_mode": "force_generic_plan"}
-
-
-async def _configure(settings: Mapping[str, str], connection: AsyncConnection[Any]) -> None:
-    # A binary timestamptz is an int64 of microseconds since 2000-01-01. The hot paths put it on the
-    # wire as it is; making a datetime of each, to take it apart again, would cost more than the
-    # rest of the row. Text results still come as datetimes.
-    connection.adapters.register_loader("timestamptz", Int8BinaryLoader)
-    connection.adapters.register_dumper(Int8s, _Int8sDumper)
-    calls = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
-    await connection.execute(f"SELECT {calls}".encode())

@@ -17,9 +17,8 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
+from sessiond_server.db import address
 from sessiond_server.providers.settings import ProviderSettings, merge_built_in
 
 ENV_PREFIX = "SESSIOND_"
@@ -63,8 +62,9 @@ class Settings(BaseSettings):
     )
     database_url: str | None = Field(
         None,
-        description="URL of a PostgreSQL 15 to 18: postgresql://USER:PASSWORD@HOST:PORT/NAME. "
-        "Default: the embedded PostgreSQL.",
+        description="URL of a PostgreSQL 15 to 18: postgresql://USER:PASSWORD@HOST:PORT/NAME, with "
+        "parameters of libpq after a ?. Of several hosts (HOST:PORT,HOST:PORT) the first one that "
+        "can be written to is used. Default: the embedded PostgreSQL.",
     )
     data_dir: Path = Field(
         default_factory=default_data_dir,
@@ -274,6 +274,11 @@ class Settings(BaseSettings):
         20.0, ge=0, description="Seconds that calls and turns in progress may take after SIGTERM."
     )
     reflection: bool = Field(True, description="Serve gRPC reflection, which grpcurl needs.")
+    metrics_listen: str | None = Field(
+        None,
+        description="HOST:PORT to serve /metrics for Prometheus on, and /livez and /readyz for "
+        "probes, over plain HTTP and without keys. Default: not served.",
+    )
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="Format of the log. auto = console on a terminal, else JSON lines."
     )
@@ -299,17 +304,7 @@ class Settings(BaseSettings):
     def _check_database_url(cls, value: str | None) -> str | None:
         if value is None or value == "":
             return None
-        try:
-            url = make_url(value)
-        except (ArgumentError, ValueError):
-            raise ValueError(
-                "is not a URL of the form postgresql://USER:PASSWORD@HOST:PORT/NAME"
-            ) from None
-        if url.drivername.partition("+")[0] not in ("postgresql", "postgres"):
-            raise ValueError(
-                f"names {url.drivername!r}, but sessiond runs on PostgreSQL: postgresql://..."
-            )
-        return url.set(drivername="postgresql").render_as_string(hide_password=False)
+        return address.normalized(value)
 
     @field_validator("asset_store")
     @classmethod
@@ -340,7 +335,7 @@ class Settings(BaseSettings):
         merge_built_in(value)
         return value
 
-    @field_validator("listen", "console")
+    @field_validator("listen", "console", "metrics_listen")
     @classmethod
     def _check_listen(cls, value: str | None) -> str | None:
         if not value or value.startswith("unix:"):
@@ -391,7 +386,7 @@ class Settings(BaseSettings):
         """Return the settings for the log, without the password in the database's URL."""
         shown = self.model_dump(mode="json") | {"providers": self._providers_as_given()}
         if self.database_url:
-            shown["database_url"] = make_url(self.database_url).render_as_string(hide_password=True)
+            shown["database_url"] = address.redacted(self.database_url)
         return shown
 
     def asset_location(self) -> str:

@@ -19,8 +19,9 @@ from psycopg.types.numeric import Int8
 from sessiond_server.assets.store import assets
 from sessiond_server.db.expiry import ALIVE
 from sessiond_server.db.idempotency import DuplicateRequest
+from sessiond_server.db.int8s import Int8s
 from sessiond_server.db.message_log import MESSAGE_LOG
-from sessiond_server.db.pool import Database, Int8s
+from sessiond_server.db.pool import Database
 from sessiond_server.messages.store import message_ids
 from sessiond_server.messages.store.branches import link_parents
 from sessiond_server.messages.store.message_ids import MessageIdTaken

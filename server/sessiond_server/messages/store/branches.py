@@ -6,7 +6,7 @@ from uuid import UUID
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from sessiond_server.db.pool import Int8s
+from sessiond_server.db.int8s import Int8s
 from sessiond_server.messages.store.segments import UNNESTED
 
 _LINK = """

@@ -10,8 +10,8 @@ from uuid import UUID
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
+from sessiond_server.db.int8s import Int8s
 from sessiond_server.db.message_log import MESSAGE_LOG
-from sessiond_server.db.pool import Int8s
 from sessiond_server.messages.store.segments import UNNESTED
 
 CONSTRAINT = "message_ids_key_log_message_id_key"
