@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("pydantic_ai", reason="the framework is not installed")
+pytest.importorskip("pydantic_ai", reason="needs the framework: `make adapters-test`")
 
 from pydantic_ai import (
     Conversation,

@@ -35,14 +35,12 @@ class Place:
         info: the session; None = there is none.
         record: the record; None = the session holds no conversation.
         head_seq: seq of the record's head. 0 = it has none.
-        is_saved: whether the record was saved, not made up for messages that others have stored.
         is_deleted: whether the session is about to be deleted.
     """
 
     info: SessionInfo | None = None
     record: ConversationRecord | None = None
     head_seq: int = 0
-    is_saved: bool = False
     is_deleted: bool = False
 
     @property
@@ -79,8 +77,8 @@ async def place_of(client: AsyncClient, info: SessionInfo, conversation_id: str)
         return Place(info, is_deleted=True)
     record = None if kept is None else _loaded(kept["record"])
     is_own = kept is not None and kept["session_id"] == info.session_id
-    if record is not None and is_own and _is_end(kept, info):
-        return Place(info, record, kept["head_seq"], is_saved=True)
+    if kept is not None and is_own and _is_end(kept, info):
+        return Place(info, record, kept["head_seq"])
     if info.last_seq == 0 and record is None:
         return Place(info)
     if record is None:
@@ -105,7 +103,7 @@ async def place_of(client: AsyncClient, info: SessionInfo, conversation_id: str)
         revision=f"{record.revision}:{created}:{info.epoch}:{info.last_seq}",
     )
     record, head_seq = await _continued(client, info, record, kept)
-    return Place(info, record, head_seq, is_saved=kept is not None)
+    return Place(info, record, head_seq)
 
 
 async def _continued(

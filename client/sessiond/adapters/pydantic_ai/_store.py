@@ -369,7 +369,7 @@ def _is_complete(found: Sequence[ConversationRecord], limit: int, info: SessionI
     if len(found) < limit:
         return False
     oldest = sorted((record.updated_at for record in found), reverse=True)[limit - 1]
-    return info.active_at + _CLOCK_SKEW < oldest
+    return bool(info.active_at + _CLOCK_SKEW < oldest)
 
 
 def _is_session_id(text: str) -> bool:
