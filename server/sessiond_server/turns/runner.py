@@ -268,7 +268,8 @@ class TurnRunner:
             running.project_id,
             running.session_id,
             running.log,
-            running.after_seq,
+            running.parent_seq or running.after_seq,
+            is_end=running.parent_seq > 0,
         )
         route = self._models.route(running.model)
         context = await self._contexts.read(wanted, policy.limits)
@@ -280,7 +281,8 @@ class TurnRunner:
                 metadata={"format_name": message.format_name, "seq": message.seq},
             )
         running.text = AnswerText()
-        running.text.answered_seq = context.last_seq
+        # Watchers tell by answered_seq whether a text is newer than the answers that they have.
+        running.text.answered_seq = running.after_seq if running.parent_seq else context.last_seq
         request = ModelRequest(
             model=route.model,
             messages=context.messages,
@@ -358,6 +360,7 @@ class TurnRunner:
             else:
                 if resume_seq:
                     running.end_seq = running.after_seq = resume_seq
+                    running.parent_seq = 0
                 return resume_seq > 0
             if self._slots.is_closed:
                 return False
