@@ -116,9 +116,21 @@ class Settings(BaseSettings):
         gt=0,
         description="Seconds that a call waits for a database connection before it is refused.",
     )
+    listen_database_url: str | None = Field(
+        None,
+        description="URL of the same database for the connection that listens for notifications: "
+        "PostgreSQL's own address if --database-url leads to a pooler. Without it, behind a pooler "
+        "in transaction mode, notifications are read from a table.",
+    )
+    session_pooler: bool = Field(
+        False,
+        description="The pooler at --database-url works in session mode, so prepare statements and "
+        "listen through it. A pooler is recognised, but not its mode; transaction mode is assumed.",
+    )
     prepared_statements: bool = Field(
         True,
-        description="Prepare hot statements. Turn this off behind PgBouncer in transaction mode.",
+        description="Prepare hot statements. Turn this off for a pooler in transaction mode that "
+        "is not recognised; PgBouncer is.",
     )
     default_deadline_s: float = Field(
         30.0,
@@ -294,7 +306,7 @@ class Settings(BaseSettings):
         files = [TomlConfigSettingsSource(settings_cls, config)] if config else []
         return (init_settings, env_settings, *files)
 
-    @field_validator("database_url")
+    @field_validator("database_url", "listen_database_url")
     @classmethod
     def _check_database_url(cls, value: str | None) -> str | None:
         if value is None or value == "":
@@ -343,6 +355,17 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
+    def _check_databases(self) -> Self:
+        if self.listen_database_url and not self.database_url:
+            raise ValueError("--listen-database-url needs --database-url")
+        if self.session_pooler and not self.prepared_statements:
+            raise ValueError(
+                "--session-pooler and --no-prepared-statements contradict each other: in session "
+                "mode, prepared statements work"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_sizes(self) -> Self:
         if self.max_message_bytes > self.max_batch_bytes:
             raise ValueError(
@@ -380,9 +403,17 @@ class Settings(BaseSettings):
     def redacted(self) -> dict[str, object]:
         """Return the settings for the log, without the password in the database's URL."""
         shown = self.model_dump(mode="json") | {"providers": self._providers_as_given()}
-        if self.database_url:
-            shown["database_url"] = address.redacted(self.database_url)
+        for name in ("database_url", "listen_database_url"):
+            if url := shown[name]:
+                shown[name] = address.redacted(url)
         return shown
+
+    @property
+    def has_session(self) -> bool | None:
+        """Whether transactions of a connection share a session of PostgreSQL; None to find out."""
+        if self.session_pooler:
+            return True
+        return None if self.prepared_statements else False
 
     def asset_location(self) -> str:
         """Return the location of the asset store, which may be the default one."""
