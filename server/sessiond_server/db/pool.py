@@ -16,7 +16,7 @@ from typing import Any
 
 import psycopg
 import structlog
-from psycopg import AsyncClientCursor, AsyncConnection
+from psycopg import AsyncConnection
 from psycopg.rows import DictRow, TupleRow, dict_row
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 from sqlalchemy import ClauseElement
@@ -30,6 +30,7 @@ from sessiond_server.db.connections import (
     has_session,
     is_usable,
 )
+from sessiond_server.db.cursors import TimedClientCursor, TimedCursor
 
 # Minimum time between two renewals of all connections.
 RENEWAL_PAUSE_S = 1.0
@@ -105,6 +106,7 @@ class Database:
             name="sessiond",
             kwargs={
                 "autocommit": True,
+                "cursor_factory": TimedCursor,
                 # Only hot statements are prepared, since only they request it.
                 "prepare_threshold": 2**31,
                 "application_name": "sessiond",
@@ -126,6 +128,10 @@ class Database:
         await self._pool.close()
         if self._probe:
             await asyncio.wait([self._probe])
+
+    def pool_stats(self) -> Mapping[str, int]:
+        """Returns the sizes and counts of psycopg_pool.AsyncConnectionPool.get_stats."""
+        return self._pool.get_stats()
 
     async def connect_alone(self, application_name: str) -> AsyncConnection[TupleRow]:
         """Returns an autocommit connection outside the pool.
@@ -260,7 +266,7 @@ class Database:
         # A client cursor writes values into the text, so that each statement is planned for its
         # values (see _PREPARED_SETTINGS), and receives text results: the binary loaders of these
         # connections are for the hot paths (see _configure).
-        async with AsyncClientCursor(on, row_factory=dict_row) as cursor:
+        async with TimedClientCursor(on, row_factory=dict_row) as cursor:
             await cursor.execute(text, parameters)
             return await cursor.fetchall() if cursor.description else []
 

@@ -136,6 +136,11 @@ class WatchHub:
             "notify_listener": self._notifier.listen,
         }
 
+    def counts(self) -> tuple[int, int]:
+        """Return the numbers of watched sessions and of watchers."""
+        of_sessions = sum(len(channel.watchers) for channel in self._channels.values())
+        return len(self._channels), of_sessions + sum(map(len, self._projects.values()))
+
     def wake_all(self) -> None:
         """Make every watcher check whether the server is draining."""
         watched = (channel.watchers for channel in self._channels.values())
