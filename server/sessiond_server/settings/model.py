@@ -1,13 +1,11 @@
 """The settings, with their defaults and valid values."""
 
-import ipaddress
 import json
 import os
 import re
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import Field, field_validator, model_validator
@@ -20,6 +18,7 @@ from pydantic_settings import (
 
 from sessiond_server.db import address
 from sessiond_server.providers.settings import ProviderSettings, merge_built_in
+from sessiond_server.settings.addresses import asset_store, is_local, listen_address
 
 ENV_PREFIX = "SESSIOND_"
 
@@ -321,19 +320,7 @@ class Settings(BaseSettings):
     @field_validator("asset_store")
     @classmethod
     def _check_asset_store(cls, value: str | None) -> str | None:
-        if not value:
-            return None
-        url = urlsplit(value)
-        match url.scheme:
-            case "s3" if (
-                url.netloc and "@" not in url.netloc and not url.query and not url.fragment
-            ):
-                return value
-            case "file" if url.netloc in ("", "localhost") and url.path.startswith("/"):
-                return value
-            case _ if Path(value).is_absolute():
-                return value
-        raise ValueError("is none of /PATH, file:///PATH and s3://BUCKET/PREFIX")
+        return asset_store(value) if value else None
 
     @field_validator("providers")
     @classmethod
@@ -350,14 +337,7 @@ class Settings(BaseSettings):
     @field_validator("listen", "console", "metrics_listen")
     @classmethod
     def _check_listen(cls, value: str | None) -> str | None:
-        if not value or value.startswith("unix:"):
-            return value or None
-        host, _, port = value.rpartition(":")
-        if not host or not port.isdecimal() or int(port) > 65535:
-            raise ValueError(
-                "is not HOST:PORT, such as localhost:50051, 0.0.0.0:50051 or [::1]:50051"
-            )
-        return value
+        return listen_address(value) if value else None
 
     @model_validator(mode="after")
     def _check_databases(self) -> Self:
@@ -438,16 +418,3 @@ class Settings(BaseSettings):
             name: provider.model_dump(mode="json", exclude_unset=True)
             for name, provider in self.providers.items()
         }
-
-
-def is_local(listen: str) -> bool:
-    """Return whether an address can be reached only from this machine."""
-    if listen.startswith("unix:"):
-        return True
-    host = listen.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
