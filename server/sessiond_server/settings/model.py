@@ -148,6 +148,18 @@ class Settings(BaseSettings):
         description="Maximum number of concurrent Watch and Send calls of each process; more are "
         "refused.",
     )
+    max_connection_age_s: float = Field(
+        1800.0,
+        ge=0,
+        description="Seconds after which clients are asked to connect anew, up to a tenth more or "
+        "less, so that balancers can spread them again. Calls under way go on. 0 = never.",
+    )
+    max_connection_grace_s: float = Field(
+        3600.0,
+        gt=0,
+        description="Seconds after --max-connection-age-s that calls under way may still take. "
+        "Clients resume streams that are cut.",
+    )
 
     max_request_bytes: int = Field(
         64 * 1024 * 1024,
