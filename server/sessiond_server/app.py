@@ -137,7 +137,8 @@ async def open_services(
             database_url,
             size=settings.pool_size,
             timeout_s=settings.pool_timeout_s,
-            prepared=settings.prepared_statements,
+            has_session=settings.has_session,
+            listen_url=settings.listen_database_url,
         )
         stack.push_async_callback(database.close)
         await database.open()
@@ -154,7 +155,6 @@ async def open_services(
             stores.history,
             stores.cuts,
             admission.check_draining,
-            listens=settings.prepared_statements,
         )
         stack.push_async_callback(watching.close)
         models = Models(
