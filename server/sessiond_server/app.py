@@ -28,6 +28,7 @@ from sessiond_server.imports.store import SessionImportStore, SnapshotStore
 from sessiond_server.messages.append import Appends
 from sessiond_server.messages.batch_append import BatchAppender
 from sessiond_server.messages.history import History
+from sessiond_server.messages.joined_append import JoinedAppends
 from sessiond_server.messages.store.append import AppendStore
 from sessiond_server.messages.store.batch_append import BatchAppendStore
 from sessiond_server.messages.store.cuts import CutStore
@@ -62,6 +63,8 @@ from sessiond_server.tasks.service import Tasks
 from sessiond_server.tasks.store import TaskStore
 from sessiond_server.turns.announcements import TurnAnnouncements
 from sessiond_server.turns.context import Contexts
+from sessiond_server.turns.handover import Handovers
+from sessiond_server.turns.handover_store import HandoverStore
 from sessiond_server.turns.leases import TurnLeases
 from sessiond_server.turns.live_texts import LiveTexts
 from sessiond_server.turns.marks import MarkStore
@@ -134,7 +137,8 @@ async def open_services(
             database_url,
             size=settings.pool_size,
             timeout_s=settings.pool_timeout_s,
-            prepared=settings.prepared_statements,
+            has_session=settings.has_session,
+            listen_url=settings.listen_database_url,
         )
         stack.push_async_callback(database.close)
         await database.open()
@@ -151,7 +155,6 @@ async def open_services(
             stores.history,
             stores.cuts,
             admission.check_draining,
-            listens=settings.prepared_statements,
         )
         stack.push_async_callback(watching.close)
         models = Models(
@@ -167,6 +170,7 @@ async def open_services(
             stores.turns, stores.turn_texts, models, limits, counts, lease, slots
         )
         contexts = Contexts(stores.history, stores.marks, max_bytes=settings.max_context_bytes)
+        handovers = Handovers(HandoverStore(), stores.turns, stores.turn_texts, transitions, lease)
         announcements = TurnAnnouncements(watching)
         runner = TurnRunner(
             stores.turns,
@@ -178,6 +182,7 @@ async def open_services(
             contexts,
             models,
             assets,
+            handovers,
             max_request_bytes=settings.max_model_request_bytes,
         )
         stack.push_async_callback(runner.close)
@@ -200,6 +205,14 @@ async def open_services(
         stack.push_async_callback(streams.close)
         history = History(stores.history, stores.cuts, stores.bookmarks, settings.page_cache_bytes)
         appends = Appends(stores.append, stores.sessions, limits, counts, watching)
+        joined_appends = JoinedAppends(
+            stores.batch_append,
+            appends,
+            limits,
+            watching,
+            max_statements=settings.pool_size // 2,
+        )
+        stack.push_async_callback(joined_appends.close)
         purger = Purger(
             stores.purge,
             Flattener(stores.flattening),
@@ -214,7 +227,7 @@ async def open_services(
             interval_s=settings.purge_interval_s,
             grace_s=settings.asset_grace_s,
         )
-        leases = TurnLeases(stores.turns, transitions, runner, lease, slots)
+        leases = TurnLeases(stores.turns, transitions, runner, lease, slots, handovers)
         texts = TextSaver(stores.turn_texts, runner, lease)
         live_texts = LiveTexts(stores.turn_texts, runner, texts, announcements)
         stack.push_async_callback(live_texts.close)
@@ -227,7 +240,8 @@ async def open_services(
                 SessionImports(stores.imports, stores.sessions, limits, counts, watching),
                 SessionExports(stores.snapshots, history),
                 appends,
-                BatchAppender(stores.batch_append, appends, limits, watching),
+                joined_appends,
+                BatchAppender(appends, joined_appends),
                 history,
                 Rewinds(
                     stores.rewinds, stores.append, stores.history, appends, runner, transitions

@@ -79,14 +79,6 @@ class Appends:
         self._tokenizer = tokenizer
         self._publisher = publisher
 
-    async def store(self, target: Target, messages: Sequence[Message]) -> Appended:
-        """Append one batch; either all messages are stored or none.
-
-        Raises:
-            Fault: with the reasons listed at StoreMessages in the protos.
-        """
-        return await self.append_prepared(await self.prepared(target, messages))
-
     async def prepared(self, target: Target, messages: Sequence[Message]) -> PreparedAppend:
         """Prepare one batch, in a thread if it is large.
 

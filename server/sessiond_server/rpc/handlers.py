@@ -76,8 +76,8 @@ class _Call:
     """
 
     __slots__ = ("_admission", "_call_id", "_check_messages", "_code", "_context", "_logs_all",
-                 "_reason", "_span", "authorization", "caller", "figures", "method", "peer",
-                 "request", "session_id", "started")  # fmt: skip
+                 "_reason", "_span", "authorization", "caller", "figures", "has_two_keys", "method",
+                 "peer", "request", "session_id", "started")  # fmt: skip
 
     def __init__(
         self,
@@ -95,6 +95,7 @@ class _Call:
         self.started = time.monotonic()
         self.caller: Caller | None = None
         self.authorization: str | None = None
+        self.has_two_keys = False
         self.session_id = ""
         self._context = context
         self._admission = admission
@@ -107,6 +108,7 @@ class _Call:
         self.peer = context.peer()
         for key, value in context.invocation_metadata() or ():
             if key == "authorization":
+                self.has_two_keys = self.authorization is not None
                 self.authorization = str(value)
             elif key == "x-request-id" and isinstance(value, str) and value.isprintable():
                 self._call_id = value[:128]
@@ -120,7 +122,7 @@ class _Call:
         return self._call_id
 
     async def __aenter__(self) -> "_Call":
-        self._admission.begin(self.method)
+        await self._admission.begin(self.method)
         self.figures.started()
         return self
 
@@ -279,7 +281,7 @@ class Calls:
         self, name: str, figures: CallFigures, decode: Decode, function: Unary, needs_admin: bool
     ) -> Callable[[bytes, Context], Awaitable[bytes]]:
         async def handle(request: bytes, context: Context) -> bytes:
-            async with self._call(name, figures, context) as call:
+            async with self._call(name, figures, context) as call, self._admission.running():
                 figures.received()
                 remaining = context.time_remaining()
                 async with asyncio.timeout(
@@ -301,18 +303,19 @@ class Calls:
         needs_admin: bool,
     ) -> Callable[[bytes, Context], AsyncIterator[bytes]]:
         async def handle(request: bytes, context: Context) -> AsyncIterator[bytes]:
-            async with self._call(name, figures, context) as call:
+            async with (
+                self._call(name, figures, context) as call,
+                self._admission.running() as running,
+            ):
                 figures.received()
                 _streaming.set(call)
                 caller = await self._admit(call, needs_admin)
-                async with (
-                    self._authenticator.open_stream(caller) as stream,
-                    aclosing(function(decode(call, request), caller)) as responses,
-                ):
-                    async for response in responses:
-                        figures.sent()
-                        with stream.sending():
-                            yield response
+                with self._authenticator.open_stream(caller, running):
+                    async with aclosing(function(decode(call, request), caller)) as responses:
+                        async for response in responses:
+                            figures.sent()
+                            with running.sending():
+                                yield response
 
         return handle
 
@@ -324,8 +327,9 @@ class Calls:
                 caller = await self._admit(call, needs_admin)
                 pieces = _decoded(call, requests, decode, self._stream_idle_timeout_s)
                 try:
-                    async with self._authenticator.open_stream(caller):
-                        response = _encoded(await function(pieces, caller))
+                    async with self._admission.running() as running:
+                        with self._authenticator.open_stream(caller, running):
+                            response = _encoded(await function(pieces, caller))
                     figures.sent()
                     return response
                 except Exception:
@@ -346,6 +350,9 @@ class Calls:
             Fault: OVERLOADED, API_KEY_MISSING, API_KEY_INVALID or ADMIN_KEY_REQUIRED.
         """
         self._admission.admit(call.method)
+        if call.has_two_keys:
+            # Where a proxy adds a key of its own, the client's must not replace it.
+            raise Fault("API_KEY_INVALID", "the call has two `authorization` headers; send one")
         caller = call.caller = await self._authenticator.caller(call.authorization)
         if needs_admin and not caller.is_admin:
             raise Fault(

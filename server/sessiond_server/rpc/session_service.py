@@ -60,6 +60,7 @@ from sessiond_server.imports.service import SessionImports
 from sessiond_server.messages.append import Appends
 from sessiond_server.messages.batch_append import BatchAppender, Outcome
 from sessiond_server.messages.history import History
+from sessiond_server.messages.joined_append import JoinedAppends
 from sessiond_server.messages.listing import list_messages
 from sessiond_server.messages.read_window import Reading
 from sessiond_server.messages.store.append import Appended
@@ -93,6 +94,7 @@ class SessionServicer:
         imports: SessionImports,
         exports: SessionExports,
         appends: Appends,
+        joined_appends: JoinedAppends,
         batch_appends: BatchAppender,
         history: History,
         rewinds: Rewinds,
@@ -103,6 +105,7 @@ class SessionServicer:
         self._imports = imports
         self._exports = exports
         self._appends = appends
+        self._joined_appends = joined_appends
         self._batch_appends = batch_appends
         self._history = history
         self._rewinds = rewinds
@@ -269,13 +272,13 @@ class SessionServicer:
     async def StoreMessages(
         self, request: StoreMessagesRequest, caller: Caller
     ) -> StoreMessagesResponse:
-        return _stored(await self._appends.store(_target(request, caller), request.messages))
+        return _stored(await self._joined_appends.store(_target(request, caller), request.messages))
 
     async def BatchStoreMessages(
         self, request: BatchStoreMessagesRequest, caller: Caller
     ) -> AsyncGenerator[bytes, None]:
         requests = [(_target(one, caller), one.messages) for one in request.requests]
-        async with aclosing(self._batch_appends.store(caller.project_id, requests)) as known:
+        async with aclosing(self._batch_appends.store(requests)) as known:
             async for outcomes in known:
                 results = [await _result(end, request.requests[end[0]]) for end in outcomes]
                 yield BatchStoreMessagesResponse(results=results).SerializeToString()
@@ -329,7 +332,15 @@ class SessionServicer:
         page = await list_messages(
             self._history,
             caller.project_id,
-            _reading(request),
+            replace(
+                _reading(request),
+                branch_of=request.branch_of,
+                after_message_id=request.after_message_id or None,
+                after_bookmark=request.after_bookmark or None,
+                expected_epoch=request.expected_epoch
+                if request.HasField("expected_epoch")
+                else None,
+            ),
             request.page_size,
             request.page_token,
         )
