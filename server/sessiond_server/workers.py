@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 
+from sessiond_server.core.service_manager import SOCKET_VARIABLE, notify
 from sessiond_server.settings import Settings
 from sessiond_server.telemetry.endpoint import worker_ended
 
@@ -55,6 +56,8 @@ async def run(settings: Settings, database_url: str, *, on_ready: Callable[[int]
             "SESSIOND_LISTEN": listen,
             "SESSIOND_DATABASE_URL": database_url,
         }
+        # Only this process speaks for the service.
+        environment.pop(SOCKET_VARIABLE, None)
         ready = [asyncio.Event() for _ in range(settings.workers)]
         stop_after_s = settings.drain_delay_s + settings.drain_timeout_s + 10.0
         keepers = [
@@ -72,6 +75,7 @@ async def run(settings: Settings, database_url: str, *, on_ready: Callable[[int]
             await asyncio.wait([stopped, *keepers], return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
         finally:
+            notify("STOPPING=1")
             stop.set()
             results = await asyncio.gather(*keepers, return_exceptions=True)
         for result in results:
