@@ -21,7 +21,7 @@ needs_promtool = pytest.mark.skipif(
 
 
 def firing(before: Scrape, after: Scrape, directory: Path, *, is_up: bool = True) -> set[str]:
-    """Return the alerts that fire if what happened between two scrapes goes on for an hour and a half.
+    """Return the alerts that fire if what happened between two scrapes goes on for 90 minutes.
 
     Gauges keep their last value. Counters grow each minute as they did between the scrapes.
     """
