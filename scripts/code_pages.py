@@ -1,4 +1,4 @@
-"""The reference's pages about log events and limits, from the server's source."""
+"""The reference's pages about log events, metrics and limits, from the server's source."""
 
 import ast
 import sys
@@ -7,10 +7,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.metrics_core import Metric
 from pydantic_core import PydanticUndefined
 from tables import cell, escaped, table
 
 from sessiond_server.settings import Settings
+from sessiond_server.telemetry import metrics
 
 SERVER = Path(__file__).resolve().parent.parent / "server" / "sessiond_server"
 # Their constants MAX_*, MIN_* and DEFAULT_* are the limits.
@@ -78,6 +81,38 @@ def log_events() -> str:
             ),
         ]
     )
+
+
+def metric_names() -> str:
+    """Return the page of all metrics."""
+    rows = [
+        (
+            f"`{name}`",
+            family.type,
+            ", ".join(f"`{label}`" for label in labels),
+            cell(family.documentation),
+        )
+        for family, name, labels in sorted(metric_families(), key=lambda found: found[1])
+    ]
+    return "\n\n".join(
+        [
+            "# Metrics",
+            "What `/metrics` of [`--metrics-listen`](settings.md#metrics_listen) has; "
+            "[Monitoring](../../guides/monitoring.md#metrics) says what to look at. A histogram "
+            "has `_bucket`, `_sum` and `_count`. With several workers, values are sums over all of "
+            "them, but for what is the same for each.",
+            table(("metric", "type", "labels", "meaning"), rows),
+        ]
+    )
+
+
+def metric_families() -> Iterator[tuple[Metric, str, tuple[str, ...]]]:
+    """Yield each metric, its full name, and its labels."""
+    for value in vars(metrics).values():
+        if isinstance(value, MetricWrapperBase):
+            [family] = value.describe()
+            suffix = "_total" if family.type == "counter" else ""
+            yield family, family.name + suffix, value._labelnames
 
 
 def _fields(keyword: ast.keyword, tree: ast.Module) -> list[str]:

@@ -10,6 +10,7 @@ from sessiond.v1.message_pb2 import (
     FORMAT_ANTHROPIC,
     FORMAT_GEMINI,
     FORMAT_OPENAI,
+    FORMAT_OTHER,
     Format,
     Message,
     Role,
@@ -17,6 +18,7 @@ from sessiond.v1.message_pb2 import (
 from sessiond_server.dialects import anthropic, gemini, openai_chat, openai_responses
 from sessiond_server.dialects.openai_chat import ChatDialect
 from sessiond_server.dialects.request import FittedRequest, History
+from sessiond_server.formats.read.other import read_json
 from sessiond_server.formats.report import ChangeKind
 
 _COMPATIBLE = ChatDialect(is_openai=False)
@@ -63,6 +65,16 @@ def _tool(call_id: str = "c", content: Any = "x") -> Message:
     return _chat(role="tool", tool_call_id=call_id, content=content)
 
 
+def _program(name: str, **value: Any) -> Message:
+    message = Message(format=FORMAT_OTHER, format_name=name, json=json.dumps(value))
+    message.role = read_json(message, value).role
+    return message
+
+
+def _line(kind: str, content: Any, **fields: Any) -> Message:
+    return _program("claude-code", type=kind, message={"role": kind, "content": content}, **fields)
+
+
 def _user(*parts: dict[str, Any]) -> Message:
     return _chat(role="user", content=[*parts])
 
@@ -70,6 +82,7 @@ def _user(*parts: dict[str, Any]) -> Message:
 _ANSWER = _chat(role="assistant", content="a")
 _THINKING = {"type": "thinking", "thinking": "t", "signature": "AAAA"}
 _TEXT = {"type": "text", "text": "a"}
+_ITEM = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "a"}]}
 _ANSWER_OF_OPENAI = _chat(role="assistant", content="a", refusal=None, annotations=[])
 _SEARCH = _chat(
     type="web_search_call",
@@ -215,6 +228,58 @@ _CASES: Sequence[tuple[str, Sequence[Message]]] = (
     (
         "part that is only a signature (Gemini)",
         [_gemini("model", {"text": "a"}, {"text": "", "thoughtSignature": "AAAA"})],
+    ),
+    (
+        "answer in a transcript of Claude Code, with thinking",
+        [_line("assistant", [_THINKING, _TEXT])],
+    ),
+    (
+        "summary that replaces a history of Claude Code",
+        [_ANSWER, _line("user", "s", isCompactSummary=True)],
+    ),
+    ("item in a rollout of Codex", [_program("codex", type="response_item", payload=_ITEM)]),
+    ("item of the OpenAI Agents SDK", [_program("openai-agents", **_ITEM)]),
+    (
+        "request of Pydantic AI with instructions and a prompt",
+        [
+            _program(
+                "pydantic-ai",
+                kind="request",
+                parts=[
+                    {"part_kind": "system-prompt", "content": "s"},
+                    {"part_kind": "user-prompt", "content": "a"},
+                ],
+            )
+        ],
+    ),
+    (
+        "thinking of Anthropic in a response of Pydantic AI",
+        [
+            _program(
+                "pydantic-ai",
+                kind="response",
+                provider_name="anthropic",
+                parts=[
+                    {"part_kind": "thinking", "content": "t", "signature": "AAAA"},
+                    {"part_kind": "text", "content": "a"},
+                ],
+            )
+        ],
+    ),
+    (
+        "call and result of Strands",
+        [
+            _program(
+                "strands",
+                role="assistant",
+                content=[{"toolUse": {"toolUseId": "c", "name": "f", "input": {}}}],
+            ),
+            _program(
+                "strands",
+                role="user",
+                content=[{"toolResult": {"toolUseId": "c", "content": [{"text": "x"}]}}],
+            ),
+        ],
     ),
 )
 

@@ -1,6 +1,6 @@
 """Wiring: creates each store and service of a process once, and closes them in the right order."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +28,7 @@ from sessiond_server.imports.store import SessionImportStore, SnapshotStore
 from sessiond_server.messages.append import Appends
 from sessiond_server.messages.batch_append import BatchAppender
 from sessiond_server.messages.history import History
+from sessiond_server.messages.joined_append import JoinedAppends
 from sessiond_server.messages.store.append import AppendStore
 from sessiond_server.messages.store.batch_append import BatchAppendStore
 from sessiond_server.messages.store.cuts import CutStore
@@ -121,6 +122,7 @@ class Services:
     objects: Objects
     watching: WatchHub
     runner: TurnRunner
+    page_cache_bytes: Callable[[], int]
 
 
 @asynccontextmanager
@@ -199,6 +201,14 @@ async def open_services(
         stack.push_async_callback(streams.close)
         history = History(stores.history, stores.cuts, stores.bookmarks, settings.page_cache_bytes)
         appends = Appends(stores.append, stores.sessions, limits, counts, watching)
+        joined_appends = JoinedAppends(
+            stores.batch_append,
+            appends,
+            limits,
+            watching,
+            max_statements=settings.pool_size // 2,
+        )
+        stack.push_async_callback(joined_appends.close)
         purger = Purger(
             stores.purge,
             Flattener(stores.flattening),
@@ -226,7 +236,8 @@ async def open_services(
                 SessionImports(stores.imports, stores.sessions, limits, counts, watching),
                 SessionExports(stores.snapshots, history),
                 appends,
-                BatchAppender(stores.batch_append, appends, limits, watching),
+                joined_appends,
+                BatchAppender(appends, joined_appends),
                 history,
                 Rewinds(
                     stores.rewinds, stores.append, stores.history, appends, runner, transitions
@@ -276,6 +287,7 @@ async def open_services(
             objects,
             watching,
             runner,
+            history.cache_bytes,
         )
 
 

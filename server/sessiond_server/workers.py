@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from sessiond_server.settings import Settings
+from sessiond_server.telemetry.endpoint import worker_ended
 
 START_TIMEOUT_S = 60.0
 MAX_QUICK_DEATHS = 5
@@ -156,6 +157,7 @@ async def _keep(
         if not ended.done():
             process.kill()
         await ended
+        worker_ended(process.pid)
         if stop.is_set():
             return
         log.error("worker_died", pid=process.pid, exit_code=process.returncode)

@@ -39,6 +39,7 @@ from .drawn_values import (
     sometimes,
     texts,
 )
+from .program_histories import other_message, program_messages
 
 __all__ = ["ASSETS", "KNOWN_ASSET", "MISSING_ASSET", "PDF", "PNG", "as_message", "histories"]
 
@@ -354,6 +355,13 @@ def of_sdks(
 chat = of_sdks(chat_messages(), sdk_shapes.chat)
 items = of_sdks(responses_items(), sdk_shapes.items)
 contents = of_sdks(gemini_contents(), sdk_shapes.contents)
+programs = program_messages(chat, items)
+of_programs = st.one_of(
+    *(
+        strategy.map(lambda value, name=name: other_message(value, name))  # type: ignore[misc]
+        for name, strategy in programs.items()
+    )
+)
 messages = st.one_of(
     chat.map(lambda value: as_message(value, FORMAT_OPENAI)),
     chat.map(lambda value: as_message(value, FORMAT_OPENAI)),
@@ -361,6 +369,7 @@ messages = st.one_of(
     anthropic_messages().map(lambda value: as_message(value, FORMAT_ANTHROPIC)),
     contents.map(lambda value: as_message(value, FORMAT_GEMINI)),
     part_messages(),
+    of_programs,
 )
 
 
@@ -374,8 +383,11 @@ class Drawn:
 @st.composite
 def histories(draw: st.DrawFn, max_size: int = 12) -> list[Message]:
     """A random history, with seqs."""
-    one_format = draw(st.booleans())
-    if one_format:
+    kind = draw(st.sampled_from(["mixed", "mixed", "native", "program"]))
+    if kind == "program":
+        name = draw(st.sampled_from([*programs]))
+        strategy = programs[name].map(lambda value: other_message(value, name))
+    elif kind == "native":
         source, number = draw(
             st.sampled_from(
                 [

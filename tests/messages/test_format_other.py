@@ -1,7 +1,8 @@
 """FORMAT_OTHER: any program's JSON objects, byte for byte, under the program's name."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import grpc
 import pytest
@@ -30,7 +31,7 @@ ODD = [
 ]
 
 
-def other(text: str, name: str = "claude-code", **fields: object) -> Message:
+def other(text: str, name: str = "our-agent", **fields: object) -> Message:
     return Message(format=FORMAT_OTHER, format_name=name, json=text, **fields)  # type: ignore[arg-type]
 
 
@@ -42,10 +43,10 @@ async def test_any_object_comes_back_byte_for_byte(wire: Wire) -> None:
     assert [message.json for message in messages] == ODD
     assert [message.role for message in messages] == [ROLE_OTHER, ROLE_OTHER, ROLE_USER, ROLE_OTHER]
     assert [message.format_name for message in messages] == [
-        "claude-code",
-        "claude-code",
+        "our-agent",
+        "our-agent",
         "é ☕",
-        "claude-code",
+        "our-agent",
     ]
     for message in messages:
         assert (message.format, message.token_count, message.tokens_estimated) == (
@@ -102,9 +103,10 @@ async def test_what_is_wrong_is_named(
 def reader(name: str) -> Iterator[None]:
     """Let the server read messages of a format: their key "say" is text."""
 
-    def read(entry: Entry) -> None:
+    def read(entry: Entry) -> Iterator[Entry]:
         entry.role = ROLE_USER
         entry.pieces.append(Text(entry.value["say"]))
+        yield entry
 
     READERS[name] = read
     try:
@@ -165,3 +167,68 @@ async def test_the_client_stores_and_shows_them(server: Running) -> None:
         async for event in events:
             assert event.type == "other.message"
             break
+
+
+CLAUDE_CODE: list[Mapping[str, Any]] = [
+    {"type": "summary", "summary": "About tea"},
+    {"type": "user", "isMeta": True, "message": {"role": "user", "content": "Caveat: …"}},
+    {"type": "user", "message": {"role": "user", "content": "Is there tea?"}},
+    {
+        "type": "assistant",
+        "message": {
+            "id": "msg_1",
+            "role": "assistant",
+            "content": [
+                {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {"at": "tea"}}
+            ],
+        },
+    },
+    {
+        "type": "user",
+        "message": {
+            "role": "user",
+            "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "yes"}],
+        },
+    },
+]
+
+
+async def test_a_known_format_has_roles_a_summary_tokens_and_turns(server: Running) -> None:
+    async with AsyncClient(f"127.0.0.1:{server.port}") as client:
+        session = await client.create_session("one", model="echo")
+        await session.store_messages(CLAUDE_CODE, format="other", format_name="claude-code")
+        messages = await session.get_messages().to_list()
+        assert [m.role for m in messages] == ["other", "user", "user", "assistant", "user"]
+        assert [m.token_count > 0 for m in messages] == [False, True, True, True, True]
+        assert [m.seq for m in await session.get_messages(roles=["assistant"]).to_list()] == [4]
+        info = await session.refresh()
+        assert (info.summary, info.token_count) == (
+            "Is there tea?",
+            sum(message.token_count for message in messages),
+        )
+        answer = await session.send_and_wait("Thanks.")
+        assert answer.content == "echo of 5 messages: Thanks."
+
+
+async def test_the_caller_may_give_another_role(server: Running) -> None:
+    async with AsyncClient(f"127.0.0.1:{server.port}") as client:
+        session = await client.create_session("one")
+        line = NewMessage(CLAUDE_CODE[2], format_name="claude-code", role="developer")
+        await session.store_messages([line])
+        [message] = await session.get_messages().to_list()
+        assert message.role == "developer"
+
+
+async def test_a_sealed_item_fails_the_turn(server: Running) -> None:
+    async with AsyncClient(f"127.0.0.1:{server.port}") as client:
+        session = await client.create_session("one", model="echo")
+        envelope = {"__enc__": 1, "v": 1, "kid": "one", "payload": "gAAAA"}
+        await session.store_messages([envelope], format="other", format_name="openai-agents")
+        with pytest.raises(FormatUnreadable) as caught:
+            await session.send_and_wait("hi")
+        assert (caught.value.metadata["format_name"], caught.value.metadata["seq"]) == (
+            "openai-agents",
+            "1",
+        )
+        [message] = await session.get_messages(limit=1).to_list()
+        assert (message.role, message.token_count) == ("other", 0)

@@ -12,9 +12,9 @@ import grpc
 
 from sessiond._protocol.retry import CallRetry
 from sessiond._protocol.settings import ClientSettings
-from sessiond._protocol.status import error_of
+from sessiond._protocol.status import error_of, never_began
 from sessiond._sync._wire import FAULTS, Metadata, Stubs, is_cancelled, sleep
-from sessiond.errors import ClientClosed, SessiondError
+from sessiond.errors import ClientClosed, DeadlineExceeded, SessiondError
 
 if TYPE_CHECKING:
     from sessiond._sync._wire import Attempt, UnaryMethod, UploadMethod
@@ -74,6 +74,7 @@ class Connection:
             timeout: deadline over all attempts, in seconds. Default: the client's; math.inf = no
                 deadline.
             is_repeatable: False for a change without a request_id, which a retry could make twice.
+                Such a call is retried only if it has certainly not begun.
 
         Returns:
             The response.
@@ -147,14 +148,19 @@ class Connection:
         self, attempt: Attempt[_Response], timeout: float | None, is_repeatable: bool
     ) -> _Response:
         retry = CallRetry(timeout)
+        earlier: SessiondError | None = None
         while True:
             try:
                 return attempt(retry.deadline.remaining())
             except FAULTS as fault:
                 error = self.error_of(fault)
-                delay = retry.delay_after(error) if is_repeatable else None
+                may_repeat = is_repeatable or never_began(error)
+                delay = retry.delay_after(error) if may_repeat else None
                 if delay is None:
+                    if earlier and isinstance(error, DeadlineExceeded):
+                        error.add_note(f"an earlier attempt failed: {earlier}")
                     raise error from fault
+                earlier = error
             sleep(delay)
 
     def _open(self, *, reopen: bool) -> Stubs:

@@ -77,9 +77,10 @@ class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueTy
     FORMAT_GEMINI: _Format.ValueType  # 3
     """Gemini: a Content of the Gemini API."""
     FORMAT_OTHER: _Format.ValueType  # 4
-    """Any other program, which format_name names: a JSON object of at most 200 levels, kept byte for byte. The server does not look into it: it
-    has no text, no tokens (token_count is 0 and marked as estimated) and no assets. A turn fails (FORMAT_UNREADABLE) if its history has such
-    a message, unless the server knows how to read the format.
+    """Any other program, which format_name names: a JSON object of at most 200 levels, kept byte for byte. The server reads the formats
+    claude-code, codex, langchain, openai-agents, openai-export, pydantic-ai, sharegpt and strands: their roles, texts, calls and results. It
+    does not look into any other: it has no text and no tokens (token_count is 0 and marked as estimated), and a turn fails
+    (FORMAT_UNREADABLE) if its history has such a message. References to assets are not looked for in either.
     """
 
 class Format(_Format, metaclass=_FormatEnumTypeWrapper):
@@ -94,9 +95,10 @@ FORMAT_ANTHROPIC: Format.ValueType  # 2
 FORMAT_GEMINI: Format.ValueType  # 3
 """Gemini: a Content of the Gemini API."""
 FORMAT_OTHER: Format.ValueType  # 4
-"""Any other program, which format_name names: a JSON object of at most 200 levels, kept byte for byte. The server does not look into it: it
-has no text, no tokens (token_count is 0 and marked as estimated) and no assets. A turn fails (FORMAT_UNREADABLE) if its history has such
-a message, unless the server knows how to read the format.
+"""Any other program, which format_name names: a JSON object of at most 200 levels, kept byte for byte. The server reads the formats
+claude-code, codex, langchain, openai-agents, openai-export, pydantic-ai, sharegpt and strands: their roles, texts, calls and results. It
+does not look into any other: it has no text and no tokens (token_count is 0 and marked as estimated), and a turn fails
+(FORMAT_UNREADABLE) if its history has such a message. References to assets are not looked for in either.
 """
 Global___Format: _TypeAlias = Format  # noqa: Y015
 
@@ -126,7 +128,8 @@ class Message(_message.Message):
     """seq is the message's position in its session: 1, 2, 3, ... in the order of commits, without gaps. Output only."""
     role: Global___Role.ValueType
     """role says who speaks. Required with parts. With json, the server reads it from the JSON; a role sent beside it must agree. With
-    FORMAT_OTHER, any role may be sent; unset = ROLE_OTHER.
+    FORMAT_OTHER, any role may be sent; unset = what the server reads in a format that it knows, or else
+    ROLE_OTHER.
     """
     format: Global___Format.ValueType
     """format names the provider whose message json holds. Required with json, unset with parts."""

@@ -17,7 +17,7 @@ from typing import Any
 
 import psycopg
 import structlog
-from psycopg import AsyncClientCursor, AsyncConnection
+from psycopg import AsyncConnection
 from psycopg.rows import DictRow, TupleRow, dict_row
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 from sqlalchemy import ClauseElement
@@ -25,6 +25,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from sessiond_server.db import address
 from sessiond_server.db.connections import ConnectionPool, configure, is_usable
+from sessiond_server.db.cursors import TimedClientCursor, TimedCursor
 
 # Minimum time between two renewals of all connections.
 RENEWAL_PAUSE_S = 1.0
@@ -89,6 +90,7 @@ class Database:
             name="sessiond",
             kwargs={
                 "autocommit": True,
+                "cursor_factory": TimedCursor,
                 # Only hot statements are prepared, since only they request it.
                 "prepare_threshold": 2**31 if prepared else None,
                 "application_name": "sessiond",
@@ -110,6 +112,10 @@ class Database:
         await self._pool.close()
         if self._probe:
             await asyncio.wait([self._probe])
+
+    def pool_stats(self) -> Mapping[str, int]:
+        """Returns the sizes and counts of psycopg_pool.AsyncConnectionPool.get_stats."""
+        return self._pool.get_stats()
 
     async def connect_alone(self, application_name: str) -> AsyncConnection[TupleRow]:
         """Returns an autocommit connection outside the pool.
@@ -203,7 +209,7 @@ class Database:
         # A client cursor writes values into the text, so that each statement is planned for its
         # values (see _PREPARED_SETTINGS), and receives text results: the binary loaders of these
         # connections are for the hot paths (see _configure).
-        async with AsyncClientCursor(on, row_factory=dict_row) as cursor:
+        async with TimedClientCursor(on, row_factory=dict_row) as cursor:
             await cursor.execute(text, parameters)
             return await cursor.fetchall() if cursor.description else []
 

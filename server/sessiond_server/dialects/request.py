@@ -27,7 +27,7 @@ from sessiond_server.formats.pieces import (
     Piece,
     Text,
 )
-from sessiond_server.formats.read import read
+from sessiond_server.formats.read.conversation import read_all, spoken
 from sessiond_server.formats.read.readable import CUT
 from sessiond_server.formats.report import ChangeKind, Report, UnsendableHistory
 from sessiond_server.formats.wire import (
@@ -111,7 +111,7 @@ class Steps:
     ) -> None:
         self._reads_summaries = reads_summaries
         self.report = Report()
-        entries = [read(message) for message in history.messages]
+        entries = spoken(read_all(history.messages, self.report))
         for entry in entries:
             if has_lone_surrogates(entry.raw):
                 self.report.add(entry.seq, ChangeKind.TEXT_REPAIRED)

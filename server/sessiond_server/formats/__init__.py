@@ -5,7 +5,8 @@ The package `dialects` creates the requests.
 The package is pure: it performs no I/O and does not depend on sessions, turns or providers' SDKs.
 
 - `pieces`: the pieces into which a message of any format is split.
-- `read`: splits stored messages into pieces.
+- `read`: splits stored messages into pieces; `read/programs` reads what agents' programs and
+  frameworks write, `read/conversation.py` finds the conversation in such a history.
 - `pairing`: places the results of tool calls after their calls.
 - `report`: records what a request does not contain, or contains in another form.
 - `asset_places`: where a message may refer to an asset.

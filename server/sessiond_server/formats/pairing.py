@@ -127,6 +127,8 @@ class _Pairing:
 
     def run(self, entries: Sequence[Entry]) -> list[Step]:
         for entry in entries:
+            if entry.is_hidden:
+                continue
             if entry.role == ROLE_ASSISTANT or entry.calls:
                 self._add_answer(entry)
             else:
@@ -146,7 +148,7 @@ class _Pairing:
         if (
             answer
             and not (self._since or self._has_results)
-            and (answer.calls or (entry.is_item and answer.entries[-1][0].is_item))
+            and (answer.calls or _are_of_one_answer(answer.entries[-1][0], entry))
         ):
             # These are parallel calls, or the items of one answer.
             answer.entries.append((entry, pieces))
@@ -213,6 +215,13 @@ class _Pairing:
         self._steps += self._since
         self._answer, self._since, self._has_results = None, [], False
         self._open, self._current = _OpenCalls(), {}
+
+
+def _are_of_one_answer(first: Entry, second: Entry) -> bool:
+    """Whether two consecutive entries are pieces of one answer of the model."""
+    if first.answer_id or second.answer_id:
+        return first.answer_id == second.answer_id
+    return first.is_item and second.is_item
 
 
 class _OpenCalls:

@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, Format, Role
 
 JSON: TypeAlias = dict[str, Any]
+MAIN_THREAD, UNNAMED_AGENT = "main", "?"
+EVERYTHING, ANSWERS = "everything", "answers"
 _ITEM_ENDS = ("_call", "_output", "_request", "_response", "_tools")
 
 
@@ -141,6 +143,17 @@ class Entry:
         pieces: the whole content, in order.
         extras: the fields that the pieces do not carry; a conversion loses them.
         is_cut_off: whether the message is an answer that was cut off; it ends with a note.
+        is_hidden: whether the message is no part of the conversation, and no model is given it.
+        is_context: whether a program wrote this message of the user, so it says nothing about what
+            the session is about.
+        answer_id: the model's answer that the message is a piece of; consecutive pieces form one
+            answer. "" = the format does not say.
+        thread: MAIN_THREAD, or the agent whose conversation lies within another one; UNNAMED_AGENT
+            for an agent without an id. "" = the format has no threads.
+        replaces: what the message stands for, a summary that its program wrote: EVERYTHING before
+            it, or the ANSWERS. "" = nothing.
+        sayings: what the message contains, if it contains the words of several speakers; each is an
+            entry of the same seq. [] = one speaker.
     """
 
     seq: int
@@ -151,6 +164,12 @@ class Entry:
     pieces: list[Piece]
     extras: list[str] = field(default_factory=list)
     is_cut_off: bool = False
+    is_hidden: bool = False
+    is_context: bool = False
+    answer_id: str = ""
+    thread: str = ""
+    replaces: str = ""
+    sayings: list["Entry"] = field(default_factory=list)
 
     @property
     def is_item(self) -> bool:

@@ -17,7 +17,6 @@ from sessiond.v1.message_pb2 import (
     FORMAT_GEMINI,
     FORMAT_OPENAI,
     ROLE_UNSPECIFIED,
-    Message,
     Part,
 )
 from sessiond_server.formats.files import is_content
@@ -32,7 +31,7 @@ from sessiond_server.formats.pieces import (
     Thinking,
     is_nonmessage_item,
 )
-from sessiond_server.formats.read import anthropic, gemini, openai, other
+from sessiond_server.formats.read import anthropic, gemini, openai
 from sessiond_server.formats.read.readable import readable
 
 ENCODING = "o200k_base"
@@ -108,10 +107,10 @@ def tokenizer(kind: str) -> Tokenizer:
     return Estimate()
 
 
-def texts_of_other(message: Message, value: JSON) -> list[str]:
+def texts_of_entry(entry: Entry) -> list[str]:
     """Return the texts of a message of FORMAT_OTHER that count; none if nobody can read it."""
     texts: list[str] = []
-    _add_pieces(other.pieces_of(message, value), texts)
+    _add_pieces(entry.pieces, texts)
     return texts
 
 

@@ -27,6 +27,7 @@ from sessiond_server.messages.read_window import Reading, ReadWindow
 from sessiond_server.messages.store.cuts import CutStore
 from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
 from sessiond_server.messages.store.segments import cut
+from sessiond_server.telemetry import metrics
 
 
 class History:
@@ -43,6 +44,10 @@ class History:
         self._cuts = cuts
         self._bookmarks = bookmarks
         self._cache = PageCache(page_cache_bytes)
+
+    def cache_bytes(self) -> int:
+        """Return the size of the page cache."""
+        return self._cache.bytes
 
     async def stream(self, project_id: UUID, reading: Reading) -> AsyncGenerator[bytes, None]:
         """Stream messages.
@@ -62,6 +67,14 @@ class History:
         head = await self._head(key, project_id, reading.session_id)
         if reading.expected_epoch not in (None, head.epoch):
             raise _rewound(reading, head, f"it is not in epoch {reading.expected_epoch} any more")
+        since_epoch = reading.since_epoch
+        if since_epoch is not None and since_epoch != head.epoch:
+            place = reading.through_seq if reading.descending else reading.after_seq
+            # A later epoch is that of a deleted session with this id.
+            is_same = since_epoch < head.epoch
+            kept = (await self._cuts.since(key, head, since_epoch)).last_seq if is_same else 0
+            if place > kept:
+                raise _rewound(reading, head, "messages of the page before are gone")
         if (name := reading.after_bookmark) is not None:
             check_bookmark_name(name, "after_bookmark")
             after_seq = await self._bookmarks.seq_of(key, project_id, name)
@@ -232,7 +245,10 @@ class History:
         source = (first.key, first.log) if first is last else (key, message_log)
         page_key = PageKey(*source, first.first_seq - 1, query.max_rows, query.max_bytes)
         if cacheable and (cached := self._cache.get(page_key)) and cached.last_seq <= last.last_seq:
+            metrics.count(metrics.CACHE_HITS)
             return cached
+        if cacheable:
+            metrics.count(metrics.CACHE_MISSES)
         rows = await self._store.page(query)
         if not rows:
             return None

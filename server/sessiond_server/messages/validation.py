@@ -33,10 +33,12 @@ from sessiond_server.core.limits import (
 from sessiond_server.core.pg_time import EPOCH_S
 from sessiond_server.core.validation import check_message_id, check_text
 from sessiond_server.formats.asset_places import references
+from sessiond_server.formats.pieces import Text
+from sessiond_server.formats.read import other
 from sessiond_server.formats.token_counts import (
     Tokenizer,
+    texts_of_entry,
     texts_of_json,
-    texts_of_other,
     texts_of_parts,
 )
 from sessiond_server.messages import schemas
@@ -174,7 +176,7 @@ class MessageValidator:
             add_size(size)
             add_tokens(sign * tokens)
             add_body(body + encoded_tokens(sign * tokens))
-            if message_format == FORMAT_OTHER and not texts:
+            if message_format == FORMAT_OTHER and not (texts or other.is_readable(message)):
                 rows.bodies[-1] += ESTIMATED
             totals.count += 1
         totals.content_bytes += sum(rows.sizes)
@@ -392,7 +394,11 @@ class MessageValidator:
             raise invalid(f"{path}.json", "is JSON, but not an object", reason="INVALID_JSON")
         if is_too_deep(value, encoded):
             raise too_deep(f"{path}.json")
-        return message.role or ROLE_OTHER, texts_of_other(message, value)
+        entry = other.read_json(message, value)
+        if entry.role == ROLE_USER and self.totals.first_words is None and not entry.is_context:
+            texts = (piece.text for piece in entry.pieces[:16] if isinstance(piece, Text))
+            self._set_first_words(" ".join(texts))
+        return entry.role, texts_of_entry(entry)
 
     def _check_parts(self, message: Message) -> tuple[int, list[str]]:
         """Check a message in parts; return its size, and the texts whose tokens count."""

@@ -6,10 +6,10 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from sessiond.v1.error_reason_pb2 import ErrorReason
-from sessiond.v1.message_pb2 import FORMAT_OPENAI, ROLE_USER, Format, Message
+from sessiond.v1.message_pb2 import FORMAT_OPENAI, ROLE_USER, Format
 from sessiond.v1.turn_pb2 import Usage
-from sessiond_server.formats.pieces import Text
-from sessiond_server.formats.read import read
+from sessiond_server.formats.pieces import Entry, Text
+from sessiond_server.formats.read.conversation import read_all, spoken
 from sessiond_server.providers.base import Answer, Delta, ModelFault, ModelRequest
 from sessiond_server.providers.json_text import dumps
 
@@ -55,7 +55,7 @@ class Echo:
             raise self._rejected(request, "echo_text")
         if fault and (not fault.startswith("MODEL_") or f"ERROR_REASON_{fault}" not in _REASONS):
             raise self._rejected(request, "echo_fault")
-        history = [(message.role, _text_of(message)) for message in request.messages]
+        history = [(entry.role, _text_of(entry)) for entry in spoken(read_all(request.messages))]
         if text is None:
             text = self._echo(
                 [content for role, content in history if role == ROLE_USER], len(history)
@@ -105,5 +105,5 @@ class Echo:
         )
 
 
-def _text_of(message: Message) -> str:
-    return " ".join(piece.text for piece in read(message).pieces if isinstance(piece, Text))
+def _text_of(entry: Entry) -> str:
+    return " ".join(piece.text for piece in entry.pieces if isinstance(piece, Text))

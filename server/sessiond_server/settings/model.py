@@ -274,6 +274,11 @@ class Settings(BaseSettings):
         20.0, ge=0, description="Seconds that calls and turns in progress may take after SIGTERM."
     )
     reflection: bool = Field(True, description="Serve gRPC reflection, which grpcurl needs.")
+    metrics_listen: str | None = Field(
+        None,
+        description="HOST:PORT to serve /metrics for Prometheus on, and /livez and /readyz for "
+        "probes, over plain HTTP and without keys. Default: not served.",
+    )
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="Format of the log. auto = console on a terminal, else JSON lines."
     )
@@ -330,7 +335,7 @@ class Settings(BaseSettings):
         merge_built_in(value)
         return value
 
-    @field_validator("listen", "console")
+    @field_validator("listen", "console", "metrics_listen")
     @classmethod
     def _check_listen(cls, value: str | None) -> str | None:
         if not value or value.startswith("unix:"):

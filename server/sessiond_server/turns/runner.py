@@ -5,6 +5,7 @@ session's row locked; no connection is held while a model works.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from functools import partial
@@ -27,6 +28,7 @@ from sessiond_server.providers.base import Answer, ModelFault, ModelRequest
 from sessiond_server.providers.routing import Models
 from sessiond_server.sessions.store.lock import SessionMissing
 from sessiond_server.sessions.store.sessions import SessionStore
+from sessiond_server.telemetry import metrics
 from sessiond_server.turns.announcements import TurnAnnouncements
 from sessiond_server.turns.answer_text import AnswerText
 from sessiond_server.turns.context import ContextRequest, Contexts, policy_of
@@ -266,7 +268,8 @@ class TurnRunner:
             running.project_id,
             running.session_id,
             running.log,
-            running.after_seq,
+            running.parent_seq or running.after_seq,
+            is_end=running.parent_seq > 0,
         )
         route = self._models.route(running.model)
         context = await self._contexts.read(wanted, policy.limits)
@@ -278,7 +281,8 @@ class TurnRunner:
                 metadata={"format_name": message.format_name, "seq": message.seq},
             )
         running.text = AnswerText()
-        running.text.answered_seq = context.last_seq
+        # Watchers tell by answered_seq whether a text is newer than the answers that they have.
+        running.text.answered_seq = running.after_seq if running.parent_seq else context.last_seq
         request = ModelRequest(
             model=route.model,
             messages=context.messages,
@@ -289,8 +293,13 @@ class TurnRunner:
             max_request_bytes=self._max_request_bytes,
             on_report=partial(setattr, running, "report"),
         )
+        began = time.monotonic()
         async with aclosing(route.provider.stream(request)) as pieces:
             async for piece in pieces:
+                if began:
+                    model = metrics.model_label(running.model)
+                    metrics.FIRST_TOKEN.labels(model).observe(time.monotonic() - began)
+                    began = 0.0
                 if isinstance(piece, Answer):
                     return piece
                 self._announcements.delta(running, piece)
@@ -351,6 +360,7 @@ class TurnRunner:
             else:
                 if resume_seq:
                     running.end_seq = running.after_seq = resume_seq
+                    running.parent_seq = 0
                 return resume_seq > 0
             if self._slots.is_closed:
                 return False

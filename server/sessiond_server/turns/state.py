@@ -96,6 +96,8 @@ class RunningTurn:
         after_seq: end_seq, or else the seq of the session's last message.
         epoch: the session's epoch, which does not change while a turn runs.
         keep_partial: whether the text of an answer that is cut off is kept.
+        parent_seq: seq of the message that the model answers, whatever continues that message;
+            0 = it answers the newest message of the branch of after_seq.
         text: what the model has written in the current call.
         reasoning: reasoning that has not been published.
         has_published: whether a delta has been published.
@@ -122,6 +124,7 @@ class RunningTurn:
     after_seq: int
     epoch: int
     keep_partial: bool = True
+    parent_seq: int = 0
     text: AnswerText = field(default_factory=AnswerText)
     reasoning: str = ""
     has_published: bool = False
@@ -157,6 +160,7 @@ class TurnChanges:
     Attributes:
         change: the transaction.
         epoch: the session's epoch at the beginning of the transaction.
+        stored: numbers of messages and of bytes of each append of the transaction.
         rewound: the event of a rewind; None if the transaction does not rewind the session.
         ended: the turns that the transaction ended.
         started: the turn that the transaction started.
@@ -177,6 +181,7 @@ class TurnChanges:
     is_full: bool = False
     is_idle: bool = False
     frozen: list[RunningTurn] = field(default_factory=list)
+    stored: list[tuple[int, int]] = field(default_factory=list)
     rewound: Event | None = None
     epoch: int = field(init=False)
 

@@ -14,6 +14,7 @@ from sessiond.v1.message_pb2 import ROLE_ASSISTANT, ROLE_DEVELOPER, ROLE_SYSTEM,
 from sessiond_server.formats.pairing import Answer, Results, pair
 from sessiond_server.formats.pieces import Entry, Result
 from sessiond_server.formats.read import read
+from sessiond_server.formats.read.conversation import read_all
 from sessiond_server.formats.report import Report
 
 INSTRUCTION_ROLES = (ROLE_SYSTEM, ROLE_DEVELOPER)
@@ -67,7 +68,7 @@ def has_open_calls(newest_first: Sequence[Message], *, is_whole: bool) -> bool |
     Returns:
         None if it depends on earlier messages.
     """
-    entries = [read(message) for message in reversed(newest_first)]
+    entries = read_all(reversed(newest_first))
     base = _pairing_base(entries, len(entries), is_whole=is_whole)
     if base is None:
         return None
@@ -99,7 +100,7 @@ def window_size(newest_first: Sequence[Message], size: int, *, is_whole: bool) -
     Returns:
         The size; None if it depends on earlier messages.
     """
-    entries = [read(message) for message in reversed(newest_first)]
+    entries = read_all(reversed(newest_first))
     wanted = len(entries) - size
     base = _pairing_base(entries, wanted, is_whole=is_whole)
     if base is None:
@@ -158,11 +159,11 @@ def _group_begins(entries: Sequence[Entry], base: int) -> list[int]:
 
 
 def _is_answer(entry: Entry) -> bool:
-    return entry.role == ROLE_ASSISTANT or bool(entry.calls)
+    return not entry.is_hidden and (entry.role == ROLE_ASSISTANT or bool(entry.calls))
 
 
 def _has_results(entry: Entry) -> bool:
-    return any(isinstance(piece, Result) for piece in entry.pieces)
+    return not entry.is_hidden and any(isinstance(piece, Result) for piece in entry.pieces)
 
 
 class TaskSearch:
@@ -189,6 +190,8 @@ class TaskSearch:
         if is_instruction(message):
             return
         entry = read(message)
+        if entry.is_hidden:
+            return
         if _is_answer(entry):
             self._has_calls = bool(entry.calls) or (self._is_answer and self._has_calls)
             self._is_answer = True

@@ -137,6 +137,11 @@ class WatchHub:
         loops: dict[str, Loop] = {"watch_poll": self._poll, "notify_sender": self._notifier.send}
         return loops | ({"notify_listener": self._notifier.listen} if self._listens else {})
 
+    def counts(self) -> tuple[int, int]:
+        """Return the numbers of watched sessions and of watchers."""
+        of_sessions = sum(len(channel.watchers) for channel in self._channels.values())
+        return len(self._channels), of_sessions + sum(map(len, self._projects.values()))
+
     def wake_all(self) -> None:
         """Make every watcher check whether the server is draining."""
         watched = (channel.watchers for channel in self._channels.values())

@@ -4,6 +4,7 @@ Notifications only make processes react sooner. Correctness does not depend on t
 """
 
 import asyncio
+import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import aclosing
@@ -16,6 +17,7 @@ import structlog
 
 from sessiond_server.core.events import ANSWERED_SEQ, DELTA_CONTENT, OFFSET, Event
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
+from sessiond_server.telemetry import metrics
 from sessiond_server.watch.store import WatchStore
 
 # Notifications are collected for this long, so that a busy server sends a few dozen per second
@@ -135,10 +137,13 @@ class Notifier:
                             delay_s = FIRST_RETRY_S
                             self._receive(payload)
                         else:
+                            metrics.LISTENING.set(1)
                             # The connection is new, so earlier notifications have been missed.
                             self._on_gap()
             except DatabaseUnavailable as e:
                 log.debug("notify_listener_disconnected", error=str(e))
+            finally:
+                metrics.LISTENING.set(0)
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, LONGEST_RETRY_S)
 
@@ -147,6 +152,9 @@ class Notifier:
         # not end the loop.
         try:
             notification = orjson.loads(payload)
+            if sent_at := notification.get("at"):  # an earlier version does not send it
+                # The clocks of two machines differ a little.
+                metrics.NOTICE_LAG.observe(max(time.time() - sent_at, 0))
             if notification["from"] == self._name:
                 return
             for item in notification["items"]:
@@ -210,7 +218,7 @@ def payloads(
     items += [
         orjson.dumps({"want": turn_id.hex, "freeze": freeze}) for turn_id, freeze in wanted.items()
     ]
-    head, tail = f'{{"from":"{sender}","items":['.encode(), b"]}"
+    head, tail = f'{{"from":"{sender}","at":{time.time():.6f},"items":['.encode(), b"]}"
     room = MAX_PAYLOAD_BYTES - len(head) - len(tail)
     made: list[list[bytes]] = []
     left = 0

@@ -25,7 +25,8 @@ def read(message: Message) -> Entry:
     """Split a message into pieces.
 
     Everything in the message becomes a piece, or is named in the entry's extras. An answer that was
-    cut off ends with a note that says so.
+    cut off ends with a note that says so. A message of another program that is no part of the
+    conversation is hidden; see sessiond_server.formats.read.conversation for what its history adds.
     """
     value = parse(message.json) if message.json else {}
     value = value if isinstance(value, dict) else {}
@@ -41,7 +42,7 @@ def read(message: Message) -> Entry:
         if message.incomplete:
             entry.pieces.append(Text(NOTE))
     elif message.format == FORMAT_OTHER:
-        other.read(entry, message.format_name)
+        entry = other.read(entry, message.format_name)
     elif message.format in _READERS:
         _READERS[message.format](entry)
     return entry

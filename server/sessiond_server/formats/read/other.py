@@ -1,30 +1,102 @@
 """Messages of FORMAT_OTHER, in formats that only the programs that wrote them know.
 
-Most of them cannot be read: they are kept, and no model can be given them. A reader that is added
-to READERS gives the messages of its program text, tokens and turns.
+A reader in READERS gives the messages of its program roles, text, tokens and turns. Messages of all
+other formats are kept, and no model can be given them.
 """
 
 from collections.abc import Callable, Iterable
 
-from sessiond.v1.message_pb2 import FORMAT_OTHER, Message
-from sessiond_server.formats.pieces import JSON, Entry, Piece
+from sessiond.v1.message_pb2 import (
+    FORMAT_OTHER,
+    ROLE_ASSISTANT,
+    ROLE_OTHER,
+    ROLE_SYSTEM,
+    ROLE_TOOL,
+    ROLE_USER,
+    Message,
+)
+from sessiond_server.formats.parsing import parse
+from sessiond_server.formats.pieces import JSON, Entry
+from sessiond_server.formats.read.programs import (
+    claude_code,
+    codex,
+    langchain,
+    openai_agents,
+    openai_export,
+    pydantic_ai,
+    sharegpt,
+    strands,
+)
 
-READERS: dict[str, Callable[[Entry], None]] = {}
-"""The reader of each format_name. It fills the pieces of an entry from its value, and may set its
-role."""
+Reader = Callable[[Entry], Iterable[Entry]]
+"""Yields what a stored message says: an entry for each speaker; none for a message that is no part
+of the conversation. Accepts any JSON object."""
+
+READERS: dict[str, Reader] = {
+    "claude-code": claude_code.read,
+    "codex": codex.read,
+    "langchain": langchain.read,
+    "openai-agents": openai_agents.read,
+    "openai-export": openai_export.read,
+    "pydantic-ai": pydantic_ai.read,
+    "sharegpt": sharegpt.read,
+    "strands": strands.read,
+}
+"""The reader of each format_name."""
+
+# Which speaker gives a message with several its role.
+_LEADING = (ROLE_USER, ROLE_ASSISTANT, ROLE_TOOL, ROLE_SYSTEM)
 
 
-def read(entry: Entry, format_name: str) -> None:
-    """Split a message into pieces; an unreadable one has none."""
-    if reader := READERS.get(format_name):
-        reader(entry)
+def read(entry: Entry, format_name: str) -> Entry:
+    """Split a message into pieces, and read its role; an unreadable one has no pieces.
+
+    Args:
+        entry: the stored message, with its value.
+        format_name: the program that wrote it.
+    """
+    reader = READERS.get(format_name)
+    if reader is None:
+        return entry
+    sayings = [*reader(entry)]
+    if not sayings:
+        entry.is_hidden = True
+        return entry
+    if len(sayings) == 1:
+        return sayings[0]
+    roles = {saying.role for saying in sayings}
+    entry.role = next((role for role in _LEADING if role in roles), sayings[0].role)
+    entry.pieces = [piece for saying in sayings for piece in saying.pieces]
+    entry.is_context = all(saying.is_context for saying in sayings)
+    # The pieces are not those of one provider's message.
+    entry.raw, entry.value, entry.sayings = "", {}, sayings
+    return entry
 
 
-def pieces_of(message: Message, value: JSON) -> list[Piece]:
-    """Return the pieces of a message, given its parsed JSON."""
-    entry = Entry(message.seq, message.role, message.format, "", value, [])
-    read(entry, message.format_name)
-    return entry.pieces
+def read_json(message: Message, value: JSON) -> Entry:
+    """Split a message that is not stored yet, given its parsed JSON.
+
+    The role is that of the message, if it has one, or else what its reader finds.
+    """
+    entry = read(Entry(0, ROLE_OTHER, FORMAT_OTHER, "", value, []), message.format_name)
+    entry.role = message.role or entry.role
+    return entry
+
+
+def is_readable(message: Message) -> bool:
+    """Whether a model can be given a message of FORMAT_OTHER, or is spared it on purpose."""
+    if message.format_name not in READERS:
+        return False
+    return message.format_name != "openai-agents" or not _is_sealed(message.json)
+
+
+def _is_sealed(text: str | bytes) -> bool:
+    # rpc/raw_messages.py decodes the JSON of incoming messages as bytes.
+    text = text.decode() if isinstance(text, bytes) else text
+    if openai_agents.SEAL not in text:
+        return False
+    value = parse(text)
+    return isinstance(value, dict) and openai_agents.is_sealed(value)
 
 
 def unreadable(messages: Iterable[Message]) -> Message | None:
@@ -33,7 +105,7 @@ def unreadable(messages: Iterable[Message]) -> Message | None:
         (
             message
             for message in messages
-            if message.format == FORMAT_OTHER and message.format_name not in READERS
+            if message.format == FORMAT_OTHER and not is_readable(message)
         ),
         None,
     )

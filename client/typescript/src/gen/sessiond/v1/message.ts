@@ -43,9 +43,10 @@ export enum Format {
   /** FORMAT_GEMINI - Gemini: a Content of the Gemini API. */
   FORMAT_GEMINI = 3,
   /**
-   * FORMAT_OTHER - Any other program, which format_name names: a JSON object of at most 200 levels, kept byte for byte. The server does not look into it: it
-   * has no text, no tokens (token_count is 0 and marked as estimated) and no assets. A turn fails (FORMAT_UNREADABLE) if its history has such
-   * a message, unless the server knows how to read the format.
+   * FORMAT_OTHER - Any other program, which format_name names: a JSON object of at most 200 levels, kept byte for byte. The server reads the formats
+   * claude-code, codex, langchain, openai-agents, openai-export, pydantic-ai, sharegpt and strands: their roles, texts, calls and results. It
+   * does not look into any other: it has no text and no tokens (token_count is 0 and marked as estimated), and a turn fails
+   * (FORMAT_UNREADABLE) if its history has such a message. References to assets are not looked for in either.
    */
   FORMAT_OTHER = 4,
 }
@@ -63,7 +64,8 @@ export interface Message {
     | undefined;
   /**
    * role says who speaks. Required with parts. With json, the server reads it from the JSON; a role sent beside it must agree. With
-   * FORMAT_OTHER, any role may be sent; unset = ROLE_OTHER.
+   * FORMAT_OTHER, any role may be sent; unset = what the server reads in a format that it knows, or else
+   * ROLE_OTHER.
    */
   role: Role;
   /** format names the provider whose message json holds. Required with json, unset with parts. */

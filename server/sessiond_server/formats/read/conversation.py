@@ -1,0 +1,88 @@
+"""Reads a history, and finds the conversation in it.
+
+Transcripts of programs also hold what was never said in the conversation, or no longer counts: the
+program's notes, the conversations of other agents, and what a summary of the program stands for.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from sessiond.v1.message_pb2 import ROLE_DEVELOPER, ROLE_SYSTEM, ROLE_USER, Message
+from sessiond_server.formats.pieces import (
+    ANSWERS,
+    MAIN_THREAD,
+    UNNAMED_AGENT,
+    Entry,
+    Result,
+)
+from sessiond_server.formats.read import read
+from sessiond_server.formats.report import ChangeKind, Report
+
+
+def read_all(messages: Iterable[Message], report: Report | None = None) -> list[Entry]:
+    """Split messages into pieces, and mark those that are no part of the conversation.
+
+    Args:
+        messages: the history, or its end, oldest first.
+        report: receives what a summary stands for. None = no report.
+
+    Returns:
+        An entry for each message.
+    """
+    entries = [read(message) for message in messages]
+    _hide_other_agents(entries)
+    _hide_replaced(entries, Report() if report is None else report)
+    return entries
+
+
+def spoken(entries: Iterable[Entry]) -> list[Entry]:
+    """Return the conversation: an entry for each speaker of each message."""
+    return [
+        saying for entry in entries if not entry.is_hidden for saying in (entry.sayings or (entry,))
+    ]
+
+
+def _hide_other_agents(entries: Sequence[Entry]) -> None:
+    """Hide the lines of agents that the main one called; it has their results.
+
+    An agent's transcript of its own has no lines of a main one, and remains.
+    """
+    has_main = False
+    for entry in entries:
+        if entry.thread == MAIN_THREAD:
+            has_main = True
+        elif entry.thread and (has_main or entry.thread == UNNAMED_AGENT):
+            entry.is_hidden = True
+
+
+def _hide_replaced(entries: Sequence[Entry], report: Report) -> None:
+    """Hide what the last summary stands for. Instructions remain."""
+    found = [
+        (place, saying.replaces)
+        for place, entry in enumerate(entries)
+        if not entry.is_hidden
+        for saying in (entry.sayings or (entry,))
+        if saying.replaces
+    ]
+    if not found:
+        return
+    place, replaces = found[-1]
+    hidden = 0
+    for entry in entries[:place]:
+        is_kept = entry.role in (ROLE_SYSTEM, ROLE_DEVELOPER) or (
+            replaces == ANSWERS and _is_prompt(entry)
+        )
+        if not (is_kept or entry.is_hidden):
+            entry.is_hidden = True
+            hidden += 1
+    if hidden:
+        what = "message" if hidden == 1 else "messages"
+        detail = f"{hidden:,} {what} before this summary"
+        report.add(entries[place].seq, ChangeKind.MESSAGE_OMITTED, detail)
+
+
+def _is_prompt(entry: Entry) -> bool:
+    return (
+        entry.role == ROLE_USER
+        and not entry.replaces
+        and not any(isinstance(piece, Result) for piece in entry.pieces)
+    )
