@@ -12,8 +12,7 @@ format "openai" if it is an item of the Responses API, else in the format "other
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sessiond._async._client import AsyncClient
 from sessiond._requests.input import NewMessage
@@ -24,10 +23,9 @@ from sessiond.adapters._backend import (
     AnyClient,
     Backend,
     append,
-    collected,
-    decoded,
-    encoded,
 )
+from sessiond.adapters._history import Item, Place, read_items
+from sessiond.adapters._openai_items import as_other, converted, messages_of, own_item
 from sessiond.errors import (
     BatchTooLarge,
     HistoryRewound,
@@ -48,17 +46,21 @@ if TYPE_CHECKING:
     from agents.items import TResponseInputItem
     from agents.memory.session import _CompactionSnapshot
 
-FORMAT_NAME = "openai-agents"
+# How many messages are looked through for items; only notes of other programs hold none.
+_MAX_SCANNED = 10_000
 
-# Roles of messages that are items of the Responses API. Others, such as "tool", are those of Chat
-# Completions, which the SDK does not take; an item with one is the framework's own matter.
-_ROLES = ("user", "assistant", "system", "developer")
-# Keys of Chat Completions.
-_CHAT_KEYS = ("tool_calls", "tool_call_id", "function_call")
-# Parts of Chat Completions.
-_CHAT_PARTS = ("text", "image_url", "file")
 
-_Item: TypeAlias = dict[str, Any]
+class _End(NamedTuple):
+    """The end of a history, and its latest items."""
+
+    last_seq: int
+    epoch: int
+    places: list[Place]
+
+    @property
+    def expected(self) -> dict[str, int]:
+        """The conditions under which the history is unchanged."""
+        return {"expected_last_seq": self.last_seq, "expected_epoch": self.epoch}
 
 
 class SessiondSession:
@@ -107,6 +109,8 @@ class SessiondSession:
         self._backend = Backend(client, target, api_key, namespace)
         self._id = self._backend.session_id(session_id)
         self._create: SessionSettings = {**create} if create else {}
+        # Whether the items that were read last were not all the SDK's own.
+        self._has_others = False
         self.session_id = session_id
         self.session_settings = sdk_settings.coerce_session_settings(session_settings or {})
 
@@ -129,12 +133,10 @@ class SessiondSession:
         if most == 0:
             return []
 
-        async def call(client: AsyncClient) -> list[_Item]:
+        async def call(client: AsyncClient) -> list[Item]:
             try:
-                if most is None or most < 0:
-                    return await collected(client.sessions.get_messages(self._id), decoded)
-                latest = client.sessions.get_messages(self._id, order="desc", limit=most)
-                return (await collected(latest, decoded))[::-1]
+                limit = None if most is None or most < 0 else most
+                return [place.item for place in await self._places(client, limit)]
             except SessionNotFound:
                 return []
 
@@ -151,7 +153,7 @@ class SessiondSession:
         """
         if not items:
             return
-        messages = _messages(items)
+        messages = messages_of(items)
 
         await self._backend.run(lambda client: self._append(client, messages), settles=True)
 
@@ -166,12 +168,16 @@ class SessiondSession:
             SessiondError: if the server was not reached.
         """
 
-        async def call(client: AsyncClient) -> _Item | None:
+        async def call(client: AsyncClient) -> Item | None:
             try:
-                message = await client.sessions.pop(self._id)
+                if not self._has_others:
+                    message = await client.sessions.pop(self._id)
+                    if message is None or (item := own_item(message)) is not None:
+                        return item if message else None
+                    await client.sessions.store_message(self._id, message)
+                return await self._pop_of_mixed(client)
             except SessionNotFound:
                 return None
-            return decoded(message) if message else None
 
         return await self._backend.run(call, settles=True)
 
@@ -209,33 +215,26 @@ class SessiondSession:
             return None
         from agents.memory.session import _CompactionSnapshot
 
-        async def read(client: AsyncClient) -> tuple[int, int, list[_Item]]:
+        async def read(client: AsyncClient) -> _End:
             try:
-                info = await client.sessions.get(self._id)
-                messages = client.sessions.get_messages(
-                    self._id,
-                    order="desc",
-                    through_seq=info.last_seq,
-                    limit=limit,
-                    expected_epoch=info.epoch,
-                )
-                found = await collected(messages, decoded) if info.last_seq else []
+                return await self._end(client, limit + 1)
             except SessionNotFound:
-                return 0, 0, []
-            return info.last_seq, info.epoch, found[::-1]
+                return _End(0, 0, [])
 
         try:
-            last_seq, epoch, items = await self._backend.run(read)
+            end = await self._backend.run(read)
         except HistoryRewound:
             return None  # between the two calls
-        first_seq = last_seq - len(items) + 1
+        # One item more than wanted shows whether there are more.
+        skipped = max(0, len(end.places) - limit)
+        items = [place.item for place in end.places[skipped:]]
 
         async def replace_suffix(start: int, output: "list[TResponseInputItem]") -> bool:
             if not items[start:]:
                 return False
-            return await self._replace(first_seq + start, last_seq, epoch, output, prune_prefix)
+            return await self._replace(end, skipped + start, output, prune_prefix)
 
-        return _CompactionSnapshot(items, first_seq == 1, replace_suffix)
+        return _CompactionSnapshot(items, not skipped, replace_suffix)
 
     async def _atomic_replace_items(self, items: "list[TResponseInputItem]") -> bool:
         """Replace all items, in one commit, for `OpenAIResponsesCompactionSession`.
@@ -249,7 +248,7 @@ class SessiondSession:
 
         async def call(client: AsyncClient) -> bool:
             try:
-                return await self._rewind(client, 0, _messages(items))
+                return await self._rewind(client, 0, messages_of(items))
             except SessionNotFound:
                 return False
 
@@ -262,7 +261,7 @@ class SessiondSession:
             if all(message.format == "other" for message in messages):
                 raise
             # An item looks like OpenAI's and is not. Only the server's check is exact.
-            await append(client, self._id, _as_other(messages), create=self._create)
+            await append(client, self._id, as_other(messages), create=self._create)
 
     def _is_changed(self) -> bool:
         """Whether a subclass has put another method in the place of one of ours."""
@@ -271,33 +270,92 @@ class SessiondSession:
             for name in ("get_items", "add_items", "pop_item", "clear_session")
         )
 
+    async def _places(self, client: AsyncClient, limit: int | None, **options: Any) -> list[Place]:
+        """Read the latest items, or all. Options are those of get_messages."""
+        if limit is None:
+            places = await read_items(client, self._id, own_item, converted, **options)
+        else:
+            count = limit
+            while True:
+                places = await read_items(
+                    client, self._id, own_item, converted, order="desc", limit=count, **options
+                )
+                # Messages of other programs may hold no item, or several.
+                is_whole = not places or places[0].seq == 1 or len(places) >= limit
+                if is_whole or count > _MAX_SCANNED:
+                    break
+                count *= 4
+            places = places[-limit:]
+        self._has_others = not all(place.is_own for place in places)
+        return places
+
+    async def _end(self, client: AsyncClient, limit: int) -> _End:
+        """Read the latest items with the place where the history ends."""
+        info = await client.sessions.get(self._id)
+        if not info.last_seq:
+            return _End(0, info.epoch, [])
+        places = await self._places(
+            client, limit, through_seq=info.last_seq, expected_epoch=info.epoch
+        )
+        return _End(info.last_seq, info.epoch, places)
+
+    async def _pop_of_mixed(self, client: AsyncClient) -> Item | None:
+        """Remove the latest item of a session that other programs have written to as well.
+
+        Their message may hold several items. The others stay, as messages of their own.
+        """
+        while True:
+            try:
+                end = await self._end(client, 1)
+                if not end.places:
+                    return None
+                seq, item, _ = end.places[-1]
+                rest = [
+                    place.item
+                    for place in await self._places(
+                        client, None, after_seq=seq - 1, through_seq=seq, expected_epoch=end.epoch
+                    )
+                ][:-1]
+                self._has_others = True
+                await self._rewind(client, seq - 1, messages_of(rest), **end.expected)
+                return item
+            except (SequenceConflict, HistoryRewound):
+                continue  # another pop was faster
+
     async def _replace(
         self,
-        from_seq: int,
-        last_seq: int,
-        epoch: int,
+        end: _End,
+        start: int,
         output: "Sequence[TResponseInputItem]",
         prune_prefix: "Callable[[Any], bool] | None",
     ) -> bool:
-        """Replace the items from a seq on, unless the history has changed since it was read.
+        """Replace items to the end, unless the history has changed since it was read.
+
+        Args:
+            end: the end of the history.
+            start: index of the first item to replace.
+            output: the new items.
+            prune_prefix: says which of the oldest items may be removed, too.
 
         Returns:
             Whether they were replaced. False if the history has changed, or if the new items are
             too many for one commit.
         """
-        messages = _messages(output)
+        seq = end.places[start].seq
+        # Items of the same message that stay.
+        before = [place.item for place in end.places[:start] if place.seq == seq]
+        messages = messages_of([*before, *output])
 
         async def call(client: AsyncClient) -> bool:
-            expected = {"expected_last_seq": last_seq, "expected_epoch": epoch}
-            to_seq = from_seq - 1
+            to_seq = seq - 1
             if prune_prefix is not None and to_seq:
-                kept = await self._unexpired(client, to_seq, epoch, prune_prefix)
+                kept = await self._unexpired(client, to_seq, end.epoch, prune_prefix)
                 # Only the end of a history can be removed, so what is kept is written anew.
-                if len(kept) < to_seq and await self._rewind(
-                    client, 0, [*kept, *messages], **expected
+                if kept is not None and await self._rewind(
+                    client, 0, [*kept, *messages], **end.expected
                 ):
                     return True
-            return await self._rewind(client, to_seq, messages, **expected)
+            return await self._rewind(client, to_seq, messages, **end.expected)
 
         try:
             return await self._backend.run(call, settles=True)
@@ -310,14 +368,16 @@ class SessiondSession:
         through_seq: int,
         epoch: int,
         prune_prefix: "Callable[[Any], bool]",
-    ) -> list[NewMessage]:
-        """Return the messages up to a seq, without the oldest ones that may be removed."""
-        messages = client.sessions.get_messages(
-            self._id, through_seq=through_seq, expected_epoch=epoch
-        )
-        items = await collected(messages, decoded)
+    ) -> list[NewMessage] | None:
+        """Return the items up to a seq without the oldest ones that may be removed.
+
+        Returns:
+            None if there are none of those.
+        """
+        places = await self._places(client, None, through_seq=through_seq, expected_epoch=epoch)
+        items = [place.item for place in places]
         first = next((i for i, item in enumerate(items) if not prune_prefix(item)), len(items))
-        return _messages(items[first:])
+        return messages_of(items[first:]) if first else None
 
     async def _rewind(
         self,
@@ -341,39 +401,6 @@ class SessiondSession:
         except InvalidRequest:
             if all(message.format == "other" for message in messages):
                 raise
-            messages = _as_other(messages)
+            messages = as_other(messages)
             await client.sessions.rewind(self._id, to_seq=to_seq, messages=messages, **expected)
         return True
-
-
-def _messages(items: "Sequence[Any]") -> list[NewMessage]:
-    messages = []
-    for i, item in enumerate(items):
-        blob = encoded(item, f"items[{i}]")
-        if is_response_item(item):
-            messages.append(NewMessage(blob, format="openai"))
-        else:
-            messages.append(NewMessage(blob, format="other", format_name=FORMAT_NAME))
-    return messages
-
-
-def _as_other(messages: Sequence[NewMessage]) -> list[NewMessage]:
-    return [replace(message, format="other", format_name=FORMAT_NAME) for message in messages]
-
-
-def is_response_item(item: _Item) -> bool:
-    """Whether an item is one of the Responses API, as far as its shape shows.
-
-    What is stored in the format "openai" and is none, such as a message of Chat Completions with
-    calls, was stored by another program.
-    """
-    role = item.get("role")
-    if role is None:
-        return isinstance(kind := item.get("type"), str) and kind != "message"
-    if role not in _ROLES or not item.keys().isdisjoint(_CHAT_KEYS):
-        return False
-    content = item.get("content")
-    return isinstance(content, str) or (
-        isinstance(content, list)
-        and all(isinstance(part, dict) and part.get("type") not in _CHAT_PARTS for part in content)
-    )

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from .. import suites
+from .failures import FAILURES
 
 pytest.importorskip("agents", reason="needs the SDK: `make adapters-test`")
 
@@ -27,12 +28,19 @@ FILES = (
     "tests/test_run_state_pending_input.py",
     "tests/test_hitl_session_scenario.py",
 )
+# So many pass on a class that has only the four public methods, kept in memory.
 LEAST = 842
 
 
+@pytest.mark.timeout(1_800)
 def test_the_sdks_tests_pass_on_our_session(target: str, tmp_path: Path) -> None:
     outcome = suites.run("sessiond_openai", FILES, target, tmp_path / "report.xml")
-    Path("/tmp/ad/oa-out.txt").write_text(outcome.output)
     print(f"{len(outcome.passed)} passed on ours, {len(outcome.unused)} without a session")
-    assert outcome.failed == {}, outcome.output[-20_000:]
+    expected = {
+        f"{file}::{test}"
+        for by_file in FAILURES.values()
+        for file, tests in by_file.items()
+        for test in tests
+    }
+    assert outcome.failed == expected, outcome.output[-20_000:]
     assert len(outcome.passed) >= LEAST

@@ -65,16 +65,14 @@ class ListSession(adapter.SessiondSession):
         super().__init__(session_id, client=_CLIENT, namespace=uuid.uuid4().hex)
         self._ignore_ids_for_matching = False
         if history:
-            messages = adapter._messages(history)
+            messages = adapter.messages_of(history)
             self._backend.run_sync(lambda client: self._append(client, messages))
 
     @property
     def _items(self) -> list[Any]:
         async def read(client: Any) -> list[Any]:
             try:
-                return await adapter.collected(
-                    client.sessions.get_messages(self._id), adapter.decoded
-                )
+                return [place.item for place in await self._places(client, None)]
             except adapter.SessionNotFound:
                 return []
 
