@@ -27,7 +27,7 @@ def new_message(message: SessionMessage) -> NewMessage:
     return NewMessage(blob, format="other", format_name=FORMAT_NAME, role=role)
 
 
-def session_message(message: Message) -> SessionMessage:
+def record_of(message: Message) -> SessionMessage:
     """Return the record of a message: as it was stored, or of what another program said."""
     number = message.seq - 1
     if message.format_name == FORMAT_NAME:

@@ -12,9 +12,10 @@ from sessiond._requests.options import SessionSettings
 from sessiond._types.message import Message
 from sessiond._types.session import SessionInfo
 from sessiond.adapters._backend import MAX_BATCH_MESSAGES, AnyClient, Backend, Call, append, part
-from sessiond.adapters.strands._messages import is_empty, new_message, session_message
+from sessiond.adapters.strands._messages import is_empty, new_message, record_of
 from sessiond.errors import (
     HistoryRewound,
+    InvalidField,
     MessageNotFound,
     SequenceConflict,
     SessionAlreadyExists,
@@ -107,7 +108,7 @@ class SessiondSessionRepository(SessionRepository):
         Raises:
             SessionException: if the session exists.
         """
-        id = self.sessiond_id(session.session_id)
+        id = self._id(session.session_id)
         state = {_SESSION: session.to_dict()}
 
         async def call(client: AsyncClient) -> None:
@@ -128,7 +129,7 @@ class SessiondSessionRepository(SessionRepository):
         Raises:
             SessionException: if the server was not reached.
         """
-        info = self._info(self.sessiond_id(session_id))
+        info = self._info(self._id(session_id))
         if info is None:
             return None
         kept = (info.state or {}).get(_SESSION)
@@ -145,7 +146,7 @@ class SessiondSessionRepository(SessionRepository):
         Raises:
             SessionException: if the session does not exist.
         """
-        id = self.sessiond_id(session_id)
+        id = self._id(session_id)
 
         async def call(client: AsyncClient) -> None:
             await client.sessions.delete_many(session_id_prefix=f"{id}/")
@@ -162,7 +163,7 @@ class SessiondSessionRepository(SessionRepository):
             SessionException: if the session does not exist, or the agent does.
         """
         agent_id = session_agent.agent_id
-        id, root = self.sessiond_id(session_id, agent_id), self.sessiond_id(session_id)
+        id, root = self._id(session_id, agent_id), self._id(session_id)
         state = {_AGENT: session_agent.to_dict()}
 
         async def call(client: AsyncClient) -> None:
@@ -184,7 +185,7 @@ class SessiondSessionRepository(SessionRepository):
         Raises:
             SessionException: if the server was not reached.
         """
-        id = self.sessiond_id(session_id, agent_id)
+        id = self._id(session_id, agent_id)
         info = self._info(id)
         agent = None if info is None else _agent_in(info, agent_id)
         if agent is not None:
@@ -197,7 +198,7 @@ class SessiondSessionRepository(SessionRepository):
         Raises:
             SessionException: if there is no such agent, or if its state is too large.
         """
-        id = self.sessiond_id(session_id, session_agent.agent_id)
+        id = self._id(session_id, session_agent.agent_id)
         self._check_agent(session_id, session_agent.agent_id)
         session_agent.created_at = self._created[id]
         state = {_AGENT: session_agent.to_dict()}
@@ -213,7 +214,7 @@ class SessiondSessionRepository(SessionRepository):
             SessionException: if there is no such agent, if the agent has a message with this
                 message_id, or if its last message is not the one before.
         """
-        id, number = self.sessiond_id(session_id, agent_id), session_message.message_id
+        id, number = self._id(session_id, agent_id), session_message.message_id
         what = f"Message {number} cannot be added to agent {agent_id} of session {session_id}"
         self._check_agent(session_id, agent_id)
 
@@ -236,7 +237,7 @@ class SessiondSessionRepository(SessionRepository):
         Raises:
             SessionException: if the server was not reached.
         """
-        id = self.sessiond_id(session_id, agent_id)
+        id = self._id(session_id, agent_id)
         if message_id < 0:
             return None
 
@@ -247,7 +248,7 @@ class SessiondSessionRepository(SessionRepository):
                 return None
 
         found = self._run(call, f"Message {message_id} of session {session_id} cannot be read")
-        return None if found is None else session_message(found)
+        return None if found is None else record_of(found)
 
     def update_message(
         self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any
@@ -260,7 +261,7 @@ class SessiondSessionRepository(SessionRepository):
         Raises:
             SessionException: if there is no such message, or if more than 999 follow it.
         """
-        id, number = self.sessiond_id(session_id, agent_id), session_message.message_id
+        id, number = self._id(session_id, agent_id), session_message.message_id
         what = f"Message {number} of agent {agent_id} of session {session_id} cannot be updated"
 
         async def call(client: AsyncClient) -> None:
@@ -278,7 +279,7 @@ class SessiondSessionRepository(SessionRepository):
                         expected_epoch=info.epoch,
                     )
                     old, *followers = [message async for message in read]
-                    session_message.created_at = session_message(old).created_at
+                    session_message.created_at = record_of(old).created_at
                     await client.sessions.rewind(
                         id,
                         to_seq=number,
@@ -313,7 +314,7 @@ class SessiondSessionRepository(SessionRepository):
         Raises:
             SessionException: if the server was not reached.
         """
-        id = self.sessiond_id(session_id, agent_id)
+        id = self._id(session_id, agent_id)
         if limit is not None and limit <= 0:
             return []
 
@@ -331,7 +332,7 @@ class SessiondSessionRepository(SessionRepository):
                 return []
 
         found = self._run(call, f"The messages of session {session_id} cannot be read")
-        restored = [(message, session_message(message)) for message in found]
+        restored = [(message, record_of(message)) for message in found]
         return [record for message, record in restored if not is_empty(message, record)]
 
     def create_multi_agent(
@@ -352,7 +353,7 @@ class SessiondSessionRepository(SessionRepository):
         Raises:
             SessionException: if the server was not reached.
         """
-        info = self._info(self.sessiond_id(session_id))
+        info = self._info(self._id(session_id))
         found = (info.state or {}).get(_group_key(multi_agent_id)) if info else None
         return cast("dict[str, Any] | None", found)
 
@@ -371,20 +372,26 @@ class SessiondSessionRepository(SessionRepository):
         self._put_group(session_id, multi_agent)
 
     def _put_group(self, session_id: str, group: "MultiAgentBase") -> None:
-        id, state = self.sessiond_id(session_id), {_group_key(group.id): group.serialize_state()}
+        id, state = self._id(session_id), {_group_key(group.id): group.serialize_state()}
         what = f"MultiAgent state {group.id} of session {session_id} cannot be stored"
         self._run(lambda client: client.sessions.update(id, state=state), what)
 
     def _check_agent(self, session_id: str, agent_id: str) -> None:
         """Check that an agent exists. It is looked up once."""
-        if self.sessiond_id(session_id, agent_id) in self._created:
+        if self._id(session_id, agent_id) in self._created:
             return
         if self.read_agent(session_id, agent_id) is None:
             raise SessionException(f"Agent {agent_id} in session {session_id} does not exist")
 
+    def _id(self, session_id: str, agent_id: str = _DEFAULT_AGENT) -> str:
+        try:
+            return self.sessiond_id(session_id, agent_id)
+        except InvalidField as error:
+            raise SessionException(str(error)) from error
+
     def has_only_messages(self, session_id: str, agent_id: str) -> bool:
         """Whether others have stored messages for an agent that does not exist yet."""
-        info = self._info(self.sessiond_id(session_id, agent_id))
+        info = self._info(self._id(session_id, agent_id))
         return info is not None and info.last_seq > 0 and _AGENT not in (info.state or {})
 
     def _info(self, id: str) -> SessionInfo | None:
@@ -416,7 +423,10 @@ def _agent_in(info: SessionInfo, agent_id: str) -> SessionAgent | None:
 
 
 def _group_key(id: str) -> str:
-    return _GROUP + part(id, _MAX_GROUP, "multi_agent_id")
+    try:
+        return _GROUP + part(id, _MAX_GROUP, "multi_agent_id")
+    except InvalidField as error:
+        raise SessionException(str(error)) from error
 
 
 def _times(created: datetime, active: datetime) -> tuple[str, str]:
