@@ -115,6 +115,7 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
                 *OPTIONS,
                 ("grpc.max_receive_message_length", settings.max_request_bytes),
                 ("grpc.so_reuseport", int(settings.workers > 1)),
+                *_age_options(settings),
             ]
         )
         stack.push_async_callback(server.stop, grace=0)
@@ -177,6 +178,15 @@ async def drain(running: Running, *, delay_s: float, timeout_s: float) -> None:
     await asyncio.wait([stopping], timeout=timeout_s)
     admission.interrupt_all()
     await asyncio.gather(stopping, turns)
+
+
+def _age_options(settings: Settings) -> list[tuple[str, int]]:
+    if not settings.max_connection_age_s:
+        return []
+    return [
+        ("grpc.max_connection_age_ms", round(settings.max_connection_age_s * 1000)),
+        ("grpc.max_connection_age_grace_ms", round(settings.max_connection_grace_s * 1000)),
+    ]
 
 
 def _bind(server: grpc.aio.Server, settings: Settings) -> int:

@@ -76,7 +76,7 @@ class _Call:
     """
 
     __slots__ = ("_admission", "_call_id", "_check_messages", "_code", "_context", "authorization",
-                 "caller", "figures", "method", "peer", "request", "session_id",
+                 "caller", "figures", "has_two_keys", "method", "peer", "request", "session_id",
                  "started")  # fmt: skip
 
     def __init__(
@@ -93,6 +93,7 @@ class _Call:
         self.started = time.monotonic()
         self.caller: Caller | None = None
         self.authorization: str | None = None
+        self.has_two_keys = False
         self.session_id = ""
         self._context = context
         self._admission = admission
@@ -105,6 +106,7 @@ class _Call:
         self.peer = context.peer()
         for key, value in context.invocation_metadata() or ():
             if key == "authorization":
+                self.has_two_keys = self.authorization is not None
                 self.authorization = str(value)
             elif key == "x-request-id" and isinstance(value, str) and value.isprintable():
                 self._call_id = value[:128]
@@ -336,6 +338,9 @@ class Calls:
             Fault: OVERLOADED, API_KEY_MISSING, API_KEY_INVALID or ADMIN_KEY_REQUIRED.
         """
         self._admission.admit(call.method)
+        if call.has_two_keys:
+            # Where a proxy adds a key of its own, the client's must not replace it.
+            raise Fault("API_KEY_INVALID", "the call has two `authorization` headers; send one")
         caller = call.caller = await self._authenticator.caller(call.authorization)
         if needs_admin and not caller.is_admin:
             raise Fault(

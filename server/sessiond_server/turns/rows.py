@@ -139,6 +139,7 @@ class OrphanedTurn:
             running.
         is_mine: whether the calling process holds the turn, which it started by a commit that was
             not acknowledged.
+        is_left: whether a process that was shut down has left the turn to others.
     """
 
     key: UUID
@@ -146,6 +147,7 @@ class OrphanedTurn:
     session_id: str
     running_turn: UUID | None
     is_mine: bool
+    is_left: bool
 
 
 @dataclass(frozen=True, slots=True)

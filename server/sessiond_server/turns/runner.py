@@ -31,6 +31,7 @@ from sessiond_server.turns.answer_text import AnswerText
 from sessiond_server.turns.asset_files import AssetFiles
 from sessiond_server.turns.context import ContextRequest, Contexts, policy_of
 from sessiond_server.turns.errors import fault_of_model, internal_error
+from sessiond_server.turns.handover import Handovers
 from sessiond_server.turns.state import RunningTurn, TurnChanges, TurnSlots
 from sessiond_server.turns.store import TurnStore
 from sessiond_server.turns.transitions import TurnTransitions
@@ -60,6 +61,7 @@ class TurnRunner:
         contexts: Contexts,
         models: Models,
         files: AssetFiles,
+        handovers: Handovers,
         *,
         max_request_bytes: int,
     ) -> None:
@@ -72,6 +74,7 @@ class TurnRunner:
         self._contexts = contexts
         self._models = models
         self._files = files
+        self._handovers = handovers
         self._max_request_bytes = max_request_bytes
         self._running = transitions.running
         # The same turns, by the log of their session.
@@ -160,10 +163,10 @@ class TurnRunner:
             await asyncio.wait(self._tasks, timeout=timeout_s)
 
     async def close(self) -> None:
-        """End the running turns as TURN_LOST."""
+        """Leave the running turns to other processes, or to the next start of this one."""
         self._slots.is_closed = True
         for running in self._running.values():
-            running.fault = Fault("TURN_LOST", "the server that ran the turn was shut down")
+            running.is_left = True
             running.is_over.set()
         await self.drain(CLOSE_TIMEOUT_S)
         await cancel_all(self._tasks)
@@ -171,7 +174,8 @@ class TurnRunner:
     def _begin(self, running: RunningTurn) -> None:
         self._slots.take(running.turn_id)
         self._running[running.turn_id] = self._logs[running.log] = running
-        self._announcements.started(running)
+        if not running.is_resumed:
+            self._announcements.started(running)
         task = asyncio.create_task(self._run(running))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -203,10 +207,12 @@ class TurnRunner:
                     log.debug("turn_retrying", turn_id=str(running.turn_id), error=str(e))
                     await asyncio.sleep(DATABASE_RETRY_S)
                     continue
-                if not running.is_over.is_set():
+                # An answer that is complete is not thrown away when the process is shut down.
+                is_complete = running.is_left and isinstance(outcome, Answer)
+                if is_complete or not running.is_over.is_set():
                     is_resumed = await self._settle(running, outcome)
-            if is_resumed and running.fault:
-                await self._settle(running, running.fault)
+            if is_resumed and running.is_left:
+                await self._settle(running, None)
         finally:
             self._forget(running.turn_id)
 
@@ -306,8 +312,10 @@ class TurnRunner:
             metadata={"model": running.model},
         )
 
-    async def _settle(self, running: RunningTurn, outcome: Answer | Fault) -> bool:
+    async def _settle(self, running: RunningTurn, outcome: Answer | Fault | None) -> bool:
         """Write the outcome of a model call, retrying as often as necessary.
+
+        Without an outcome, leave the turn to another process.
 
         The model's work is done and paid for. So the turn stays with this process, and the model is
         not called again. If an answer cannot be stored for an unforeseen reason, it is dropped, and
@@ -324,7 +332,11 @@ class TurnRunner:
                 async with self.change(
                     running.key, running.project_id, running.session_id
                 ) as changes:
-                    resume_seq = await self._transitions.settle(changes, running, outcome)
+                    resume_seq = 0
+                    if outcome is None:
+                        await self._handovers.give(changes, running)
+                    else:
+                        resume_seq = await self._transitions.settle(changes, running, outcome)
             except SessionMissing:
                 return False
             except (DatabaseUnavailable, PoolExhausted, Contention) as e:
@@ -337,7 +349,7 @@ class TurnRunner:
                     running.end_seq = running.after_seq = resume_seq
                     running.parent_seq = 0
                 return resume_seq > 0
-            if self._slots.is_closed:
+            if self._slots.is_closed and outcome is not None:
                 return False
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, LONGEST_RETRY_S)

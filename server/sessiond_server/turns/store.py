@@ -155,7 +155,8 @@ RETURNING turns.turn_id"""
 # that nobody waits for a row that is locked for long or is being recovered by another process.
 _ORPHANS = f"""
 SELECT s.key, s.project_id, s.session_id, s.running_turn,
-    COALESCE(turns.holder = %(holder)s, false) AS is_mine
+    COALESCE(turns.holder = %(holder)s, false) AS is_mine,
+    s.running_turn IS NOT NULL AND turns.holder IS NULL AS is_left
 FROM turns JOIN sessions s USING (key, log)
 WHERE {ALIVE} AND (
     {_RUNNING} AND NOT turn_id = ANY(%(running)s::uuid[])

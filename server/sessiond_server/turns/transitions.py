@@ -125,7 +125,7 @@ class TurnTransitions:
         running = running or self.running.get(turn_id)
         partial_seq = 0
         if keeps_text:
-            partial_seq = await self._append_partial(changes, turn_id, running)
+            partial_seq = await self.append_partial(changes, turn_id, running)
         elif running:
             changes.freeze(running)
         ending = Ending(
@@ -157,7 +157,11 @@ class TurnTransitions:
         owned = await self._store.find(changes.change, turn_id)
         if owned and owned.turn.state == TurnState.RUNNING and owned.holder == self._lease.holder:
             log.info("turn_adopted", turn_id=str(turn_id))
-            changes.started = await self._running(changes, owned, owned.turn.end_seq)
+            changes.started = await self.resumed(changes, owned)
+
+    async def resumed(self, changes: TurnChanges, owned: OwnedTurn) -> RunningTurn:
+        """Return a turn that runs already, as this process is to run it."""
+        return await self._running(changes, owned, owned.turn.end_seq)
 
     async def settle(
         self, changes: TurnChanges, running: RunningTurn, outcome: Answer | Fault
@@ -202,10 +206,21 @@ class TurnTransitions:
             if running is None or running.has_saved:
                 await self._texts.drop(changes.change, turn_id)
 
-    async def _append_partial(
-        self, changes: TurnChanges, turn_id: UUID, running: RunningTurn | None
+    async def append_partial(
+        self,
+        changes: TurnChanges,
+        turn_id: UUID,
+        running: RunningTurn | None,
+        *,
+        always: bool = False,
     ) -> int:
         """Append the text of an answer that is cut off, as an incomplete message.
+
+        Args:
+            changes: the transaction.
+            turn_id: the turn.
+            running: the turn, if this process runs it.
+            always: append the text even if the turn's keep_partial is false.
 
         Returns:
             The message's seq; 0 if there is no text, or if it must not be kept.
@@ -214,7 +229,7 @@ class TurnTransitions:
         if running:
             # Text that watchers saw from now on would not be in the message.
             changes.freeze(running)
-            text = running.text.since(0) if running.keep_partial else ""
+            text = running.text.since(0) if always or running.keep_partial else ""
             saved = SavedText(running.model, running.text.answered_seq, running.parent_seq, text)
         elif found := await self._texts.to_keep(change, turn_id):
             saved = found
@@ -259,7 +274,7 @@ class TurnTransitions:
 
     async def _start(self, changes: TurnChanges, queued: QueuedTurn) -> RunningTurn:
         owned = await self._store.start(
-            changes.change, queued.turn_id, self._lease.holder, self._lease.duration_s
+            changes.change, queued.turn_id, self._lease.holder, self._lease.stored_s
         )
         turn_id, messages, parent_seq = queued.turn_id, queued.messages, owned.turn.parent_seq
         last_seq = (await self._store.open(changes.change)).last_seq if parent_seq else 0
