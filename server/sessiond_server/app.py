@@ -274,6 +274,7 @@ async def open_services(
             check_messages=appends.invalid_fields,
             default_deadline_s=settings.default_deadline_s,
             stream_idle_timeout_s=settings.import_idle_timeout_s,
+            log_calls=settings.log_calls,
         )
         yield Services(
             tuple(
