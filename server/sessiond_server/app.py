@@ -276,6 +276,7 @@ async def open_services(
             received=trimmer.received,
             default_deadline_s=settings.default_deadline_s,
             stream_idle_timeout_s=settings.import_idle_timeout_s,
+            log_calls=settings.log_calls,
         )
         yield Services(
             tuple(

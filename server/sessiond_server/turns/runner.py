@@ -7,7 +7,8 @@ session's row locked; no connection is held while a model works.
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager, suppress
+from contextvars import Context
 from functools import partial
 from uuid import UUID
 
@@ -28,7 +29,7 @@ from sessiond_server.providers.base import Answer, ModelFault, ModelRequest
 from sessiond_server.providers.routing import Models
 from sessiond_server.sessions.store.lock import SessionMissing
 from sessiond_server.sessions.store.sessions import SessionStore
-from sessiond_server.telemetry import metrics
+from sessiond_server.telemetry import metrics, tracing
 from sessiond_server.turns.announcements import TurnAnnouncements
 from sessiond_server.turns.answer_text import AnswerText
 from sessiond_server.turns.context import ContextRequest, Contexts, policy_of
@@ -179,7 +180,9 @@ class TurnRunner:
         self._running[running.turn_id] = self._logs[running.log] = running
         if not running.is_resumed:
             self._announcements.started(running)
-        task = asyncio.create_task(self._run(running))
+        # A turn that another turn starts belongs to the trace of neither's caller.
+        is_next = asyncio.current_task() in self._tasks
+        task = asyncio.create_task(self._run(running), context=Context() if is_next else None)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -300,13 +303,17 @@ class TurnRunner:
             on_report=partial(setattr, running, "report"),
         )
         began = time.monotonic()
-        async with aclosing(route.provider.stream(request)) as pieces:
+        async with AsyncExitStack() as stack:
+            span = stack.enter_context(tracing.model_span(route.provider.name, route.model))
+            pieces = await stack.enter_async_context(aclosing(route.provider.stream(request)))
             async for piece in pieces:
                 if began:
                     model = metrics.model_label(running.model)
                     metrics.FIRST_TOKEN.labels(model).observe(time.monotonic() - began)
                     began = 0.0
                 if isinstance(piece, Answer):
+                    if span:
+                        span.answered(piece.model, piece.stop_reason, _tokens(piece))
                     return piece
                 self._announcements.delta(running, piece)
         raise ModelFault(
@@ -378,3 +385,8 @@ class TurnRunner:
                 return False
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, LONGEST_RETRY_S)
+
+
+def _tokens(answer: Answer) -> Mapping[str, int]:
+    usage = answer.usage
+    return {"input": usage.input_tokens, "output": usage.output_tokens} if usage else {}
