@@ -302,6 +302,14 @@ class Settings(BaseSettings):
         description="HOST:PORT to serve /metrics for Prometheus on, and /livez and /readyz for "
         "probes, over plain HTTP and without keys. Default: not served.",
     )
+    slow_statement_ms: int = Field(
+        500,
+        ge=0,
+        description="Milliseconds from which a statement is logged with its name. 0 = never.",
+    )
+    log_calls: bool = Field(
+        False, description="Log one line for each call, at the level info. Refusals always are."
+    )
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="Format of the log. auto = console on a terminal, else JSON lines."
     )

@@ -255,7 +255,7 @@ class TurnTransitions:
             async with change.savepoint():
                 return (await self._append(changes, turn_id, [message], is_answer=True)).last_seq
         except Fault as fault:
-            log.warning("partial_answer_dropped", turn_id=str(turn_id), error=fault.message)
+            log.warning("partial_answer_dropped", turn_id=str(turn_id), reason=fault.reason)
         except SavepointRefused as e:
             log.warning("partial_answer_dropped", turn_id=str(turn_id), error=str(e))
         return 0
