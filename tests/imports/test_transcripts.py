@@ -188,8 +188,8 @@ async def test_messages_of_langchain_come_in(client: AsyncClient) -> None:
         ("langchain", '{"messages": [{"type": "human", "content": "a"}]}', ["f/1"]),
         (
             "langchain",
-            '{"lc": 1, "kwargs": {"messages": [{"lc": 1, "type": "constructor", "id": ["HumanMessage"], '
-            '"kwargs": {"content": "a"}}]}}',
+            '{"lc": 1, "kwargs": {"messages": [{"lc": 1, "type": "constructor", '
+            '"id": ["HumanMessage"], "kwargs": {"content": "a"}}]}}',
             ["f/1"],
         ),
         ("langchain", "[]", []),
