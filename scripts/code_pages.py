@@ -1,4 +1,4 @@
-"""The reference's pages about log events and limits, from the server's source."""
+"""The reference's pages about log events, metrics and limits, from the server's source."""
 
 import ast
 import sys
@@ -7,10 +7,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.metrics_core import Metric
 from pydantic_core import PydanticUndefined
 from tables import cell, escaped, table
 
 from sessiond_server.settings import Settings
+from sessiond_server.telemetry import metrics
 
 SERVER = Path(__file__).resolve().parent.parent / "server" / "sessiond_server"
 # Their constants MAX_*, MIN_* and DEFAULT_* are the limits.
@@ -39,7 +42,8 @@ def default_of(field: Any) -> str:
 
 def log_events() -> str:
     """Return the page of all events that the server logs."""
-    rows = set()
+    # The levels of each event.
+    found: dict[tuple[str, str, str], list[str]] = {}
     for path in sorted(SERVER.rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         module = path.relative_to(SERVER).with_suffix("").as_posix().replace("/", ".")
@@ -56,14 +60,14 @@ def log_events() -> str:
                     if not isinstance(first, ast.Constant):
                         sys.exit(f"{module}: an event's name must be a constant")
                     fields = [field for keyword in keywords for field in _fields(keyword, tree)]
-                    rows.add(
-                        (
-                            f"`{first.value}`",
-                            "error, with a traceback" if level == "exception" else level,
-                            ", ".join(fields),
-                            f"`{module}`",
-                        )
+                    levels = found.setdefault(
+                        (f"`{first.value}`", ", ".join(fields), f"`{module}`"), []
                     )
+                    levels.append("error, with a traceback" if level == "exception" else level)
+    rows = {
+        (event, " or ".join(sorted(set(levels))), fields, module)
+        for (event, fields, module), levels in found.items()
+    }
     return "\n\n".join(
         [
             "# Log events",
@@ -78,6 +82,38 @@ def log_events() -> str:
             ),
         ]
     )
+
+
+def metric_names() -> str:
+    """Return the page of all metrics."""
+    rows = [
+        (
+            f"`{name}`",
+            family.type,
+            ", ".join(f"`{label}`" for label in labels),
+            cell(family.documentation),
+        )
+        for family, name, labels in sorted(metric_families(), key=lambda found: found[1])
+    ]
+    return "\n\n".join(
+        [
+            "# Metrics",
+            "What `/metrics` of [`--metrics-listen`](settings.md#metrics_listen) has; "
+            "[Monitoring](../../guides/monitoring.md#metrics) says what to look at. A histogram "
+            "has `_bucket`, `_sum` and `_count`. With several workers, values are sums over all of "
+            "them, but for what is the same for each.",
+            table(("metric", "type", "labels", "meaning"), rows),
+        ]
+    )
+
+
+def metric_families() -> Iterator[tuple[Metric, str, tuple[str, ...]]]:
+    """Yield each metric, its full name, and its labels."""
+    for value in vars(metrics).values():
+        if isinstance(value, MetricWrapperBase):
+            [family] = value.describe()
+            suffix = "_total" if family.type == "counter" else ""
+            yield family, family.name + suffix, value._labelnames
 
 
 def _fields(keyword: ast.keyword, tree: ast.Module) -> list[str]:

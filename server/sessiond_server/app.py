@@ -1,6 +1,6 @@
 """Wiring: creates each store and service of a process once, and closes them in the right order."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +28,7 @@ from sessiond_server.imports.store import SessionImportStore, SnapshotStore
 from sessiond_server.messages.append import Appends
 from sessiond_server.messages.batch_append import BatchAppender
 from sessiond_server.messages.history import History
+from sessiond_server.messages.joined_append import JoinedAppends
 from sessiond_server.messages.store.append import AppendStore
 from sessiond_server.messages.store.batch_append import BatchAppendStore
 from sessiond_server.messages.store.cuts import CutStore
@@ -61,10 +62,13 @@ from sessiond_server.settings import Settings
 from sessiond_server.tasks.service import Tasks
 from sessiond_server.tasks.store import TaskStore
 from sessiond_server.turns.announcements import TurnAnnouncements
+from sessiond_server.turns.asset_files import AssetFiles
 from sessiond_server.turns.context import Contexts
+from sessiond_server.turns.handover import Handovers
+from sessiond_server.turns.handover_store import HandoverStore
 from sessiond_server.turns.leases import TurnLeases
 from sessiond_server.turns.live_texts import LiveTexts
-from sessiond_server.turns.marks import MarkStore
+from sessiond_server.turns.mark_store import MarkStore
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.service import Turns
 from sessiond_server.turns.state import TurnLease, TurnSlots
@@ -121,6 +125,7 @@ class Services:
     objects: Objects
     watching: WatchHub
     runner: TurnRunner
+    page_cache_bytes: Callable[[], int]
 
 
 @asynccontextmanager
@@ -133,7 +138,8 @@ async def open_services(
             database_url,
             size=settings.pool_size,
             timeout_s=settings.pool_timeout_s,
-            prepared=settings.prepared_statements,
+            has_session=settings.has_session,
+            listen_url=settings.listen_database_url,
         )
         stack.push_async_callback(database.close)
         await database.open()
@@ -150,7 +156,6 @@ async def open_services(
             stores.history,
             stores.cuts,
             admission.check_draining,
-            listens=settings.prepared_statements,
         )
         stack.push_async_callback(watching.close)
         models = Models(
@@ -166,6 +171,7 @@ async def open_services(
             stores.turns, stores.turn_texts, models, limits, counts, lease, slots
         )
         contexts = Contexts(stores.history, stores.marks, max_bytes=settings.max_context_bytes)
+        handovers = Handovers(HandoverStore(), stores.turns, stores.turn_texts, transitions, lease)
         announcements = TurnAnnouncements(watching)
         runner = TurnRunner(
             stores.turns,
@@ -176,7 +182,8 @@ async def open_services(
             stores.sessions,
             contexts,
             models,
-            assets,
+            AssetFiles(assets),
+            handovers,
             max_request_bytes=settings.max_model_request_bytes,
         )
         stack.push_async_callback(runner.close)
@@ -199,6 +206,14 @@ async def open_services(
         stack.push_async_callback(streams.close)
         history = History(stores.history, stores.cuts, stores.bookmarks, settings.page_cache_bytes)
         appends = Appends(stores.append, stores.sessions, limits, counts, watching)
+        joined_appends = JoinedAppends(
+            stores.batch_append,
+            appends,
+            limits,
+            watching,
+            max_statements=settings.pool_size // 2,
+        )
+        stack.push_async_callback(joined_appends.close)
         purger = Purger(
             stores.purge,
             Flattener(stores.flattening),
@@ -213,7 +228,7 @@ async def open_services(
             interval_s=settings.purge_interval_s,
             grace_s=settings.asset_grace_s,
         )
-        leases = TurnLeases(stores.turns, transitions, runner, lease, slots)
+        leases = TurnLeases(stores.turns, transitions, runner, lease, slots, handovers)
         texts = TextSaver(stores.turn_texts, runner, lease)
         live_texts = LiveTexts(stores.turn_texts, runner, texts, announcements)
         stack.push_async_callback(live_texts.close)
@@ -226,7 +241,8 @@ async def open_services(
                 SessionImports(stores.imports, stores.sessions, limits, counts, watching),
                 SessionExports(stores.snapshots, history),
                 appends,
-                BatchAppender(stores.batch_append, appends, limits, watching),
+                joined_appends,
+                BatchAppender(appends, joined_appends),
                 history,
                 Rewinds(
                     stores.rewinds, stores.append, stores.history, appends, runner, transitions
@@ -258,6 +274,7 @@ async def open_services(
             check_messages=appends.invalid_fields,
             default_deadline_s=settings.default_deadline_s,
             stream_idle_timeout_s=settings.import_idle_timeout_s,
+            log_calls=settings.log_calls,
         )
         yield Services(
             tuple(
@@ -276,6 +293,7 @@ async def open_services(
             objects,
             watching,
             runner,
+            history.cache_bytes,
         )
 
 

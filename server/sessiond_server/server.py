@@ -17,11 +17,14 @@ from sessiond_server.app import open_services
 from sessiond_server.assets.store.objects import Objects
 from sessiond_server.core.cancellation import cancel_all
 from sessiond_server.core.supervision import supervise
+from sessiond_server.db.cursors import log_slow_statements
 from sessiond_server.db.pool import Database
 from sessiond_server.health import HealthMonitor
 from sessiond_server.rpc import reflection
 from sessiond_server.rpc.admission import Admission
+from sessiond_server.sampling import Sampler
 from sessiond_server.settings import Settings
+from sessiond_server.telemetry import tracing
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.watch.hub import WatchHub
 
@@ -35,7 +38,15 @@ OPTIONS: list[tuple[str, int]] = [
     # Minimum interval of a client's pings. gRPC's default of five minutes would disconnect clients
     # that keep idle connections alive.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    # Calls that gRPC has read and the event loop has not begun. gRPC cancels calls beyond these
+    # limits without a reason, beyond the first one at random. Calls wait here for milliseconds
+    # only, and are then answered or refused as OVERLOADED.
+    ("grpc.server.max_pending_requests", 20_000),
+    ("grpc.server.max_pending_requests_hard_limit", 40_000),
 ]
+
+# Calls that are cut off at the end of a drain still get an answer within this time.
+LAST_ANSWERS_S = 2.0
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +63,7 @@ class Running:
     objects: Objects
     watching: WatchHub
     runner: TurnRunner
+    sampler: Sampler
 
 
 async def run(
@@ -71,7 +83,9 @@ async def run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with serving(settings, database_url) as running:
+    async with AsyncExitStack() as stack:
+        stack.enter_context(tracing.configured())
+        running = await stack.enter_async_context(serving(settings, database_url))
         # Objects created during the start are permanent. Freezing them keeps them out of full
         # collections, which would delay all calls.
         gc.collect()
@@ -96,6 +110,7 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
         OSError: if the server cannot listen on the address.
     """
     async with AsyncExitStack() as stack:
+        log_slow_statements(settings.slow_statement_ms / 1000)
         admission = Admission(settings.max_concurrent_rpcs, settings.max_watchers)
         services = await stack.enter_async_context(open_services(settings, database_url, admission))
         # Only the workers of one server share a port. If two servers used the same port, each would
@@ -105,6 +120,7 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
                 *OPTIONS,
                 ("grpc.max_receive_message_length", settings.max_request_bytes),
                 ("grpc.so_reuseport", int(settings.workers > 1)),
+                *_age_options(settings),
             ]
         )
         stack.push_async_callback(server.stop, grace=0)
@@ -114,7 +130,12 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
         if settings.reflection:
             server.add_generic_rpc_handlers(reflection.handlers())
         port = _bind(server, settings)
-        loops = {**services.loops, "health": HealthMonitor(services.database, health_servicer).run}
+        sampler = Sampler(settings, services, admission, health_servicer)
+        loops = {
+            **services.loops,
+            **sampler.loops(),
+            "health": HealthMonitor(services.database, health_servicer).run,
+        }
         background = [
             asyncio.create_task(supervise(name, loop), name=name) for name, loop in loops.items()
         ]
@@ -129,24 +150,48 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
             services.objects,
             services.watching,
             services.runner,
+            sampler,
         )
 
 
 async def drain(running: Running, *, delay_s: float, timeout_s: float) -> None:
-    """Refuse new calls, wait for calls in progress, and end streams with SERVER_DRAINING.
+    """Finish the calls that have arrived, send clients to other servers, and end all streams.
+
+    gRPC cancels calls that it has read and not handed over yet when it shuts down. So the calls
+    that arrive last are held until no more arrive, and run only after gRPC has told the clients, by
+    GOAWAY, to use another connection.
 
     Args:
         running: the server to drain.
         delay_s: how long to report NOT_SERVING before refusing connections, for load balancers.
             Unit: seconds.
-        timeout_s: how long calls and turns in progress may take. Unit: seconds.
+        timeout_s: how long calls and turns in progress may take. Calls that take longer end with
+            SERVER_DRAINING. Unit: seconds.
     """
+    admission = running.admission
     await running.health.enter_graceful_shutdown()
     await asyncio.sleep(delay_s)
-    running.admission.is_draining = True
+    with admission.holding():
+        await admission.wait_until_quiet()
+        stopping = asyncio.create_task(running.server.stop(grace=timeout_s + LAST_ANSWERS_S))
+        # The first step of stop() sends GOAWAY, before any held call can be answered.
+        await asyncio.sleep(0)
+    admission.is_draining = True
     running.watching.wake_all()
     # The turns continue without their streams. Clients join the turns again at another server.
-    await asyncio.gather(running.server.stop(grace=timeout_s), running.runner.drain(timeout_s))
+    turns = asyncio.create_task(running.runner.drain(timeout_s))
+    await asyncio.wait([stopping], timeout=timeout_s)
+    admission.interrupt_all()
+    await asyncio.gather(stopping, turns)
+
+
+def _age_options(settings: Settings) -> list[tuple[str, int]]:
+    if not settings.max_connection_age_s:
+        return []
+    return [
+        ("grpc.max_connection_age_ms", round(settings.max_connection_age_s * 1000)),
+        ("grpc.max_connection_age_grace_ms", round(settings.max_connection_grace_s * 1000)),
+    ]
 
 
 def _bind(server: grpc.aio.Server, settings: Settings) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 
 from sessiond_server.settings import Settings
+from sessiond_server.telemetry.endpoint import worker_ended
 
 START_TIMEOUT_S = 60.0
 MAX_QUICK_DEATHS = 5
@@ -106,6 +107,9 @@ def reserve_port(listen: str) -> Iterator[tuple[str, int]]:
                 alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 alone.bind(address)
             reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            # Connections of a former server with a single process, which the kernel has not
+            # forgotten yet, do not have SO_REUSEPORT.
+            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             reserved.bind(address)
         except OSError as e:
             raise OSError(f"cannot listen on {listen}: {e.strerror}") from e
@@ -156,6 +160,7 @@ async def _keep(
         if not ended.done():
             process.kill()
         await ended
+        worker_ended(process.pid)
         if stop.is_set():
             return
         log.error("worker_died", pid=process.pid, exit_code=process.returncode)

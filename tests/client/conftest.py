@@ -274,8 +274,9 @@ def _settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let retries wait for hardly any time, and streams give up by count alone."""
+    """Let retries wait for hardly any time, and calls without a deadline give up by count alone."""
     monkeypatch.setattr(_retry, "FIRST_DELAY_S", 0.001)
     monkeypatch.setattr(_retry, "FIRST_STREAM_DELAY_S", 0.001)
     monkeypatch.setattr(_retry, "MAX_STREAM_DELAY_S", 0.01)
-    monkeypatch.setattr(_retry, "MIN_STREAM_PATIENCE_S", 0.0)
+    monkeypatch.setattr(_retry, "MAX_DELAY_S", 0.01)
+    monkeypatch.setattr(_retry, "PATIENCE_S", 0.0)

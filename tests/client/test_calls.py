@@ -12,7 +12,7 @@ import pytest
 import sessiond
 from sessiond import errors
 from sessiond._protocol import retry as _retry
-from sessiond.v1 import session_pb2, session_service_pb2
+from sessiond.v1 import admin_service_pb2, session_pb2, session_service_pb2
 from sessiond.v1.error_reason_pb2 import ErrorReason
 
 REASONS = [name.removeprefix("ERROR_REASON_") for name, number in ErrorReason.items() if number]
@@ -127,11 +127,58 @@ async def test_changes_carry_a_request_id(colour, server, client, call: str) -> 
     assert server.received[0].request.request_id
 
 
-async def test_gives_up_after_some_attempts(colour, server, client, impatient) -> None:
+async def test_a_call_is_retried_until_its_deadline(colour, server, client, impatient) -> None:
+    failure = server.abort(UNAVAILABLE, "no", reason="DATABASE_UNAVAILABLE")
+    server.on("GetSession", *[failure] * 30, SESSION)
+    assert (await colour.call(client.get_session, "s")).session_id == "s"
+    server.on("GetSession", failure)
+    # Which of the two it is depends on whether an attempt is under way at the deadline.
+    with pytest.raises((errors.DatabaseUnavailable, errors.DeadlineExceeded)):
+        await colour.call(client.get_session, "s", timeout=0.5)
+
+
+async def test_a_call_without_a_deadline_gives_up_at_last(
+    colour, server, client, impatient
+) -> None:
     server.on("GetSession", server.abort(UNAVAILABLE, "no", reason="DATABASE_UNAVAILABLE"))
     with pytest.raises(errors.DatabaseUnavailable):
-        await colour.call(client.get_session, "s")
-    assert len(server.received) == _retry.MAX_ATTEMPTS
+        await colour.call(client.get_session, "s", timeout=float("inf"))
+    assert len(server.received) == _retry.MIN_ATTEMPTS
+
+
+async def test_a_long_wait_for_the_server_is_logged(
+    colour, server, client, impatient, monkeypatch, caplog
+) -> None:
+    monkeypatch.setattr(_retry, "WARN_AFTER_S", 0.0)
+    failure = server.abort(UNAVAILABLE, "")
+    server.on("GetSession", failure, failure, SESSION)
+    await colour.call(client.get_session, "s")
+    [record] = caplog.records
+    assert "is `sessiond serve` running" in record.getMessage()
+    assert record.getMessage().endswith("still trying")
+
+
+async def test_a_cancellation_that_nobody_asked_for_is_repeated(
+    colour, server, client, impatient
+) -> None:
+    stored = session_service_pb2.StoreMessagesResponse(first_seq=1, last_seq=1)
+    server.on("StoreMessages", server.abort(grpc.StatusCode.CANCELLED, "CANCELLED"), stored)
+    await colour.call(client.sessions.store_message, "s", {"role": "user", "content": "x"})
+    assert len({request.request_id for request in server.of("StoreMessages")}) == 1
+    assert len(server.received) == 2
+
+
+async def test_what_certainly_did_not_happen_is_always_repeated(
+    colour, server, client, impatient
+) -> None:
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    server.on(
+        "CreateApiKey",
+        server.abort(code, "busy", reason="OVERLOADED", retry_after_s=0.001),
+        admin_service_pb2.CreateApiKeyResponse(),
+    )
+    await colour.call(client.admin.create_api_key, "p")
+    assert len(server.received) == 2
 
 
 async def test_overload_is_retried_only_with_a_retry_delay(
@@ -177,7 +224,14 @@ async def test_every_reason_has_an_error_of_its_code(
     code = codes()[reason]
     server.on(
         "GetSession",
-        server.abort(code, "what happened", reason=reason, metadata={"session_id": "s"}),
+        server.abort(
+            code,
+            "what happened",
+            reason=reason,
+            metadata={"session_id": "s"},
+            # Longer than the call may take, so that it is not retried.
+            retry_after_s=3600,
+        ),
     )
     with pytest.raises(errors.SessiondError) as caught:
         await colour.call(client.get_session, "s")
@@ -273,7 +327,7 @@ async def test_a_refused_connection_names_the_target(colour, server, impatient) 
         errors.ServerUnavailable,
         match=re.escape(f"is `sessiond serve` running at {server.target}?"),
     ):
-        await colour.call(client.get_session, "s")
+        await colour.call(client.get_session, "s", timeout=float("inf"))
     await colour.call(client.stop)
 
 
@@ -380,11 +434,10 @@ def test_targets() -> None:
 def test_delays() -> None:
     error = errors.ServerDraining("x", retry_after=2.0)
     retry = _retry.CallRetry(None)
-    for _ in range(_retry.MAX_ATTEMPTS - 1):
+    for _ in range(10 * _retry.MIN_ATTEMPTS):
         delay = retry.delay_after(error)
         assert delay is not None
         assert 2.0 <= delay <= 2.0 + _retry.MAX_DELAY_S
-    assert retry.delay_after(error) is None
     assert _retry.CallRetry(1.0).delay_after(error) is None
     assert _retry.CallRetry(None).delay_after(errors.DeadlineExceeded("x")) is None
     assert _retry.CallRetry(None).delay_after(errors.InternalError("Received RST_STREAM")) is None
@@ -395,6 +448,4 @@ def test_a_stream_that_has_delivered_is_given_time_to_restart() -> None:
     stream = _retry.StreamRetry(None)
     stream.progress()
     # Far more failures than the count allows, but all within a moment.
-    assert all(
-        stream.delay_after(error) is not None for _ in range(10 * _retry.MAX_STREAM_FAILURES)
-    )
+    assert all(stream.delay_after(error) is not None for _ in range(10 * _retry.MIN_ATTEMPTS))

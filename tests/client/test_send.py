@@ -138,7 +138,7 @@ class TestSend:
     ) -> None:
         server.on("Send", broken(server))
         with pytest.raises(errors.ServerUnavailable):
-            await colour.call(session.send_and_wait, "x")
+            await colour.call(session.send_and_wait, "x", timeout=float("inf"))
 
     async def test_refusals_are_raised(self, colour, server, session, impatient) -> None:
         refusal = server.abort(

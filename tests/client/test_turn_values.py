@@ -11,7 +11,7 @@ import pytest
 
 from sessiond import EventData, Message, MessageTurn, Turn, errors
 from sessiond._export.writer import line
-from sessiond._protocol.status import is_broken_stream, is_worth_retrying
+from sessiond._protocol.status import is_worth_retrying
 from sessiond._protocol.times import to_timestamp
 from sessiond._requests.input import to_proto
 from sessiond._types.event import Event
@@ -78,6 +78,7 @@ def test_a_turn_by_attribute_and_by_key() -> None:
         "changes": [],
         "change_count": 0,
         "partial_seq": None,
+        "parent_seq": None,
         "created_at": "2026-01-01T00:00:00Z",
         "started_at": "2026-01-01T00:00:01Z",
         "ended_at": "2026-01-01T00:00:02Z",
@@ -151,7 +152,6 @@ def test_the_outcome_of_a_turn_is_not_retried(cls: type[errors.SessiondError]) -
     for message in ("x", "Received RST_STREAM"):
         error = cls(message, metadata={"turn_id": "t"}, retry_after=1.0)
         assert not is_worth_retrying(error)
-        assert not is_broken_stream(error)
 
 
 def test_a_deadline_is_a_timeout() -> None:

@@ -28,9 +28,9 @@ class TestCoalescedAppends:
         counts: list[int] = []
         store = BatchAppender.store
 
-        def counted(self: BatchAppender, project_id: Any, requests: Any) -> Any:
+        def counted(self: BatchAppender, requests: Any) -> Any:
             counts.append(len(requests))
-            return store(self, project_id, requests)
+            return store(self, requests)
 
         monkeypatch.setattr(BatchAppender, "store", counted)
         return counts

@@ -41,12 +41,8 @@ class TestLocks:
             assert sorted(result.index for result in first.results) == [0, 2]
             assert (await wire.get("two")).last_seq == 1
             assert (await wire.get("held")).last_seq == 0
-        second = await anext(stream)
-        assert [(result.index, result.response.last_seq) for result in second.results] == [
-            (1, 1),
-            (3, 2),
-        ]
-        assert [response async for response in stream] == []
+        rest = [result async for response in stream for result in response.results]
+        assert [(result.index, result.response.last_seq) for result in rest] == [(1, 1), (3, 2)]
 
     async def test_a_deadline_cancels_the_statement_that_waits(
         self, wire: Wire, database_url: str
@@ -126,9 +122,7 @@ def _prepared(connection: psycopg.Connection[Any], recorded: bool) -> int:
         return f"${names.index(found[1]) + 1}"
 
     text = re.sub(r"%\((\w+)\)[sb]", numbered, STATEMENTS[recorded])
-    types = ", ".join(
-        {"project_id": "uuid", "limit": "bigint"}.get(name, "unknown") for name in names
-    )
+    types = ", ".join({"limit": "bigint"}.get(name, "unknown") for name in names)
     connection.execute(f"PREPARE p ({types}) AS {text}".encode())
     return len(names)
 
@@ -188,9 +182,7 @@ async def test_appends_are_heap_only_updates(wire: Wire, database_url: str) -> N
 
         connection.adapters.register_dumper(Int8s, Int8sDumper)
         for _ in range(10):
-            cursor = connection.execute(
-                STATEMENTS[False].encode(), parameters_of(DEFAULT_PROJECT_ID, many)
-            )
+            cursor = connection.execute(STATEMENTS[False].encode(), parameters_of(many))
             assert len(cursor.fetchall()) == 5
         [counts] = connection.execute(
             "SELECT pg_stat_get_xact_tuples_updated('sessions'::regclass), "

@@ -404,13 +404,29 @@ async def test_an_internal_error_is_reported_for_each_request(
     async def broken(*_: object) -> None:
         raise ZeroDivisionError("secret detail")
 
-    await wire.create("one")
+    for session_id in ("one", "two"):
+        await wire.create(session_id)
     monkeypatch.setattr(BatchAppendStore, "append", broken)
-    [end, bad] = await wire.store_batch(ask("one", "a"), ask("one"))
-    assert isinstance(end, WireError)
-    assert (end.reason, end.code) == ("INTERNAL", grpc.StatusCode.INTERNAL)
-    assert "secret" not in end.text
+    monkeypatch.setattr(AppendStore, "append", broken)
+    *ends, bad = await wire.store_batch(ask("one", "a"), ask("two", "a"), ask("one"))
+    for end in ends:
+        assert isinstance(end, WireError)
+        assert (end.reason, end.code) == ("INTERNAL", grpc.StatusCode.INTERNAL)
+        assert "secret" not in end.text
     assert seqs([bad]) == ["INVALID_FIELD"]
+
+
+async def test_appends_whose_statement_fails_are_stored_one_by_one(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    for session_id in ("one", "two"):
+        await wire.create(session_id)
+    monkeypatch.setattr(BatchAppendStore, "append", broken)
+    ends = await wire.store_batch(ask("one", "a"), ask("two", "a"), ask("one", "b"))
+    assert seqs(ends) == [(1, 1), (1, 1), (2, 2)]
 
 
 async def test_watchers_are_notified_of_each_session(

@@ -7,6 +7,7 @@ import pytest
 
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID
+from sessiond_server.core.interruption import Interruptible
 from sessiond_server.db.pool import DatabaseUnavailable
 from sessiond_server.projects import authentication
 from sessiond_server.projects.authentication import ANONYMOUS, Authenticator, Caller, hash_secret
@@ -184,9 +185,10 @@ async def stream(
     authenticator: Authenticator, who: Caller, opened: asyncio.Event, blocked: asyncio.Event
 ) -> None:
     """A streaming call that waits for something else."""
-    async with authenticator.open_stream(who):
-        opened.set()
-        await blocked.wait()
+    async with Interruptible() as call:
+        with authenticator.open_stream(who, call):
+            opened.set()
+            await blocked.wait()
 
 
 async def test_a_revoked_key_ends_its_open_streams_before_the_cache_expires() -> None:
@@ -213,8 +215,8 @@ async def test_a_response_that_is_being_sent_is_sent_before_the_stream_ends() ->
     sending, free, sent = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def call() -> None:
-        async with authenticator.open_stream(await caller(authenticator)) as opened:
-            with opened.sending():
+        async with Interruptible() as opened:
+            with authenticator.open_stream(await caller(authenticator), opened), opened.sending():
                 sending.set()
                 await free.wait()
                 sent.set()
@@ -233,9 +235,8 @@ async def test_a_response_that_is_being_sent_is_sent_before_the_stream_ends() ->
 
 
 async def test_a_timeout_within_a_stream_is_not_taken_for_a_revocation() -> None:
-    authenticator = Authenticator(Keys(KEY_ID), require_keys=True, cache_s=60)
     with pytest.raises(TimeoutError):
-        async with authenticator.open_stream(await caller(authenticator)), asyncio.timeout(0):
+        async with Interruptible(), asyncio.timeout(0):
             await asyncio.Event().wait()
 
 
@@ -274,6 +275,7 @@ async def test_a_stream_without_a_key_is_not_looked_up() -> None:
     keys = Keys()
     authenticator = Authenticator(keys, require_keys=False, cache_s=0)
     assert await authenticator.caller(None) == ANONYMOUS
-    async with authenticator.open_stream(ANONYMOUS):
-        await authenticator.check_streams()
+    async with Interruptible() as call:
+        with authenticator.open_stream(ANONYMOUS, call):
+            await authenticator.check_streams()
     assert keys.looked_up == []

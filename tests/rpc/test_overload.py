@@ -1,17 +1,21 @@
 """Limits of concurrent calls and of connections, and a missing database."""
 
 import asyncio
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack
 
 import grpc
 import psycopg
 import pytest
 
 from sessiond.v1 import conversation_service_pb2 as conversations
-from sessiond_server.server import serving
+from sessiond.v1.session_service_pb2 import GetSessionRequest
+from sessiond.v1.session_service_pb2_grpc import SessionServiceStub
+from sessiond_server.server import Running, serving
 from sessiond_server.settings import Settings
 
 from ..support.waiting import until_waiting
-from ..support.wire import Wire, error_of
+from ..support.wire import Wire, error_of, taken_apart
 from .calls import CALLS, call, outcome
 
 
@@ -72,6 +76,43 @@ class TestOverload:
             error = await error_of(wire.get("one"))
         assert (error.reason, error.retry_s) == ("OVERLOADED", 0.5)
         await waiting
+
+
+async def test_a_burst_of_calls_is_answered_or_refused_as_overloaded(
+    wire: Wire, server: Running
+) -> None:
+    await wire.create("one")
+    async with AsyncExitStack() as stack:
+        # A connection carries at most 1,000 calls at once.
+        channels = [
+            await stack.enter_async_context(
+                grpc.aio.insecure_channel(
+                    f"127.0.0.1:{server.port}", [("grpc.use_local_subchannel_pool", 1)]
+                )
+            )
+            for _ in range(3)
+        ]
+        stubs = [SessionServiceStub(channel) for channel in channels]
+        calls = [
+            stub.GetSession(GetSessionRequest(session_id="one"), timeout=120)
+            for _ in range(833)
+            for stub in stubs
+        ]
+        ended = await asyncio.gather(*map(_ended, calls))
+    assert len(ended) == 3 * 833
+    assert set(ended) <= {"OK", "OVERLOADED with a retry delay"}
+    assert ended.count("OK") >= 1000
+
+
+async def _ended(call: Awaitable[object]) -> str:
+    try:
+        await call
+    except grpc.aio.AioRpcError as e:
+        if e.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            error = taken_apart(e)
+            return f"{error.reason} with {'a' if error.retry_s else 'no'} retry delay"
+        return e.code().name
+    return "OK"
 
 
 async def test_an_unreachable_database_is_unavailable(settings: Settings) -> None:

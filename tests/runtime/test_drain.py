@@ -1,11 +1,15 @@
-"""Draining: calls under way finish, streams end with SERVER_DRAINING, new calls are refused."""
+"""Draining: calls that have arrived finish, and streams end with SERVER_DRAINING."""
 
 import asyncio
+from collections import Counter
 
 import grpc
 import psycopg
+import pytest
 
-from sessiond.v1.session_service_pb2 import GetMessagesRequest
+from sessiond.v1.session_service_pb2 import GetMessagesRequest, GetSessionRequest
+from sessiond.v1.session_service_pb2_grpc import SessionServiceStub
+from sessiond_server.rpc import admission
 from sessiond_server.server import Running, drain
 
 from ..support.wire import Wire, openai, taken_apart
@@ -45,3 +49,68 @@ async def test_streams_end_with_server_draining(wire: Wire, server: Running) -> 
     assert error.retry_s
     assert last.messages[-1].seq < 8000
     assert last.resume_token
+
+
+async def test_no_call_is_cancelled_while_callers_send_one_after_the_other(
+    wire: Wire, server: Running
+) -> None:
+    await wire.create("one")
+    ended: Counter[grpc.StatusCode] = Counter()
+    answered = asyncio.Event()
+
+    async def caller() -> None:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", options) as channel:
+            stub = SessionServiceStub(channel)
+            try:
+                while True:
+                    await stub.GetSession(GetSessionRequest(session_id="one"), timeout=60)
+                    ended[grpc.StatusCode.OK] += 1
+                    if ended[grpc.StatusCode.OK] == 200:
+                        answered.set()
+            except grpc.aio.AioRpcError as e:
+                ended[e.code()] += 1
+
+    callers = [asyncio.create_task(caller()) for _ in range(40)]
+    async with asyncio.timeout(60):
+        await answered.wait()
+        await drain(server, delay_s=0, timeout_s=30)
+        await asyncio.gather(*callers)
+    # The callers end by themselves, where no server listens any more.
+    assert ended.pop(grpc.StatusCode.OK) >= 200
+    assert ended == {grpc.StatusCode.UNAVAILABLE: 40}
+
+
+async def test_a_call_that_arrives_last_is_held_and_answered(
+    wire: Wire, server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "QUIET_S", 0.2)
+    await wire.create("one")
+    draining = asyncio.ensure_future(drain(server, delay_s=0, timeout_s=30))
+    call = asyncio.ensure_future(wire.store("one", "x"))
+    async with asyncio.timeout(20):
+        while not server.admission.calls:
+            await asyncio.sleep(0.01)
+    assert not server.admission.is_draining
+    assert (await call).last_seq == 1
+    assert server.admission.is_draining
+    await draining
+
+
+async def test_a_call_that_takes_longer_than_the_drain_ends_with_server_draining(
+    wire: Wire, server: Running, database_url: str
+) -> None:
+    await wire.create("one")
+    with psycopg.connect(database_url) as blocker:
+        blocker.execute("SELECT * FROM sessions FOR UPDATE")
+        call = asyncio.ensure_future(wire.store("one", "x"))
+        async with asyncio.timeout(20):
+            while not server.admission.calls:
+                await asyncio.sleep(0.01)
+        async with asyncio.timeout(60):
+            await drain(server, delay_s=0, timeout_s=0.1)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+    error = taken_apart(caught.value)
+    assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "SERVER_DRAINING")
+    assert error.retry_s

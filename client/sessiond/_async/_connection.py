@@ -12,8 +12,9 @@ import grpc
 from sessiond._async._wire import FAULTS, AsyncStubs, Metadata, is_cancelled, sleep
 from sessiond._protocol.retry import CallRetry
 from sessiond._protocol.settings import ClientSettings
-from sessiond._protocol.status import error_of
-from sessiond.errors import ClientClosed, SessiondError
+from sessiond._protocol.status import error_of, never_began
+from sessiond._protocol.tracing import client_span, with_context
+from sessiond.errors import ClientClosed, DeadlineExceeded, SessiondError
 
 if TYPE_CHECKING:
     from sessiond._async._wire import Attempt, UnaryMethod, UploadMethod
@@ -33,8 +34,8 @@ class AsyncConnection:
 
     @property
     def metadata(self) -> Metadata:
-        """The metadata sent with every call."""
-        return self.settings.metadata
+        """The metadata sent with every call, with the context of the current trace."""
+        return with_context(self.settings.metadata)
 
     @property
     def stubs(self) -> AsyncStubs:
@@ -73,6 +74,7 @@ class AsyncConnection:
             timeout: deadline over all attempts, in seconds. Default: the client's; math.inf = no
                 deadline.
             is_repeatable: False for a change without a request_id, which a retry could make twice.
+                Such a call is retried only if it has certainly not begun.
 
         Returns:
             The response.
@@ -80,11 +82,14 @@ class AsyncConnection:
         Raises:
             SessiondError: if the call failed.
         """
-        return await self._retried(
-            lambda remaining: stub(self.stubs)(request, timeout=remaining, metadata=self.metadata),
-            self.settings.timeout if timeout is None else timeout,
-            is_repeatable,
-        )
+        with client_span(stub(self.stubs)):
+            return await self._retried(
+                lambda remaining: stub(self.stubs)(
+                    request, timeout=remaining, metadata=self.metadata
+                ),
+                self.settings.timeout if timeout is None else timeout,
+                is_repeatable,
+            )
 
     async def upload(
         self,
@@ -125,7 +130,8 @@ class AsyncConnection:
             )
 
         try:
-            return await self._retried(attempt, timeout, is_repeatable)
+            with client_span(stub(self.stubs)):
+                return await self._retried(attempt, timeout, is_repeatable)
         except SessiondError:
             if raised:
                 raise raised[0] from None
@@ -146,14 +152,19 @@ class AsyncConnection:
         self, attempt: Attempt[_Response], timeout: float | None, is_repeatable: bool
     ) -> _Response:
         retry = CallRetry(timeout)
+        earlier: SessiondError | None = None
         while True:
             try:
                 return await attempt(retry.deadline.remaining())
             except FAULTS as fault:
                 error = self.error_of(fault)
-                delay = retry.delay_after(error) if is_repeatable else None
+                may_repeat = is_repeatable or never_began(error)
+                delay = retry.delay_after(error) if may_repeat else None
                 if delay is None:
+                    if earlier and isinstance(error, DeadlineExceeded):
+                        error.add_note(f"an earlier attempt failed: {earlier}")
                     raise error from fault
+                earlier = error
             await sleep(delay)
 
     def _open(self, *, reopen: bool) -> AsyncStubs:

@@ -1,22 +1,28 @@
-"""Retry policy: which calls are retried, and after how long. No I/O."""
+"""Retry policy: how often calls are retried, and after how long. No I/O but for log lines."""
 
+import logging
 import random
 import time
 
-from sessiond._protocol.status import is_broken_stream, is_worth_retrying
+from sessiond._protocol.status import is_worth_retrying
 from sessiond.errors import DeadlineExceeded, SessiondError, invalid_field
 
 LONGEST_TIMEOUT_S = 365 * 24 * 3600.0
 
-MAX_ATTEMPTS = 6
 FIRST_DELAY_S = 0.1
 MAX_DELAY_S = 2.0
-
-# A stream that has delivered something is retried for as long as a server takes to restart.
-MAX_STREAM_FAILURES = 8
-MIN_STREAM_PATIENCE_S = 10.0
 FIRST_STREAM_DELAY_S = 0.25
 MAX_STREAM_DELAY_S = 4.0
+
+# A call with a deadline is retried until the deadline. One without is retried for as long as a
+# server takes to restart, and at least as often as this.
+MIN_ATTEMPTS = 8
+PATIENCE_S = 60.0
+
+# After this time without an answer, a log line says what the caller waits for.
+WARN_AFTER_S = 3.0
+
+log = logging.getLogger("sessiond")
 
 
 class Deadline:
@@ -52,7 +58,7 @@ class Deadline:
 
 
 class CallRetry:
-    """Counts the attempts of one call.
+    """Counts the failures of one call, or of one stream since it last delivered something.
 
     Args:
         timeout: seconds for all attempts together. None = no deadline.
@@ -61,52 +67,48 @@ class CallRetry:
     def __init__(self, timeout: float | None) -> None:
         self.deadline = Deadline(timeout)
         self._failures = 0
+        self._first_failure_at = 0.0
+        self._has_warned = False
+
+    def progress(self) -> None:
+        """Record that the call delivered something."""
+        self._failures = 0
 
     def delay_after(self, error: SessiondError) -> float | None:
         """Return the seconds to wait before the next attempt. None = give up."""
-        self._failures += 1
-        if self._failures >= MAX_ATTEMPTS or not is_worth_retrying(error):
+        if not is_worth_retrying(error):
             return None
-        delay = _backoff(error, FIRST_DELAY_S, MAX_DELAY_S, self._failures)
-        return delay if self.deadline.allows(delay) else None
+        now = time.monotonic()
+        if not self._failures:
+            self._first_failure_at = now
+        self._failures += 1
+        failing_s = now - self._first_failure_at
+        if self.deadline.remaining() is None and self._is_hopeless(failing_s):
+            return None
+        delay = self._backoff(error)
+        if not self.deadline.allows(delay):
+            return None
+        if failing_s >= WARN_AFTER_S and not self._has_warned:
+            self._has_warned = True
+            log.warning("%s; still trying", error)
+        return delay
+
+    def _backoff(self, error: SessiondError) -> float:
+        return _backoff(error, FIRST_DELAY_S, MAX_DELAY_S, self._failures)
+
+    def _is_hopeless(self, failing_s: float) -> bool:
+        return self._failures >= MIN_ATTEMPTS and failing_s >= PATIENCE_S
 
 
-class StreamRetry:
+class StreamRetry(CallRetry):
     """Counts the failures of one stream since it last delivered something.
 
     Args:
         timeout: seconds for the whole stream. None = no deadline.
     """
 
-    def __init__(self, timeout: float | None) -> None:
-        self.deadline = Deadline(timeout)
-        self._opening: CallRetry | None = CallRetry(None)
-        self._failures = 0
-        self._first_failure_at = 0.0
-
-    def progress(self) -> None:
-        """Record that the stream delivered something."""
-        self._opening = None
-        self._failures = 0
-
-    def delay_after(self, error: SessiondError) -> float | None:
-        """Return the seconds to wait before reopening the stream. None = give up."""
-        delay = self._opening.delay_after(error) if self._opening else self._delay_between(error)
-        return delay if delay is not None and self.deadline.allows(delay) else None
-
-    def _delay_between(self, error: SessiondError) -> float | None:
-        if not is_broken_stream(error):
-            return None
-        now = time.monotonic()
-        if not self._failures:
-            self._first_failure_at = now
-        self._failures += 1
-        if self._is_hopeless(now - self._first_failure_at):
-            return None
+    def _backoff(self, error: SessiondError) -> float:
         return _backoff(error, FIRST_STREAM_DELAY_S, MAX_STREAM_DELAY_S, self._failures)
-
-    def _is_hopeless(self, failing_s: float) -> bool:
-        return self._failures >= MAX_STREAM_FAILURES and failing_s >= MIN_STREAM_PATIENCE_S
 
 
 class TurnRetry(StreamRetry):
@@ -121,8 +123,6 @@ class TurnRetry(StreamRetry):
 
     def __init__(self, timeout: float | None) -> None:
         super().__init__(timeout)
-        # The request_id makes reopening safe, so a stream's longer patience applies from the start.
-        self._opening = None
         self._is_accepted = False
 
     def progress(self) -> None:
@@ -132,7 +132,7 @@ class TurnRetry(StreamRetry):
     def ran_out(self, error: SessiondError) -> bool:
         """Return whether the deadline ended the wait, rather than the last error."""
         return isinstance(error, DeadlineExceeded) or (
-            self._is_accepted and is_broken_stream(error)
+            self._is_accepted and is_worth_retrying(error)
         )
 
     def _is_hopeless(self, failing_s: float) -> bool:

@@ -13,8 +13,8 @@ from sessiond import errors
 from sessiond.errors import FieldViolation, SessiondError
 from sessiond.v1 import asset_service_pb2, session_service_pb2, task_service_pb2, turn_pb2
 
-# Status texts that gRPC itself creates when a connection or a stream breaks, for codes that can
-# have other causes too.
+# Texts that gRPC itself creates when a connection or a stream breaks, for codes that can have other
+# causes too.
 _TRANSPORT_FAULTS = (
     "rst_stream",
     "eos",
@@ -24,7 +24,13 @@ _TRANSPORT_FAULTS = (
     "connection reset",
     "broken pipe",
 )
-_TRANSPORT_CODES = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED}
+_TRANSPORT_CODES = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
+
+# The texts of calls that this process has cancelled.
+_OWN_CANCELLATIONS = ("locally cancelled", "channel closed")
+
+# The text of a call that was never sent.
+_NOT_CONNECTED = "failed to connect to all addresses"
 
 # grpc.aio reports this for a failed write to a stream, whatever the server answered
 # (github.com/grpc/grpc/issues/36066). The answer is lost.
@@ -75,10 +81,7 @@ def error_of(failed: grpc.RpcError, target: str) -> SessiondError:
     call = cast("_RpcOutcome", failed)
     code, text = call.code(), call.details() or ""
     info, violations, retry_after = _details(failed)
-    if not info.reason and (
-        code is grpc.StatusCode.UNAVAILABLE
-        or (code is grpc.StatusCode.INTERNAL and text == _LOST_ANSWER)
-    ):
+    if not info.reason and (code is grpc.StatusCode.UNAVAILABLE or _is_transport_fault(code, text)):
         hint = f"no answer from {target} (is `sessiond serve` running at {target}?)"
         return errors.ServerUnavailable(
             f"{hint}: {text}" if text else hint, retry_after=retry_after
@@ -117,14 +120,25 @@ def is_worth_retrying(error: SessiondError) -> bool:
     return error.code is grpc.StatusCode.UNAVAILABLE
 
 
-def is_broken_stream(error: SessiondError) -> bool:
-    """Return whether a stream that failed this way may resume on another connection."""
-    if is_worth_retrying(error):
-        return True
-    if error.code not in _TRANSPORT_CODES or error.metadata:
-        return False
-    text = error.message.lower()
-    return any(fault in text for fault in _TRANSPORT_FAULTS)
+def never_began(error: SessiondError) -> bool:
+    """Return whether the server has certainly not executed the call."""
+    return isinstance(error, errors.Overloaded) or (
+        isinstance(error, errors.ServerUnavailable) and _NOT_CONNECTED in error.message
+    )
+
+
+def _is_transport_fault(code: grpc.StatusCode, text: str) -> bool:
+    """Return whether a failure that no sessiond server has reported comes from the connection."""
+    lower = text.lower()
+    if code is grpc.StatusCode.CANCELLED:
+        # Nobody has asked for it: a server was shut down, or a proxy has reset the stream.
+        return not lower.startswith(_OWN_CANCELLATIONS)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        # A proxy's ENHANCE_YOUR_CALM. Otherwise, gRPC has refused a message that is too large.
+        return "rst_stream" in lower
+    return code in _TRANSPORT_CODES and (
+        text == _LOST_ANSWER or any(fault in lower for fault in _TRANSPORT_FAULTS)
+    )
 
 
 def _with_calls(text: str) -> str:

@@ -103,7 +103,8 @@ class ReadOptions(TypedDict, total=False):
     expected_epoch: int | None
     """Read nothing unless the session's epoch is this: for a reader that goes on from a seq."""
     view: str
-    """Either "full" (default) or "basic": only seq, created_at, role, format and content_bytes."""
+    """Either "full" (default), "basic" (only seq, created_at, role, format and content_bytes) or
+    "parts" (the content of every format as typed parts)."""
     timeout: float | None
     """Deadline of the whole read, in seconds. Default: none."""
 
@@ -164,6 +165,8 @@ class RewindOptions(TypedDict, total=False):
     """Change nothing unless this is the current etag of the session's state."""
     abort_turn: bool
     """Whether to abort the running turn, if there is one. Default: TurnRunning is raised."""
+    format_name: str | None
+    """With format "other", the program whose messages these are: at most 64 characters."""
     request_id: str | None
     """Makes the rewind safe to repeat, at most 128 characters. Default: a random one."""
     timeout: float | None

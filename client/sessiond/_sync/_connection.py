@@ -12,9 +12,10 @@ import grpc
 
 from sessiond._protocol.retry import CallRetry
 from sessiond._protocol.settings import ClientSettings
-from sessiond._protocol.status import error_of
+from sessiond._protocol.status import error_of, never_began
+from sessiond._protocol.tracing import client_span, with_context
 from sessiond._sync._wire import FAULTS, Metadata, Stubs, is_cancelled, sleep
-from sessiond.errors import ClientClosed, SessiondError
+from sessiond.errors import ClientClosed, DeadlineExceeded, SessiondError
 
 if TYPE_CHECKING:
     from sessiond._sync._wire import Attempt, UnaryMethod, UploadMethod
@@ -34,8 +35,8 @@ class Connection:
 
     @property
     def metadata(self) -> Metadata:
-        """The metadata sent with every call."""
-        return self.settings.metadata
+        """The metadata sent with every call, with the context of the current trace."""
+        return with_context(self.settings.metadata)
 
     @property
     def stubs(self) -> Stubs:
@@ -74,6 +75,7 @@ class Connection:
             timeout: deadline over all attempts, in seconds. Default: the client's; math.inf = no
                 deadline.
             is_repeatable: False for a change without a request_id, which a retry could make twice.
+                Such a call is retried only if it has certainly not begun.
 
         Returns:
             The response.
@@ -81,11 +83,14 @@ class Connection:
         Raises:
             SessiondError: if the call failed.
         """
-        return self._retried(
-            lambda remaining: stub(self.stubs)(request, timeout=remaining, metadata=self.metadata),
-            self.settings.timeout if timeout is None else timeout,
-            is_repeatable,
-        )
+        with client_span(stub(self.stubs)):
+            return self._retried(
+                lambda remaining: stub(self.stubs)(
+                    request, timeout=remaining, metadata=self.metadata
+                ),
+                self.settings.timeout if timeout is None else timeout,
+                is_repeatable,
+            )
 
     def upload(
         self,
@@ -126,7 +131,8 @@ class Connection:
             )
 
         try:
-            return self._retried(attempt, timeout, is_repeatable)
+            with client_span(stub(self.stubs)):
+                return self._retried(attempt, timeout, is_repeatable)
         except SessiondError:
             if raised:
                 raise raised[0] from None
@@ -147,14 +153,19 @@ class Connection:
         self, attempt: Attempt[_Response], timeout: float | None, is_repeatable: bool
     ) -> _Response:
         retry = CallRetry(timeout)
+        earlier: SessiondError | None = None
         while True:
             try:
                 return attempt(retry.deadline.remaining())
             except FAULTS as fault:
                 error = self.error_of(fault)
-                delay = retry.delay_after(error) if is_repeatable else None
+                may_repeat = is_repeatable or never_began(error)
+                delay = retry.delay_after(error) if may_repeat else None
                 if delay is None:
+                    if earlier and isinstance(error, DeadlineExceeded):
+                        error.add_note(f"an earlier attempt failed: {earlier}")
                     raise error from fault
+                earlier = error
             sleep(delay)
 
     def _open(self, *, reopen: bool) -> Stubs:

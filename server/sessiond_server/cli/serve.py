@@ -16,6 +16,7 @@ from sessiond_server.cli.errors import CommandError
 from sessiond_server.core.cancellation import cancel_all
 from sessiond_server.embedded import EmbeddedPostgres
 from sessiond_server.settings import Settings
+from sessiond_server.telemetry.endpoint import metrics_endpoint
 
 # Connections of a process outside its pool: one listens, and one is for the health check.
 EXTRA_CONNECTIONS = 2
@@ -75,7 +76,11 @@ def _database(
 async def _serve(settings: Settings, url: str, embedded: EmbeddedPostgres | None) -> None:
     serve = server.run if settings.workers == 1 else workers.run
     announce = _announcer(settings, embedded)
-    async with supervised(embedded), console_beside(settings) as start_console:
+    async with (
+        supervised(embedded),
+        metrics_endpoint(settings.metrics_listen, settings.workers),
+        console_beside(settings) as start_console,
+    ):
 
         def on_ready(port: int) -> None:
             announce(port)

@@ -36,6 +36,7 @@ from sessiond_server.sessions.settings import NEVER, checked_ttl
 from sessiond_server.sessions.state import too_large
 from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
 from sessiond_server.sessions.store.state import NO_PATCH, StateTooLarge
+from sessiond_server.telemetry import metrics
 
 
 class Copies:
@@ -130,6 +131,7 @@ class Copies:
                 fields={"new_session_id": "is the id of a session that exists"},
             )
         self._publisher.publish(lifecycle_event(CREATED, made))
+        metrics.COPIES.inc()
         return made
 
     async def list(

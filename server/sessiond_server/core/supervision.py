@@ -6,6 +6,8 @@ from typing import NoReturn, TypeAlias
 
 import structlog
 
+from sessiond_server.telemetry import metrics
+
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.1, 5.0
 # A loop that fails after running for at least this long is restarted with the first delay.
 STABLE_S = 60.0
@@ -29,8 +31,10 @@ async def supervise(name: str, run: Loop) -> NoReturn:
         try:
             await run()
             log.error("background_loop_ended", loop=name)
+            metrics.LOOP_FAILURES.labels(name).inc()
         except Exception:
             log.exception("background_loop_failed", loop=name)
+            metrics.LOOP_FAILURES.labels(name).inc()
         if clock() - started > STABLE_S:
             delay_s = FIRST_DELAY_S
         await asyncio.sleep(delay_s)

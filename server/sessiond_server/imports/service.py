@@ -30,6 +30,7 @@ from sessiond_server.sessions.settings import new_session
 from sessiond_server.sessions.state import too_large
 from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
 from sessiond_server.sessions.store.state import StateTooLarge
+from sessiond_server.telemetry import metrics
 
 
 class SessionImports:
@@ -111,6 +112,7 @@ class SessionImports:
         if row is None:
             raise _exists(session_id)
         self._publisher.publish(lifecycle_event(CREATED, row))
+        metrics.stored(count, validator.totals.content_bytes)
         return row
 
 

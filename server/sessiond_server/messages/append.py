@@ -28,6 +28,7 @@ from sessiond_server.sessions.settings import SessionSettings, new_session
 from sessiond_server.sessions.state import state_changed, too_large
 from sessiond_server.sessions.store.sessions import SessionStore
 from sessiond_server.sessions.store.state import StateChanged, StateTooLarge
+from sessiond_server.telemetry import metrics
 
 # Above this size, messages are parsed and counted in a thread: 16 MiB of text takes half a second.
 LARGE_BYTES = 1024 * 1024
@@ -77,14 +78,6 @@ class Appends:
         self._limits = limits
         self._tokenizer = tokenizer
         self._publisher = publisher
-
-    async def store(self, target: Target, messages: Sequence[Message]) -> Appended:
-        """Append one batch; either all messages are stored or none.
-
-        Raises:
-            Fault: with the reasons listed at StoreMessages in the protos.
-        """
-        return await self.append_prepared(await self.prepared(target, messages))
 
     async def prepared(self, target: Target, messages: Sequence[Message]) -> PreparedAppend:
         """Prepare one batch, in a thread if it is large.
@@ -309,6 +302,7 @@ class Appends:
                         raise
                     continue  # another caller has created or rewound the session since
             self._publisher.messages_appended(append.key)
+            metrics.stored(append.totals.count, append.totals.content_bytes)
             return done
         raise changing(target.session_id)
 

@@ -23,10 +23,12 @@ from sessiond_server.messages.encoding import (
     encode_page,
 )
 from sessiond_server.messages.pages import PageCache, PageKey
+from sessiond_server.messages.parts_view import encode_parts_page
 from sessiond_server.messages.read_window import Reading, ReadWindow
 from sessiond_server.messages.store.cuts import CutStore
 from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
 from sessiond_server.messages.store.segments import cut
+from sessiond_server.telemetry import metrics
 
 
 class History:
@@ -43,6 +45,10 @@ class History:
         self._cuts = cuts
         self._bookmarks = bookmarks
         self._cache = PageCache(page_cache_bytes)
+
+    def cache_bytes(self) -> int:
+        """Return the size of the page cache."""
+        return self._cache.bytes
 
     async def stream(self, project_id: UUID, reading: Reading) -> AsyncGenerator[bytes, None]:
         """Stream messages.
@@ -62,6 +68,14 @@ class History:
         head = await self._head(key, project_id, reading.session_id)
         if reading.expected_epoch not in (None, head.epoch):
             raise _rewound(reading, head, f"it is not in epoch {reading.expected_epoch} any more")
+        since_epoch = reading.since_epoch
+        if since_epoch is not None and since_epoch != head.epoch:
+            place = reading.through_seq if reading.descending else reading.after_seq
+            # A later epoch is that of a deleted session with this id.
+            is_same = since_epoch < head.epoch
+            kept = (await self._cuts.since(key, head, since_epoch)).last_seq if is_same else 0
+            if place > kept:
+                raise _rewound(reading, head, "messages of the page before are gone")
         if (name := reading.after_bookmark) is not None:
             check_bookmark_name(name, "after_bookmark")
             after_seq = await self._bookmarks.seq_of(key, project_id, name)
@@ -221,22 +235,30 @@ class History:
     async def _fetch(
         self, key: UUID, message_log: UUID, query: PageQuery, fits: bool
     ) -> EncodedPage | None:
-        # Filtered, descending and basic reads are rare and have different pages, which are not
-        # worth caching. A page with a gap belongs to a branch. In the cache it would look like a
-        # page of the whole history.
+        # Filtered and descending reads, and those of other views, are rare and have different
+        # pages, which are not worth caching. A page with a gap belongs to a branch. In the cache it
+        # would look like a page of the whole history.
         has_gap = any(s.last_seq + 1 != t.first_seq for s, t in pairwise(query.segments))
-        cacheable = fits and not (query.descending or query.roles or query.basic or has_gap)
+        cacheable = fits and not (
+            query.descending or query.roles or query.basic or query.as_parts or has_gap
+        )
         first, last = query.segments[0], query.segments[-1]
         # A page within one segment is cached under the segment's log, so that a session and its
         # copies share the page.
         source = (first.key, first.log) if first is last else (key, message_log)
         page_key = PageKey(*source, first.first_seq - 1, query.max_rows, query.max_bytes)
         if cacheable and (cached := self._cache.get(page_key)) and cached.last_seq <= last.last_seq:
+            metrics.count(metrics.CACHE_HITS)
             return cached
+        if cacheable:
+            metrics.count(metrics.CACHE_MISSES)
         rows = await self._store.page(query)
         if not rows:
             return None
-        page = encode_basic_page(rows) if query.basic else encode_page(rows)
+        if query.as_parts:
+            page = await asyncio.to_thread(encode_parts_page, rows)
+        else:
+            page = encode_basic_page(rows) if query.basic else encode_page(rows)
         # Do not cache the session's last page, which later appends may extend, nor a page from a
         # log that is being purged: it is incomplete, and no other reader could use it.
         if (

@@ -34,6 +34,7 @@ class Reading:
         descending: whether to return the newest message first.
         roles: roles of the messages to return; empty = all roles.
         basic: whether to leave out the content.
+        as_parts: whether to return the content of all formats as typed parts.
         resume_token: token of an earlier batch, after which to continue. The other fields must have
             the same values as in the earlier request.
         after_bookmark: name of the bookmark after which the read begins, instead of after_seq.
@@ -41,6 +42,8 @@ class Reading:
             after_seq.
         expected_epoch: the epoch that the session must have; None = any.
         branch_of: seq of the message that the branch to read ends with; 0 = all branches.
+        since_epoch: the epoch of the page that this read continues; None = none. Rewinds since then
+            must have kept after_seq, or through_seq if the read is descending.
     """
 
     session_id: str
@@ -50,11 +53,13 @@ class Reading:
     descending: bool = False
     roles: tuple[int, ...] = ()
     basic: bool = False
+    as_parts: bool = False
     resume_token: str = ""
     after_bookmark: str | None = None
     after_message_id: str | None = None
     expected_epoch: int | None = None
     branch_of: int = 0
+    since_epoch: int | None = None
 
 
 class ReadWindow:
@@ -90,7 +95,7 @@ class ReadWindow:
             reading.limit,
             reading.descending,
             reading.roles,
-            reading.basic,
+            *((reading.basic, "parts") if reading.as_parts else (reading.basic,)),
             *((reading.branch_of,) if reading.branch_of else ()),
         )
         self._scanned = 0
@@ -171,6 +176,7 @@ class ReadWindow:
             descending=self._reading.descending,
             roles=self._reading.roles,
             basic=self._reading.basic,
+            as_parts=self._reading.as_parts,
         )
 
     def is_complete(self, page: EncodedPage | None) -> bool:

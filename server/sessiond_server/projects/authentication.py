@@ -6,8 +6,8 @@ import hmac
 import re
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -16,6 +16,7 @@ import structlog
 
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID
+from sessiond_server.core.interruption import Interruptible
 from sessiond_server.db.pool import (
     Contention,
     DatabaseUnavailable,
@@ -66,41 +67,6 @@ class KeyLookup(Protocol):
         """Return the key with an id; None if there is none."""
 
 
-class OpenStream:
-    """A streaming call in progress; see Authenticator.open_stream."""
-
-    def __init__(self, scope: asyncio.Timeout) -> None:
-        self._scope = scope
-        self._is_sending = self._is_revoked = False
-
-    def revoke(self) -> None:
-        """End the call at once, or after the response that gRPC is currently sending."""
-        if not (self._is_sending or self._is_revoked):
-            self._scope.reschedule(asyncio.get_running_loop().time())
-        self._is_revoked = True
-
-    @contextmanager
-    def sending(self) -> Iterator[None]:
-        """Delay a revocation until gRPC has sent a response.
-
-        An error raised within gRPC would lose its reason.
-
-        Raises:
-            Fault: API_KEY_INVALID if the key has been revoked, before or during the block.
-        """
-        self._check()
-        self._is_sending = True
-        try:
-            yield
-        finally:
-            self._is_sending = False
-        self._check()
-
-    def _check(self) -> None:
-        if self._is_revoked:
-            raise _invalid_key()
-
-
 class Authenticator:
     """Finds the callers that API keys belong to.
 
@@ -123,7 +89,7 @@ class Authenticator:
         self._misses: OrderedDict[str, tuple[float, KeyRow | None]] = OrderedDict()
         self._lookups: dict[str, asyncio.Task[KeyRow | None]] = {}
         self._free_lookups = asyncio.Semaphore(MAX_LOOKUPS)
-        self._streams: dict[OpenStream, str] = {}
+        self._streams: dict[Interruptible, str] = {}
 
     async def caller(self, authorization: str | None) -> Caller:
         """Return the caller of a request.
@@ -150,24 +116,18 @@ class Authenticator:
             raise _invalid_key()
         return Caller(row.project_id, row.is_admin, row.key_id)
 
-    @asynccontextmanager
-    async def open_stream(self, caller: Caller) -> AsyncIterator[OpenStream]:
-        """Run a block that handles a streaming call, and end it if the caller's key is revoked.
+    @contextmanager
+    def open_stream(self, caller: Caller, stream: Interruptible) -> Iterator[None]:
+        """Interrupt a streaming call with API_KEY_INVALID if the key is revoked during the block.
 
-        Raises:
-            Fault: API_KEY_INVALID if the key is revoked during the block.
+        Args:
+            caller: the caller.
+            stream: the call, for which the block runs.
         """
-        scope = asyncio.timeout(None)
-        stream = OpenStream(scope)
+        if caller.key_id is not None:
+            self._streams[stream] = caller.key_id
         try:
-            async with scope:
-                if caller.key_id is not None:
-                    self._streams[stream] = caller.key_id
-                yield stream
-        except TimeoutError:
-            if scope.expired():
-                raise _invalid_key() from None
-            raise
+            yield
         finally:
             self._streams.pop(stream, None)
 
@@ -188,7 +148,7 @@ class Authenticator:
         for key_id in set(self._streams.values()):
             if await self._shared_lookup(key_id) is None:
                 for stream in [s for s, of_key in self._streams.items() if of_key == key_id]:
-                    stream.revoke()
+                    stream.interrupt(_invalid_key())
 
     async def _key(self, key_id: str) -> KeyRow | None:
         """Return a key, from the cache if possible; None if it is unknown or revoked."""

@@ -11,6 +11,7 @@ from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhaust
 from sessiond_server.retention.projects import ProjectPurger
 from sessiond_server.retention.store import PurgeStore
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
+from sessiond_server.telemetry import metrics
 
 SESSIONS_A_BATCH = 500
 LOGS_A_BATCH = 200
@@ -89,12 +90,15 @@ class Purger:
             for _ in range(LOG_BATCHES_A_TURN):
                 purged = await self._store.purge_logs(LOGS_A_BATCH, ROWS_A_BATCH)
                 messages += purged.messages
+                metrics.PURGED_ROWS.labels("messages").inc(purged.messages)
                 if not purged.logs and not purged.rows:
                     break
             forgotten = await self._store.forget_requests(
                 self._request_retention_s, REQUESTS_A_BATCH
             )
             requests += forgotten
+            metrics.PURGED_ROWS.labels("sessions").inc(len(expired))
+            metrics.PURGED_ROWS.labels("request_records").inc(forgotten)
             is_more = bool(
                 checked == SESSIONS_A_BATCH
                 or of_projects

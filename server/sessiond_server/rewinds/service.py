@@ -181,6 +181,7 @@ class Rewinds:
         removed = cut(head.segments, last_seq, change.last_seq)
         if removed:
             await self._cut(changes, rewinding, head, last_seq)
+            await self._transitions.fail_orphans(changes, last_seq)
         appended = await self._append(changes, prepared) if prepared else None
         await patch_state(change.connection, change.key, change.log, target.state)
         result = appended_result(appended, last_seq, changes.change.epoch, removed)
@@ -265,6 +266,7 @@ class Rewinds:
                 fields={"messages.parent_seq": "names no message that is kept or appended"},
             )
         changes.has_appended = True
+        changes.stored.append((append.totals.count, append.totals.content_bytes))
         return appended
 
     async def _removed(

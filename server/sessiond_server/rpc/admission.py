@@ -1,45 +1,81 @@
-"""Admission: limits the number of concurrent calls, and ends long streams during a drain."""
+"""Admission: limits the number of concurrent calls, and ends them during a drain."""
 
-from dataclasses import dataclass
+import asyncio
+import random
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from sessiond_server.core.errors import Fault
+from sessiond_server.core.interruption import Interruptible
 
 # These calls last as long as clients keep them open. They have a limit of their own, and are never
 # logged as slow.
 STREAMING_RPCS = frozenset({"Watch", "Send"})
 
+# While calls are held, the server counts as quiet when no call has arrived for QUIET_S. Callers
+# that send one call after the other fall silent within milliseconds; others never do.
+QUIET_S = 0.05
+MAX_HOLD_S = 0.5
 
-@dataclass(slots=True)
+# A server's streams end together. So that their clients do not reconnect together, a client waits
+# up to one second for each STREAMS_A_SECOND streams.
+MIN_RETRY_S = 0.1
+STREAMS_A_SECOND = 1000
+MAX_SPREAD_S = 5.0
+
+
 class Admission:
     """Counts the calls in this process, and refuses calls above the limits.
 
-    Attributes:
+    Args:
         max_calls: limit for `calls`.
         max_streams: limit for `streams`.
+
+    Attributes:
         calls: number of calls in progress that are not in `streams`.
         streams: number of calls of STREAMING_RPCS in progress.
         is_draining: whether the server is shutting down.
     """
 
-    max_calls: int
-    max_streams: int
-    calls: int = 0
-    streams: int = 0
-    is_draining: bool = False
+    def __init__(self, max_calls: int, max_streams: int) -> None:
+        self.calls = 0
+        self.streams = 0
+        self.is_draining = False
+        self._max_calls = max_calls
+        self._max_streams = max_streams
+        self._running: set[Interruptible] = set()
+        self._arrived = 0
+        # Set = new calls begin at once.
+        self._gate = asyncio.Event()
+        self._gate.set()
 
-    def begin(self, method: str) -> None:
-        """Count a call that has arrived, whether it is admitted or not."""
-        if method in STREAMING_RPCS:
-            self.streams += 1
-        else:
-            self.calls += 1
+    async def begin(self, method: str) -> None:
+        """Count a call that has arrived, whether it is admitted or not.
+
+        While calls are held, wait.
+        """
+        self._arrived += 1
+        self._count(method, 1)
+        if not self._gate.is_set():
+            try:
+                await self._gate.wait()
+            except BaseException:
+                self._count(method, -1)
+                raise
 
     def end(self, method: str) -> None:
         """Stop counting a call."""
-        if method in STREAMING_RPCS:
-            self.streams -= 1
-        else:
-            self.calls -= 1
+        self._count(method, -1)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Interruptible]:
+        """Run a block that handles a call, which interrupt_all() may end."""
+        async with Interruptible() as running:
+            self._running.add(running)
+            try:
+                yield running
+            finally:
+                self._running.discard(running)
 
     def admit(self, method: str) -> None:
         """Check whether a call that has begun may continue.
@@ -48,15 +84,33 @@ class Admission:
             Fault: OVERLOADED if more calls of this kind are in progress than the limit allows.
         """
         if method in STREAMING_RPCS:
-            count, limit, kind = self.streams, self.max_streams, "watches and sends"
+            count, limit, kind = self.streams, self._max_streams, "watches and sends"
         else:
-            count, limit, kind = self.calls, self.max_calls, "calls"
+            count, limit, kind = self.calls, self._max_calls, "calls"
         if count > limit:
             raise Fault(
                 "OVERLOADED",
                 f"this server has reached its limit of {limit} {kind}; try again",
                 retry_after_s=0.5,
             )
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Hold all calls that arrive during the block, and let them begin at its end."""
+        self._gate.clear()
+        try:
+            yield
+        finally:
+            self._gate.set()
+
+    async def wait_until_quiet(self) -> None:
+        """Wait until no more calls arrive, for at most MAX_HOLD_S."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + MAX_HOLD_S
+        arrived = -1
+        while arrived != self._arrived and clock() < end:
+            arrived = self._arrived
+            await asyncio.sleep(QUIET_S)
 
     def check_draining(self) -> None:
         """Check between two responses whether a long stream may continue.
@@ -65,9 +119,27 @@ class Admission:
             Fault: SERVER_DRAINING if the server is shutting down.
         """
         if self.is_draining:
-            raise Fault(
-                "SERVER_DRAINING",
-                "this server is shutting down; continue on another one, "
-                "from the last resume_token or seq",
-                retry_after_s=0.2,
+            raise self._draining(
+                "this server is shutting down; continue on another one, from the last "
+                "resume_token or seq"
             )
+
+    def interrupt_all(self) -> None:
+        """End all calls in progress with SERVER_DRAINING."""
+        fault = self._draining(
+            "this server is shutting down, and the call takes too long to wait for it; a change "
+            "may or may not have happened: repeat it with the same request_id"
+        )
+        for running in list(self._running):
+            running.interrupt(fault)
+
+    def _draining(self, text: str) -> Fault:
+        spread_s = min(self.streams / STREAMS_A_SECOND, MAX_SPREAD_S)
+        retry_after_s = MIN_RETRY_S + random.uniform(0, spread_s)  # noqa: S311 - not a secret
+        return Fault("SERVER_DRAINING", text, retry_after_s=retry_after_s)
+
+    def _count(self, method: str, change: int) -> None:
+        if method in STREAMING_RPCS:
+            self.streams += change
+        else:
+            self.calls += change

@@ -31,9 +31,11 @@ from sessiond_server.core.limits import MAX_SESSION_ID_CHARACTERS
 from sessiond_server.core.structs import MAX_DEPTH
 from sessiond_server.projects.authentication import Authenticator, Caller
 from sessiond_server.rpc.admission import STREAMING_RPCS, Admission
-from sessiond_server.rpc.errors import as_fault, status_of, whole_status_of
+from sessiond_server.rpc.errors import as_fault, log_text, status_of, whole_status_of
+from sessiond_server.rpc.figures import CallFigures
 from sessiond_server.rpc.raw_messages import raw_class
 from sessiond_server.rpc.violations import REASONS, CheckMessages, with_all_violations
+from sessiond_server.telemetry import metrics, tracing
 
 SLOW_CALL_S = 1.0
 
@@ -73,16 +75,27 @@ class _Call:
     An exception in the block ends the call with a typed status.
     """
 
-    __slots__ = ("_admission", "_call_id", "_check_messages", "_context", "authorization", "caller",
-                 "method", "peer", "request", "session_id", "started")  # fmt: skip
+    __slots__ = ("_admission", "_call_id", "_check_messages", "_code", "_context", "_logs_all",
+                 "_reason", "_span", "authorization", "caller", "figures", "has_two_keys", "method",
+                 "peer", "request", "session_id", "started")  # fmt: skip
 
     def __init__(
-        self, method: str, context: Context, admission: Admission, check_messages: CheckMessages
+        self,
+        method: str,
+        figures: CallFigures,
+        context: Context,
+        admission: Admission,
+        check_messages: CheckMessages,
+        logs_all: bool,
     ) -> None:
         self.method = method
+        self.figures = figures
+        self._code, self._reason = grpc.StatusCode.OK, ""
+        self._logs_all = logs_all
         self.started = time.monotonic()
         self.caller: Caller | None = None
         self.authorization: str | None = None
+        self.has_two_keys = False
         self.session_id = ""
         self._context = context
         self._admission = admission
@@ -95,9 +108,11 @@ class _Call:
         self.peer = context.peer()
         for key, value in context.invocation_metadata() or ():
             if key == "authorization":
+                self.has_two_keys = self.authorization is not None
                 self.authorization = str(value)
             elif key == "x-request-id" and isinstance(value, str) and value.isprintable():
                 self._call_id = value[:128]
+        self._span = tracing.begin_call(figures.name, context.invocation_metadata() or ())
 
     @property
     def call_id(self) -> str:
@@ -107,21 +122,31 @@ class _Call:
         return self._call_id
 
     async def __aenter__(self) -> "_Call":
-        self._admission.begin(self.method)
+        await self._admission.begin(self.method)
+        self.figures.started()
         return self
 
     async def __aexit__(self, _type: object, error: BaseException | None, _tb: object) -> None:
         try:
             if isinstance(error, Exception):
                 fault = await self.with_all_violations(self.fault_of(error), self.request)
-                await self._context.abort(*status_of(fault, self.call_id))
+                status = status_of(fault, self.call_id)
+                self._code, self._reason = status[0], fault.reason
+                await self._context.abort(*status)
+            elif error is not None:  # the client has left
+                self._code = grpc.StatusCode.CANCELLED
         finally:
             self._admission.end(self.method)
             took_s = time.monotonic() - self.started
+            self.figures.ended(self._code, took_s)
+            tracing.end_call(self._span, self._code.value[0], self._reason)
+            took_ms = round(took_s * 1000, 1)
             if took_s > SLOW_CALL_S and self.method not in STREAMING_RPCS:
-                log.info("slow_call", took_ms=round(took_s * 1000), **self._log_fields())
+                log.info("slow_call", took_ms=took_ms, code=self._code.name, **self._log_fields())
+            elif self._logs_all:
+                log.info("call", took_ms=took_ms, code=self._code.name, **self._log_fields())
             elif log.is_enabled_for(logging.DEBUG):
-                log.debug("call", took_ms=round(took_s * 1000, 1), **self._log_fields())
+                log.debug("call", took_ms=took_ms, code=self._code.name, **self._log_fields())
 
     def fault_of(self, error: Exception, session_id: str = "") -> Fault:
         """Log an error, and return the Fault to send to the caller.
@@ -133,14 +158,16 @@ class _Call:
         fault = as_fault(error)
         if fault is None:
             log.exception("call_failed", **self._log_fields(session_id), exc_info=error)
+            metrics.FAULTS.labels("INTERNAL").inc()
             return Fault(
                 "INTERNAL",
                 f"internal error; the server's log has more under call_id {self.call_id}",
             )
+        metrics.FAULTS.labels(fault.reason).inc()
         log.info(
             "call_refused",
             reason=fault.reason,
-            error=fault.message[:500],
+            error=log_text(fault),
             **self._log_fields(session_id),
         )
         return fault
@@ -194,6 +221,7 @@ class Calls:
         stream_idle_timeout_s: time without a message after which a client's stream is refused.
             Unit: seconds.
         check_messages: returns the invalid fields of messages, by path.
+        log_calls: whether each call is logged at the level info.
     """
 
     def __init__(
@@ -204,7 +232,9 @@ class Calls:
         check_messages: CheckMessages,
         default_deadline_s: float,
         stream_idle_timeout_s: float,
+        log_calls: bool = False,
     ) -> None:
+        self._log_calls = log_calls
         self._authenticator = authenticator
         self._admission = admission
         self._check_messages = check_messages
@@ -221,71 +251,97 @@ class Calls:
             service.full_name,
             {
                 method.name: self._handler(
-                    method, getattr(servicer, method.name), servicer.needs_admin
+                    method, service.full_name, getattr(servicer, method.name), servicer.needs_admin
                 )
                 for method in service.methods
             },
         )
 
     def _handler(
-        self, method: MethodDescriptor, function: Callable[[Any, Caller], Any], needs_admin: bool
+        self,
+        method: MethodDescriptor,
+        service: str,
+        function: Callable[[Any, Caller], Any],
+        needs_admin: bool,
     ) -> "grpc.RpcMethodHandler[bytes, bytes]":
-        arguments = (method.name, _decoder(method), function, needs_admin)
+        def arguments(kind: str) -> tuple[str, CallFigures, Decode, Any, bool]:
+            figures = CallFigures(service, method.name, kind)
+            return method.name, figures, _decoder(method), function, needs_admin
+
         if method.client_streaming:
-            return grpc.stream_unary_rpc_method_handler(self._stream_unary(*arguments))
+            handle = self._stream_unary(*arguments("client_stream"))
+            return grpc.stream_unary_rpc_method_handler(handle)
         if method.server_streaming:
-            return grpc.unary_stream_rpc_method_handler(self._unary_stream(*arguments))
-        return grpc.unary_unary_rpc_method_handler(self._unary_unary(*arguments))
+            return grpc.unary_stream_rpc_method_handler(
+                self._unary_stream(*arguments("server_stream"))
+            )
+        return grpc.unary_unary_rpc_method_handler(self._unary_unary(*arguments("unary")))
 
     def _unary_unary(
-        self, name: str, decode: Decode, function: Unary, needs_admin: bool
+        self, name: str, figures: CallFigures, decode: Decode, function: Unary, needs_admin: bool
     ) -> Callable[[bytes, Context], Awaitable[bytes]]:
         async def handle(request: bytes, context: Context) -> bytes:
-            async with self._call(name, context) as call:
+            async with self._call(name, figures, context) as call, self._admission.running():
+                figures.received()
                 remaining = context.time_remaining()
                 async with asyncio.timeout(
                     self._default_deadline_s if remaining is None else remaining
                 ):
                     caller = await self._admit(call, needs_admin)
-                    return _encoded(await function(decode(call, request), caller))
+                    response = _encoded(await function(decode(call, request), caller))
+                figures.sent()
+                return response
 
         return handle
 
     def _unary_stream(
-        self, name: str, decode: Decode, function: ServerStream, needs_admin: bool
+        self,
+        name: str,
+        figures: CallFigures,
+        decode: Decode,
+        function: ServerStream,
+        needs_admin: bool,
     ) -> Callable[[bytes, Context], AsyncIterator[bytes]]:
         async def handle(request: bytes, context: Context) -> AsyncIterator[bytes]:
-            async with self._call(name, context) as call:
+            async with (
+                self._call(name, figures, context) as call,
+                self._admission.running() as running,
+            ):
+                figures.received()
                 _streaming.set(call)
                 caller = await self._admit(call, needs_admin)
-                async with (
-                    self._authenticator.open_stream(caller) as stream,
-                    aclosing(function(decode(call, request), caller)) as responses,
-                ):
-                    async for response in responses:
-                        with stream.sending():
-                            yield response
+                with self._authenticator.open_stream(caller, running):
+                    async with aclosing(function(decode(call, request), caller)) as responses:
+                        async for response in responses:
+                            figures.sent()
+                            with running.sending():
+                                yield response
 
         return handle
 
     def _stream_unary(
-        self, name: str, decode: Decode, function: Unary, needs_admin: bool
+        self, name: str, figures: CallFigures, decode: Decode, function: Unary, needs_admin: bool
     ) -> Callable[[AsyncIterator[bytes], Context], Awaitable[bytes]]:
         async def handle(requests: AsyncIterator[bytes], context: Context) -> bytes:
-            async with self._call(name, context) as call:
+            async with self._call(name, figures, context) as call:
                 caller = await self._admit(call, needs_admin)
                 pieces = _decoded(call, requests, decode, self._stream_idle_timeout_s)
                 try:
-                    async with self._authenticator.open_stream(caller):
-                        return _encoded(await function(pieces, caller))
+                    async with self._admission.running() as running:
+                        with self._authenticator.open_stream(caller, running):
+                            response = _encoded(await function(pieces, caller))
+                    figures.sent()
+                    return response
                 except Exception:
                     await drain_requests(requests)
                     raise
 
         return handle
 
-    def _call(self, method: str, context: Context) -> _Call:
-        return _Call(method, context, self._admission, self._check_messages)
+    def _call(self, method: str, figures: CallFigures, context: Context) -> _Call:
+        return _Call(
+            method, figures, context, self._admission, self._check_messages, self._log_calls
+        )
 
     async def _admit(self, call: _Call, needs_admin: bool) -> Caller:
         """Check the limits and return the caller.
@@ -294,6 +350,9 @@ class Calls:
             Fault: OVERLOADED, API_KEY_MISSING, API_KEY_INVALID or ADMIN_KEY_REQUIRED.
         """
         self._admission.admit(call.method)
+        if call.has_two_keys:
+            # Where a proxy adds a key of its own, the client's must not replace it.
+            raise Fault("API_KEY_INVALID", "the call has two `authorization` headers; send one")
         caller = call.caller = await self._authenticator.caller(call.authorization)
         if needs_admin and not caller.is_admin:
             raise Fault(
@@ -379,4 +438,5 @@ async def _decoded(
                 f"the client sent nothing for {idle_timeout_s:g} s, and this server waits no "
                 "longer; nothing was stored, send the stream again",
             ) from None
+        call.figures.received()
         yield decode(call, request)

@@ -12,6 +12,7 @@ from sessiond.v1.session_pb2 import Session
 from sessiond.v1.session_service_pb2 import (
     MESSAGE_ORDER_DESC,
     MESSAGE_VIEW_BASIC,
+    MESSAGE_VIEW_PARTS,
     ON_DUPLICATE_SKIP,
     BatchStoreMessagesRequest,
     BatchStoreMessagesResponse,
@@ -60,6 +61,7 @@ from sessiond_server.imports.service import SessionImports
 from sessiond_server.messages.append import Appends
 from sessiond_server.messages.batch_append import BatchAppender, Outcome
 from sessiond_server.messages.history import History
+from sessiond_server.messages.joined_append import JoinedAppends
 from sessiond_server.messages.listing import list_messages
 from sessiond_server.messages.read_window import Reading
 from sessiond_server.messages.store.append import Appended
@@ -75,6 +77,7 @@ from sessiond_server.sessions.service import Sessions
 from sessiond_server.sessions.settings import SessionSettings
 from sessiond_server.sessions.store.sessions import Listing, SessionRow
 from sessiond_server.sessions.store.state import StateChange
+from sessiond_server.telemetry import metrics
 
 # Methods are named as in the protos.
 # ruff: noqa: N802
@@ -92,6 +95,7 @@ class SessionServicer:
         imports: SessionImports,
         exports: SessionExports,
         appends: Appends,
+        joined_appends: JoinedAppends,
         batch_appends: BatchAppender,
         history: History,
         rewinds: Rewinds,
@@ -102,6 +106,7 @@ class SessionServicer:
         self._imports = imports
         self._exports = exports
         self._appends = appends
+        self._joined_appends = joined_appends
         self._batch_appends = batch_appends
         self._history = history
         self._rewinds = rewinds
@@ -260,19 +265,21 @@ class SessionServicer:
             async for request in requests:
                 yield request.messages
 
-        row = await self._imports.run(caller.project_id, conversions.import_head(first), pieces())
+        head = conversions.import_head(first)
+        with metrics.IMPORTS_RUNNING.track_inprogress():
+            row = await self._imports.run(caller.project_id, head, pieces())
         return await self._with_state(row)
 
     async def StoreMessages(
         self, request: StoreMessagesRequest, caller: Caller
     ) -> StoreMessagesResponse:
-        return _stored(await self._appends.store(_target(request, caller), request.messages))
+        return _stored(await self._joined_appends.store(_target(request, caller), request.messages))
 
     async def BatchStoreMessages(
         self, request: BatchStoreMessagesRequest, caller: Caller
     ) -> AsyncGenerator[bytes, None]:
         requests = [(_target(one, caller), one.messages) for one in request.requests]
-        async with aclosing(self._batch_appends.store(caller.project_id, requests)) as known:
+        async with aclosing(self._batch_appends.store(requests)) as known:
             async for outcomes in known:
                 results = [await _result(end, request.requests[end[0]]) for end in outcomes]
                 yield BatchStoreMessagesResponse(results=results).SerializeToString()
@@ -292,7 +299,8 @@ class SessionServicer:
                     raise invalid("session_id", "differs from that of the first piece")
                 yield request.messages
 
-        stored = await self._appends.store_stream(target, pieces())
+        with metrics.IMPORTS_RUNNING.track_inprogress():
+            stored = await self._appends.store_stream(target, pieces())
         return ImportMessagesResponse(
             first_seq=stored.first_seq,
             last_seq=stored.last_seq,
@@ -325,7 +333,15 @@ class SessionServicer:
         page = await list_messages(
             self._history,
             caller.project_id,
-            _reading(request),
+            replace(
+                _reading(request),
+                branch_of=request.branch_of,
+                after_message_id=request.after_message_id or None,
+                after_bookmark=request.after_bookmark or None,
+                expected_epoch=request.expected_epoch
+                if request.HasField("expected_epoch")
+                else None,
+            ),
             request.page_size,
             request.page_token,
         )
@@ -365,6 +381,7 @@ def _reading(request: GetMessagesRequest | ListMessagesRequest) -> Reading:
         descending=order == MESSAGE_ORDER_DESC,
         roles=tuple(request.roles),
         basic=view == MESSAGE_VIEW_BASIC,
+        as_parts=view == MESSAGE_VIEW_PARTS,
     )
 
 

@@ -13,10 +13,11 @@ from sessiond_server.core.pg_time import now_us
 from sessiond_server.core.states import TurnState
 from sessiond_server.formats.wire import replace_surrogates
 from sessiond_server.providers.base import Delta
+from sessiond_server.telemetry import metrics
+from sessiond_server.turns.rows import TurnRow
 from sessiond_server.turns.state import RunningTurn, TurnChanges
 from sessiond_server.watch.live_text import TextPiece, data_of
 
-MAX_LOGGED_CHARACTERS = 500
 # Deltas of a turn that arrive within this time are published as one event. An overloaded process
 # waits longer: fewer and longer events cost less, so that other calls wait less.
 COALESCE_S, LONGEST_COALESCE_S = 0.02, 0.1
@@ -111,17 +112,19 @@ class TurnAnnouncements:
         """Publish the rewind, the appends and the ended turns of a committed transaction."""
         if changes.rewound:
             self._publisher.publish(changes.rewound)
+        for messages, content_bytes in changes.stored:
+            metrics.stored(messages, content_bytes)
         if changes.has_appended:
             self._publisher.messages_appended(changes.change.key)
         turn_id, after_seq = None, None
         for row in changes.ended:
             turn_id, after_seq = row.turn_id, row.end_seq or None
+            _count(row)
             if row.error:
                 log.info(
                     "turn_ended_without_answer",
                     turn_id=str(turn_id),
                     reason=row.error["reason"],
-                    error=row.error["message"][:MAX_LOGGED_CHARACTERS],
                 )
                 if row.state == TurnState.FAILED:
                     self._publish(changes, events.ERROR, turn_id, after_seq, row.error)
@@ -150,3 +153,17 @@ class TurnAnnouncements:
                 session.epoch,
             )
         )
+
+
+def _count(row: TurnRow) -> None:
+    """Count a turn that has ended."""
+    model, state = metrics.model_label(row.model), TurnState(row.state).name.lower()
+    reason = row.error["reason"] if row.error else ""
+    metrics.TURNS_ENDED.labels(model, state, reason).inc()
+    if reason == "TURN_LOST":
+        metrics.TURNS_LOST.inc()
+    if row.started_at and row.ended_at:
+        took = row.ended_at - row.started_at
+        metrics.TURN_SECONDS.labels(model, state).observe(took.total_seconds())
+    for kind, tokens in zip(metrics.TOKEN_KINDS, row.usage or (), strict=False):
+        metrics.TOKENS.labels(model, kind).inc(tokens)

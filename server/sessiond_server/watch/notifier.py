@@ -4,6 +4,7 @@ Notifications only make processes react sooner. Correctness does not depend on t
 """
 
 import asyncio
+import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import aclosing
@@ -16,6 +17,7 @@ import structlog
 
 from sessiond_server.core.events import ANSWERED_SEQ, DELTA_CONTENT, OFFSET, Event
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
+from sessiond_server.telemetry import metrics
 from sessiond_server.watch.store import WatchStore
 
 # Notifications are collected for this long, so that a busy server sends a few dozen per second
@@ -46,6 +48,7 @@ class Notifier:
         on_event: Callable[[Event], None],
         on_gap: Callable[[], None],
         on_want: Callable[[UUID, bool], None],
+        is_watched: Callable[[], bool] = lambda: True,
     ) -> None:
         """Create a notifier. The caller has to run send() and listen().
 
@@ -57,7 +60,10 @@ class Notifier:
                 changed.
             on_want: called if another process wants the text of a turn: with the turn, and with
                 whether the text should be frozen. See `want`.
+            is_watched: returns whether somebody waits for events in this process. If not, a process
+                that cannot listen looks for notifications less often.
         """
+        self._is_watched = is_watched
         self._store = store
         self._on_append = on_append
         self._on_event = on_event
@@ -129,16 +135,19 @@ class Notifier:
         delay_s = FIRST_RETRY_S
         while True:
             try:
-                async with aclosing(self._store.listen()) as received:
+                async with aclosing(self._store.listen(self._is_watched)) as received:
                     async for payload in received:
                         if payload:
                             delay_s = FIRST_RETRY_S
                             self._receive(payload)
                         else:
+                            metrics.LISTENING.set(1)
                             # The connection is new, so earlier notifications have been missed.
                             self._on_gap()
             except DatabaseUnavailable as e:
                 log.debug("notify_listener_disconnected", error=str(e))
+            finally:
+                metrics.LISTENING.set(0)
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, LONGEST_RETRY_S)
 
@@ -147,6 +156,9 @@ class Notifier:
         # not end the loop.
         try:
             notification = orjson.loads(payload)
+            if sent_at := notification.get("at"):  # an earlier version does not send it
+                # The clocks of two machines differ a little.
+                metrics.NOTICE_LAG.observe(max(time.time() - sent_at, 0))
             if notification["from"] == self._name:
                 return
             for item in notification["items"]:
@@ -210,7 +222,7 @@ def payloads(
     items += [
         orjson.dumps({"want": turn_id.hex, "freeze": freeze}) for turn_id, freeze in wanted.items()
     ]
-    head, tail = f'{{"from":"{sender}","items":['.encode(), b"]}"
+    head, tail = f'{{"from":"{sender}","at":{time.time():.6f},"items":['.encode(), b"]}"
     room = MAX_PAYLOAD_BYTES - len(head) - len(tail)
     made: list[list[bytes]] = []
     left = 0

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 
 from sessiond_server.core.errors import Fault
+from sessiond_server.telemetry import metrics
 from sessiond_server.watch.encoding import Chunk
 
 MAX_QUEUED_BYTES, MAX_QUEUED_CHUNKS = 1024 * 1024, 4096
@@ -55,6 +56,7 @@ class Watcher:
         if self.queued_bytes >= MAX_QUEUED_BYTES or len(self._queue) >= MAX_QUEUED_CHUNKS:
             self._queue.clear()
             self.queued_bytes = 0
+            metrics.TOO_SLOW.inc()
             self.end(
                 Fault(
                     "WATCHER_TOO_SLOW",

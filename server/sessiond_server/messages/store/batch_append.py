@@ -21,7 +21,7 @@ from sessiond_server.messages.store.rows import MESSAGE_COLUMNS, Rows
 # Written as a function call, the comparison cannot use an index. Otherwise the planner would read
 # all sessions of the project if the table has no statistics.
 _CONDITIONS = {
-    "in_project": "uuid_eq(project_id, %(project_id)s)",
+    "in_project": "uuid_eq(project_id, w_project)",
     "expected": "NULLIF(w_expected, -1)",
     "expected_epoch": "NULLIF(w_expected_epoch, -1)",
     "parent_floor": "w_parent_floor",
@@ -31,12 +31,13 @@ _CONDITIONS = {
 # up each session by key, even if the table is small or was small when it was analysed.
 _HOLD = f"""
 wanted AS MATERIALIZED (
-    SELECT * FROM unnest(%(keys)b::uuid[], %(counts)b::bigint[], %(bytes)b::bigint[],
-            %(largest)b::bigint[], %(first_words)b::text[], %(first_words_places)b::bigint[],
-            %(tokens)b::bigint[], %(estimated)b::bigint[], %(expected)b::bigint[],
-            %(expected_epochs)b::bigint[], %(parent_floors)b::bigint[])
-        WITH ORDINALITY AS w (w_key, w_count, w_bytes, w_largest, w_words, w_words_place, w_tokens,
-            w_estimated, w_expected, w_expected_epoch, w_parent_floor, place)
+    SELECT * FROM unnest(%(keys)b::uuid[], %(projects)b::uuid[], %(counts)b::bigint[],
+            %(bytes)b::bigint[], %(largest)b::bigint[], %(first_words)b::text[],
+            %(first_words_places)b::bigint[], %(tokens)b::bigint[], %(estimated)b::bigint[],
+            %(expected)b::bigint[], %(expected_epochs)b::bigint[], %(parent_floors)b::bigint[])
+        WITH ORDINALITY AS w (w_key, w_project, w_count, w_bytes, w_largest, w_words,
+            w_words_place, w_tokens, w_estimated, w_expected, w_expected_epoch, w_parent_floor,
+            place)
     LIMIT %(limit)s
 ),
 held AS (
@@ -104,13 +105,12 @@ class BatchAppendStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def append(self, project_id: UUID, many: Sequence[Series]) -> list[list[Appended] | None]:
+    async def append(self, many: Sequence[Series]) -> list[list[Appended] | None]:
         """Store series of appends, each to a different session.
 
         Each series is stored completely or not at all, independently of the others.
 
         Args:
-            project_id: the project of all sessions.
             many: the series. In each series, only the first append may have an expected_last_seq
                 or an expected_epoch, no two appends may have the same request_id, and no message
                 may refer to assets.
@@ -122,7 +122,7 @@ class BatchAppendStore:
         Raises:
             DuplicateRequest: a request_id was already recorded. Nothing was stored at all.
         """
-        parameters = parameters_of(project_id, many)
+        parameters = parameters_of(many)
         stored: list[list[Appended] | None] = [None] * len(many)
         async with self._database.connection() as connection:
             try:
@@ -149,13 +149,14 @@ def _results(series: Series, last_seq: int, created_us: int, epoch: int) -> list
     return appended[::-1]
 
 
-def parameters_of(project_id: UUID, many: Sequence[Series]) -> dict[str, object]:
+def parameters_of(many: Sequence[Series]) -> dict[str, object]:
     """Return the statement's parameters, which form three tables, each as a list of columns.
 
     The tables are the sessions, the request records and the messages. Rows of the latter two
     contain the position of their session in the first table, from 1.
     """
     keys: list[UUID] = []
+    projects: list[UUID] = []
     first_words: list[str] = []
     request_ids: list[str] = []
     hashes: list[bytes] = []
@@ -200,6 +201,7 @@ def parameters_of(project_id: UUID, many: Sequence[Series]) -> dict[str, object]
         expected = -1 if first.expected_last_seq is None else first.expected_last_seq
         epoch = -1 if first.expected_epoch is None else first.expected_epoch
         keys.append(first.key)
+        projects.append(first.project_id)
         first_words.append(words)
         sessions.append(
             (
@@ -215,9 +217,9 @@ def parameters_of(project_id: UUID, many: Sequence[Series]) -> dict[str, object]
             )
         )
     parameters: dict[str, object] = {
-        "project_id": project_id,
         "limit": Int8(len(keys)),
         "keys": keys,
+        "projects": projects,
         "first_words": first_words,
         "r_ids": request_ids,
         "r_hashes": hashes,

@@ -1,0 +1,106 @@
+"""Cursors that measure how long each statement takes, and by what name it is known.
+
+A statement is named after the constant that holds it: `messages.store.append._ONE` is
+`messages.append.one`. One that is assembled for its call is named after the function that runs it.
+"""
+
+import sys
+import time
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any
+
+import structlog
+from prometheus_client import Histogram
+from psycopg import AsyncClientCursor, AsyncCursor
+from psycopg.rows import TupleRow
+from psycopg.sql import Composable
+
+from sessiond_server.telemetry import metrics, tracing
+
+_PACKAGE = "sessiond_server."
+# Functions that only run the statements of others.
+_CARRIERS = frozenset({"execute", "rows", "page_of"})
+# Constant statements are a few hundred. Texts beyond this number are assembled ones, which are
+# named anew each time.
+_MAX_KNOWN = 2000
+
+log = structlog.get_logger(__name__)
+
+_known: dict[object, tuple[str, Histogram]] = {}
+_slow_s = float("inf")
+
+
+def log_slow_statements(longer_than_s: float) -> None:
+    """Log statements of this process that take longer. Unit: seconds; 0 = log none."""
+    global _slow_s  # noqa: PLW0603 - psycopg creates the cursors
+    _slow_s = longer_than_s or float("inf")
+
+
+class TimedCursor(AsyncCursor[TupleRow]):
+    """A cursor that measures its statements."""
+
+    async def execute(self, query: Any, *args: Any, **options: Any) -> Any:
+        began, failure = time.perf_counter(), None
+        try:
+            return await super().execute(query, *args, **options)
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            _measured(query, time.perf_counter() - began, failure)
+            # The error refers to this frame.
+            del failure
+
+
+class TimedClientCursor(AsyncClientCursor[Any]):
+    """A cursor that measures its statements, and writes values into their texts."""
+
+    async def execute(self, query: Any, *args: Any, **options: Any) -> Any:
+        began, failure = time.perf_counter(), None
+        try:
+            return await super().execute(query, *args, **options)
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            _measured(query, time.perf_counter() - began, failure)
+            # The error refers to this frame.
+            del failure
+
+
+def _measured(query: object, took_s: float, error: BaseException | None) -> None:
+    known = None if isinstance(query, Composable) else _known.get(query)
+    if known is None:
+        name = _name_of(query, sys._getframe(1))
+        known = name, metrics.STATEMENT.labels(name)
+        if len(_known) < _MAX_KNOWN and not isinstance(query, Composable):
+            _known[query] = known
+    name, histogram = known
+    histogram.observe(took_s)
+    if tracing.is_on:
+        tracing.add_statement(name, took_s, error)
+    if took_s > _slow_s:
+        log.warning("slow_statement", statement=name, took_ms=round(took_s * 1000))
+
+
+def _name_of(query: object, frame: FrameType | None) -> str:
+    text = query.decode() if isinstance(query, bytes) else query
+    while frame:
+        module = str(frame.f_globals.get("__name__", ""))
+        if module.startswith(_PACKAGE) and frame.f_code.co_name not in _CARRIERS:
+            constant = _constant(text, frame.f_globals) or frame.f_code.co_name
+            return f"{_feature(module)}.{constant.strip('_').lower()}"
+        frame = frame.f_back
+    return "other"
+
+
+def _constant(text: object, scope: Mapping[str, object]) -> str | None:
+    return next(
+        (name for name, value in scope.items() if isinstance(value, str) and value == text), None
+    )
+
+
+def _feature(module: str) -> str:
+    parts = [part for part in module.removeprefix(_PACKAGE).split(".") if part != "store"]
+    return ".".join(dict.fromkeys(parts))

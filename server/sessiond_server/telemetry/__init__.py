@@ -1,0 +1,1 @@
+"""Metrics of a process: what they are called, and how they are served."""
