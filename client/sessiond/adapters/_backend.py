@@ -32,6 +32,7 @@ import orjson
 from sessiond._async._client import AsyncClient
 from sessiond._async._lazy import AsyncLazy
 from sessiond._protocol.ids import MAX_ID as MAX_ID
+from sessiond._protocol.ids import MAX_MESSAGE_ID as MAX_MESSAGE_ID
 from sessiond._protocol.ids import message_id as message_id
 from sessiond._protocol.ids import part as part
 from sessiond._protocol.json_text import encode_or_refuse
