@@ -54,12 +54,15 @@ class _Attempt(AttemptWithBackoff):
         self.delay = min(self.delay, LONGEST_RETRY_S)
 
 
-async def configure(connection: AsyncConnection[Any], *, prepared: bool) -> None:
+async def configure(
+    connection: AsyncConnection[Any], *, prepared: bool, lock_timeout_s: float
+) -> None:
     """Configure a new connection of the pool.
 
     Args:
         connection: the connection.
         prepared: whether statements are prepared on it.
+        lock_timeout_s: how long a statement waits for a lock. Unit: seconds; 0 = without end.
     """
     # A binary timestamptz is an int64 of microseconds since 2000-01-01. The hot paths put it on the
     # wire as it is; making a datetime of each, to take it apart again, would cost more than the
@@ -67,6 +70,7 @@ async def configure(connection: AsyncConnection[Any], *, prepared: bool) -> None
     connection.adapters.register_loader("timestamptz", Int8BinaryLoader)
     connection.adapters.register_dumper(Int8s, Int8sDumper)
     settings = _PREPARED_SETTINGS if prepared else _SESSION_SETTINGS
+    settings = settings | {"lock_timeout": f"{round(lock_timeout_s * 1000)}ms"}
     calls = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
     await connection.execute(f"SELECT {calls}".encode())
 

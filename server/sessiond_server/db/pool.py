@@ -48,6 +48,10 @@ class Contention(Exception):
     """
 
 
+class LockTimeout(Contention):
+    """A statement waited for a lock for as long as a connection may. Nothing was changed."""
+
+
 class StatementCanceled(Contention):
     """The database canceled a statement, e.g. after its statement_timeout. Nothing was changed."""
 
@@ -60,7 +64,13 @@ class Database:
     """
 
     def __init__(
-        self, url: str, *, size: int = 16, timeout_s: float = 5.0, prepared: bool = True
+        self,
+        url: str,
+        *,
+        size: int = 16,
+        timeout_s: float = 5.0,
+        prepared: bool = True,
+        lock_timeout_s: float = 0.5,
     ) -> None:
         """Creates a closed pool.
 
@@ -70,6 +80,7 @@ class Database:
             timeout_s: how long a caller waits for a connection. Unit: seconds.
             prepared: False behind a pooler in transaction mode, which cannot keep prepared
                 statements.
+            lock_timeout_s: how long a statement waits for a lock. Unit: seconds; 0 = without end.
         """
         self._conninfo = address.conninfo(url)
         self._renewed_at = -math.inf
@@ -84,7 +95,7 @@ class Database:
             # A longer queue would only turn a fast refusal into a slow one.
             max_waiting=size * 64,
             open=False,
-            configure=partial(configure, prepared=prepared),
+            configure=partial(configure, prepared=prepared, lock_timeout_s=lock_timeout_s),
             check=None,
             reconnect_timeout=30.0,
             name="sessiond",
@@ -292,11 +303,9 @@ class PooledConnection:
         match exc:
             case None:
                 return
-            case (
-                psycopg.errors.LockNotAvailable()
-                | psycopg.errors.DeadlockDetected()
-                | psycopg.errors.SerializationFailure()
-            ):
+            case psycopg.errors.LockNotAvailable():
+                raise LockTimeout(str(exc)) from exc
+            case psycopg.errors.DeadlockDetected() | psycopg.errors.SerializationFailure():
                 raise Contention(str(exc)) from exc
             # QueryCanceled is an OperationalError, but the connection is intact.
             case psycopg.errors.QueryCanceled():

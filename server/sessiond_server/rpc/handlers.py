@@ -10,7 +10,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from contextvars import ContextVar
 from operator import attrgetter
 from typing import Any, Protocol, TypeAlias
@@ -26,6 +26,7 @@ from grpc.aio import ServicerContext
 
 from sessiond.v1.session_service_pb2 import StoreMessagesRequest
 from sessiond_server.core.cancellation import check_cancelled
+from sessiond_server.core.deadlines import begin_call
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.limits import MAX_SESSION_ID_CHARACTERS
 from sessiond_server.core.structs import MAX_DEPTH
@@ -33,7 +34,9 @@ from sessiond_server.projects.authentication import Authenticator, Caller
 from sessiond_server.rpc.admission import STREAMING_RPCS, Admission
 from sessiond_server.rpc.errors import as_fault, status_of, whole_status_of
 from sessiond_server.rpc.figures import CallFigures
+from sessiond_server.rpc.lock_waits import WAIT_BY_THEMSELVES, LockWaits
 from sessiond_server.rpc.raw_messages import raw_class
+from sessiond_server.rpc.refused_streams import drain_requests
 from sessiond_server.rpc.violations import REASONS, CheckMessages, with_all_violations
 from sessiond_server.telemetry import metrics
 
@@ -41,12 +44,6 @@ SLOW_CALL_S = 1.0
 
 # Above this size, a refused request is searched for further invalid fields in a thread.
 LARGE_BYTES = 1024 * 1024
-
-# After refusing a client's stream, the server keeps reading it within these limits of time and
-# size.
-DRAIN_TIMEOUT_S = 5.0
-DRAIN_IDLE_S = 0.5
-DRAIN_BYTES = 64 * 1024 * 1024
 
 # RPCs that carry many messages. In their requests, Message.json is bytes, whatever the type
 # annotations of the servicers' methods say.
@@ -208,6 +205,7 @@ class Calls:
     Args:
         authenticator: finds the caller for each call.
         admission: counts the calls and refuses those above the limits.
+        lock_waits: runs the calls, and has them wait for locks.
         default_deadline_s: deadline of unary calls whose clients set none. Unit: seconds.
         stream_idle_timeout_s: time without a message after which a client's stream is refused.
             Unit: seconds.
@@ -218,6 +216,7 @@ class Calls:
         self,
         authenticator: Authenticator,
         admission: Admission,
+        lock_waits: LockWaits,
         *,
         check_messages: CheckMessages,
         default_deadline_s: float,
@@ -225,6 +224,7 @@ class Calls:
     ) -> None:
         self._authenticator = authenticator
         self._admission = admission
+        self._lock_waits = lock_waits
         self._check_messages = check_messages
         self._default_deadline_s = default_deadline_s
         self._stream_idle_timeout_s = stream_idle_timeout_s
@@ -268,17 +268,33 @@ class Calls:
     def _unary_unary(
         self, name: str, figures: CallFigures, decode: Decode, function: Unary, needs_admin: bool
     ) -> Callable[[bytes, Context], Awaitable[bytes]]:
+        waits_by_itself = name in WAIT_BY_THEMSELVES
+
         async def handle(request: bytes, context: Context) -> bytes:
             async with self._call(name, figures, context) as call, self._admission.running():
                 figures.received()
                 remaining = context.time_remaining()
-                async with asyncio.timeout(
-                    self._default_deadline_s if remaining is None else remaining
-                ):
+                if remaining is None:
+                    remaining = self._default_deadline_s
+                begin_call(remaining)
+                async with asyncio.timeout(remaining):
                     caller = await self._admit(call, needs_admin)
-                    response = _encoded(await function(decode(call, request), caller))
+                    if waits_by_itself:
+                        response = await function(decode(call, request), caller)
+                    else:
+                        # Features may modify a request, so each attempt has its own.
+                        first = [decode(call, request)]
+                        response = await self._lock_waits.run(
+                            name,
+                            caller.project_id,
+                            call.session_id,
+                            lambda: function(
+                                first.pop() if first else decode(call, request), caller
+                            ),
+                        )
+                    encoded = _encoded(response)
                 figures.sent()
-                return response
+                return encoded
 
         return handle
 
@@ -290,6 +306,8 @@ class Calls:
         function: ServerStream,
         needs_admin: bool,
     ) -> Callable[[bytes, Context], AsyncIterator[bytes]]:
+        waits_by_itself = name in WAIT_BY_THEMSELVES
+
         async def handle(request: bytes, context: Context) -> AsyncIterator[bytes]:
             async with (
                 self._call(name, figures, context) as call,
@@ -297,13 +315,34 @@ class Calls:
             ):
                 figures.received()
                 _streaming.set(call)
+                remaining = context.time_remaining()
+                if remaining is not None:
+                    begin_call(remaining)
                 caller = await self._admit(call, needs_admin)
+
+                first = [decode(call, request)]
+
+                async def start() -> tuple[bytes | None, AsyncGenerator[bytes, None]]:
+                    responses = function(first.pop() if first else decode(call, request), caller)
+                    try:
+                        return await anext(responses, None), responses
+                    except BaseException:
+                        await responses.aclose()
+                        raise
+
                 with self._authenticator.open_stream(caller, running):
-                    async with aclosing(function(decode(call, request), caller)) as responses:
-                        async for response in responses:
+                    if waits_by_itself:
+                        response, responses = await start()
+                    else:
+                        response, responses = await self._lock_waits.run(
+                            name, caller.project_id, call.session_id, start
+                        )
+                    async with aclosing(responses):
+                        while response is not None:
                             figures.sent()
                             with running.sending():
                                 yield response
+                            response = await anext(responses, None)
 
         return handle
 
@@ -343,20 +382,6 @@ class Calls:
                 "AdminService requires an admin key (`sessiond keys create --admin`)",
             )
         return caller
-
-
-async def drain_requests(requests: AsyncIterator[bytes]) -> None:
-    """Keep reading a client's stream that is refused, within limits.
-
-    Some clients, such as Python's asyncio client, lose a response that arrives while they are
-    writing.
-    """
-    taken = 0
-    with suppress(TimeoutError, StopAsyncIteration):
-        async with asyncio.timeout(DRAIN_TIMEOUT_S):
-            while taken < DRAIN_BYTES:
-                async with asyncio.timeout(DRAIN_IDLE_S):
-                    taken += len(await anext(requests))
 
 
 def _encoded(response: ProtoMessage | bytes) -> bytes:
