@@ -6,7 +6,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY protos protos
 COPY client client
 COPY server server
-RUN /opt/sessiond/bin/pip install --no-cache-dir --constraint constraints.txt '.[server,console,models]'
+RUN /opt/sessiond/bin/pip install --no-cache-dir --constraint constraints.txt '.[server,console,models,otel]'
 
 FROM python:3.13-slim
 RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/sessiond --shell /usr/sbin/nologin sessiond

@@ -42,7 +42,8 @@ def default_of(field: Any) -> str:
 
 def log_events() -> str:
     """Return the page of all events that the server logs."""
-    rows = set()
+    # The levels of each event.
+    found: dict[tuple[str, str, str], list[str]] = {}
     for path in sorted(SERVER.rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         module = path.relative_to(SERVER).with_suffix("").as_posix().replace("/", ".")
@@ -59,14 +60,14 @@ def log_events() -> str:
                     if not isinstance(first, ast.Constant):
                         sys.exit(f"{module}: an event's name must be a constant")
                     fields = [field for keyword in keywords for field in _fields(keyword, tree)]
-                    rows.add(
-                        (
-                            f"`{first.value}`",
-                            "error, with a traceback" if level == "exception" else level,
-                            ", ".join(fields),
-                            f"`{module}`",
-                        )
+                    levels = found.setdefault(
+                        (f"`{first.value}`", ", ".join(fields), f"`{module}`"), []
                     )
+                    levels.append("error, with a traceback" if level == "exception" else level)
+    rows = {
+        (event, " or ".join(sorted(set(levels))), fields, module)
+        for (event, fields, module), levels in found.items()
+    }
     return "\n\n".join(
         [
             "# Log events",

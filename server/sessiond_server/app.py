@@ -66,6 +66,8 @@ from sessiond_server.tasks.service import Tasks
 from sessiond_server.tasks.store import TaskStore
 from sessiond_server.turns.announcements import TurnAnnouncements
 from sessiond_server.turns.context import Contexts
+from sessiond_server.turns.handover import Handovers
+from sessiond_server.turns.handover_store import HandoverStore
 from sessiond_server.turns.leases import TurnLeases
 from sessiond_server.turns.live_texts import LiveTexts
 from sessiond_server.turns.marks import MarkStore
@@ -139,8 +141,9 @@ async def open_services(
             database_url,
             size=settings.pool_size,
             timeout_s=settings.pool_timeout_s,
-            prepared=settings.prepared_statements,
             lock_timeout_s=settings.lock_timeout_s,
+            has_session=settings.has_session,
+            listen_url=settings.listen_database_url,
         )
         stack.push_async_callback(database.close)
         await database.open()
@@ -157,7 +160,6 @@ async def open_services(
             stores.history,
             stores.cuts,
             admission.check_draining,
-            listens=settings.prepared_statements,
         )
         stack.push_async_callback(watching.close)
         models = Models(
@@ -173,6 +175,7 @@ async def open_services(
             stores.turns, stores.turn_texts, models, limits, counts, lease, slots
         )
         contexts = Contexts(stores.history, stores.marks, max_bytes=settings.max_context_bytes)
+        handovers = Handovers(HandoverStore(), stores.turns, stores.turn_texts, transitions, lease)
         announcements = TurnAnnouncements(watching)
         runner = TurnRunner(
             stores.turns,
@@ -184,6 +187,7 @@ async def open_services(
             contexts,
             models,
             assets,
+            handovers,
             max_request_bytes=settings.max_model_request_bytes,
         )
         stack.push_async_callback(runner.close)
@@ -231,7 +235,7 @@ async def open_services(
             interval_s=settings.purge_interval_s,
             grace_s=settings.asset_grace_s,
         )
-        leases = TurnLeases(stores.turns, transitions, runner, lease, slots)
+        leases = TurnLeases(stores.turns, transitions, runner, lease, slots, handovers)
         texts = TextSaver(stores.turn_texts, runner, lease)
         live_texts = LiveTexts(stores.turn_texts, runner, texts, announcements)
         stack.push_async_callback(live_texts.close)
@@ -278,6 +282,7 @@ async def open_services(
             check_messages=appends.invalid_fields,
             default_deadline_s=settings.default_deadline_s,
             stream_idle_timeout_s=settings.import_idle_timeout_s,
+            log_calls=settings.log_calls,
         )
         yield Services(
             tuple(

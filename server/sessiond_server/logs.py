@@ -8,6 +8,8 @@ import sys
 
 import structlog
 
+from sessiond_server.telemetry import tracing
+
 
 def configure(log_format: str, level: str) -> None:
     """Set up logging for this process.
@@ -19,6 +21,7 @@ def configure(log_format: str, level: str) -> None:
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        tracing.add_ids,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

@@ -17,12 +17,14 @@ from sessiond_server.app import open_services
 from sessiond_server.assets.store.objects import Objects
 from sessiond_server.core.cancellation import cancel_all
 from sessiond_server.core.supervision import supervise
+from sessiond_server.db.cursors import log_slow_statements
 from sessiond_server.db.pool import Database
 from sessiond_server.health import HealthMonitor, HealthServicer
 from sessiond_server.rpc import reflection
 from sessiond_server.rpc.admission import Admission
 from sessiond_server.sampling import Sampler
 from sessiond_server.settings import Settings
+from sessiond_server.telemetry import tracing
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.watch.hub import WatchHub
 
@@ -81,7 +83,9 @@ async def run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with serving(settings, database_url) as running:
+    async with AsyncExitStack() as stack:
+        stack.enter_context(tracing.configured())
+        running = await stack.enter_async_context(serving(settings, database_url))
         # Objects created during the start are permanent. Freezing them keeps them out of full
         # collections, which would delay all calls.
         gc.collect()
@@ -106,6 +110,7 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
         OSError: if the server cannot listen on the address.
     """
     async with AsyncExitStack() as stack:
+        log_slow_statements(settings.slow_statement_ms / 1000)
         admission = Admission(settings.max_concurrent_rpcs, settings.max_watchers)
         services = await stack.enter_async_context(open_services(settings, database_url, admission))
         # Only the workers of one server share a port. If two servers used the same port, each would
@@ -115,6 +120,7 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
                 *OPTIONS,
                 ("grpc.max_receive_message_length", settings.max_request_bytes),
                 ("grpc.so_reuseport", int(settings.workers > 1)),
+                *_age_options(settings),
             ]
         )
         stack.push_async_callback(server.stop, grace=0)
@@ -177,6 +183,15 @@ async def drain(running: Running, *, delay_s: float, timeout_s: float) -> None:
     await asyncio.wait([stopping], timeout=timeout_s)
     admission.interrupt_all()
     await asyncio.gather(stopping, turns)
+
+
+def _age_options(settings: Settings) -> list[tuple[str, int]]:
+    if not settings.max_connection_age_s:
+        return []
+    return [
+        ("grpc.max_connection_age_ms", round(settings.max_connection_age_s * 1000)),
+        ("grpc.max_connection_age_grace_ms", round(settings.max_connection_grace_s * 1000)),
+    ]
 
 
 def _bind(server: grpc.aio.Server, settings: Settings) -> int:

@@ -107,6 +107,9 @@ def reserve_port(listen: str) -> Iterator[tuple[str, int]]:
                 alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 alone.bind(address)
             reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            # Connections of a former server with a single process, which the kernel has not
+            # forgotten yet, do not have SO_REUSEPORT.
+            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             reserved.bind(address)
         except OSError as e:
             raise OSError(f"cannot listen on {listen}: {e.strerror}") from e

@@ -91,7 +91,6 @@ def run_machine(
             HistoryStore(database),
             CutStore(database),
             lambda: None,
-            listens=False,
         )
         purger = Purger(
             PurgeStore(database),

@@ -78,6 +78,7 @@ def test_a_turn_by_attribute_and_by_key() -> None:
         "changes": [],
         "change_count": 0,
         "partial_seq": None,
+        "parent_seq": None,
         "created_at": "2026-01-01T00:00:00Z",
         "started_at": "2026-01-01T00:00:01Z",
         "ended_at": "2026-01-01T00:00:02Z",

@@ -155,6 +155,21 @@ async def test_events_follow_a_rewind(client: AsyncClient) -> None:
         session.events(after_epoch=1)
 
 
+async def test_a_rewind_changes_the_state_in_its_commit(client: AsyncClient) -> None:
+    session = await client.create_session(state={"a": 1, "b": 2})
+    await session.store_messages(LETTERS)
+    await session.rewind(to_seq=4, state={"a": None}, remove_state=["b"])
+    assert (await session.refresh()).state == {"a": None}
+    await session.pop(state={"c": 1})
+    await session.clear(remove_state=["a"])
+    assert (await session.refresh()).state == {"c": 1}
+    items = [{"any": "thing"}]
+    await session.rewind(to_seq=0, messages=items, format="other", format_name="mine")
+    assert (await session.get_message(1)).format_name == "mine"
+    with pytest.raises(InvalidField, match="state"):
+        await session.rewind(to_seq=0, state=[1])  # type: ignore[arg-type]
+
+
 class TestRegenerate:
     async def test_the_answer_is_replaced(self, client: AsyncClient) -> None:
         session = await client.create_session(model="echo")
@@ -172,6 +187,34 @@ class TestRegenerate:
         await session.regenerate(copy_to=kept)
         old = await client.sessions.get_message(kept, first.seq)
         assert old.turn.turn_id == first.turn.turn_id
+
+    async def test_the_old_answer_stays_as_a_branch(self, client: AsyncClient) -> None:
+        session = await client.create_session(model="echo")
+        await session.send_and_wait("a")
+        for seq in (3, 4):
+            answer = await session.regenerate(branch=True)
+            assert (answer.seq, answer.parent_seq) == (seq, 1)
+            assert answer.content == "echo of 1 message: a"
+        assert [m.seq async for m in session.get_messages(branch_of=2)] == [1, 2]
+        assert [m.seq async for m in session.get_messages(branch_of=4)] == [1, 4]
+        assert (await session.refresh()).epoch == 0
+        # The conversation continues the newest answer, and so does the next regeneration.
+        assert (await session.send_and_wait("b")).content == "echo of 3 messages: b"
+        assert (await session.regenerate(branch=True)).parent_seq == 5
+        turn = await session.get_turn(answer.turn.turn_id if answer.turn else "")
+        assert turn.parent_seq == 1
+        with pytest.raises(InvalidField, match="copy_to"):
+            await session.regenerate(branch=True, copy_to="x")
+
+    async def test_a_branch_is_answered_without_an_abort_of_the_running_turn(
+        self, client: AsyncClient
+    ) -> None:
+        session = await client.create_session(model="echo")
+        await session.send_and_wait("a")
+        sent = await session.send("b", options={"echo_delay_ms": 60_000})
+        answer = await session.regenerate(branch=True, abort_turn=True)
+        assert (answer.seq, answer.parent_seq) == (4, None)
+        assert (await session.get_turn(sent.turn_id)).state == "aborted"
 
     async def test_tool_results_are_answered_again(self, client: AsyncClient) -> None:
         session = await client.create_session(model="echo")

@@ -53,6 +53,16 @@ class TestKeys:
         error = await error_of(call(wire, name, request, metadata=headers))
         assert (error.code, error.reason) == (grpc.StatusCode.UNAUTHENTICATED, reason)
 
+    async def test_a_call_with_two_keys_is_refused(
+        self, wire: Wire, secrets: dict[str, str]
+    ) -> None:
+        blue, red = (("authorization", f"Bearer {secrets[name]}") for name in ("blue", "red"))
+        request = CALLS["ListSessions"]("one")
+        await call(wire, "ListSessions", request, metadata=(blue,))
+        for both in ((blue, red), (red, blue), (blue, blue)):
+            error = await error_of(call(wire, "ListSessions", request, metadata=both))
+            assert error.reason == "API_KEY_INVALID"
+
     @pytest.mark.parametrize("name", BY_ID)
     async def test_another_projects_session_is_not_found(
         self, wire: Wire, secrets: dict[str, str], name: str

@@ -1,6 +1,7 @@
 """Starts of several workers; tests/acceptance/test_workers.py tests their lives and ends."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -48,6 +49,22 @@ def test_a_port_is_free_again_at_once(database_url: str, start_server: Start) ->
     )
     with Client(again.target) as client:
         assert client.resume_session("one").session_id == "one"
+
+
+def test_workers_take_over_the_port_of_a_single_process(
+    database_url: str, start_server: Start
+) -> None:
+    """Although the kernel has not forgotten a connection that the former server has closed."""
+    first = start_server("--drain-timeout-s", "0", SESSIOND_DATABASE_URL=database_url)
+    host, _, port = first.target.rpartition(":")
+    with socket.create_connection((host, int(port))) as client:
+        assert first.terminate() == 0
+        client.recv(65536)
+    again = start_server(
+        "--workers", "2", "--listen", first.target, SESSIOND_DATABASE_URL=database_url
+    )
+    with Client(again.target) as client:
+        assert client.create_session("one").session_id == "one"
 
 
 def test_workers_that_cannot_start_end_the_server(database_url: str, tmp_path: Path) -> None:

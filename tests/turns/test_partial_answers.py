@@ -234,18 +234,6 @@ async def test_an_abort_at_another_server_keeps_the_text(
     assert json.loads((await partial_of(other, sent)).json)["content"] == "one two "
 
 
-async def test_a_server_that_stops_keeps_the_text(
-    settings: Settings, database_url: str, models: ModelServer
-) -> None:
-    async with connected(settings, database_url) as wire:
-        await wire.create("one")
-        models.script(Reply(**TWO_WORDS, then="hold"))
-        sent = await sending(wire, "one", "hi")
-        await held(models)
-    async with connected(settings, database_url) as wire:
-        assert json.loads((await partial_of(wire, sent)).json)["content"] == "one two "
-
-
 async def test_the_text_of_an_answer_that_is_stored_is_not_kept_again(
     one: Wire, settings: Settings, database_url: str, models: ModelServer, query: Query
 ) -> None:

@@ -271,8 +271,12 @@ async def test_clients_cannot_set_the_turn_of_a_message(one: Wire) -> None:
 async def test_a_prompt_may_have_a_message_id(one: Wire) -> None:
     prompt = openai("hi")
     prompt.message_id = "m"
-    await send(one, "one", messages=[prompt])
-    assert (await one.message("one", message_id="m")).seq == 1
+    sent = await sending(one, "one", messages=[prompt], request_id="r")
+    await sent.end()
+    stored = await one.message("one", message_id="m")
+    assert (stored.seq, stored.turn.message_id, sent.message_id) == (1, "m", "m")
+    again = await sending(one, "one", messages=[prompt], request_id="r")
+    assert again.message_id == "m"
     error = await error_of(send(one, "one", messages=[openai("ho"), prompt]))
     assert (error.reason, list(error.fields)) == (
         "MESSAGE_ALREADY_EXISTS",

@@ -8,7 +8,6 @@ import grpc
 
 from sessiond.v1.turn_pb2 import (
     TURN_STATE_COMPLETED,
-    TURN_STATE_FAILED,
 )
 from sessiond_server.server import Running, drain
 from sessiond_server.settings import Settings
@@ -17,7 +16,7 @@ from sessiond_server.watch.store import APPLICATION_NAME
 from ..support.model_server import ModelServer, Reply
 from ..support.turns import send, sending
 from ..support.wire import Wire
-from .calls import HOLD, abort, connected, held, send_held, turn_of
+from .calls import HOLD, abort, connected, held, send_held
 
 
 async def test_a_turn_is_rejoined_at_another_server(
@@ -93,14 +92,3 @@ async def test_a_draining_server_leaves_queued_turns_to_the_others(
         models.release()
         await draining
         assert [(await sent.end()).last_seq for sent in joined] == [2, 4]
-
-
-async def test_a_stopped_server_ends_its_turns_as_lost(
-    settings: Settings, database_url: str, models: ModelServer
-) -> None:
-    async with connected(settings, database_url) as wire:
-        await wire.create("one")
-        sent = await send_held(wire, models)
-    async with connected(settings, database_url) as wire:
-        turn = await turn_of(wire, sent.turn.turn_id)
-        assert (turn.state, turn.error.reason) == (TURN_STATE_FAILED, "TURN_LOST")

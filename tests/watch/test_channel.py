@@ -193,7 +193,7 @@ async def test_whoever_joins_does_not_take_waiting_deltas_from_others() -> None:
     history = History(1)
     channel, watcher = channel_of(history, 0)
     channel.has_begun = True
-    texts = Texts(None, listens=True)  # type: ignore[arg-type]
+    texts = Texts(None)  # type: ignore[arg-type]
     texts.source = SimpleNamespace(  # type: ignore[assignment]
         local=lambda _: RunningText(uuid.uuid4(), True, piece)
     )
@@ -211,7 +211,7 @@ async def test_whoever_joins_does_not_take_waiting_deltas_from_others() -> None:
 async def test_a_new_channel_begins_with_the_text_that_its_process_has_published() -> None:
     channel, watcher = channel_of(History(1), 1)
     piece = TextPiece("t", 1, 0, "word")
-    texts = Texts(None, listens=True)  # type: ignore[arg-type]
+    texts = Texts(None)  # type: ignore[arg-type]
     texts.source = SimpleNamespace(  # type: ignore[assignment]
         local=lambda _: RunningText(uuid.uuid4(), True, piece)
     )

@@ -13,6 +13,7 @@ from sessiond._async._wire import FAULTS, AsyncStubs, Metadata, is_cancelled, sl
 from sessiond._protocol.retry import CallRetry
 from sessiond._protocol.settings import ClientSettings
 from sessiond._protocol.status import error_of, never_began
+from sessiond._protocol.tracing import client_span, with_context
 from sessiond.errors import ClientClosed, DeadlineExceeded, SessiondError
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ class AsyncConnection:
 
     @property
     def metadata(self) -> Metadata:
-        """The metadata sent with every call."""
-        return self.settings.metadata
+        """The metadata sent with every call, with the context of the current trace."""
+        return with_context(self.settings.metadata)
 
     @property
     def stubs(self) -> AsyncStubs:
@@ -81,11 +82,14 @@ class AsyncConnection:
         Raises:
             SessiondError: if the call failed.
         """
-        return await self._retried(
-            lambda remaining: stub(self.stubs)(request, timeout=remaining, metadata=self.metadata),
-            self.settings.timeout if timeout is None else timeout,
-            is_repeatable,
-        )
+        with client_span(stub(self.stubs)):
+            return await self._retried(
+                lambda remaining: stub(self.stubs)(
+                    request, timeout=remaining, metadata=self.metadata
+                ),
+                self.settings.timeout if timeout is None else timeout,
+                is_repeatable,
+            )
 
     async def upload(
         self,
@@ -126,7 +130,8 @@ class AsyncConnection:
             )
 
         try:
-            return await self._retried(attempt, timeout, is_repeatable)
+            with client_span(stub(self.stubs)):
+                return await self._retried(attempt, timeout, is_repeatable)
         except SessiondError:
             if raised:
                 raise raised[0] from None

@@ -48,7 +48,7 @@ class AsyncRewindCalls(AsyncCalls):
             return_removed: maximum number of removed messages to return, at most 1,000: the newest
                 ones, of at most about 4 MiB.
             **options: expected_last_seq, expected_epoch, state, remove_state, state_etag,
-                abort_turn, request_id, timeout.
+                abort_turn, format_name, request_id, timeout.
 
         Returns:
             `last_seq`, `epoch`, `removed_count`, `removed`, `first_seq` and `create_time`.
@@ -94,7 +94,8 @@ class AsyncRewindCalls(AsyncCalls):
 
         Args:
             session_id: the session.
-            **options: expected_last_seq, expected_epoch, abort_turn, request_id, timeout.
+            **options: expected_last_seq, expected_epoch, state, remove_state, state_etag,
+                abort_turn, format_name, request_id, timeout.
 
         Returns:
             The removed message; None if the session had no message.
@@ -110,7 +111,8 @@ class AsyncRewindCalls(AsyncCalls):
 
         Args:
             session_id: the session.
-            **options: expected_last_seq, expected_epoch, abort_turn, request_id, timeout.
+            **options: expected_last_seq, expected_epoch, state, remove_state, state_etag,
+                abort_turn, format_name, request_id, timeout.
 
         Returns:
             As in rewind.

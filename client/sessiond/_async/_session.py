@@ -300,6 +300,7 @@ class AsyncSession:
     async def regenerate(
         self,
         *,
+        branch: bool = False,
         copy_to: str | None = None,
         model: str | None = None,
         options: Mapping[str, Any] | None = None,
@@ -312,6 +313,7 @@ class AsyncSession:
         await self._handlers.ready()
         answer = await self._sessions.regenerate(
             self.session_id,
+            branch=branch,
             copy_to=copy_to,
             model=model,
             options=options,

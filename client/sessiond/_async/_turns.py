@@ -51,7 +51,7 @@ class AsyncTurnCalls(AsyncCalls):
             prompt: the user's text; or a dict of it and the keywords, e.g. {"prompt": "...", ...}.
             timeout: deadline over all attempts, in seconds.
             **keywords: messages, format, extract_files, attachments, mode, model, options,
-                turn_timeout, keep_partial, expected_epoch, request_id.
+                turn_timeout, keep_partial, expected_epoch, parent_seq, request_id.
 
         Returns:
             The id of the sent message, or of the last one if several were sent: a str that equals
@@ -94,7 +94,7 @@ class AsyncTurnCalls(AsyncCalls):
                 cancelled. "leave" lets the turn continue, and wait_for_turn can wait for it.
                 "abort" aborts it; with "abort", a broken connection may abort it too.
             **keywords: messages, format, extract_files, attachments, mode, model, options,
-                turn_timeout, keep_partial, expected_epoch, request_id, as in send.
+                turn_timeout, keep_partial, expected_epoch, parent_seq, request_id, as in send.
 
         Returns:
             The turn's final answer; with mode "immediate", the final answer of the turn that was
@@ -132,7 +132,7 @@ class AsyncTurnCalls(AsyncCalls):
                 connection may then abort it too. Default: the turn continues.
             timeout: deadline of the whole stream, in seconds. Default: no deadline.
             **keywords: messages, format, extract_files, attachments, mode, model, options,
-                turn_timeout, keep_partial, expected_epoch, request_id, as in send.
+                turn_timeout, keep_partial, expected_epoch, parent_seq, request_id, as in send.
 
         Returns:
             A lazy list that ends with the turn; nothing is sent until it is iterated over.

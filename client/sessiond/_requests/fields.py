@@ -108,7 +108,11 @@ def check_keywords(given: Mapping[str, Any], known: Collection[str]) -> None:
     Raises:
         TypeError: if a keyword is unknown.
     """
-    if unknown := given.keys() - known:
-        raise TypeError(
-            f"unexpected keyword argument {min(unknown)!r}; known are {', '.join(sorted(known))}"
-        )
+    if problem := unknown_keyword(given, known):
+        raise TypeError(f"unexpected keyword argument {problem}")
+
+
+def unknown_keyword(given: Mapping[str, Any], known: Collection[str]) -> str:
+    """Return the first unknown keyword and the known ones, as text; "" if all are known."""
+    unknown = given.keys() - known
+    return f"{min(unknown)!r}; known are {', '.join(sorted(known))}" if unknown else ""

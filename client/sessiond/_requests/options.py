@@ -164,6 +164,8 @@ class RewindOptions(TypedDict, total=False):
     """Change nothing unless this is the current etag of the session's state."""
     abort_turn: bool
     """Whether to abort the running turn, if there is one. Default: TurnRunning is raised."""
+    format_name: str | None
+    """With format "other", the program whose messages these are: at most 64 characters."""
     request_id: str | None
     """Makes the rewind safe to repeat, at most 128 characters. Default: a random one."""
     timeout: float | None

@@ -56,5 +56,5 @@ def rewind(
     )
     put_state_patch(request, options.get("state"), options.get("remove_state"))
     if messages is not None:
-        add_batch(request.messages, messages, format)
+        add_batch(request.messages, messages, format, format_name=options.get("format_name"))
     return request

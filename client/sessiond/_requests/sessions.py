@@ -4,7 +4,13 @@ from collections.abc import Mapping
 from typing import Any, Unpack
 
 from sessiond._protocol.model_options import check_contained
-from sessiond._requests.fields import check_keywords, filled, put_mask, request_id_or_new
+from sessiond._requests.fields import (
+    check_keywords,
+    filled,
+    put_mask,
+    request_id_or_new,
+    unknown_keyword,
+)
 from sessiond._requests.options import (
     CopySettings,
     SessionFilter,
@@ -46,12 +52,10 @@ def put_creation(
             raise invalid_field(
                 "create", f"must be a dict of settings, not {type(create).__name__}"
             )
-        try:
-            settings = _checked(create)
-        except TypeError as e:
-            raise invalid_field("create", f"has an {e}") from None
+        if problem := unknown_keyword(create, SessionSettings.__optional_keys__):
+            raise invalid_field("create", f"has the unknown setting {problem}")
         request.create.SetInParent()
-        filled(request.create, **settings)
+        filled(request.create, **_checked(create))
 
 
 def list_sessions(

@@ -30,6 +30,7 @@ _DEFAULTS: dict[str, Any] = {
     "turn_timeout": None,
     "keep_partial": None,
     "expected_epoch": None,
+    "parent_seq": None,
     "request_id": None,
 }
 _SPELLINGS = {
@@ -37,6 +38,7 @@ _SPELLINGS = {
     "turnTimeout": "turn_timeout",
     "keepPartial": "keep_partial",
     "expectedEpoch": "expected_epoch",
+    "parentSeq": "parent_seq",
 }
 
 
@@ -70,6 +72,9 @@ class SendOptions(TypedDict, total=False):
     message that is marked `incomplete`. Default: the server's setting, normally True."""
     expected_epoch: int | None
     """Start no turn unless the session's epoch is this."""
+    parent_seq: int | None
+    """Seq of the message that the turn continues, as a branch beside what continues it already: the
+    parent of the first message, or of the answer if nothing is sent. Default: the newest one."""
     request_id: str | None
     """Makes the call safe to repeat: a call with the same id joins the turn. Default: random."""
 
@@ -120,6 +125,7 @@ class Sending:
             turn_timeout=values["turn_timeout"],
             keep_partial=values["keep_partial"],
             expected_epoch=values["expected_epoch"],
+            parent_seq=values["parent_seq"],
             request_id=request_id_or_new(values["request_id"]),
         )
         if values["messages"] is not None:

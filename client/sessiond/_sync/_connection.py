@@ -13,6 +13,7 @@ import grpc
 from sessiond._protocol.retry import CallRetry
 from sessiond._protocol.settings import ClientSettings
 from sessiond._protocol.status import error_of, never_began
+from sessiond._protocol.tracing import client_span, with_context
 from sessiond._sync._wire import FAULTS, Metadata, Stubs, is_cancelled, sleep
 from sessiond.errors import ClientClosed, DeadlineExceeded, SessiondError
 
@@ -34,8 +35,8 @@ class Connection:
 
     @property
     def metadata(self) -> Metadata:
-        """The metadata sent with every call."""
-        return self.settings.metadata
+        """The metadata sent with every call, with the context of the current trace."""
+        return with_context(self.settings.metadata)
 
     @property
     def stubs(self) -> Stubs:
@@ -82,11 +83,14 @@ class Connection:
         Raises:
             SessiondError: if the call failed.
         """
-        return self._retried(
-            lambda remaining: stub(self.stubs)(request, timeout=remaining, metadata=self.metadata),
-            self.settings.timeout if timeout is None else timeout,
-            is_repeatable,
-        )
+        with client_span(stub(self.stubs)):
+            return self._retried(
+                lambda remaining: stub(self.stubs)(
+                    request, timeout=remaining, metadata=self.metadata
+                ),
+                self.settings.timeout if timeout is None else timeout,
+                is_repeatable,
+            )
 
     def upload(
         self,
@@ -127,7 +131,8 @@ class Connection:
             )
 
         try:
-            return self._retried(attempt, timeout, is_repeatable)
+            with client_span(stub(self.stubs)):
+                return self._retried(attempt, timeout, is_repeatable)
         except SessiondError:
             if raised:
                 raise raised[0] from None

@@ -28,6 +28,7 @@ class RegenerationCalls(TurnCalls, RewindCalls, MessageCalls):
         self,
         session_id: str,
         *,
+        branch: bool = False,
         copy_to: str | None = None,
         model: str | None = None,
         options: Mapping[str, Any] | None = None,
@@ -36,7 +37,7 @@ class RegenerationCalls(TurnCalls, RewindCalls, MessageCalls):
         timeout: float = WAIT_TIMEOUT_S,
         on_timeout: OnTimeout = "leave",
     ) -> Message:
-        """Remove the last answer, have the model answer again, and wait for the new answer.
+        """Have the model answer again in the place of the last answer; wait for the new answer.
 
         The last answer consists of the assistant's messages since the newest message of another
         role: the user's prompt, or the result of a tool. If there is no answer yet, the model just
@@ -44,12 +45,15 @@ class RegenerationCalls(TurnCalls, RewindCalls, MessageCalls):
 
         Args:
             session_id: the session.
+            branch: keep the old answer in the session, and make the new one a branch beside it.
+                What follows continues the new answer; `get_messages(branch_of=...)` reads either.
             copy_to: first copy the session, with the old answer, to this id. Default: the old
                 answer is lost, even if the new turn fails.
             model: as in send.
             options: as in send.
             turn_timeout: as in send.
-            abort_turn: whether to abort a running turn first. Default: TurnRunning is raised.
+            abort_turn: whether to abort a running turn first. Default: TurnRunning is raised; with
+                branch, the new answer waits for that turn's end.
             timeout: deadline of the whole wait, in seconds. Default: 60. math.inf = no deadline.
             on_timeout: as in send_and_wait.
 
@@ -60,14 +64,19 @@ class RegenerationCalls(TurnCalls, RewindCalls, MessageCalls):
             SessiondError: as in rewind and send_and_wait. SequenceConflict and HistoryRewound: if
                 another caller changed the history meanwhile; nothing was changed by this call.
             SessionAlreadyExists: if there is a session with the id copy_to.
-            InvalidField: if the session has no message that a model could answer.
+            InvalidField: if the session has no message that a model could answer, or if both branch
+                and copy_to are given.
         """
+        if branch and copy_to is not None:
+            raise invalid_field("copy_to", "cannot be combined with branch: both keep the answer")
         deadline = Deadline(timeout)
         last_seq, epoch, _ = place_of(self._connection, session_id, _left(deadline))
         kept = self._last_answered(session_id, last_seq, epoch, deadline)
         if not kept:
             raise invalid_field("session_id", "has no message that a model could answer")
-        if last_seq > kept or abort_turn:
+        if branch and abort_turn:
+            self.abort(session_id, timeout=_left(deadline))
+        if (last_seq > kept or abort_turn) and not branch:
             if copy_to is not None:
                 self._keep(session_id, copy_to, last_seq, deadline)
             try:
@@ -90,16 +99,20 @@ class RegenerationCalls(TurnCalls, RewindCalls, MessageCalls):
             options=options,
             turn_timeout=turn_timeout,
             expected_epoch=epoch,
+            parent_seq=kept if branch else None,
             timeout=_left(deadline),
             on_timeout=on_timeout,
         )
 
     def _last_answered(self, session_id: str, last_seq: int, epoch: int, deadline: Deadline) -> int:
-        """Return the seq of the newest message that is not the assistant's; 0 if there is none."""
+        """Return the seq of the message that the last answer of the newest branch answers.
+
+        That is the newest message of another role; 0 if there is none.
+        """
         if not last_seq:
             return 0
         request = message_requests.get_messages(
-            session_id, through_seq=last_seq, order="desc", view="basic", expected_epoch=epoch
+            session_id, branch_of=last_seq, order="desc", view="basic", expected_epoch=epoch
         )
         batches = message_batches(self._connection, request, _left(deadline))
         with closing(batches):

@@ -297,6 +297,7 @@ class Session:
     def regenerate(
         self,
         *,
+        branch: bool = False,
         copy_to: str | None = None,
         model: str | None = None,
         options: Mapping[str, Any] | None = None,
@@ -309,6 +310,7 @@ class Session:
         self._handlers.ready()
         answer = self._sessions.regenerate(
             self.session_id,
+            branch=branch,
             copy_to=copy_to,
             model=model,
             options=options,

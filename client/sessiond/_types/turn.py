@@ -107,6 +107,7 @@ class Turn(ProtoRecord[turn_pb2.Turn]):
         "changes",
         "change_count",
         "partial_seq",
+        "parent_seq",
         "created_at",
         "started_at",
         "ended_at",
@@ -175,6 +176,11 @@ class Turn(ProtoRecord[turn_pb2.Turn]):
     def partial_seq(self) -> int | None:
         """The seq of the message with the text of an answer that was cut off. None = no text."""
         return self._pb.partial_seq or None
+
+    @property
+    def parent_seq(self) -> int | None:
+        """The seq of the message that the turn was to continue. None = the newest one."""
+        return self._pb.parent_seq or None
 
     @property
     def created_at(self) -> datetime:

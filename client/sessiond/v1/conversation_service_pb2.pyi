@@ -75,6 +75,7 @@ class SendRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     KEEP_PARTIAL_FIELD_NUMBER: _builtins.int
     EXPECTED_EPOCH_FIELD_NUMBER: _builtins.int
+    PARENT_SEQ_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id of the session, which must be active. Required."""
     prompt: _builtins.str
@@ -104,6 +105,12 @@ class SendRequest(_message.Message):
     """
     expected_epoch: _builtins.int
     """expected_epoch, if set, must be the session's epoch; otherwise no turn is started (HISTORY_REWOUND)."""
+    parent_seq: _builtins.int
+    """parent_seq is the seq of the message that the turn continues, on whichever branch it is: the first message that is sent follows it; without
+    prompt and messages, the model's answer does. The model is given the path to that message, and nothing stored after it. So a second answer to
+    the same message is a branch beside the first. Refused for SEND_MODE_IMMEDIATE, and if the first of messages has a parent_seq of its own.
+    0 = the newest message.
+    """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
         """messages are stored as they are, as one batch, when the turn begins. Limits as for StoreMessages, but at most 100. A json without a format
@@ -131,10 +138,11 @@ class SendRequest(_message.Message):
         request_id: _builtins.str = ...,
         keep_partial: _builtins.bool | None = ...,
         expected_epoch: _builtins.int | None = ...,
+        parent_seq: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_keep_partial", b"_keep_partial", "expected_epoch", b"expected_epoch", "keep_partial", b"keep_partial", "turn_timeout", b"turn_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_keep_partial", b"_keep_partial", "abort_on_disconnect", b"abort_on_disconnect", "after_seq", b"after_seq", "expected_epoch", b"expected_epoch", "keep_partial", b"keep_partial", "messages", b"messages", "mode", b"mode", "model", b"model", "options_json", b"options_json", "prompt", b"prompt", "request_id", b"request_id", "session_id", b"session_id", "turn_timeout", b"turn_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "_keep_partial", b"_keep_partial", "abort_on_disconnect", b"abort_on_disconnect", "after_seq", b"after_seq", "expected_epoch", b"expected_epoch", "keep_partial", b"keep_partial", "messages", b"messages", "mode", b"mode", "model", b"model", "options_json", b"options_json", "parent_seq", b"parent_seq", "prompt", b"prompt", "request_id", b"request_id", "session_id", b"session_id", "turn_timeout", b"turn_timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_epoch: _TypeAlias = _typing.Literal["expected_epoch"]  # noqa: Y015
     _WhichOneofArgType__expected_epoch: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch"]  # noqa: Y015
@@ -157,8 +165,8 @@ class SendResponse(_message.Message):
     TURN_FIELD_NUMBER: _builtins.int
     MESSAGE_ID_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
-    """message_id names the message that was sent, the last one where there were several, for ever: MessageTurn has it. A UUIDv7. Only in the first
-    response. Empty = nothing was sent.
+    """message_id names the message that was sent, the last one where there were several: its own message_id, or, where the caller gave none, a
+    UUIDv7 made by the server. MessageTurn has the same. Only in the first response. Empty = nothing was sent.
     """
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]:

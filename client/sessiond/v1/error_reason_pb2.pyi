@@ -142,7 +142,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_TURN_ABORTED: _ErrorReason.ValueType  # 50
     """ABORTED: the turn was ended by Abort, or its session was destroyed. Metadata: session_id, turn_id."""
     ERROR_REASON_TURN_LOST: _ErrorReason.ValueType  # 51
-    """ABORTED: the server that ran the turn died or was shut down. Metadata: session_id, turn_id."""
+    """ABORTED: the server that ran the turn died. Metadata: session_id, turn_id."""
     ERROR_REASON_TURN_NOT_FOUND: _ErrorReason.ValueType  # 52
     """NOT_FOUND: the session has no such turn. Metadata: session_id, turn_id."""
     ERROR_REASON_HISTORY_REWOUND: _ErrorReason.ValueType  # 53
@@ -301,7 +301,7 @@ ERROR_REASON_TURN_TIMED_OUT: ErrorReason.ValueType  # 49
 ERROR_REASON_TURN_ABORTED: ErrorReason.ValueType  # 50
 """ABORTED: the turn was ended by Abort, or its session was destroyed. Metadata: session_id, turn_id."""
 ERROR_REASON_TURN_LOST: ErrorReason.ValueType  # 51
-"""ABORTED: the server that ran the turn died or was shut down. Metadata: session_id, turn_id."""
+"""ABORTED: the server that ran the turn died. Metadata: session_id, turn_id."""
 ERROR_REASON_TURN_NOT_FOUND: ErrorReason.ValueType  # 52
 """NOT_FOUND: the session has no such turn. Metadata: session_id, turn_id."""
 ERROR_REASON_HISTORY_REWOUND: ErrorReason.ValueType  # 53

@@ -159,7 +159,7 @@ class Message(_message.Message):
     characters, no control characters.
     """
     incomplete: _builtins.bool
-    """incomplete says that this is the beginning of an answer that was cut off: its turn was aborted, timed out, or lost its model or its server.
+    """incomplete says that this is the beginning of an answer that was cut off: its turn was aborted, timed out, lost its model or its server, or was handed over to another server.
     A model that is given the message is told so. Only assistant messages that a turn stored. ImportSession keeps the value that it is sent.
     Output only elsewhere.
     """

@@ -1421,6 +1421,10 @@ class ListMessagesRequest(_message.Message):
     ORDER_FIELD_NUMBER: _builtins.int
     ROLES_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
+    BRANCH_OF_FIELD_NUMBER: _builtins.int
+    AFTER_MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    AFTER_BOOKMARK_FIELD_NUMBER: _builtins.int
+    EXPECTED_EPOCH_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id of the session. Required."""
     page_size: _builtins.int
@@ -1435,6 +1439,14 @@ class ListMessagesRequest(_message.Message):
     """order of the messages. Unspecified = ascending. Descending begins at through_seq."""
     view: Global___MessageView.ValueType
     """view says whether contents come along. Unspecified = full."""
+    branch_of: _builtins.int
+    """branch_of as in GetMessagesRequest."""
+    after_message_id: _builtins.str
+    """after_message_id leaves out the messages up to the one of this message_id. Refused together with after_seq."""
+    after_bookmark: _builtins.str
+    """after_bookmark leaves out the messages up to this bookmark of the session. Refused together with after_seq and after_message_id."""
+    expected_epoch: _builtins.int
+    """expected_epoch as in GetMessagesRequest."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_message_pb2.Role.ValueType]:
         """roles keeps messages of these roles. Empty = all."""
@@ -1450,12 +1462,18 @@ class ListMessagesRequest(_message.Message):
         order: Global___MessageOrder.ValueType = ...,
         roles: _abc.Iterable[_message_pb2.Role.ValueType] | None = ...,
         view: Global___MessageView.ValueType = ...,
+        branch_of: _builtins.int = ...,
+        after_message_id: _builtins.str = ...,
+        after_bookmark: _builtins.str = ...,
+        expected_epoch: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "expected_epoch", b"expected_epoch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "roles", b"roles", "session_id", b"session_id", "through_seq", b"through_seq", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "after_bookmark", b"after_bookmark", "after_message_id", b"after_message_id", "after_seq", b"after_seq", "branch_of", b"branch_of", "expected_epoch", b"expected_epoch", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "roles", b"roles", "session_id", b"session_id", "through_seq", b"through_seq", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__expected_epoch: _TypeAlias = _typing.Literal["expected_epoch"]  # noqa: Y015
+    _WhichOneofArgType__expected_epoch: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_epoch) -> _WhichOneofReturnType__expected_epoch | None: ...
 
 Global___ListMessagesRequest: _TypeAlias = ListMessagesRequest  # noqa: Y015
 

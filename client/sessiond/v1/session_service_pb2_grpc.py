@@ -323,8 +323,9 @@ class SessionServiceServicer(object):
 
     def ListMessages(self, request, context):
         """ListMessages answers a page of a session's messages, for callers that cannot take a stream, such as a browser or a gateway. A page has at most 1 MiB, or
-        one message. Messages that are stored between two pages are on later ones if the order is ascending. Errors: SESSION_NOT_FOUND,
-        INVALID_PAGE_TOKEN, INVALID_FIELD.
+        one message. Messages that are stored between two pages are on later ones if the order is ascending. If a rewind between two pages removed
+        messages that the next page would follow, or that it would hold, the next one fails. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND,
+        BOOKMARK_NOT_FOUND, INVALID_PAGE_TOKEN, HISTORY_REWOUND, INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

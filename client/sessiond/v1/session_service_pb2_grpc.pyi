@@ -128,8 +128,9 @@ class SessionServiceStub:
     """
     ListMessages: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListMessagesRequest, _session_service_pb2.ListMessagesResponse]
     """ListMessages answers a page of a session's messages, for callers that cannot take a stream, such as a browser or a gateway. A page has at most 1 MiB, or
-    one message. Messages that are stored between two pages are on later ones if the order is ascending. Errors: SESSION_NOT_FOUND,
-    INVALID_PAGE_TOKEN, INVALID_FIELD.
+    one message. Messages that are stored between two pages are on later ones if the order is ascending. If a rewind between two pages removed
+    messages that the next page would follow, or that it would hold, the next one fails. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND,
+    BOOKMARK_NOT_FOUND, INVALID_PAGE_TOKEN, HISTORY_REWOUND, INVALID_FIELD.
     """
     GetMessage: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetMessageRequest, _message_pb2.Message]
     """GetMessage answers one message. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND."""
@@ -231,8 +232,9 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """
     ListMessages: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListMessagesRequest, _session_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
     """ListMessages answers a page of a session's messages, for callers that cannot take a stream, such as a browser or a gateway. A page has at most 1 MiB, or
-    one message. Messages that are stored between two pages are on later ones if the order is ascending. Errors: SESSION_NOT_FOUND,
-    INVALID_PAGE_TOKEN, INVALID_FIELD.
+    one message. Messages that are stored between two pages are on later ones if the order is ascending. If a rewind between two pages removed
+    messages that the next page would follow, or that it would hold, the next one fails. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND,
+    BOOKMARK_NOT_FOUND, INVALID_PAGE_TOKEN, HISTORY_REWOUND, INVALID_FIELD.
     """
     GetMessage: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetMessageRequest, _message_pb2.Message]  # type: ignore[assignment]
     """GetMessage answers one message. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND."""
@@ -445,8 +447,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ListMessagesResponse, _abc.Awaitable[_session_service_pb2.ListMessagesResponse]]:
         """ListMessages answers a page of a session's messages, for callers that cannot take a stream, such as a browser or a gateway. A page has at most 1 MiB, or
-        one message. Messages that are stored between two pages are on later ones if the order is ascending. Errors: SESSION_NOT_FOUND,
-        INVALID_PAGE_TOKEN, INVALID_FIELD.
+        one message. Messages that are stored between two pages are on later ones if the order is ascending. If a rewind between two pages removed
+        messages that the next page would follow, or that it would hold, the next one fails. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND,
+        BOOKMARK_NOT_FOUND, INVALID_PAGE_TOKEN, HISTORY_REWOUND, INVALID_FIELD.
         """
 
     @_abc_1.abstractmethod

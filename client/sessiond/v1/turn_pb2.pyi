@@ -191,6 +191,7 @@ class Turn(_message.Message):
     CHANGES_FIELD_NUMBER: _builtins.int
     CHANGE_COUNT_FIELD_NUMBER: _builtins.int
     PARTIAL_SEQ_FIELD_NUMBER: _builtins.int
+    PARENT_SEQ_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """turn_id names the turn within its session: a UUIDv7 made by the server."""
     session_id: _builtins.str
@@ -213,6 +214,8 @@ class Turn(_message.Message):
     """partial_seq is the seq of the message that holds what the model had written when the turn failed or was aborted; that message is marked
     incomplete. 0 = there is none.
     """
+    parent_seq: _builtins.int
+    """parent_seq is that of its SendRequest: the message that the turn was to continue. 0 = the newest one."""
     @_builtins.property
     def usage(self) -> Global___Usage:
         """usage is the sum over all calls of the model in the turn. Unset = not known."""
@@ -257,10 +260,11 @@ class Turn(_message.Message):
         changes: _abc.Iterable[Global___FitChange] | None = ...,
         change_count: _builtins.int = ...,
         partial_seq: _builtins.int = ...,
+        parent_seq: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error", "start_time", b"start_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_count", b"change_count", "changes", b"changes", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "first_seq", b"first_seq", "last_seq", b"last_seq", "model", b"model", "partial_seq", b"partial_seq", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "stop_reason", b"stop_reason", "turn_id", b"turn_id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_count", b"change_count", "changes", b"changes", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "first_seq", b"first_seq", "last_seq", b"last_seq", "model", b"model", "parent_seq", b"parent_seq", "partial_seq", b"partial_seq", "session_id", b"session_id", "start_time", b"start_time", "state", b"state", "stop_reason", b"stop_reason", "turn_id", b"turn_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -397,7 +401,7 @@ class MessageTurn(_message.Message):
     turn_id: _builtins.str
     """turn_id of the turn."""
     message_id: _builtins.str
-    """message_id names a message that was sent, as SendResponse does: a UUIDv7. Empty for answers."""
+    """message_id names the last message of those that were sent, as SendResponse does: its own message_id, or a UUIDv7. Empty for others."""
     model: _builtins.str
     """model is the name of the model as its provider knows it. Empty for messages that were sent."""
     provider: _builtins.str

@@ -28,6 +28,7 @@ export { onWarning, type WarningHandler } from "./log.js";
 export type {
   MessageName,
   ReadOptions,
+  RemovalOptions,
   RewindOptions,
   StoreMessageOptions,
   StoreOptions,
@@ -55,6 +56,7 @@ export type {
   TaskStatus,
   TurnState,
 } from "./protocol/names.js";
+export type { RegenerateOptions } from "./regeneration.js";
 export type { AttachmentFields, AttachmentInput } from "./requests/attachments.js";
 export { type MessageInput, NewMessage, type NewMessageFields } from "./requests/input.js";
 export type { SessionConditions, SessionSettings } from "./requests/sessions.js";

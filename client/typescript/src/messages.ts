@@ -10,9 +10,11 @@ import { invalidField } from "./protocol/invalid.js";
 import { checkList, type MessageInput, NewMessage, toBatch, toProto } from "./requests/input.js";
 import {
   appendFields,
+  checkRemoval,
   conditionFields,
   REWIND,
   type ReadOptions,
+  type RemovalOptions,
   type RewindOptions,
   readRequest,
   rewindTarget,
@@ -197,6 +199,28 @@ export abstract class MessageCalls extends Calls {
   }
 
   /**
+   * Remove the newest message and return it. Of concurrent calls, each gets another message.
+   *
+   * @returns the removed message; `undefined` if the session had none.
+   * @throws SessiondError as rewind does.
+   */
+  async pop(sessionId: string, options: RemovalOptions = {}): Promise<Message | undefined> {
+    checkRemoval(options, "pop");
+    const { removed } = await this.rewind(sessionId, { ...options, dropLast: 1, returnRemoved: 1 });
+    return removed[0];
+  }
+
+  /**
+   * Remove all messages. Settings, tasks and the session's id stay.
+   *
+   * @throws SessiondError as rewind does.
+   */
+  async clear(sessionId: string, options: RemovalOptions = {}): Promise<RewindResult> {
+    checkRemoval(options, "clear");
+    return await this.rewind(sessionId, { ...options, toSeq: 0 });
+  }
+
+  /**
    * Return one message.
    *
    * @param message - its seq, or `{ messageId }`.
@@ -253,6 +277,7 @@ async function* pieces(
 
 export {
   type ReadOptions,
+  type RemovalOptions,
   type RewindOptions,
   readRequest,
   type StoreMessageOptions,

@@ -5,12 +5,14 @@ import type { LazyList, PagedList } from "./lazy.js";
 import type {
   MessageName,
   ReadOptions,
+  RemovalOptions,
   RewindOptions,
   StoreMessageOptions,
   StoreOptions,
 } from "./messages.js";
 import type { CallOptions, ChangeOptions } from "./options.js";
 import { checkFunction } from "./protocol/checks.js";
+import type { RegenerateOptions } from "./regeneration.js";
 import type { MessageInput } from "./requests/input.js";
 import type { Prompt } from "./requests/turns.js";
 import type {
@@ -121,6 +123,24 @@ export class Session {
   /** Remove the newest messages, and append others; see `client.sessions.rewind`. */
   async rewind(options: RewindOptions): Promise<RewindResult> {
     return await this.#sessions.rewind(this.sessionId, options);
+  }
+
+  /** Remove the newest message and return it; see `client.sessions.pop`. */
+  async pop(options?: RemovalOptions): Promise<Message | undefined> {
+    return await this.#sessions.pop(this.sessionId, options);
+  }
+
+  /** Remove all messages; see `client.sessions.clear`. */
+  async clear(options?: RemovalOptions): Promise<RewindResult> {
+    return await this.#sessions.clear(this.sessionId, options);
+  }
+
+  /** Have the model answer again; see `client.sessions.regenerate`. */
+  async regenerate(options?: RegenerateOptions): Promise<Message> {
+    await this.#handlers.ready();
+    const answer = await this.#sessions.regenerate(this.sessionId, options);
+    await this.#handlers.delivered(answer.seq);
+    return answer;
   }
 
   /** Return one message; see `client.sessions.getMessage`. */

@@ -22,6 +22,7 @@ import type { JsonObject } from "./protocol/json.js";
 import { SESSION_ORDERS, type SessionOrder } from "./protocol/names.js";
 import { toConfig, toStruct } from "./protocol/structs.js";
 import { fromTimestamp } from "./protocol/times.js";
+import { RegenerationCalls } from "./regeneration.js";
 import { optionalId, requestIdOr } from "./requests/ids.js";
 import {
   CONDITIONS,
@@ -33,7 +34,6 @@ import {
   settingsMask,
 } from "./requests/sessions.js";
 import { STATE_CHANGE, type StateChange, statePatchOf } from "./requests/state.js";
-import { TurnCalls } from "./turns.js";
 import {
   type CopyResult,
   type DeletedSessions,
@@ -161,7 +161,7 @@ const DELETE_MANY: ReadonlySet<string> = new Set([
  * In addition to the errors listed for each call, all calls throw InvalidField, Unauthenticated,
  * Unavailable, Overloaded, DeadlineExceeded, InternalError and ClientClosed.
  */
-export class Sessions extends TurnCalls {
+export class Sessions extends RegenerationCalls {
   /**
    * Create a session.
    *

@@ -8,7 +8,6 @@ const DEFAULT_TARGET = "localhost:50051";
 const DEFAULT_PORT = 50051;
 /** The default timeout of a call, over all its attempts. */
 export const DEFAULT_TIMEOUT_MS = 30_000;
-const DEFAULT_RETRIES = 5;
 
 const CHANNEL_OPTIONS = {
   // Detects a peer that vanished during a call. The server allows a ping every 10 seconds.
@@ -38,8 +37,9 @@ export interface ClientOptions {
   /** Timeout of a call over all its attempts, in milliseconds. Default: 30,000. */
   readonly timeoutMs?: number | undefined;
   /**
-   * How often a call is repeated after a transient error. Default: 5. 0 = never. A stream that has
-   * delivered something is resumed more patiently: at least 8 times, and for at least 10 seconds.
+   * How often a call is repeated after a transient error. 0 = never. Default: as long as its timeout
+   * lasts, or for a minute if it has none. A stream that has delivered something is resumed for a
+   * minute in any case.
    */
   readonly retries?: number | undefined;
   /**
@@ -69,8 +69,8 @@ export interface Settings {
 export function settingsOf(options: ClientOptions): Settings {
   const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
   new Deadline(timeoutMs); // checks it
-  const retries = options.retries ?? DEFAULT_RETRIES;
-  if (!Number.isInteger(retries) || retries < 0) {
+  const retries = options.retries ?? Number.POSITIVE_INFINITY;
+  if (retries < 0 || (retries !== Number.POSITIVE_INFINITY && !Number.isInteger(retries))) {
     throw invalidField("retries", `is ${shown(retries)}; it must be an integer from 0`);
   }
   const metadata = new Metadata();

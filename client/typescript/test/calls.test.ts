@@ -75,6 +75,17 @@ describe("a call", () => {
     assert.equal(server.received.length, 3);
   });
 
+  test("is repeated as long as its timeout lasts", async () => {
+    const { server, client } = await fake();
+    const draining = failure("UNAVAILABLE", "x", { reason: "SERVER_DRAINING", retryAfterMs: 1 });
+    const cancelled = failure("CANCELLED", "CANCELLED");
+    // More failures than a count of five retries would allow.
+    const failures = [draining, cancelled, draining, cancelled, draining, cancelled];
+    server.on("GetSession", ...failures, SESSION);
+    await client.sessions.get("s", { timeoutMs: 60_000 });
+    assert.equal(server.received.length, 7);
+  });
+
   test("is not repeated beyond its deadline", async () => {
     const { server, client } = await fake({ timeoutMs: 2_000 });
     const busy = { reason: "OVERLOADED", retryAfterMs: 900_000 };
@@ -176,6 +187,7 @@ describe("an error", () => {
       failure("INTERNAL", "Received RST_STREAM with code 2"),
       ServerUnavailable,
     ],
+    ["of a server's cancellation", failure("CANCELLED", "CANCELLED"), ServerUnavailable],
   ];
   for (const [name, answer, Class] of errors) {
     test(`${name} is ${Class.name}`, async () => {

@@ -118,3 +118,62 @@ test("client.call makes the calls of the protos, with typed errors", async () =>
   const found = await given.client.call(rpc.sessions.getSession, request, { isRepeatable: true });
   assert.equal(found.lastSeq, 4);
 });
+
+describe("answers that are taken back", () => {
+  const asked = [{ role: "user", content: "a" }];
+
+  test("pop and clear remove messages, and take no place of their own", async () => {
+    const session = await newSession();
+    assert.equal((await session.pop({ state: { popped: 4 } }))?.content, "4");
+    assert.deepEqual((await session.refresh()).state, { popped: 4 });
+    assert.equal((await session.clear({ expectedLastSeq: 3 })).removedCount, 3);
+    assert.equal(await session.pop(), undefined);
+    await assert.rejects(session.pop({ toSeq: 1 } as object), InvalidField);
+    await assert.rejects(session.clear({ messages: [] } as object), InvalidField);
+  });
+
+  test("an answer is replaced", async () => {
+    const session = await given.client.createSession({ model: "echo" });
+    const first = await session.sendAndWait("a");
+    const second = await session.regenerate();
+    assert.deepEqual([second.seq, second.content], [first.seq, first.content]);
+    assert.notEqual(second.turn?.turnId, first.turn?.turnId);
+    assert.equal((await session.refresh()).epoch, 1);
+  });
+
+  test("the old answer stays as a branch, or in a copy", async () => {
+    const session = await given.client.createSession({ model: "echo" });
+    await session.sendAndWait("a");
+    const second = await session.regenerate({ branch: true });
+    const third = await session.regenerate({ branch: true });
+    assert.deepEqual(
+      [second, third].map((answer) => [answer.seq, answer.parentSeq, answer.content]),
+      [
+        [3, 1, "echo of 1 message: a"],
+        [4, 1, "echo of 1 message: a"],
+      ],
+    );
+    const branch = await session.getMessages({ branchOf: 2 }).toArray();
+    assert.deepEqual(
+      branch.map(({ seq }) => seq),
+      [1, 2],
+    );
+    const copyTo = `${session.sessionId}-old`;
+    await session.regenerate({ copyTo });
+    assert.equal(
+      (await given.client.sessions.getMessage(copyTo, 4)).turn?.turnId,
+      third.turn?.turnId,
+    );
+    await assert.rejects(session.regenerate({ copyTo, branch: true }), InvalidField);
+    const empty = await given.client.createSession({ model: "echo" });
+    await assert.rejects(empty.regenerate(), InvalidField);
+  });
+
+  test("a turn continues the message that it names", async () => {
+    const session = await given.client.createSession({ model: "echo" });
+    await session.storeMessages([...asked, { role: "assistant", content: "b" }, ...asked]);
+    const answer = await session.sendAndWait("c", { parentSeq: 2 });
+    assert.equal(answer.content, "echo of 3 messages: c");
+    assert.equal((await session.getTurn(answer.turn?.turnId ?? "")).parentSeq, 2);
+  });
+});

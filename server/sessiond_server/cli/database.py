@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import psycopg
+import structlog
 from sqlalchemy.exc import DBAPIError
 
 from sessiond_server import logs
@@ -12,6 +13,8 @@ from sessiond_server.cli.errors import CommandError
 from sessiond_server.db import migrate
 from sessiond_server.embedded import EmbeddedPostgres
 from sessiond_server.settings import Settings, SettingsError
+
+log = structlog.get_logger("sessiond")
 
 
 def load_settings(arguments: Sequence[str], command: str, epilog: str | None = None) -> Settings:
@@ -89,24 +92,35 @@ def upgrade(url: str) -> None:
     """
     try:
         migrate.upgrade(url)
+    except migrate.MigrationRefused as e:
+        raise CommandError(str(e)) from None
     except (DBAPIError, psycopg.Error) as e:
         raise CommandError(f"cannot migrate the database: {_short(e)}") from None
 
 
 def check_schema(url: str) -> None:
-    """Check that a database has the newest schema.
+    """Check that a database has the newest schema, or a newer one that fits this version.
 
     Raises:
-        CommandError: if the schema is another one, or the database cannot be reached.
+        CommandError: if the schema does not fit, or the database cannot be reached.
     """
     found, wanted = revision(url), migrate.newest()
-    if found != wanted:
-        state = (
-            "has no schema yet"
-            if found is None
-            else f"is at revision {found}, but this version needs {wanted}"
+    if found == wanted:
+        return
+    if found is None:
+        raise CommandError("the database has no schema yet: run `sessiond migrate`")
+    if migrate.is_known(found):
+        raise CommandError(
+            f"the database is at revision {found}, but this version needs {wanted}: "
+            "run `sessiond migrate`"
         )
-        raise CommandError(f"the database {state}: run `sessiond migrate`")
+    try:
+        migrate.check_support(found, migrate.oldest_server(url))
+    except migrate.MigrationRefused as e:
+        raise CommandError(str(e)) from None
+    except (DBAPIError, psycopg.Error) as e:
+        raise CommandError(f"cannot reach the database: {_short(e)}") from None
+    log.warning("schema_is_newer", found=found, known=wanted)
 
 
 def revision(url: str) -> str | None:

@@ -3,6 +3,7 @@
 import sys
 
 from sessiond_server.cli.database import database, load_settings, revision, upgrade
+from sessiond_server.db.migrate import newest
 
 
 def run(arguments: list[str]) -> int:
@@ -22,9 +23,13 @@ def run(arguments: list[str]) -> int:
         before = revision(settings.database_url)
         upgrade(settings.database_url)
         after = revision(settings.database_url)
-        sys.stdout.write(
-            f"{before or 'empty'} -> {after}\n" if before != after else f"{after}: nothing to do\n"
-        )
+        if before != after:
+            result = f"{before or 'empty'} -> {after}"
+        elif after == newest():
+            result = f"{after}: nothing to do"
+        else:
+            result = f"{after}: nothing to do; a newer version made it, and this one runs on it"
+        sys.stdout.write(f"{result}\n")
         return 0
     # Opening the embedded database also migrates it.
     with database(settings) as url:

@@ -43,7 +43,12 @@ class Paging:
     """
 
     def __init__(
-        self, page_size: int, page_token: str, query: Sequence[object], *position: Parser
+        self,
+        page_size: int,
+        page_token: str,
+        query: Sequence[object],
+        *position: Parser,
+        defaults: tuple[Any, ...] = (),
     ) -> None:
         """Checks the caller's page_size and page_token.
 
@@ -54,6 +59,7 @@ class Paging:
             query: everything that selects and orders the rows. A token is valid only for the query
                 that it was created for.
             position: parsers for the values in a row's position.
+            defaults: values for the last parsers, which a token may leave out.
 
         Raises:
             Fault: INVALID_FIELD if page_size is negative; INVALID_PAGE_TOKEN if page_token is
@@ -71,6 +77,7 @@ class Paging:
                 *position,
                 field="page_token",
                 reason="INVALID_PAGE_TOKEN",
+                defaults=defaults,
             )
 
     def page(

@@ -1,6 +1,7 @@
 """URLs of databases, in the form that libpq defines, also with several hosts."""
 
 import os
+from collections.abc import Mapping
 from urllib.parse import quote, urlencode
 
 import psycopg
@@ -8,24 +9,16 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-# What libpq is told unless the URL or a variable of libpq says otherwise.
-#
-# A server that writes cannot use a standby. After a failover, the host that was the primary may
-# answer as a standby, and a balancer may lead to it.
+# What libpq is told unless the URL says otherwise.
 #
 # A host that disappears without a word is noticed after 15 seconds if data is on its way to it, and
 # after a minute if not. The kernel's own defaults are a quarter of an hour and two hours.
 _DEFAULTS = {
-    "target_session_attrs": "read-write",
     "connect_timeout": "10",
     "keepalives_idle": "30",
     "keepalives_interval": "10",
     "keepalives_count": "3",
     "tcp_user_timeout": "15000",
-}
-_VARIABLES = {
-    "target_session_attrs": "PGTARGETSESSIONATTRS",
-    "connect_timeout": "PGCONNECT_TIMEOUT",
 }
 _SECRETS = ("password", "sslpassword")
 _FORM = "postgresql://USER:PASSWORD@HOST:PORT/NAME"
@@ -76,12 +69,19 @@ def _is_readable(url: str) -> bool:
 def conninfo(url: str) -> str:
     """Return the connection string to connect with: the URL, and sessiond's defaults."""
     given = conninfo_to_dict(url)
-    defaults = {
-        name: value
-        for name, value in _DEFAULTS.items()
-        if name not in given and not os.environ.get(_VARIABLES.get(name, ""))
-    }
+    defaults = {name: value for name, value in _DEFAULTS.items() if name not in given}
+    if "," in str(given.get("host", "")) and not _wanted_server(given):
+        defaults["target_session_attrs"] = "read-write"
     return make_conninfo(url, **defaults)
+
+
+def needs_writable(url: str) -> bool:
+    """Return whether connections have to be able to write, because the URL allows no others."""
+    return _wanted_server(conninfo_to_dict(url)) in ("", "read-write", "primary")
+
+
+def _wanted_server(parts: Mapping[str, object]) -> str:
+    return str(parts.get("target_session_attrs") or os.environ.get("PGTARGETSESSIONATTRS", ""))
 
 
 def redacted(url: str) -> str:

@@ -4,6 +4,7 @@ import select
 from typing import Any
 
 import psycopg
+import structlog
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg.types.numeric import Int8BinaryLoader
@@ -13,22 +14,30 @@ from psycopg_pool.base import AttemptWithBackoff
 from sessiond_server.db.int8s import Int8s, Int8sDumper
 
 # What the statements and psycopg rely on, whatever the defaults of the database and the role are.
-_SESSION_SETTINGS = {
+# PgBouncer keeps these for each of its clients.
+_CLIENT_SETTINGS = {
     "datestyle": "ISO, YMD",
     "timezone": "UTC",
     "client_encoding": "UTF8",
     "standard_conforming_strings": "on",
-    "default_transaction_isolation": "read committed",
 }
+# A pooler in transaction mode would leave these to the next client of the same connection.
+#
 # On each connection, PostgreSQL plans the first five executions of a prepared statement for their
 # particular values. The hot statements have one good plan for all values, and planning with the
 # values of a batch means processing half a megabyte of messages.
-_PREPARED_SETTINGS = _SESSION_SETTINGS | {"plan_cache_mode": "force_generic_plan"}
+_SESSION_SETTINGS = {
+    "default_transaction_isolation": "read committed",
+    "plan_cache_mode": "force_generic_plan",
+}
 
 # Also "on" at a standby.
 _READ_ONLY = "SELECT current_setting('transaction_read_only')"
 
+_REMEDY = "ALTER ROLE ... SET default_transaction_isolation = 'read committed'"
 LONGEST_RETRY_S = 1.0
+
+log = structlog.get_logger(__name__)
 
 
 class ConnectionPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
@@ -55,24 +64,57 @@ class _Attempt(AttemptWithBackoff):
 
 
 async def configure(
-    connection: AsyncConnection[Any], *, prepared: bool, lock_timeout_s: float
-) -> None:
-    """Configure a new connection of the pool.
+    connection: AsyncConnection[Any], *, has_session: bool | None, lock_timeout_s: float
+) -> bool:
+    """Configure a new connection of the pool, with one round trip.
+
+    Behind a pooler in transaction mode, such as PgBouncer, each transaction may run on another
+    connection to PostgreSQL. Such a pooler tells its clients ids of its own in place of the id of
+    the process that serves them.
 
     Args:
         connection: the connection.
-        prepared: whether statements are prepared on it.
+        has_session: whether all transactions run in one session of PostgreSQL; None to find out.
         lock_timeout_s: how long a statement waits for a lock. Unit: seconds; 0 = without end.
+
+    Returns:
+        Whether they do. If not, nothing is prepared on the connection.
     """
     # A binary timestamptz is an int64 of microseconds since 2000-01-01. The hot paths put it on the
     # wire as it is; making a datetime of each, to take it apart again, would cost more than the
     # rest of the row. Text results still come as datetimes.
     connection.adapters.register_loader("timestamptz", Int8BinaryLoader)
     connection.adapters.register_dumper(Int8s, Int8sDumper)
-    settings = _PREPARED_SETTINGS if prepared else _SESSION_SETTINGS
-    settings = settings | {"lock_timeout": f"{round(lock_timeout_s * 1000)}ms"}
-    calls = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
-    await connection.execute(f"SELECT {calls}".encode())
+    known = {None: _is_own_process(connection), True: "true", False: "false"}[has_session]
+    calls = [known, "current_setting('default_transaction_isolation')"]
+    calls += [_set(*setting) for setting in _CLIENT_SETTINGS.items()]
+    settings = _SESSION_SETTINGS | {"lock_timeout": f"{round(lock_timeout_s * 1000)}ms"}
+    calls += [f"CASE WHEN {known} THEN {_set(*setting)} END" for setting in settings.items()]
+    cursor = await connection.execute(f"SELECT {', '.join(calls)}".encode())
+    row = await cursor.fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without FROM has a row
+    is_session, isolation, *_ = row
+    if not is_session:
+        connection.prepare_threshold = None
+        if isolation != "read committed":
+            # The statements stay correct, and calls that conflict are refused and repeated.
+            log.warning("isolation_not_read_committed", found=isolation, remedy=_REMEDY)
+    return bool(is_session)
+
+
+async def has_session(connection: AsyncConnection[Any]) -> bool:
+    """Return whether all transactions of a connection run in one session of PostgreSQL."""
+    cursor = await connection.execute(f"SELECT {_is_own_process(connection)}".encode())
+    row = await cursor.fetchone()
+    return bool(row and row[0])
+
+
+def _is_own_process(connection: AsyncConnection[Any]) -> str:
+    return f"pg_backend_pid() = {connection.info.backend_pid}"
+
+
+def _set(name: str, value: str) -> str:
+    return f"set_config('{name}', '{value}', false)"
 
 
 async def is_usable(connection: AsyncConnection[Any]) -> bool:

@@ -16,7 +16,7 @@ from psycopg import AsyncClientCursor, AsyncCursor
 from psycopg.rows import TupleRow
 from psycopg.sql import Composable
 
-from sessiond_server.telemetry import metrics
+from sessiond_server.telemetry import metrics, tracing
 
 _PACKAGE = "sessiond_server."
 # Functions that only run the statements of others.
@@ -41,25 +41,35 @@ class TimedCursor(AsyncCursor[TupleRow]):
     """A cursor that measures its statements."""
 
     async def execute(self, query: Any, *args: Any, **options: Any) -> Any:
-        began = time.perf_counter()
+        began, failure = time.perf_counter(), None
         try:
             return await super().execute(query, *args, **options)
+        except BaseException as error:
+            failure = error
+            raise
         finally:
-            _measured(query, time.perf_counter() - began)
+            _measured(query, time.perf_counter() - began, failure)
+            # The error refers to this frame.
+            del failure
 
 
 class TimedClientCursor(AsyncClientCursor[Any]):
     """A cursor that measures its statements, and writes values into their texts."""
 
     async def execute(self, query: Any, *args: Any, **options: Any) -> Any:
-        began = time.perf_counter()
+        began, failure = time.perf_counter(), None
         try:
             return await super().execute(query, *args, **options)
+        except BaseException as error:
+            failure = error
+            raise
         finally:
-            _measured(query, time.perf_counter() - began)
+            _measured(query, time.perf_counter() - began, failure)
+            # The error refers to this frame.
+            del failure
 
 
-def _measured(query: object, took_s: float) -> None:
+def _measured(query: object, took_s: float, error: BaseException | None) -> None:
     known = None if isinstance(query, Composable) else _known.get(query)
     if known is None:
         name = _name_of(query, sys._getframe(1))
@@ -68,6 +78,8 @@ def _measured(query: object, took_s: float) -> None:
             _known[query] = known
     name, histogram = known
     histogram.observe(took_s)
+    if tracing.is_on:
+        tracing.add_statement(name, took_s, error)
     if took_s > _slow_s:
         log.warning("slow_statement", statement=name, took_ms=round(took_s * 1000))
 

@@ -1,4 +1,8 @@
-"""Runs Alembic migrations under an advisory lock, so that servers can start at the same time."""
+"""Runs Alembic migrations in one transaction, under a lock, so that servers can start together.
+
+The lock is that of a transaction, since a pooler in transaction mode would leave a lock of a
+session on one of its connections.
+"""
 
 import psycopg
 from alembic import command
@@ -6,6 +10,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
 from sessiond_server.db import address
@@ -13,38 +18,72 @@ from sessiond_server.db import address
 # Key of the advisory lock. The number is arbitrary but must be the same in every server version.
 LOCK = 0x5E5510D
 
+# The revision of the previous release, whose servers run on the newest schema, too. It is stored
+# with the schema, so that they know.
+OLDEST_SERVER = "0009"
 
-def upgrade(database_url: str, *, lock_timeout_s: float = 5.0) -> None:
-    """Runs the missing migrations; concurrent calls run one after the other.
+_SET = text("SELECT set_config(:name, :value, true)")
+_HOLDERS = text(
+    "SELECT string_agg(pid::text, ', ') FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND classid = 0 AND objid = :lock"
+)
+_MARK = text(
+    "INSERT INTO schema_support (is_only, oldest_server) VALUES (true, :oldest)"
+    " ON CONFLICT (is_only) DO UPDATE SET oldest_server = excluded.oldest_server"
+)
+
+
+class MigrationRefused(Exception):
+    """The schema cannot be migrated now; the text says why and what to do."""
+
+
+def upgrade(database_url: str, *, lock_timeout_s: float = 5.0, wait_s: float = 300.0) -> None:
+    """Runs the missing migrations in one transaction; concurrent calls run one after the other.
+
+    A schema that is newer, and fits servers of this version, is left as it is.
 
     Args:
-        database_url: URL of the database.
+        database_url: URL of the database, which may be that of a pooler.
         lock_timeout_s: how long a statement waits for a lock before it fails. While it waits, it
             blocks all later queries on the table. Unit: seconds.
+        wait_s: how long to wait for another migration to end. Unit: seconds.
 
     Raises:
+        MigrationRefused: if another migration does not end, or the schema is too new.
         sqlalchemy.exc.DBAPIError: if the database refuses a statement.
     """
     with _connect(database_url) as connection:
-        connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
+        _set(connection, "lock_timeout", f"{wait_s}s")
         try:
-            connection.execute(
-                text("SELECT set_config('lock_timeout', :t, false)"), {"t": f"{lock_timeout_s}s"}
-            )
-            connection.commit()
-            config = _config()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-            connection.commit()
-        finally:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+        except OperationalError as e:
+            if not isinstance(e.orig, psycopg.errors.LockNotAvailable):
+                raise
             connection.rollback()
-            connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": LOCK})
+            holders = connection.execute(_HOLDERS, {"lock": LOCK}).scalar()
+            raise MigrationRefused(
+                f"another migration did not end within {wait_s:g} seconds. Its lock is held by the "
+                f"PostgreSQL process {holders or 'that just ended'}; if no migration is running, "
+                f"end it with SELECT pg_terminate_backend({holders or 'PID'})"
+            ) from None
+        _set(connection, "lock_timeout", f"{lock_timeout_s}s")
+        # An index of a large table takes longer than a role's timeout may allow.
+        _set(connection, "statement_timeout", "0")
+        if _is_newer(connection):
+            check_support(_revision(connection), _oldest_server(connection))
+            return
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        connection.execute(_MARK, {"oldest": OLDEST_SERVER})
+        connection.commit()
 
 
 def current(database_url: str) -> str | None:
     """Returns the revision of the database; None if the database is empty."""
     with _connect(database_url) as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+        return _revision(connection)
 
 
 def newest() -> str:
@@ -52,6 +91,60 @@ def newest() -> str:
     head = ScriptDirectory.from_config(_config()).get_current_head()
     assert head is not None  # noqa: S101 - there is a first migration
     return head
+
+
+def is_known(revision: str) -> bool:
+    """Returns whether a revision is one of this version's; others are those of newer versions."""
+    scripts = ScriptDirectory.from_config(_config())
+    return revision in {script.revision for script in scripts.walk_revisions()}
+
+
+def oldest_server(database_url: str) -> str | None:
+    """Returns the oldest revision whose servers run on the schema; None if that is not known."""
+    with _connect(database_url) as connection:
+        return _oldest_server(connection)
+
+
+def check_support(revision: str | None, oldest: str | None) -> None:
+    """Checks that this version runs on the newer schema of a database.
+
+    Args:
+        revision: the revision of the database.
+        oldest: the oldest revision whose servers run on it; None if that is not known.
+
+    Raises:
+        MigrationRefused: if it does not.
+    """
+    if oldest is None or newest() < oldest:
+        raise MigrationRefused(
+            f"the database is at revision {revision}, which a newer version of sessiond made, and "
+            f"this version only knows {newest()}: run that version again, or a newer one. "
+            "Migrations only go forward; to go back, restore a backup that is older than the "
+            "migration"
+        )
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _is_newer(connection: Connection) -> bool:
+    revision = _revision(connection)
+    return revision is not None and not is_known(revision)
+
+
+def _oldest_server(connection: Connection) -> str | None:
+    try:
+        with connection.begin_nested():
+            oldest = connection.execute(text("SELECT oldest_server FROM schema_support")).scalar()
+    except ProgrammingError:
+        return None
+    return None if oldest is None else str(oldest)
+
+
+def _set(connection: Connection, name: str, value: str) -> None:
+    """Change a setting until the end of the transaction."""
+    connection.execute(_SET, {"name": name, "value": value})
 
 
 def _config() -> Config:

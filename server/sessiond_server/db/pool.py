@@ -12,7 +12,6 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import fields
-from functools import partial
 from typing import Any
 
 import psycopg
@@ -24,7 +23,13 @@ from sqlalchemy import ClauseElement
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from sessiond_server.db import address
-from sessiond_server.db.connections import ConnectionPool, configure, is_usable
+from sessiond_server.db.connections import (
+    ConnectionPool,
+    check_writable,
+    configure,
+    has_session,
+    is_usable,
+)
 from sessiond_server.db.cursors import TimedClientCursor, TimedCursor
 
 # Minimum time between two renewals of all connections.
@@ -69,8 +74,9 @@ class Database:
         *,
         size: int = 16,
         timeout_s: float = 5.0,
-        prepared: bool = True,
         lock_timeout_s: float = 0.5,
+        has_session: bool | None = None,
+        listen_url: str | None = None,
     ) -> None:
         """Creates a closed pool.
 
@@ -78,11 +84,18 @@ class Database:
             url: URL of the database, which may name several hosts.
             size: maximum number of connections, at least 1.
             timeout_s: how long a caller waits for a connection. Unit: seconds.
-            prepared: False behind a pooler in transaction mode, which cannot keep prepared
-                statements.
-            lock_timeout_s: how long a statement waits for a lock. Unit: seconds; 0 = without end.
+            lock_timeout_s: how long a statement waits for a lock, except behind a pooler in
+                transaction mode. Unit: seconds; 0 = without end.
+            has_session: whether all transactions of a connection run in one session of PostgreSQL,
+                as they do not behind a pooler in transaction mode; None to find out.
+            listen_url: URL of the same database for the connection that listens; None = `url`.
         """
         self._conninfo = address.conninfo(url)
+        self._listen_conninfo = address.conninfo(listen_url) if listen_url else None
+        self._needs_writable = address.needs_writable(url)
+        self._has_session = has_session
+        self._lock_timeout_s = lock_timeout_s
+        self._is_pooler_known = False
         self._renewed_at = -math.inf
         self._compiled: dict[ClauseElement, bytes] = {}
         self._probe: asyncio.Task[bool] | None = None
@@ -95,7 +108,7 @@ class Database:
             # A longer queue would only turn a fast refusal into a slow one.
             max_waiting=size * 64,
             open=False,
-            configure=partial(configure, prepared=prepared, lock_timeout_s=lock_timeout_s),
+            configure=self._configure,
             check=None,
             reconnect_timeout=30.0,
             name="sessiond",
@@ -103,13 +116,13 @@ class Database:
                 "autocommit": True,
                 "cursor_factory": TimedCursor,
                 # Only hot statements are prepared, since only they request it.
-                "prepare_threshold": 2**31 if prepared else None,
+                "prepare_threshold": 2**31,
                 "application_name": "sessiond",
             },
         )
         self._dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
-        # None leaves the decision to prepare_threshold, which is off if `prepared` is False.
-        self.prepare: bool | None = True if prepared else None
+        # It does nothing on connections without a session, which have no prepare_threshold.
+        self.prepare: bool | None = True
 
     async def open(self) -> None:
         """Starts to connect in the background.
@@ -134,9 +147,52 @@ class Database:
         Raises:
             psycopg.OperationalError: if the database refuses the connection.
         """
+        # Nothing is prepared: behind a pooler, each transaction may run on another connection.
         return await AsyncConnection.connect(
-            self._conninfo, autocommit=True, application_name=application_name
+            self._conninfo,
+            autocommit=True,
+            prepare_threshold=None,
+            application_name=application_name,
         )
+
+    async def connect_to_listen(
+        self, application_name: str
+    ) -> tuple[AsyncConnection[TupleRow], bool]:
+        """Return a connection to wait for notifications on.
+
+        Returns:
+            The connection, and whether it can listen. It cannot behind a pooler in transaction
+            mode.
+
+        Raises:
+            psycopg.OperationalError: if the database refuses the connection.
+        """
+        if self._listen_conninfo:
+            try:
+                connection = await AsyncConnection.connect(
+                    self._listen_conninfo,
+                    autocommit=True,
+                    prepare_threshold=None,
+                    application_name=application_name,
+                )
+            except psycopg.OperationalError as e:
+                log.warning("listen_database_unavailable", error=str(e))
+            else:
+                return connection, bool(self._has_session) or await has_session(connection)
+        connection = await self.connect_alone(application_name)
+        if self._has_session is None:
+            return connection, await has_session(connection)
+        return connection, self._has_session
+
+    async def _configure(self, connection: AsyncConnection[TupleRow]) -> None:
+        is_session = await configure(
+            connection, has_session=self._has_session, lock_timeout_s=self._lock_timeout_s
+        )
+        if not is_session and not self._is_pooler_known:
+            self._is_pooler_known = True
+            log.info("pooler_found", prepares=False)
+        if self._needs_writable:
+            await check_writable(connection)
 
     async def renew(self, reason: str) -> None:
         """Replace all connections; those in use when they are returned.
@@ -241,8 +297,11 @@ class Database:
 
     async def _cannot_connect(self) -> bool:
         try:
-            await (await AsyncConnection.connect(self._conninfo, connect_timeout=2)).close()
-        except psycopg.OperationalError as e:
+            connection = await AsyncConnection.connect(self._conninfo, connect_timeout=2)
+            async with connection:
+                if self._needs_writable:
+                    await check_writable(connection)
+        except psycopg.Error as e:
             log.debug("database_unavailable", error=str(e))
             return True
         finally:

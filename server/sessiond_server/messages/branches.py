@@ -12,7 +12,9 @@ from sessiond_server.messages.store.history import HistoryStore, LogHead
 from sessiond_server.messages.store.segments import Segment, cut
 
 
-async def newest_branch(store: HistoryStore, head: LogHead, through: int) -> tuple[Segment, ...]:
+async def newest_branch(
+    store: HistoryStore, head: LogHead, through: int, *, is_end: bool = False
+) -> tuple[Segment, ...]:
     """Return the path to the newest message that continues the branch of a message.
 
     Costs no query for a session without branches.
@@ -21,13 +23,14 @@ async def newest_branch(store: HistoryStore, head: LogHead, through: int) -> tup
         store: reads the links.
         head: the session's head.
         through: the message; the path leads through it. 0 = the session's newest message.
+        is_end: whether the path ends with the message `through`.
 
     Returns:
         The segments that hold the messages of the path, in order.
     """
     links = await store.parent_links(head.segments) if head.is_branched else {}
     seq = head.last_seq
-    if through and not is_ancestor(links, through, seq):
+    if through and (is_end or not is_ancestor(links, through, seq)):
         seq = through
     return path(head.segments, links, seq)
 

@@ -67,6 +67,14 @@ class History:
         head = await self._head(key, project_id, reading.session_id)
         if reading.expected_epoch not in (None, head.epoch):
             raise _rewound(reading, head, f"it is not in epoch {reading.expected_epoch} any more")
+        since_epoch = reading.since_epoch
+        if since_epoch is not None and since_epoch != head.epoch:
+            place = reading.through_seq if reading.descending else reading.after_seq
+            # A later epoch is that of a deleted session with this id.
+            is_same = since_epoch < head.epoch
+            kept = (await self._cuts.since(key, head, since_epoch)).last_seq if is_same else 0
+            if place > kept:
+                raise _rewound(reading, head, "messages of the page before are gone")
         if (name := reading.after_bookmark) is not None:
             check_bookmark_name(name, "after_bookmark")
             after_seq = await self._bookmarks.seq_of(key, project_id, name)

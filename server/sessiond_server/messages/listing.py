@@ -7,6 +7,7 @@ from uuid import UUID
 from sessiond.v1.message_pb2 import Message
 from sessiond.v1.session_service_pb2 import GetMessagesResponse
 from sessiond_server.core import pagination
+from sessiond_server.core.errors import invalid
 from sessiond_server.core.pagination import Page, Paging
 from sessiond_server.messages.history import History
 from sessiond_server.messages.read_window import Reading
@@ -29,30 +30,49 @@ async def list_messages(
         page_token: see Paging.
 
     Raises:
-        Fault: SESSION_NOT_FOUND; INVALID_FIELD; INVALID_PAGE_TOKEN.
+        Fault: SESSION_NOT_FOUND; INVALID_FIELD; INVALID_PAGE_TOKEN; MESSAGE_NOT_FOUND;
+            BOOKMARK_NOT_FOUND; HISTORY_REWOUND.
     """
-    paging = Paging(page_size, page_token, ("messages", *_query(reading)), pagination.seq)
+    starts = ("after_seq", "after_message_id", "after_bookmark")
+    given = [start for start in starts if getattr(reading, start)]
+    if len(given) > 1:
+        raise invalid(given[1], f"cannot be combined with {given[0]}")
+    query = ("messages", *_query(reading))
+    # Tokens of earlier versions have no epoch.
+    paging = Paging(page_size, page_token, query, *[pagination.seq] * 2, defaults=(0,))
     if paging.after:
-        [seq] = paging.after
+        seq, epoch = paging.after
         if reading.descending and seq == 1:
             return Page([], "")
         reading = (
             replace(reading, through_seq=seq - 1)
             if reading.descending
-            else replace(reading, after_seq=max(seq, reading.after_seq))
+            else replace(
+                reading,
+                after_seq=max(seq, reading.after_seq),
+                after_message_id=None,
+                after_bookmark=None,
+            )
         )
+        reading = replace(reading, since_epoch=epoch)
     # One more message than requested shows whether there is a next page.
     reading = replace(reading, limit=paging.size + 1)
     messages: list[Message] = []
-    size = 0
+    size = epoch = 0
+
+    def position(message: Message) -> tuple[int, int]:
+        return message.seq, epoch
+
     async with aclosing(history.stream(project_id, reading)) as batches:
         async for batch in batches:
-            for message in GetMessagesResponse.FromString(batch).messages:
+            response = GetMessagesResponse.FromString(batch)
+            epoch = response.epoch
+            for message in response.messages:
                 size += message.ByteSize()
                 if len(messages) == paging.size or (messages and size > PAGE_BYTES):
-                    return paging.page(messages, _position, has_more=True)
+                    return paging.page(messages, position, has_more=True)
                 messages.append(message)
-    return paging.page(messages, _position, has_more=False)
+    return paging.page(messages, position, has_more=False)
 
 
 def _query(reading: Reading) -> tuple[object, ...]:
@@ -63,8 +83,10 @@ def _query(reading: Reading) -> tuple[object, ...]:
         reading.descending,
         reading.roles,
         reading.basic,
+        # Left out if unset, so that tokens of earlier versions stay valid.
+        *(
+            (name, getattr(reading, name))
+            for name in ("branch_of", "after_message_id", "after_bookmark")
+            if getattr(reading, name)
+        ),
     )
-
-
-def _position(message: Message) -> tuple[int]:
-    return (message.seq,)

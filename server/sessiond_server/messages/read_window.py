@@ -41,6 +41,8 @@ class Reading:
             after_seq.
         expected_epoch: the epoch that the session must have; None = any.
         branch_of: seq of the message that the branch to read ends with; 0 = all branches.
+        since_epoch: the epoch of the page that this read continues; None = none. Rewinds since then
+            must have kept after_seq, or through_seq if the read is descending.
     """
 
     session_id: str
@@ -55,6 +57,7 @@ class Reading:
     after_message_id: str | None = None
     expected_epoch: int | None = None
     branch_of: int = 0
+    since_epoch: int | None = None
 
 
 class ReadWindow:

@@ -22,6 +22,7 @@ from sessiond_server.providers.errors import ProviderCall, ProviderFault
 from sessiond_server.providers.references import asset_ids_of
 from sessiond_server.providers.rejections import explain_unsendable
 from sessiond_server.providers.retries import with_retries
+from sessiond_server.telemetry import tracing
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -256,7 +257,11 @@ class ApiProvider(ABC):
         try:
             if await body.load_texts():
                 prepared.check_size(body)
-            headers = {"Content-Type": "application/json", "Content-Length": str(body.size_bytes)}
+            headers = {
+                **tracing.headers(),
+                "Content-Type": "application/json",
+                "Content-Length": str(body.size_bytes),
+            }
             with call.translated(self._sdk):
                 try:
                     return await self._post(call, body.content, headers)

@@ -181,6 +181,7 @@ class Rewinds:
         removed = cut(head.segments, last_seq, change.last_seq)
         if removed:
             await self._cut(changes, rewinding, head, last_seq)
+            await self._transitions.fail_orphans(changes, last_seq)
         appended = await self._append(changes, prepared) if prepared else None
         await patch_state(change.connection, change.key, change.log, target.state)
         result = appended_result(appended, last_seq, changes.change.epoch, removed)

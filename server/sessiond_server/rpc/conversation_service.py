@@ -56,6 +56,7 @@ class ConversationServicer:
             request.request_id,
             request.keep_partial if request.HasField("keep_partial") else None,
             request.expected_epoch if request.HasField("expected_epoch") else None,
+            request.parent_seq,
         )
         steps = self._streams.send(
             sending, after_seq=request.after_seq, abort_on_disconnect=request.abort_on_disconnect
@@ -125,6 +126,7 @@ def _message(row: TurnRow, session_id: str) -> Turn:
         stop_reason=row.stop_reason,
         change_count=row.change_count,
         partial_seq=row.partial_seq,
+        parent_seq=row.parent_seq,
     )
     if row.usage:
         usage = turn.usage

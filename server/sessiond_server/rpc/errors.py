@@ -18,6 +18,7 @@ from sessiond_server.db.pool import (
 
 DOMAIN = "sessiond.v1"
 DETAILS_KEY = "grpc-status-details-bin"
+MAX_LOGGED_CHARACTERS = 500
 MAX_VIOLATIONS = 20
 # A session_id of a text may have 2,048 bytes. gRPC sends up to three bytes for each.
 MAX_TEXT_BYTES = 1000
@@ -161,6 +162,18 @@ def text_of(fault: Fault) -> str:
     if len(text.encode()) > MAX_TEXT_BYTES:
         text = text.encode()[: MAX_TEXT_BYTES - 3].decode(errors="ignore") + "…"
     return text
+
+
+def log_text(fault: Fault) -> str:
+    """Return what the log says of a fault: its message, unless that may quote a message's content.
+
+    What is wrong with a field is told by quoting it, and providers quote what they reject. Of
+    those, the log has the paths of the fields.
+    """
+    is_quoting = CODES[fault.reason] is grpc.StatusCode.INVALID_ARGUMENT
+    if is_quoting or fault.reason.startswith("MODEL_"):
+        return ", ".join(fault.fields)[:MAX_LOGGED_CHARACTERS]
+    return fault.message[:MAX_LOGGED_CHARACTERS]
 
 
 def whole_status_of(fault: Fault, call_id: str) -> Status:

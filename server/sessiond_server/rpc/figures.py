@@ -13,11 +13,15 @@ class CallFigures:
         service: full name of the service.
         method: name of the method.
         kind: "unary", "client_stream" or "server_stream".
+
+    Attributes:
+        name: SERVICE/METHOD.
     """
 
-    __slots__ = ("_handled", "_handling", "_labels", "_received", "_sent", "_started")
+    __slots__ = ("_handled", "_handling", "_labels", "_received", "_sent", "_started", "name")
 
     def __init__(self, service: str, method: str, kind: str) -> None:
+        self.name = f"{service}/{method}"
         self._labels = (kind, service, method)
         self._started = metrics.STARTED.labels(*self._labels)
         self._received = metrics.RECEIVED.labels(*self._labels)

@@ -32,13 +32,13 @@ from sessiond_server.core.limits import MAX_SESSION_ID_CHARACTERS
 from sessiond_server.core.structs import MAX_DEPTH
 from sessiond_server.projects.authentication import Authenticator, Caller
 from sessiond_server.rpc.admission import STREAMING_RPCS, Admission
-from sessiond_server.rpc.errors import as_fault, status_of, whole_status_of
+from sessiond_server.rpc.errors import as_fault, log_text, status_of, whole_status_of
 from sessiond_server.rpc.figures import CallFigures
 from sessiond_server.rpc.lock_waits import WAIT_BY_THEMSELVES, LockWaits
 from sessiond_server.rpc.raw_messages import raw_class
 from sessiond_server.rpc.refused_streams import drain_requests
 from sessiond_server.rpc.violations import REASONS, CheckMessages, with_all_violations
-from sessiond_server.telemetry import metrics
+from sessiond_server.telemetry import metrics, tracing
 
 SLOW_CALL_S = 1.0
 
@@ -72,9 +72,9 @@ class _Call:
     An exception in the block ends the call with a typed status.
     """
 
-    __slots__ = ("_admission", "_call_id", "_check_messages", "_code", "_context", "authorization",
-                 "caller", "figures", "method", "peer", "request", "session_id",
-                 "started")  # fmt: skip
+    __slots__ = ("_admission", "_call_id", "_check_messages", "_code", "_context", "_logs_all",
+                 "_reason", "_span", "authorization", "caller", "figures", "has_two_keys", "method",
+                 "peer", "request", "session_id", "started")  # fmt: skip
 
     def __init__(
         self,
@@ -83,13 +83,16 @@ class _Call:
         context: Context,
         admission: Admission,
         check_messages: CheckMessages,
+        logs_all: bool,
     ) -> None:
         self.method = method
         self.figures = figures
-        self._code = grpc.StatusCode.OK
+        self._code, self._reason = grpc.StatusCode.OK, ""
+        self._logs_all = logs_all
         self.started = time.monotonic()
         self.caller: Caller | None = None
         self.authorization: str | None = None
+        self.has_two_keys = False
         self.session_id = ""
         self._context = context
         self._admission = admission
@@ -102,9 +105,11 @@ class _Call:
         self.peer = context.peer()
         for key, value in context.invocation_metadata() or ():
             if key == "authorization":
+                self.has_two_keys = self.authorization is not None
                 self.authorization = str(value)
             elif key == "x-request-id" and isinstance(value, str) and value.isprintable():
                 self._call_id = value[:128]
+        self._span = tracing.begin_call(figures.name, context.invocation_metadata() or ())
 
     @property
     def call_id(self) -> str:
@@ -123,7 +128,7 @@ class _Call:
             if isinstance(error, Exception):
                 fault = await self.with_all_violations(self.fault_of(error), self.request)
                 status = status_of(fault, self.call_id)
-                self._code = status[0]
+                self._code, self._reason = status[0], fault.reason
                 await self._context.abort(*status)
             elif error is not None:  # the client has left
                 self._code = grpc.StatusCode.CANCELLED
@@ -131,10 +136,14 @@ class _Call:
             self._admission.end(self.method)
             took_s = time.monotonic() - self.started
             self.figures.ended(self._code, took_s)
+            tracing.end_call(self._span, self._code.value[0], self._reason)
+            took_ms = round(took_s * 1000, 1)
             if took_s > SLOW_CALL_S and self.method not in STREAMING_RPCS:
-                log.info("slow_call", took_ms=round(took_s * 1000), **self._log_fields())
+                log.info("slow_call", took_ms=took_ms, code=self._code.name, **self._log_fields())
+            elif self._logs_all:
+                log.info("call", took_ms=took_ms, code=self._code.name, **self._log_fields())
             elif log.is_enabled_for(logging.DEBUG):
-                log.debug("call", took_ms=round(took_s * 1000, 1), **self._log_fields())
+                log.debug("call", took_ms=took_ms, code=self._code.name, **self._log_fields())
 
     def fault_of(self, error: Exception, session_id: str = "") -> Fault:
         """Log an error, and return the Fault to send to the caller.
@@ -155,7 +164,7 @@ class _Call:
         log.info(
             "call_refused",
             reason=fault.reason,
-            error=fault.message[:500],
+            error=log_text(fault),
             **self._log_fields(session_id),
         )
         return fault
@@ -210,6 +219,7 @@ class Calls:
         stream_idle_timeout_s: time without a message after which a client's stream is refused.
             Unit: seconds.
         check_messages: returns the invalid fields of messages, by path.
+        log_calls: whether each call is logged at the level info.
     """
 
     def __init__(
@@ -221,7 +231,9 @@ class Calls:
         check_messages: CheckMessages,
         default_deadline_s: float,
         stream_idle_timeout_s: float,
+        log_calls: bool = False,
     ) -> None:
+        self._log_calls = log_calls
         self._authenticator = authenticator
         self._admission = admission
         self._lock_waits = lock_waits
@@ -366,7 +378,9 @@ class Calls:
         return handle
 
     def _call(self, method: str, figures: CallFigures, context: Context) -> _Call:
-        return _Call(method, figures, context, self._admission, self._check_messages)
+        return _Call(
+            method, figures, context, self._admission, self._check_messages, self._log_calls
+        )
 
     async def _admit(self, call: _Call, needs_admin: bool) -> Caller:
         """Check the limits and return the caller.
@@ -375,6 +389,9 @@ class Calls:
             Fault: OVERLOADED, API_KEY_MISSING, API_KEY_INVALID or ADMIN_KEY_REQUIRED.
         """
         self._admission.admit(call.method)
+        if call.has_two_keys:
+            # Where a proxy adds a key of its own, the client's must not replace it.
+            raise Fault("API_KEY_INVALID", "the call has two `authorization` headers; send one")
         caller = call.caller = await self._authenticator.caller(call.authorization)
         if needs_admin and not caller.is_admin:
             raise Fault(

@@ -332,7 +332,15 @@ class SessionServicer:
         page = await list_messages(
             self._history,
             caller.project_id,
-            _reading(request),
+            replace(
+                _reading(request),
+                branch_of=request.branch_of,
+                after_message_id=request.after_message_id or None,
+                after_bookmark=request.after_bookmark or None,
+                expected_epoch=request.expected_epoch
+                if request.HasField("expected_epoch")
+                else None,
+            ),
             request.page_size,
             request.page_token,
         )

@@ -130,6 +130,7 @@ _CHECKS: dict[str, Check] = {
     "up_to_seq": _not_negative,
     "through_seq": _not_negative,
     "branch_of": _not_negative,
+    "SendRequest.parent_seq": _not_negative,
     "limit": _not_negative,
     "offset": _not_negative,
     "length": _not_negative,

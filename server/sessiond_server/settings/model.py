@@ -1,13 +1,11 @@
 """The settings, with their defaults and valid values."""
 
-import ipaddress
 import json
 import os
 import re
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import Field, field_validator, model_validator
@@ -20,6 +18,7 @@ from pydantic_settings import (
 
 from sessiond_server.db import address
 from sessiond_server.providers.settings import ProviderSettings, merge_built_in
+from sessiond_server.settings.addresses import asset_store, is_local, listen_address
 
 ENV_PREFIX = "SESSIOND_"
 
@@ -122,9 +121,21 @@ class Settings(BaseSettings):
         description="Seconds that a statement waits for a lock on its connection. After that, the "
         "call goes on waiting in memory, and the connection serves others. 0 = without end.",
     )
+    listen_database_url: str | None = Field(
+        None,
+        description="URL of the same database for the connection that listens for notifications: "
+        "PostgreSQL's own address if --database-url leads to a pooler. Without it, behind a pooler "
+        "in transaction mode, notifications are read from a table.",
+    )
+    session_pooler: bool = Field(
+        False,
+        description="The pooler at --database-url works in session mode, so prepare statements and "
+        "listen through it. A pooler is recognised, but not its mode; transaction mode is assumed.",
+    )
     prepared_statements: bool = Field(
         True,
-        description="Prepare hot statements. Turn this off behind PgBouncer in transaction mode.",
+        description="Prepare hot statements. Turn this off for a pooler in transaction mode that "
+        "is not recognised; PgBouncer is.",
     )
     default_deadline_s: float = Field(
         30.0,
@@ -142,6 +153,18 @@ class Settings(BaseSettings):
         ge=1,
         description="Maximum number of concurrent Watch and Send calls of each process; more are "
         "refused.",
+    )
+    max_connection_age_s: float = Field(
+        1800.0,
+        ge=0,
+        description="Seconds after which clients are asked to connect anew, up to a tenth more or "
+        "less, so that balancers can spread them again. Calls under way go on. 0 = never.",
+    )
+    max_connection_grace_s: float = Field(
+        3600.0,
+        gt=0,
+        description="Seconds after --max-connection-age-s that calls under way may still take. "
+        "Clients resume streams that are cut.",
     )
 
     max_request_bytes: int = Field(
@@ -285,6 +308,14 @@ class Settings(BaseSettings):
         description="HOST:PORT to serve /metrics for Prometheus on, and /livez and /readyz for "
         "probes, over plain HTTP and without keys. Default: not served.",
     )
+    slow_statement_ms: int = Field(
+        500,
+        ge=0,
+        description="Milliseconds from which a statement is logged with its name. 0 = never.",
+    )
+    log_calls: bool = Field(
+        False, description="Log one line for each call, at the level info. Refusals always are."
+    )
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="Format of the log. auto = console on a terminal, else JSON lines."
     )
@@ -305,7 +336,7 @@ class Settings(BaseSettings):
         files = [TomlConfigSettingsSource(settings_cls, config)] if config else []
         return (init_settings, env_settings, *files)
 
-    @field_validator("database_url")
+    @field_validator("database_url", "listen_database_url")
     @classmethod
     def _check_database_url(cls, value: str | None) -> str | None:
         if value is None or value == "":
@@ -315,19 +346,7 @@ class Settings(BaseSettings):
     @field_validator("asset_store")
     @classmethod
     def _check_asset_store(cls, value: str | None) -> str | None:
-        if not value:
-            return None
-        url = urlsplit(value)
-        match url.scheme:
-            case "s3" if (
-                url.netloc and "@" not in url.netloc and not url.query and not url.fragment
-            ):
-                return value
-            case "file" if url.netloc in ("", "localhost") and url.path.startswith("/"):
-                return value
-            case _ if Path(value).is_absolute():
-                return value
-        raise ValueError("is none of /PATH, file:///PATH and s3://BUCKET/PREFIX")
+        return asset_store(value) if value else None
 
     @field_validator("providers")
     @classmethod
@@ -344,14 +363,18 @@ class Settings(BaseSettings):
     @field_validator("listen", "console", "metrics_listen")
     @classmethod
     def _check_listen(cls, value: str | None) -> str | None:
-        if not value or value.startswith("unix:"):
-            return value or None
-        host, _, port = value.rpartition(":")
-        if not host or not port.isdecimal() or int(port) > 65535:
+        return listen_address(value) if value else None
+
+    @model_validator(mode="after")
+    def _check_databases(self) -> Self:
+        if self.listen_database_url and not self.database_url:
+            raise ValueError("--listen-database-url needs --database-url")
+        if self.session_pooler and not self.prepared_statements:
             raise ValueError(
-                "is not HOST:PORT, such as localhost:50051, 0.0.0.0:50051 or [::1]:50051"
+                "--session-pooler and --no-prepared-statements contradict each other: in session "
+                "mode, prepared statements work"
             )
-        return value
+        return self
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:
@@ -391,9 +414,17 @@ class Settings(BaseSettings):
     def redacted(self) -> dict[str, object]:
         """Return the settings for the log, without the password in the database's URL."""
         shown = self.model_dump(mode="json") | {"providers": self._providers_as_given()}
-        if self.database_url:
-            shown["database_url"] = address.redacted(self.database_url)
+        for name in ("database_url", "listen_database_url"):
+            if url := shown[name]:
+                shown[name] = address.redacted(url)
         return shown
+
+    @property
+    def has_session(self) -> bool | None:
+        """Whether transactions of a connection share a session of PostgreSQL; None to find out."""
+        if self.session_pooler:
+            return True
+        return None if self.prepared_statements else False
 
     def asset_location(self) -> str:
         """Return the location of the asset store, which may be the default one."""
@@ -413,16 +444,3 @@ class Settings(BaseSettings):
             name: provider.model_dump(mode="json", exclude_unset=True)
             for name, provider in self.providers.items()
         }
-
-
-def is_local(listen: str) -> bool:
-    """Return whether an address can be reached only from this machine."""
-    if listen.startswith("unix:"):
-        return True
-    host = listen.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -18,7 +18,6 @@ from sessiond_server.turns.rows import TurnRow
 from sessiond_server.turns.state import RunningTurn, TurnChanges
 from sessiond_server.watch.live_text import TextPiece, data_of
 
-MAX_LOGGED_CHARACTERS = 500
 # Deltas of a turn that arrive within this time are published as one event. An overloaded process
 # waits longer: fewer and longer events cost less, so that other calls wait less.
 COALESCE_S, LONGEST_COALESCE_S = 0.02, 0.1
@@ -126,7 +125,6 @@ class TurnAnnouncements:
                     "turn_ended_without_answer",
                     turn_id=str(turn_id),
                     reason=row.error["reason"],
-                    error=row.error["message"][:MAX_LOGGED_CHARACTERS],
                 )
                 if row.state == TurnState.FAILED:
                     self._publish(changes, events.ERROR, turn_id, after_seq, row.error)

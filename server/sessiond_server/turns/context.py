@@ -91,6 +91,7 @@ class ContextRequest:
         session_id: the session's id.
         log: distinguishes the session from earlier and later ones with the same id.
         through_seq: the message after which the branch continues; 0 = the newest message.
+        is_end: whether the branch ends with that message, even if others continue it.
     """
 
     key: UUID
@@ -98,6 +99,7 @@ class ContextRequest:
     session_id: str
     log: UUID
     through_seq: int
+    is_end: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,9 @@ class Contexts:
             head = await self._history.head(wanted.key, wanted.project_id)
             if head is None or head.log != wanted.log:
                 break
-            branch = await newest_branch(self._history, head, wanted.through_seq)
+            branch = await newest_branch(
+                self._history, head, wanted.through_seq, is_end=wanted.is_end
+            )
             reading = _Reading(self._history, wanted, head, branch, self._max_bytes)
             try:
                 if limits is None:

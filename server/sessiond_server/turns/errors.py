@@ -22,6 +22,16 @@ def fault_of_model(fault: ModelFault) -> Fault:
     )
 
 
+def parent_not_found(session_id: str, parent_seq: int, last_seq: int) -> Fault:
+    """Return the Fault for a turn that continues a message which the session does not have."""
+    return Fault(
+        "PARENT_NOT_FOUND",
+        f"parent_seq: session {session_id!r} has no message {parent_seq}; it is at seq {last_seq}",
+        metadata={"session_id": session_id, "last_seq": last_seq},
+        fields={"parent_seq": "names no message of the session"},
+    )
+
+
 def internal_error(turn_id: UUID) -> Fault:
     """Return the Fault for an unforeseen exception, which has been logged."""
     return Fault(

@@ -10,13 +10,13 @@ from sessiond_server.core.errors import Fault
 from sessiond_server.core.supervision import Loop
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.sessions.store.lock import SessionMissing
+from sessiond_server.turns.handover import Handovers
 from sessiond_server.turns.rows import OrphanedTurn
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.state import TurnChanges, TurnLease, TurnSlots
 from sessiond_server.turns.store import TurnStore
 from sessiond_server.turns.transitions import TurnTransitions
 
-RENEWALS_A_LEASE = 3
 ORPHANS_A_ROUND = 100
 # Each recovery holds a connection of the pool while it waits for its session's row.
 RECOVERIES_AT_ONCE = 4
@@ -36,13 +36,14 @@ class TurnLeases:
         runner: TurnRunner,
         lease: TurnLease,
         slots: TurnSlots,
+        handovers: Handovers,
     ) -> None:
         self._store = store
         self._transitions = transitions
         self._runner = runner
         self._lease = lease
         self._slots = slots
-        self._interval_s = lease.duration_s / RENEWALS_A_LEASE
+        self._handovers = handovers
 
     def loops(self) -> dict[str, Loop]:
         """Return the background loops by name.
@@ -55,13 +56,12 @@ class TurnLeases:
         while True:
             with _retried("lease_renewal"):
                 await self._renew()
-            await asyncio.sleep(self._interval_s)
+            await asyncio.sleep(self._lease.renewal_s)
 
     async def _renew(self) -> None:
         turns = [(running.key, running.turn_id) for running in self._runner.running()]
         if turns:
-            holder, duration_s = self._lease.holder, self._lease.duration_s
-            renewed = await self._store.renew(turns, holder, duration_s)
+            renewed = await self._store.renew(turns, self._lease.holder, self._lease.stored_s)
             for _, turn_id in turns:
                 if turn_id not in renewed:
                     self._runner.cancel(turn_id)
@@ -72,7 +72,7 @@ class TurnLeases:
                 with _retried("turn_recovery"):
                     await self._recover_round()
             # When a slot becomes free, recover the turn that has waited longest.
-            await self._slots.wait_for_room(self._interval_s)
+            await self._slots.wait_for_room(self._lease.look_s)
 
     async def _recover_round(self) -> None:
         room = self._slots.room
@@ -93,7 +93,8 @@ class TurnLeases:
                 group.create_task(recover_each())
 
     async def _recover(self, orphan: OrphanedTurn) -> None:
-        if orphan.running_turn is None and not self._slots.room:
+        must_run = orphan.running_turn is None or orphan.is_left
+        if must_run and not self._slots.room:
             return
         try:
             with _retried("turn_recovery"), suppress(SessionMissing):
@@ -118,6 +119,8 @@ class TurnLeases:
                 return
             if orphan.is_mine:
                 await self._transitions.adopt(changes, turn_id)
+                return
+            if await self._handovers.take(changes, turn_id):
                 return
             if not await self._store.is_orphaned(changes.change, turn_id):
                 return

@@ -33,6 +33,7 @@ class TurnRow:
     changes: list[tuple[int, str, str]] | None
     change_count: int
     partial_seq: int
+    parent_seq: int
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
@@ -55,11 +56,13 @@ class SavedText:
     Attributes:
         model: the turn's model.
         answered_seq: seq of the message that the model answers.
+        parent_seq: see state.RunningTurn.
         text: the text, as far as it was saved.
     """
 
     model: str
     answered_seq: int
+    parent_seq: int
     text: str
 
 
@@ -74,6 +77,7 @@ class NewTurn:
         steers: id of the running turn that it should become a part of; None for a turn of its own.
         is_held: whether it waits for the results of open calls, for at most timeout_ms.
         keep_partial: whether to keep the text of an answer that is cut off.
+        parent_seq: seq of the message that the turn continues; 0 = the newest message.
     """
 
     turn_id: UUID
@@ -85,6 +89,7 @@ class NewTurn:
     steers: UUID | None = None
     is_held: bool = False
     keep_partial: bool = True
+    parent_seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +139,7 @@ class OrphanedTurn:
             running.
         is_mine: whether the calling process holds the turn, which it started by a commit that was
             not acknowledged.
+        is_left: whether a process that was shut down has left the turn to others.
     """
 
     key: UUID
@@ -141,6 +147,7 @@ class OrphanedTurn:
     session_id: str
     running_turn: UUID | None
     is_mine: bool
+    is_left: bool
 
 
 @dataclass(frozen=True, slots=True)

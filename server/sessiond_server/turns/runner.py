@@ -7,7 +7,8 @@ session's row locked; no connection is held while a model works.
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager, suppress
+from contextvars import Context
 from functools import partial
 from uuid import UUID
 
@@ -28,11 +29,12 @@ from sessiond_server.providers.base import Answer, ModelFault, ModelRequest
 from sessiond_server.providers.routing import Models
 from sessiond_server.sessions.store.lock import SessionMissing
 from sessiond_server.sessions.store.sessions import SessionStore
-from sessiond_server.telemetry import metrics
+from sessiond_server.telemetry import metrics, tracing
 from sessiond_server.turns.announcements import TurnAnnouncements
 from sessiond_server.turns.answer_text import AnswerText
 from sessiond_server.turns.context import ContextRequest, Contexts, policy_of
 from sessiond_server.turns.errors import fault_of_model, internal_error
+from sessiond_server.turns.handover import Handovers
 from sessiond_server.turns.state import RunningTurn, TurnChanges, TurnSlots
 from sessiond_server.turns.store import TurnStore
 from sessiond_server.turns.transitions import TurnTransitions
@@ -63,6 +65,7 @@ class TurnRunner:
         contexts: Contexts,
         models: Models,
         assets: Assets,
+        handovers: Handovers,
         *,
         max_request_bytes: int,
     ) -> None:
@@ -75,6 +78,7 @@ class TurnRunner:
         self._contexts = contexts
         self._models = models
         self._assets = assets
+        self._handovers = handovers
         self._max_request_bytes = max_request_bytes
         self._running = transitions.running
         # The same turns, by the log of their session.
@@ -163,10 +167,10 @@ class TurnRunner:
             await asyncio.wait(self._tasks, timeout=timeout_s)
 
     async def close(self) -> None:
-        """End the running turns as TURN_LOST."""
+        """Leave the running turns to other processes, or to the next start of this one."""
         self._slots.is_closed = True
         for running in self._running.values():
-            running.fault = Fault("TURN_LOST", "the server that ran the turn was shut down")
+            running.is_left = True
             running.is_over.set()
         await self.drain(CLOSE_TIMEOUT_S)
         await cancel_all(self._tasks)
@@ -174,8 +178,11 @@ class TurnRunner:
     def _begin(self, running: RunningTurn) -> None:
         self._slots.take(running.turn_id)
         self._running[running.turn_id] = self._logs[running.log] = running
-        self._announcements.started(running)
-        task = asyncio.create_task(self._run(running))
+        if not running.is_resumed:
+            self._announcements.started(running)
+        # A turn that another turn starts belongs to the trace of neither's caller.
+        is_next = asyncio.current_task() in self._tasks
+        task = asyncio.create_task(self._run(running), context=Context() if is_next else None)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -206,10 +213,12 @@ class TurnRunner:
                     log.debug("turn_retrying", turn_id=str(running.turn_id), error=str(e))
                     await asyncio.sleep(DATABASE_RETRY_S)
                     continue
-                if not running.is_over.is_set():
+                # An answer that is complete is not thrown away when the process is shut down.
+                is_complete = running.is_left and isinstance(outcome, Answer)
+                if is_complete or not running.is_over.is_set():
                     is_resumed = await self._settle(running, outcome)
-            if is_resumed and running.fault:
-                await self._settle(running, running.fault)
+            if is_resumed and running.is_left:
+                await self._settle(running, None)
         finally:
             self._forget(running.turn_id)
 
@@ -268,7 +277,8 @@ class TurnRunner:
             running.project_id,
             running.session_id,
             running.log,
-            running.after_seq,
+            running.parent_seq or running.after_seq,
+            is_end=running.parent_seq > 0,
         )
         route = self._models.route(running.model)
         context = await self._contexts.read(wanted, policy.limits)
@@ -280,7 +290,8 @@ class TurnRunner:
                 metadata={"format_name": message.format_name, "seq": message.seq},
             )
         running.text = AnswerText()
-        running.text.answered_seq = context.last_seq
+        # Watchers tell by answered_seq whether a text is newer than the answers that they have.
+        running.text.answered_seq = running.after_seq if running.parent_seq else context.last_seq
         request = ModelRequest(
             model=route.model,
             messages=context.messages,
@@ -292,13 +303,17 @@ class TurnRunner:
             on_report=partial(setattr, running, "report"),
         )
         began = time.monotonic()
-        async with aclosing(route.provider.stream(request)) as pieces:
+        async with AsyncExitStack() as stack:
+            span = stack.enter_context(tracing.model_span(route.provider.name, route.model))
+            pieces = await stack.enter_async_context(aclosing(route.provider.stream(request)))
             async for piece in pieces:
                 if began:
                     model = metrics.model_label(running.model)
                     metrics.FIRST_TOKEN.labels(model).observe(time.monotonic() - began)
                     began = 0.0
                 if isinstance(piece, Answer):
+                    if span:
+                        span.answered(piece.model, piece.stop_reason, _tokens(piece))
                     return piece
                 self._announcements.delta(running, piece)
         raise ModelFault(
@@ -329,8 +344,10 @@ class TurnRunner:
             async for piece in pieces:
                 yield piece
 
-    async def _settle(self, running: RunningTurn, outcome: Answer | Fault) -> bool:
+    async def _settle(self, running: RunningTurn, outcome: Answer | Fault | None) -> bool:
         """Write the outcome of a model call, retrying as often as necessary.
+
+        Without an outcome, leave the turn to another process.
 
         The model's work is done and paid for. So the turn stays with this process, and the model is
         not called again. If an answer cannot be stored for an unforeseen reason, it is dropped, and
@@ -347,7 +364,11 @@ class TurnRunner:
                 async with self.change(
                     running.key, running.project_id, running.session_id
                 ) as changes:
-                    resume_seq = await self._transitions.settle(changes, running, outcome)
+                    resume_seq = 0
+                    if outcome is None:
+                        await self._handovers.give(changes, running)
+                    else:
+                        resume_seq = await self._transitions.settle(changes, running, outcome)
             except SessionMissing:
                 return False
             except (DatabaseUnavailable, PoolExhausted, Contention) as e:
@@ -358,8 +379,14 @@ class TurnRunner:
             else:
                 if resume_seq:
                     running.end_seq = running.after_seq = resume_seq
+                    running.parent_seq = 0
                 return resume_seq > 0
-            if self._slots.is_closed:
+            if self._slots.is_closed and outcome is not None:
                 return False
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, LONGEST_RETRY_S)
+
+
+def _tokens(answer: Answer) -> Mapping[str, int]:
+    usage = answer.usage
+    return {"input": usage.input_tokens, "output": usage.output_tokens} if usage else {}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from sessiond.v1.message_pb2 import Message
+from sessiond_server.core.errors import invalid
 from sessiond_server.db.idempotency import content_hash
 from sessiond_server.turns.rows import TurnRow
 
@@ -23,6 +24,7 @@ class Sending:
         keep_partial: whether to keep the text of an answer that is cut off; None = the server's
             setting.
         expected_epoch: the epoch that the session must have; None = any.
+        parent_seq: seq of the message that the turn continues; 0 = the newest message.
     """
 
     project_id: UUID
@@ -36,6 +38,12 @@ class Sending:
     request_id: str = ""
     keep_partial: bool | None = None
     expected_epoch: int | None = None
+    parent_seq: int = 0
+
+    @property
+    def message_id(self) -> str:
+        """The caller's message_id of the last message; "" if it has none."""
+        return self.messages[-1].message_id if self.messages else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,4 +78,26 @@ def content_of(sending: Sending) -> bytes:
         # versions of the server.
         *(() if sending.keep_partial is None else (sending.keep_partial,)),
         *(() if sending.expected_epoch is None else (sending.expected_epoch,)),
+        *(("parent_seq", sending.parent_seq) if sending.parent_seq else ()),
     )
+
+
+def take_parent(sending: Sending, messages: Sequence[Message]) -> None:
+    """Check the parent of a Send, and make it the parent of the first message.
+
+    Raises:
+        Fault: INVALID_FIELD if the request cannot have this parent.
+    """
+    if not sending.parent_seq:
+        return
+    if sending.parent_seq < 0:
+        raise invalid("parent_seq", "is negative; 0 = the newest message")
+    if sending.is_immediate:
+        raise invalid(
+            "parent_seq",
+            "cannot be combined with SEND_MODE_IMMEDIATE: the running turn has its branch",
+        )
+    if messages and messages[0].parent_seq:
+        raise invalid("parent_seq", "cannot be combined with messages[0].parent_seq")
+    if messages:
+        messages[0].parent_seq = sending.parent_seq

@@ -41,10 +41,10 @@ from sessiond_server.providers.routing import Models
 from sessiond_server.sessions.store.lock import SessionMissing
 from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
 from sessiond_server.turns.context import Contexts, policy_of
-from sessiond_server.turns.errors import fault_of_model
+from sessiond_server.turns.errors import fault_of_model, parent_not_found
 from sessiond_server.turns.rows import NewTurn, TurnRow
 from sessiond_server.turns.runner import TurnRunner
-from sessiond_server.turns.sending import Accepted, Sending, content_of
+from sessiond_server.turns.sending import Accepted, Sending, content_of, take_parent
 from sessiond_server.turns.store import TurnStore
 from sessiond_server.turns.transitions import TurnTransitions
 from sessiond_server.turns.window import has_results
@@ -144,6 +144,8 @@ class Turns:
                         "prompt",
                         "is empty, and so is the session: there is nothing for a model to answer",
                     )
+                if turn.parent_seq > open_.last_seq:
+                    raise parent_not_found(session_id, turn.parent_seq, open_.last_seq)
                 if sending.is_immediate:
                     running_turn = open_.running_turn
                     is_held = is_held and open_.last_seq == session.last_seq
@@ -347,11 +349,12 @@ class Turns:
                 message.format = plain
         if sending.is_immediate and not messages:
             raise invalid("prompt", "is empty: there is nothing to steer a turn with")
+        take_parent(sending, messages)
         message_id = uuid7() if messages else None
         for message in messages:
             message.turn.CopyFrom(MessageTurn(turn_id=str(turn_id)))
         if messages:
-            messages[-1].turn.message_id = str(message_id)
+            messages[-1].turn.message_id = messages[-1].message_id or str(message_id)
         prompt = SendRequest(messages=messages).SerializeToString()
         check_batch(len(messages), sum(len(m.json) for m in messages), self._limits)
         validator = MessageValidator(self._limits, self._tokenizer, keep_turn=True)
@@ -377,6 +380,7 @@ class Turns:
             keep_partial=self._keep_partial
             if sending.keep_partial is None
             else sending.keep_partial,
+            parent_seq=sending.parent_seq,
         )
 
     def _checked_timeout_ms(self, timeout_ms: int | None) -> int:

@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 from sessiond.v1.turn_pb2 import Usage
-from sessiond_server.core.errors import Fault
 from sessiond_server.core.events import Event
 from sessiond_server.formats.report import Report
 from sessiond_server.sessions.store.lock import Change
@@ -22,11 +21,29 @@ class TurnLease:
 
     Attributes:
         holder: identifies the process.
-        duration_s: seconds without renewal after which the process counts as gone.
+        duration_s: seconds after the death of a process within which another one notices it.
     """
 
     holder: UUID
     duration_s: float
+
+    @property
+    def stored_s(self) -> float:
+        """Seconds without renewal after which the lease has run out.
+
+        The rest of duration_s is for the other processes, which have to see it.
+        """
+        return self.duration_s * 0.8
+
+    @property
+    def renewal_s(self) -> float:
+        """Seconds between two renewals."""
+        return self.duration_s / 5
+
+    @property
+    def look_s(self) -> float:
+        """Seconds between two looks for turns that no process runs."""
+        return self.duration_s / 15
 
 
 class TurnSlots:
@@ -96,6 +113,8 @@ class RunningTurn:
         after_seq: end_seq, or else the seq of the session's last message.
         epoch: the session's epoch, which does not change while a turn runs.
         keep_partial: whether the text of an answer that is cut off is kept.
+        parent_seq: seq of the message that the model answers, whatever continues that message;
+            0 = it answers the newest message of the branch of after_seq.
         text: what the model has written in the current call.
         reasoning: reasoning that has not been published.
         has_published: whether a delta has been published.
@@ -104,7 +123,8 @@ class RunningTurn:
         has_saved: whether text of the turn may be in the database.
         began: time of the start, on the monotonic clock.
         is_over: set when another process has ended the turn, or when this one must abandon it.
-        fault: why this process abandons the turn.
+        is_left: whether this process leaves the turn to others, because it is shut down.
+        is_resumed: whether another process has begun the turn.
         usage: tokens of the model calls so far, in the order of the column; None if not reported.
         report: how the last request differed from the stored messages; None before the first
             request.
@@ -122,6 +142,7 @@ class RunningTurn:
     after_seq: int
     epoch: int
     keep_partial: bool = True
+    parent_seq: int = 0
     text: AnswerText = field(default_factory=AnswerText)
     reasoning: str = ""
     has_published: bool = False
@@ -129,7 +150,8 @@ class RunningTurn:
     has_saved: bool = False
     began: float = field(default_factory=time.monotonic)
     is_over: asyncio.Event = field(default_factory=asyncio.Event)
-    fault: Fault | None = None
+    is_left: bool = False
+    is_resumed: bool = False
     usage: list[int] | None = None
     report: Report | None = None
 

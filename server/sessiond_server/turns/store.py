@@ -80,11 +80,11 @@ WHERE sessions.key = %(key)s GROUP BY sessions.key"""
 
 _INSERT = f"""
 INSERT INTO turns (key, log, turn_id, place, state, model, prompt, message_id, options, timeout_ms,
-    steers, held_until, keep_partial, created_at)
+    steers, held_until, keep_partial, parent_seq, created_at)
 VALUES (%(key)s, %(log)s, %(turn_id)s, %(place)s, {TurnState.QUEUED}, %(model)s, %(prompt)s,
     %(message_id)s, %(options)s, %(timeout_ms)s, %(steers)s,
     CASE WHEN %(is_held)s THEN clock_timestamp() + %(timeout_ms)s * interval '1 millisecond' END,
-    %(keep_partial)s, clock_timestamp())"""
+    %(keep_partial)s, %(parent_seq)s, clock_timestamp())"""
 
 # Messages that were sent to steer a turn come first once that turn is over.
 _NEXT = f"""
@@ -101,7 +101,9 @@ WHERE {_OF_SESSION} AND {_QUEUED} AND steers = %(turn_id)s RETURNING turn_id"""
 _RELEASE = f"""
 UPDATE turns SET held_until = clock_timestamp()
 WHERE {_OF_SESSION} AND {_QUEUED} AND held_until > clock_timestamp() RETURNING turn_id"""
-_QUEUED_IDS = f"SELECT turn_id FROM turns WHERE {_OF_SESSION} AND {_QUEUED} ORDER BY place"
+_QUEUED_IDS = f"""
+SELECT turn_id FROM turns
+WHERE {_OF_SESSION} AND {_QUEUED} AND parent_seq >= %(least_parent)s ORDER BY place"""
 
 _FENCE = f"UPDATE sessions SET running_turn = %(turn_id)s WHERE {_OF_SESSION}"
 _START = f"""
@@ -153,7 +155,8 @@ RETURNING turns.turn_id"""
 # that nobody waits for a row that is locked for long or is being recovered by another process.
 _ORPHANS = f"""
 SELECT s.key, s.project_id, s.session_id, s.running_turn,
-    COALESCE(turns.holder = %(holder)s, false) AS is_mine
+    COALESCE(turns.holder = %(holder)s, false) AS is_mine,
+    s.running_turn IS NOT NULL AND turns.holder IS NULL AS is_left
 FROM turns JOIN sessions s USING (key, log)
 WHERE {ALIVE} AND (
     {_RUNNING} AND NOT turn_id = ANY(%(running)s::uuid[])
@@ -240,6 +243,7 @@ class TurnStore:
             steers=turn.steers,
             is_held=turn.is_held,
             keep_partial=turn.keep_partial,
+            parent_seq=turn.parent_seq,
         )
 
     async def next_queued(self, change: Change) -> QueuedTurn | None:
@@ -262,9 +266,10 @@ class TurnStore:
         """Hold no turn of the session any more; return whether one was held."""
         return bool(await _rows(change, _RELEASE))
 
-    async def queued_ids(self, change: Change) -> list[UUID]:
-        """Return the ids of the queued turns, in order."""
-        return [row["turn_id"] for row in await _rows(change, _QUEUED_IDS)]
+    async def queued_ids(self, change: Change, least_parent: int = 0) -> list[UUID]:
+        """Return the ids of the queued turns whose parent is least_parent or later, in order."""
+        rows = await _rows(change, _QUEUED_IDS, least_parent=least_parent)
+        return [row["turn_id"] for row in rows]
 
     async def start(self, change: Change, turn_id: UUID, holder: UUID, lease_s: float) -> OwnedTurn:
         """Make a queued turn the running one."""

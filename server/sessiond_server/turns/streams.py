@@ -107,7 +107,7 @@ class TurnStreams:
                     await follower.is_over_at(after_seq)
                 yield Step(
                     turn=await self._effective_turn(sending, follower.own),
-                    message_id=str(accepted.turn.message_id or ""),
+                    message_id=sending.message_id or str(accepted.turn.message_id or ""),
                 )
                 async for step in follower.steps(first, live, after_seq):
                     yield step

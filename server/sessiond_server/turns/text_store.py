@@ -30,7 +30,9 @@ RETURNING turn_id"""
 
 # Texts with an answered_seq below end_seq belong to answers that are already stored.
 _RUNNING_TEXT = """
-SELECT turns.model, turns.keep_partial, answered_seq, start, content
+SELECT turns.model, turns.keep_partial,
+    CASE turns.end_seq WHEN 0 THEN turns.parent_seq ELSE 0 END AS parent_seq,
+    answered_seq, start, content
 FROM turns JOIN turn_texts USING (key, log, turn_id)
 WHERE turns.key = %(key)s AND turns.log = %(log)s AND turns.turn_id = %(turn_id)s
     AND turns.state = %(running)s AND answered_seq >= turns.end_seq
@@ -93,7 +95,8 @@ class TextStore:
             return None
         answered_seq = rows[-1]["answered_seq"]
         pieces = [row["content"] for row in rows if row["answered_seq"] == answered_seq]
-        return SavedText(rows[0]["model"], answered_seq, b"".join(pieces).decode())
+        text = b"".join(pieces).decode()
+        return SavedText(rows[0]["model"], answered_seq, rows[0]["parent_seq"], text)
 
     async def running_text(self, key: UUID, log: UUID) -> tuple[UUID, int, str] | None:
         """Return the running turn of a session, the message that it answers, and its text so far.

@@ -29,7 +29,7 @@ from sessiond_server.messages.validation import MessageValidator
 from sessiond_server.providers.base import Answer, ModelFault
 from sessiond_server.providers.routing import Models
 from sessiond_server.sessions.store.lock import SavepointRefused
-from sessiond_server.turns.errors import error_of, internal_error, printable
+from sessiond_server.turns.errors import error_of, internal_error, parent_not_found, printable
 from sessiond_server.turns.rows import Ending, OwnedTurn, QueuedTurn, SavedText
 from sessiond_server.turns.state import RunningTurn, TurnChanges, TurnLease, TurnSlots
 from sessiond_server.turns.store import StartFailed, TurnStore
@@ -125,7 +125,7 @@ class TurnTransitions:
         running = running or self.running.get(turn_id)
         partial_seq = 0
         if keeps_text:
-            partial_seq = await self._append_partial(changes, turn_id, running)
+            partial_seq = await self.append_partial(changes, turn_id, running)
         elif running:
             changes.freeze(running)
         ending = Ending(
@@ -138,12 +138,30 @@ class TurnTransitions:
         )
         await self._end(changes, turn_id, ending, running)
 
+    async def fail_orphans(self, changes: TurnChanges, last_seq: int) -> None:
+        """Fail the queued turns that continue a message after `last_seq`, which was removed.
+
+        Otherwise they would continue the message that gets its seq next.
+        """
+        for turn_id in await self._store.queued_ids(changes.change, last_seq + 1):
+            fault = Fault(
+                "PARENT_NOT_FOUND",
+                f"parent_seq: a rewind of session {changes.session_id!r} to seq {last_seq} removed "
+                "the message that the turn was to continue",
+                metadata={"session_id": changes.session_id, "last_seq": last_seq},
+            )
+            await self.fail(changes, turn_id, fault)
+
     async def adopt(self, changes: TurnChanges, turn_id: UUID) -> None:
         """Run a turn that this process started by a commit that was not acknowledged."""
         owned = await self._store.find(changes.change, turn_id)
         if owned and owned.turn.state == TurnState.RUNNING and owned.holder == self._lease.holder:
             log.info("turn_adopted", turn_id=str(turn_id))
-            changes.started = await self._running(changes, owned, owned.turn.end_seq)
+            changes.started = await self.resumed(changes, owned)
+
+    async def resumed(self, changes: TurnChanges, owned: OwnedTurn) -> RunningTurn:
+        """Return a turn that runs already, as this process is to run it."""
+        return await self._running(changes, owned, owned.turn.end_seq)
 
     async def settle(
         self, changes: TurnChanges, running: RunningTurn, outcome: Answer | Fault
@@ -188,10 +206,21 @@ class TurnTransitions:
             if running is None or running.has_saved:
                 await self._texts.drop(changes.change, turn_id)
 
-    async def _append_partial(
-        self, changes: TurnChanges, turn_id: UUID, running: RunningTurn | None
+    async def append_partial(
+        self,
+        changes: TurnChanges,
+        turn_id: UUID,
+        running: RunningTurn | None,
+        *,
+        always: bool = False,
     ) -> int:
         """Append the text of an answer that is cut off, as an incomplete message.
+
+        Args:
+            changes: the transaction.
+            turn_id: the turn.
+            running: the turn, if this process runs it.
+            always: append the text even if the turn's keep_partial is false.
 
         Returns:
             The message's seq; 0 if there is no text, or if it must not be kept.
@@ -200,8 +229,8 @@ class TurnTransitions:
         if running:
             # Text that watchers saw from now on would not be in the message.
             changes.freeze(running)
-            text = running.text.since(0) if running.keep_partial else ""
-            saved = SavedText(running.model, running.text.answered_seq, text)
+            text = running.text.since(0) if always or running.keep_partial else ""
+            saved = SavedText(running.model, running.text.answered_seq, running.parent_seq, text)
         elif found := await self._texts.to_keep(change, turn_id):
             saved = found
         else:
@@ -220,31 +249,39 @@ class TurnTransitions:
             incomplete=True,
             turn=MessageTurn(turn_id=str(turn_id), model=printable(saved.model), provider=name),
         )
-        await self._set_parent(changes, message, saved.answered_seq)
+        await self._set_parent(changes, message, saved.answered_seq, saved.parent_seq)
         # The turn must end even if its text cannot be stored.
         try:
             async with change.savepoint():
                 return (await self._append(changes, turn_id, [message], is_answer=True)).last_seq
         except Fault as fault:
-            log.warning("partial_answer_dropped", turn_id=str(turn_id), error=fault.message)
+            log.warning("partial_answer_dropped", turn_id=str(turn_id), reason=fault.reason)
         except SavepointRefused as e:
             log.warning("partial_answer_dropped", turn_id=str(turn_id), error=str(e))
         return 0
 
-    async def _set_parent(self, changes: TurnChanges, answer: Message, answered_seq: int) -> None:
-        """Set parent_seq of an answer, if another branch continues the message that it answers."""
+    async def _set_parent(
+        self, changes: TurnChanges, answer: Message, answered_seq: int, parent_seq: int
+    ) -> None:
+        """Set parent_seq of an answer, unless it continues what follows the answered message."""
         change = changes.change
-        if answered_seq not in (0, change.last_seq) and not await self._store.is_continued(
+        if parent_seq:
+            answer.parent_seq = parent_seq if parent_seq != change.last_seq else 0
+        elif answered_seq not in (0, change.last_seq) and not await self._store.is_continued(
             change, answered_seq
         ):
             answer.parent_seq = answered_seq
 
     async def _start(self, changes: TurnChanges, queued: QueuedTurn) -> RunningTurn:
         owned = await self._store.start(
-            changes.change, queued.turn_id, self._lease.holder, self._lease.duration_s
+            changes.change, queued.turn_id, self._lease.holder, self._lease.stored_s
         )
-        turn_id, messages = queued.turn_id, queued.messages
-        held = await self._store.steering(changes.change, turn_id)
+        turn_id, messages, parent_seq = queued.turn_id, queued.messages, owned.turn.parent_seq
+        last_seq = (await self._store.open(changes.change)).last_seq if parent_seq else 0
+        if parent_seq > last_seq:
+            raise parent_not_found(changes.session_id, parent_seq, last_seq)
+        # Messages that wait for results continue the branch of the calls, not that of the parent.
+        held = [] if parent_seq else await self._store.steering(changes.change, turn_id)
         # Held messages were sent earlier, but they follow the results that they waited for.
         is_first = queued.was_held or any(has_results(message) for message in messages)
         end_seq = 0 if is_first else await self._join(changes, turn_id, held)
@@ -292,6 +329,7 @@ class TurnTransitions:
             end_seq or (await self._store.open(change)).last_seq,
             change.epoch,
             owned.keep_partial,
+            parent_seq=0 if end_seq else turn.parent_seq,
         )
 
     async def _append_answer(
@@ -319,7 +357,7 @@ class TurnTransitions:
             for text in answer.messages
         ]
         has_calls = any(read(message).calls for message in messages)
-        await self._set_parent(changes, messages[0], running.text.answered_seq)
+        await self._set_parent(changes, messages[0], running.text.answered_seq, running.parent_seq)
         # The usage counts for the whole answer, so only its last message keeps it.
         for message in messages[:-1]:
             message.turn.ClearField("usage")

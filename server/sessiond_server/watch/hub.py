@@ -66,8 +66,6 @@ class WatchHub:
         history: HistoryStore,
         cuts: CutStore,
         check_draining: Callable[[], None],
-        *,
-        listens: bool,
     ) -> None:
         """Create the hub. The caller has to run its loops().
 
@@ -77,14 +75,11 @@ class WatchHub:
             cuts: store of the remembered rewinds.
             check_draining: raises Fault SERVER_DRAINING while the server is draining. When draining
                 starts, the server calls wake_all().
-            listens: whether to receive notifications from other processes by LISTEN. False behind a
-                pooler in transaction mode, which does not support LISTEN.
         """
         self._store = store
         self._history = history
         self._cuts = cuts
         self._check_draining = check_draining
-        self._listens = listens
         self._poll_now = asyncio.Event()
         self._notifier = Notifier(
             store,
@@ -92,8 +87,9 @@ class WatchHub:
             on_event=self._dispatch,
             on_gap=self._poll_now.set,
             on_want=self._on_want,
+            is_watched=self._is_watched,
         )
-        self.texts = Texts(self._notifier, listens=listens)
+        self.texts = Texts(self._notifier)
         self._channels: dict[UUID, Channel] = {}
         self._projects: dict[UUID, set[Watcher]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -134,8 +130,11 @@ class WatchHub:
 
     def loops(self) -> dict[str, Loop]:
         """Return the background loops by name."""
-        loops: dict[str, Loop] = {"watch_poll": self._poll, "notify_sender": self._notifier.send}
-        return loops | ({"notify_listener": self._notifier.listen} if self._listens else {})
+        return {
+            "watch_poll": self._poll,
+            "notify_sender": self._notifier.send,
+            "notify_listener": self._notifier.listen,
+        }
 
     def counts(self) -> tuple[int, int]:
         """Return the numbers of watched sessions and of watchers."""
@@ -359,6 +358,9 @@ class WatchHub:
         """Wait until the events of the session's commits in progress are published."""
         for published in list(self._unpublished.get(key, ())):
             await published.wait()
+
+    def _is_watched(self) -> bool:
+        return bool(self._channels or self._projects or self._awaited)
 
     def _wake(self, key: UUID) -> None:
         if channel := self._channels.get(key):

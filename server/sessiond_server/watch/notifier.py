@@ -48,6 +48,7 @@ class Notifier:
         on_event: Callable[[Event], None],
         on_gap: Callable[[], None],
         on_want: Callable[[UUID, bool], None],
+        is_watched: Callable[[], bool] = lambda: True,
     ) -> None:
         """Create a notifier. The caller has to run send() and listen().
 
@@ -59,7 +60,10 @@ class Notifier:
                 changed.
             on_want: called if another process wants the text of a turn: with the turn, and with
                 whether the text should be frozen. See `want`.
+            is_watched: returns whether somebody waits for events in this process. If not, a process
+                that cannot listen looks for notifications less often.
         """
+        self._is_watched = is_watched
         self._store = store
         self._on_append = on_append
         self._on_event = on_event
@@ -131,7 +135,7 @@ class Notifier:
         delay_s = FIRST_RETRY_S
         while True:
             try:
-                async with aclosing(self._store.listen()) as received:
+                async with aclosing(self._store.listen(self._is_watched)) as received:
                     async for payload in received:
                         if payload:
                             delay_s = FIRST_RETRY_S

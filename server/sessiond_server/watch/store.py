@@ -1,10 +1,15 @@
 """Statements about watched sessions, and notifications between server processes."""
 
-from collections.abc import AsyncGenerator, Sequence
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
+import structlog
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
 
 from sessiond_server.db.expiry import ALIVE, TOUCH_DUE
 from sessiond_server.db.pool import Database, DatabaseUnavailable
@@ -22,7 +27,46 @@ UPDATE sessions SET used_at = clock_timestamp() WHERE key IN (
     SELECT key FROM sessions WHERE key = ANY(%s) AND {ALIVE}
     ORDER BY key FOR UPDATE SKIP LOCKED)"""
 
-_NOTIFY = f"SELECT pg_notify('{CHANNEL}', payload) FROM unnest(%s::text[]) AS payload"
+# Processes that cannot listen read the table `notices`, which is written to only while there are
+# such processes.
+_NOTIFY = f"""
+WITH payloads AS (SELECT payload FROM unnest(%s::text[]) AS payload),
+kept AS (
+    INSERT INTO notices (payload) SELECT payload FROM payloads WHERE EXISTS (
+        SELECT FROM notice_readers WHERE seen_at > statement_timestamp() - interval '15 seconds')
+    RETURNING id)
+SELECT pg_notify('{CHANNEL}', payload) FROM payloads"""
+
+_REGISTER = """
+INSERT INTO notice_readers (reader, seen_at) VALUES (%(reader)s, clock_timestamp())
+ON CONFLICT (reader) DO UPDATE SET seen_at = excluded.seen_at"""
+
+_UNREGISTER = "DELETE FROM notice_readers WHERE reader = %(reader)s"
+
+# Notices are not committed in the order of their times, so the window reaches back.
+_READ = """
+SELECT id, payload FROM notices
+WHERE sent_at > statement_timestamp() - %(window_s)s * interval '1 second' AND id <> ALL(%(seen)s)
+ORDER BY sent_at"""
+
+_CLEAN = """
+WITH old AS (
+    DELETE FROM notices WHERE id IN (
+        SELECT id FROM notices WHERE sent_at < statement_timestamp() - interval '30 seconds'
+        ORDER BY id FOR UPDATE SKIP LOCKED))
+DELETE FROM notice_readers WHERE reader IN (
+    SELECT reader FROM notice_readers WHERE seen_at < statement_timestamp() - interval '5 minutes'
+    ORDER BY reader FOR UPDATE SKIP LOCKED)"""
+
+# Pause between two looks at the table, and how many of them while nobody waits for events.
+READ_PAUSE_S, IDLE_PAUSES = 0.05, 5
+# How long the insertion of a notice may take and still be seen.
+OVERLAP_S = 2.0
+# A reader that did not look for this long has missed notices.
+LONGEST_WINDOW_S = 15.0
+HEARTBEAT_S = 3.0
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +118,76 @@ class WatchStore:
         async with self._database.connection() as connection:
             await connection.execute(_NOTIFY, (list(payloads),))
 
-    async def listen(self) -> AsyncGenerator[str, None]:
+    async def listen(
+        self, is_watched: Callable[[], bool] = lambda: True
+    ) -> AsyncGenerator[str, None]:
         """Receive notifications on a separate connection.
+
+        Behind a pooler in transaction mode, PostgreSQL cannot notify. The notifications are then
+        read from a table, twenty times a second.
+
+        Args:
+            is_watched: returns whether somebody waits for events. If not, the table is read four
+                times a second.
 
         Yields:
             "" as soon as the connection listens, then each payload, including those of this
-            process.
+            process. "" again if notifications may have been missed.
 
         Raises:
             DatabaseUnavailable: if the connection breaks or cannot be established.
         """
         try:
-            async with await self._database.connect_alone(APPLICATION_NAME) as connection:
+            connection, can_listen = await self._database.connect_to_listen(APPLICATION_NAME)
+            async with connection:
+                if not can_listen:
+                    log.info("notifications_polled", pause_s=READ_PAUSE_S)
+                    async for payload in _notices(connection, is_watched):
+                        yield payload
+                    return
                 await connection.execute(f"LISTEN {CHANNEL}")
                 yield ""
                 async for notification in connection.notifies():
                     yield notification.payload
         except psycopg.Error as e:
             raise DatabaseUnavailable("the connection that listens broke") from e
+
+
+async def _notices(
+    connection: AsyncConnection[TupleRow], is_watched: Callable[[], bool]
+) -> AsyncGenerator[str, None]:
+    """Read notifications from the table, forever; see WatchStore.listen."""
+    reader = {"reader": uuid4()}
+    # By id: when the notice was read.
+    seen: dict[UUID, float] = {}
+    registered_at = last_read_at = -LONGEST_WINDOW_S
+    try:
+        while True:
+            started_at = time.monotonic()
+            if started_at - registered_at > HEARTBEAT_S:
+                await connection.execute(_REGISTER, reader)
+                await connection.execute(_CLEAN)
+                registered_at = started_at
+            window_s = started_at - last_read_at + OVERLAP_S
+            if window_s > LONGEST_WINDOW_S:
+                # At the start, and after a long interruption.
+                window_s = OVERLAP_S
+                yield ""
+            cursor = await connection.execute(_READ, {"window_s": window_s, "seen": list(seen)})
+            last_read_at = started_at
+            for id_, payload in await cursor.fetchall():
+                seen[id_] = started_at
+                yield payload
+            oldest = started_at - LONGEST_WINDOW_S - OVERLAP_S
+            seen = {id_: at for id_, at in seen.items() if at > oldest}
+            await _pause(is_watched)
+    finally:
+        if not connection.closed and not connection.broken:
+            await connection.execute(_UNREGISTER, reader)
+
+
+async def _pause(is_watched: Callable[[], bool]) -> None:
+    for _ in range(IDLE_PAUSES):
+        await asyncio.sleep(READ_PAUSE_S)
+        if is_watched():
+            return

@@ -35,16 +35,14 @@ class Texts:
 
     Args:
         notifier: asks other processes.
-        listens: whether this process receives notifications.
 
     Attributes:
         source: looks up the texts. None = this process has no texts.
     """
 
-    def __init__(self, notifier: Notifier, *, listens: bool) -> None:
+    def __init__(self, notifier: Notifier) -> None:
         self.source: TextSource | None = None
         self._notifier = notifier
-        self._listens = listens
         # By turn: until when another process wants its deltas, on the monotonic clock.
         self._wanted: dict[str, float] = {}
         self._filling: set[Channel] = set()
@@ -58,7 +56,7 @@ class Texts:
 
     def is_for_others(self, event: Event) -> bool:
         """Return whether other processes are to receive an event of this process."""
-        if not event.is_delta or not self._listens or not event.data:
+        if not event.is_delta or not event.data:
             return True
         turn_id = event.data["turn_id"]
         until = self._wanted.get(turn_id)
@@ -103,8 +101,6 @@ class Texts:
             freeze: whether that process publishes none of the text for a moment, because the turn
                 is being ended.
         """
-        if not self._listens:
-            return
         waiting = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(str(turn_id), []).append(waiting)
         self._notifier.want(turn_id, freeze=freeze)
@@ -160,8 +156,6 @@ class Texts:
         for channel, turn_id in channels:
             if self.source and not self.source.local(channel.log):
                 self._notifier.want(turn_id)
-                if not self._listens:
-                    self.on_missing(channel)
 
     async def _fill(self, channel: Channel) -> None:
         pause_s = FIRST_PAUSE_S

@@ -523,7 +523,7 @@ export class TurnAborted extends TurnFailed {
 }
 
 /**
- * The server that ran the turn died or was shut down. Metadata: session_id, turn_id.
+ * The server that ran the turn died. Metadata: session_id, turn_id.
  *
  * Reason: `TURN_LOST`. Status code: `ABORTED`.
  */

@@ -5,9 +5,10 @@ import { isWorthRetrying } from "./status.js";
 const FIRST_DELAY_MS = 100;
 const MAX_DELAY_MS = 2_000;
 
-// A stream that has delivered something is retried for as long as a server takes to restart.
-const MAX_STREAM_FAILURES = 8;
-const MIN_STREAM_PATIENCE_MS = 10_000;
+// What has no deadline is retried for as long as a server takes to restart, and at least as often as
+// this.
+const MIN_ATTEMPTS = 8;
+const PATIENCE_MS = 60_000;
 const FIRST_STREAM_DELAY_MS = 250;
 export const MAX_STREAM_DELAY_MS = 4_000;
 
@@ -47,6 +48,7 @@ export class CallRetry {
   readonly deadline: Deadline;
   readonly #retries: number;
   #failures = 0;
+  #firstFailureAt = 0;
 
   constructor(timeoutMs: number, retries: number) {
     this.deadline = new Deadline(timeoutMs);
@@ -55,8 +57,11 @@ export class CallRetry {
 
   /** Return the milliseconds to wait before the next attempt. `undefined` = give up. */
   delayAfter(error: SessiondError): number | undefined {
+    const now = performance.now();
+    if (this.#failures === 0) this.#firstFailureAt = now;
     this.#failures += 1;
     if (this.#failures > this.#retries || !isWorthRetrying(error)) return undefined;
+    if (isHopeless(this.deadline, this.#failures, now - this.#firstFailureAt)) return undefined;
     const delay = backoff(error, FIRST_DELAY_MS, MAX_DELAY_MS, this.#failures);
     return this.deadline.allows(delay) ? delay : undefined;
   }
@@ -66,14 +71,12 @@ export class CallRetry {
 export class StreamRetry {
   readonly deadline: Deadline;
   protected opening: CallRetry | undefined;
-  readonly #maxFailures: number;
   #failures = 0;
   #firstFailureAt = 0;
 
   constructor(timeoutMs: number, retries: number) {
     this.deadline = new Deadline(timeoutMs);
-    this.opening = new CallRetry(Number.POSITIVE_INFINITY, retries);
-    this.#maxFailures = Math.max(MAX_STREAM_FAILURES, retries);
+    this.opening = new CallRetry(timeoutMs, retries);
   }
 
   /** Record that the stream delivered something. */
@@ -98,7 +101,7 @@ export class StreamRetry {
   }
 
   protected isHopeless(failures: number, failingMs: number): boolean {
-    return failures >= this.#maxFailures && failingMs >= MIN_STREAM_PATIENCE_MS;
+    return isHopeless(this.deadline, failures, failingMs);
   }
 }
 
@@ -130,6 +133,11 @@ export class TurnRetry extends StreamRetry {
   protected override isHopeless(failures: number, failingMs: number): boolean {
     return !this.#isAccepted && super.isHopeless(failures, failingMs);
   }
+}
+
+function isHopeless(deadline: Deadline, failures: number, failingMs: number): boolean {
+  const hasDeadline = deadline.remainingMs() !== Number.POSITIVE_INFINITY;
+  return !hasDeadline && failures >= MIN_ATTEMPTS && failingMs >= PATIENCE_MS;
 }
 
 function backoff(error: SessiondError, firstMs: number, maxMs: number, failures: number): number {

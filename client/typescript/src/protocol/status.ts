@@ -6,14 +6,16 @@ import type { Turn } from "../gen/sessiond/v1/turn.js";
 import { detailsOf, type StatusDetails } from "./status-details.js";
 
 // Texts with which grpc-js reports a broken connection under codes that have other causes too.
-// "Call cancelled" is not the client's own cancellation, which is "Cancelled on client".
 const TRANSPORT_FAULTS =
-  /RST_STREAM|Connection dropped|Call cancelled|ECONN|EPIPE|socket hang up|GOAWAY|Premature close/i;
-const TRANSPORT_CODES: ReadonlySet<number> = new Set([
-  statusCodes.INTERNAL,
-  statusCodes.UNKNOWN,
-  statusCodes.CANCELLED,
-]);
+  /RST_STREAM|Connection dropped|ECONN|EPIPE|socket hang up|GOAWAY|Premature close/i;
+const TRANSPORT_CODES: ReadonlySet<number> = new Set([statusCodes.INTERNAL, statusCodes.UNKNOWN]);
+
+// The text of the client's own cancellations.
+const OWN_CANCELLATION = /^Cancelled on client/;
+
+// How grpc-js reports a stream that was reset with ENHANCE_YOUR_CALM. A message that is too large has
+// the same code.
+const CALMED = /RST_STREAM|Bandwidth exhausted/i;
 
 // The server's texts use the RPC names of the protos, e.g. ImportMessages.
 const RPC_NAMES =
@@ -90,6 +92,9 @@ export function isWorthRetrying(error: SessiondError): boolean {
 
 function isTransportFault(code: number, text: string): boolean {
   if (code === statusCodes.UNAVAILABLE) return true;
+  // Nobody has asked for it: a server was shut down, or a proxy has reset the stream.
+  if (code === statusCodes.CANCELLED) return !OWN_CANCELLATION.test(text);
+  if (code === statusCodes.RESOURCE_EXHAUSTED) return CALMED.test(text);
   return TRANSPORT_CODES.has(code) && TRANSPORT_FAULTS.test(text);
 }
 

@@ -86,6 +86,11 @@ export interface ReadOptions extends CallOptions {
   readonly afterBookmark?: string | undefined;
   /** Skip the messages up to the one with this messageId. Not together with afterSeq. */
   readonly afterMessageId?: string | undefined;
+  /**
+   * Only the branch that ends with the message of this seq: this message, its parent, and so on to
+   * the first message. Default: the messages of all branches.
+   */
+  readonly branchOf?: number | undefined;
   /** Last seq to read. Default: the newest when the iteration begins. */
   readonly throughSeq?: number | undefined;
   /** Maximum number of messages to read. Default: all. */
@@ -156,6 +161,7 @@ const READ: ReadonlySet<string> = new Set([
   "afterSeq",
   "afterBookmark",
   "afterMessageId",
+  "branchOf",
   "throughSeq",
   "limit",
   "order",
@@ -163,6 +169,20 @@ const READ: ReadonlySet<string> = new Set([
   "expectedEpoch",
   "view",
 ]);
+
+const PLACES = ["toSeq", "dropLast", "toBookmark", "beforeMessageId"] as const;
+
+/** The options of a rewind to a place that the call itself determines. */
+export interface RemovalOptions
+  extends Omit<RewindOptions, (typeof PLACES)[number] | "messages" | "returnRemoved"> {}
+
+/** Refuse the options that name a place. */
+export function checkRemoval(options: RemovalOptions, call: string): void {
+  const given: RewindOptions = options;
+  for (const place of [...PLACES, "messages", "returnRemoved"] as const) {
+    if (given[place] !== undefined) throw invalidField(place, `is not an option of ${call}`);
+  }
+}
 
 /** Return what an append does without a session, and with messages that it has already. */
 export function conditionFields({ create, onDuplicate }: StoreOptions) {
@@ -226,6 +246,7 @@ export function readRequest(sessionId: string, options: ReadOptions): GetMessage
     throw invalidField(second, `cannot be combined with ${first}`);
   }
   checkInteger(afterSeq, "afterSeq");
+  checkInteger(options.branchOf, "branchOf");
   checkInteger(throughSeq, "throughSeq");
   checkInteger(limit, "limit");
   checkInteger(options.expectedEpoch, "expectedEpoch");
@@ -242,6 +263,7 @@ export function readRequest(sessionId: string, options: ReadOptions): GetMessage
   return GetMessagesRequest.create({
     sessionId,
     start,
+    branchOf: options.branchOf ?? 0,
     throughSeq: throughSeq ?? 0,
     limit: limit ?? 0,
     order: order === undefined ? 0 : MESSAGE_ORDERS.numberOf(order, "order"),

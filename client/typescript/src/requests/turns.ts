@@ -54,6 +54,11 @@ export interface SendFields {
   readonly keepPartial?: boolean | undefined;
   /** Start no turn unless the session's epoch is this (HistoryRewound). Default: no check. */
   readonly expectedEpoch?: number | undefined;
+  /**
+   * Seq of the message that the turn continues, as a branch beside what continues it already: the
+   * parent of the first message, or of the answer if nothing is sent. Default: the newest message.
+   */
+  readonly parentSeq?: number | undefined;
   /** Makes the call safe to repeat: a call with the same id joins the turn. Default: random. */
   readonly requestId?: string | undefined;
 }
@@ -74,6 +79,7 @@ export const SEND_FIELDS = [
   "turnTimeoutMs",
   "keepPartial",
   "expectedEpoch",
+  "parentSeq",
   "requestId",
 ] as const satisfies readonly (keyof SendFields)[];
 
@@ -95,6 +101,7 @@ export class Sending {
     checkOptionalText(fields.model, "model");
     checkBoolean(fields.keepPartial, "keepPartial");
     checkInteger(fields.expectedEpoch, "expectedEpoch");
+    checkInteger(fields.parentSeq, "parentSeq");
     this.attachments = attachmentsOf(fields.attachments);
     this.extractFiles = fields.extractFiles;
     this.#text = fields.prompt ?? "";
@@ -129,6 +136,7 @@ export class Sending {
             : toDuration(fields.turnTimeoutMs, "turnTimeoutMs"),
         keepPartial: fields.keepPartial,
         expectedEpoch: fields.expectedEpoch,
+        parentSeq: fields.parentSeq ?? 0,
         requestId: requestIdOr(fields.requestId),
       }),
       messages: batch,

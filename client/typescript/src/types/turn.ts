@@ -55,6 +55,8 @@ export interface Turn {
   readonly lastSeq: number | undefined;
   /** The seq of the message with the text of an answer that was cut off. `undefined` = no text. */
   readonly partialSeq: number | undefined;
+  /** The seq of the message that the turn was to continue. `undefined` = the newest one. */
+  readonly parentSeq: number | undefined;
   /** The provider's stop reason for the final answer, e.g. "stop". Empty = unknown. */
   readonly stopReason: string;
   /** The sum over all calls of the model in the turn. `undefined` = unknown. */
@@ -117,6 +119,7 @@ export function turnOf(turn: proto.Turn): Turn {
     firstSeq: turn.firstSeq || undefined,
     lastSeq: turn.lastSeq || undefined,
     partialSeq: turn.partialSeq || undefined,
+    parentSeq: turn.parentSeq || undefined,
     stopReason: turn.stopReason,
     usage: turn.usage && { ...turn.usage },
     error: turn.error && { ...turn.error },

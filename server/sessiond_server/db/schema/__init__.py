@@ -8,6 +8,7 @@ from the database's clock.
 from sessiond_server.db.schema.assets import asset_refs, assets, loose_objects
 from sessiond_server.db.schema.base import metadata
 from sessiond_server.db.schema.projects import api_keys, projects
+from sessiond_server.db.schema.servers import notice_readers, notices, schema_support
 from sessiond_server.db.schema.sessions import (
     bookmarks,
     dead_logs,
@@ -41,6 +42,8 @@ __all__ = [
     "message_ids",
     "messages",
     "metadata",
+    "notice_readers",
+    "notices",
     "parent_links",
     "processing",
     "processing_exceptions",
@@ -48,6 +51,7 @@ __all__ = [
     "queues",
     "requests",
     "rewinds",
+    "schema_support",
     "segments",
     "session_state",
     "sessions",

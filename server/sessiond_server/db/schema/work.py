@@ -99,6 +99,13 @@ turns = Table(
         server_default="0",
         comment="seq of the message with that text; 0: none",
     ),
+    Column(
+        "parent_seq",
+        BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="seq of the message that the turn continues; 0: the newest one",
+    ),
     # Only queued and running turns are ever searched. lease_until is not in the index, so that
     # renewals stay heap-only (HOT).
     Index("turns_open_idx", "key", "log", "place", postgresql_where=text("state <= 2")),

@@ -81,7 +81,16 @@ export interface SendRequest {
     | boolean
     | undefined;
   /** expected_epoch, if set, must be the session's epoch; otherwise no turn is started (HISTORY_REWOUND). */
-  expectedEpoch?: number | undefined;
+  expectedEpoch?:
+    | number
+    | undefined;
+  /**
+   * parent_seq is the seq of the message that the turn continues, on whichever branch it is: the first message that is sent follows it; without
+   * prompt and messages, the model's answer does. The model is given the path to that message, and nothing stored after it. So a second answer to
+   * the same message is a branch beside the first. Refused for SEND_MODE_IMMEDIATE, and if the first of messages has a parent_seq of its own.
+   * 0 = the newest message.
+   */
+  parentSeq: number;
 }
 
 /** SendResponse is a step of a turn; without anything set, a heartbeat (every 15 seconds of silence). */
@@ -93,8 +102,8 @@ export interface SendResponse {
     | Turn
     | undefined;
   /**
-   * message_id names the message that was sent, the last one where there were several, for ever: MessageTurn has it. A UUIDv7. Only in the first
-   * response. Empty = nothing was sent.
+   * message_id names the message that was sent, the last one where there were several: its own message_id, or, where the caller gave none, a
+   * UUIDv7 made by the server. MessageTurn has the same. Only in the first response. Empty = nothing was sent.
    */
   messageId: string;
 }
@@ -217,6 +226,7 @@ function createBaseSendRequest(): SendRequest {
     requestId: "",
     keepPartial: undefined,
     expectedEpoch: undefined,
+    parentSeq: 0,
   };
 }
 
@@ -257,6 +267,9 @@ export const SendRequest: MessageFns<SendRequest> = {
     }
     if (message.expectedEpoch !== undefined) {
       writer.uint32(96).int64(message.expectedEpoch);
+    }
+    if (message.parentSeq !== 0) {
+      writer.uint32(104).int64(message.parentSeq);
     }
     return writer;
   },
@@ -370,6 +383,14 @@ export const SendRequest: MessageFns<SendRequest> = {
             message.expectedEpoch = longToNumber(reader.int64());
             continue;
           }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.parentSeq = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -401,6 +422,7 @@ export const SendRequest: MessageFns<SendRequest> = {
     message.requestId = object.requestId ?? "";
     message.keepPartial = object.keepPartial ?? undefined;
     message.expectedEpoch = object.expectedEpoch ?? undefined;
+    message.parentSeq = object.parentSeq ?? 0;
     return message;
   },
 };

@@ -150,7 +150,7 @@ export enum ErrorReason {
   ERROR_REASON_TURN_TIMED_OUT = 49,
   /** ERROR_REASON_TURN_ABORTED - ABORTED: the turn was ended by Abort, or its session was destroyed. Metadata: session_id, turn_id. */
   ERROR_REASON_TURN_ABORTED = 50,
-  /** ERROR_REASON_TURN_LOST - ABORTED: the server that ran the turn died or was shut down. Metadata: session_id, turn_id. */
+  /** ERROR_REASON_TURN_LOST - ABORTED: the server that ran the turn died. Metadata: session_id, turn_id. */
   ERROR_REASON_TURN_LOST = 51,
   /** ERROR_REASON_TURN_NOT_FOUND - NOT_FOUND: the session has no such turn. Metadata: session_id, turn_id. */
   ERROR_REASON_TURN_NOT_FOUND = 52,

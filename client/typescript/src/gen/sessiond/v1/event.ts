@@ -27,7 +27,7 @@ export interface Event {
    * one with its id (only with follow_recreated). Ephemeral, of its turns, with data.turn_id: "assistant.turn_start" (data: model);
    * "assistant.message_partial" (data: content, the text of the running answer so far; answered_seq), first for whoever joins a running turn;
    * "assistant.message_delta" (data: delta_content, the text that the model added; offset, the number of Unicode code points before it;
-   * answered_seq, the message that the model answers, by which the answers of a steered turn differ); "assistant.reasoning_delta" (data:
+   * answered_seq, the message that the model answers (of a Send with parent_seq, the newest message when it began), by which the answers of a steered turn differ); "assistant.reasoning_delta" (data:
    * delta_content); "session.error" (data: reason, message, metadata, as
    * TurnError); "assistant.turn_end" (data: state, "completed", "failed" or "aborted"; stop_reason); "session.idle": no turn runs or waits any
    * more. Others may be added: pass over those that you do not know.

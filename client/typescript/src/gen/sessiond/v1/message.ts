@@ -119,7 +119,7 @@ export interface Message {
    */
   formatName: string;
   /**
-   * incomplete says that this is the beginning of an answer that was cut off: its turn was aborted, timed out, or lost its model or its server.
+   * incomplete says that this is the beginning of an answer that was cut off: its turn was aborted, timed out, lost its model or its server, or was handed over to another server.
    * A model that is given the message is told so. Only assistant messages that a turn stored. ImportSession keeps the value that it is sent.
    * Output only elsewhere.
    */

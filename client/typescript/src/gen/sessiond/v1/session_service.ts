@@ -610,6 +610,14 @@ export interface ListMessagesRequest {
   roles: Role[];
   /** view says whether contents come along. Unspecified = full. */
   view: MessageView;
+  /** branch_of as in GetMessagesRequest. */
+  branchOf: number;
+  /** after_message_id leaves out the messages up to the one of this message_id. Refused together with after_seq. */
+  afterMessageId: string;
+  /** after_bookmark leaves out the messages up to this bookmark of the session. Refused together with after_seq and after_message_id. */
+  afterBookmark: string;
+  /** expected_epoch as in GetMessagesRequest. */
+  expectedEpoch?: number | undefined;
 }
 
 /** ListMessagesResponse is a page of messages. */
@@ -3786,7 +3794,20 @@ export const GetMessagesResponse: MessageFns<GetMessagesResponse> = {
 };
 
 function createBaseListMessagesRequest(): ListMessagesRequest {
-  return { sessionId: "", pageSize: 0, pageToken: "", afterSeq: 0, throughSeq: 0, order: 0, roles: [], view: 0 };
+  return {
+    sessionId: "",
+    pageSize: 0,
+    pageToken: "",
+    afterSeq: 0,
+    throughSeq: 0,
+    order: 0,
+    roles: [],
+    view: 0,
+    branchOf: 0,
+    afterMessageId: "",
+    afterBookmark: "",
+    expectedEpoch: undefined,
+  };
 }
 
 export const ListMessagesRequest: MessageFns<ListMessagesRequest> = {
@@ -3818,6 +3839,18 @@ export const ListMessagesRequest: MessageFns<ListMessagesRequest> = {
     }
     if (message.view !== 0) {
       writer.uint32(64).int32(message.view);
+    }
+    if (message.branchOf !== 0) {
+      writer.uint32(72).int64(message.branchOf);
+    }
+    if (message.afterMessageId !== "") {
+      writer.uint32(82).string(message.afterMessageId);
+    }
+    if (message.afterBookmark !== "") {
+      writer.uint32(90).string(message.afterBookmark);
+    }
+    if (message.expectedEpoch !== undefined) {
+      writer.uint32(96).int64(message.expectedEpoch);
     }
     return writer;
   },
@@ -3909,6 +3942,38 @@ export const ListMessagesRequest: MessageFns<ListMessagesRequest> = {
             message.view = reader.int32() as any;
             continue;
           }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.branchOf = longToNumber(reader.int64());
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.afterMessageId = reader.string();
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.afterBookmark = reader.string();
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.expectedEpoch = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3934,6 +3999,10 @@ export const ListMessagesRequest: MessageFns<ListMessagesRequest> = {
     message.order = object.order ?? 0;
     message.roles = object.roles?.map((e) => e) || [];
     message.view = object.view ?? 0;
+    message.branchOf = object.branchOf ?? 0;
+    message.afterMessageId = object.afterMessageId ?? "";
+    message.afterBookmark = object.afterBookmark ?? "";
+    message.expectedEpoch = object.expectedEpoch ?? undefined;
     return message;
   },
 };
@@ -4322,8 +4391,9 @@ export const SessionServiceDefinition = {
     },
     /**
      * ListMessages answers a page of a session's messages, for callers that cannot take a stream, such as a browser or a gateway. A page has at most 1 MiB, or
-     * one message. Messages that are stored between two pages are on later ones if the order is ascending. Errors: SESSION_NOT_FOUND,
-     * INVALID_PAGE_TOKEN, INVALID_FIELD.
+     * one message. Messages that are stored between two pages are on later ones if the order is ascending. If a rewind between two pages removed
+     * messages that the next page would follow, or that it would hold, the next one fails. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND,
+     * BOOKMARK_NOT_FOUND, INVALID_PAGE_TOKEN, HISTORY_REWOUND, INVALID_FIELD.
      */
     listMessages: {
       name: "ListMessages",

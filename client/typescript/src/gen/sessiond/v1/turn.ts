@@ -137,6 +137,8 @@ export interface Turn {
    * incomplete. 0 = there is none.
    */
   partialSeq: number;
+  /** parent_seq is that of its SendRequest: the message that the turn was to continue. 0 = the newest one. */
+  parentSeq: number;
 }
 
 /** FitChange is one change that made a history fit a provider's API. Stored messages stay as they are. */
@@ -180,7 +182,7 @@ export interface Usage {
 export interface MessageTurn {
   /** turn_id of the turn. */
   turnId: string;
-  /** message_id names a message that was sent, as SendResponse does: a UUIDv7. Empty for answers. */
+  /** message_id names the last message of those that were sent, as SendResponse does: its own message_id, or a UUIDv7. Empty for others. */
   messageId: string;
   /** model is the name of the model as its provider knows it. Empty for messages that were sent. */
   model: string;
@@ -209,6 +211,7 @@ function createBaseTurn(): Turn {
     changes: [],
     changeCount: 0,
     partialSeq: 0,
+    parentSeq: 0,
   };
 }
 
@@ -258,6 +261,9 @@ export const Turn: MessageFns<Turn> = {
     }
     if (message.partialSeq !== 0) {
       writer.uint32(120).int64(message.partialSeq);
+    }
+    if (message.parentSeq !== 0) {
+      writer.uint32(128).int64(message.parentSeq);
     }
     return writer;
   },
@@ -395,6 +401,14 @@ export const Turn: MessageFns<Turn> = {
             message.partialSeq = longToNumber(reader.int64());
             continue;
           }
+          case 16: {
+            if (tag !== 128) {
+              break;
+            }
+
+            message.parentSeq = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -435,6 +449,7 @@ export const Turn: MessageFns<Turn> = {
     message.changes = object.changes?.map((e) => FitChange.fromPartial(e)) || [];
     message.changeCount = object.changeCount ?? 0;
     message.partialSeq = object.partialSeq ?? 0;
+    message.parentSeq = object.parentSeq ?? 0;
     return message;
   },
 };

@@ -1,0 +1,138 @@
+import { CopySessionRequest, DeleteSessionRequest } from "./gen/sessiond/v1/session_service.js";
+import { sessionMethods } from "./methods.js";
+import { CALL_OPTIONS, type CallOptions } from "./options.js";
+import { checkBoolean, checkKnown, checkOptionalText, checkText } from "./protocol/checks.js";
+import { invalidField } from "./protocol/invalid.js";
+import { Deadline } from "./protocol/retry.js";
+import { requestIdOr } from "./requests/ids.js";
+import { type SendAndWaitOptions, TurnCalls, WAIT_TIMEOUT_MS } from "./turns.js";
+import type { Message } from "./types/message.js";
+
+/** How an answer is replaced. `timeoutMs` covers the whole wait. Default: 60,000. */
+export interface RegenerateOptions
+  extends CallOptions,
+    Pick<SendAndWaitOptions, "model" | "options" | "turnTimeoutMs" | "onTimeout"> {
+  /**
+   * Keep the old answer in the session, and make the new one a branch beside it. What follows
+   * continues the new answer; `getMessages({ branchOf })` reads either.
+   */
+  readonly branch?: boolean | undefined;
+  /**
+   * First copy the session, with the old answer, to this id. Default: the old answer is lost, even
+   * if the new turn fails. Not together with branch.
+   */
+  readonly copyTo?: string | undefined;
+  /**
+   * Abort a running turn first. Default: TurnRunning; with branch, the new answer waits for that
+   * turn's end.
+   */
+  readonly abortTurn?: boolean | undefined;
+}
+
+const REGENERATE: ReadonlySet<string> = new Set([
+  ...CALL_OPTIONS,
+  "model",
+  "options",
+  "turnTimeoutMs",
+  "onTimeout",
+  "branch",
+  "copyTo",
+  "abortTurn",
+]);
+
+/** The call of `client.sessions` that has a model answer again. */
+export abstract class RegenerationCalls extends TurnCalls {
+  /**
+   * Have the model answer again in the place of the last answer; wait for the new answer.
+   *
+   * The last answer consists of the assistant's messages since the newest message of another role:
+   * the user's prompt, or the result of a tool. If there is no answer yet, the model just answers.
+   *
+   * @returns the new answer.
+   * @throws SequenceConflict and HistoryRewound if another caller changed the history meanwhile;
+   *   nothing was changed by this call then.
+   * @throws SessionAlreadyExists if there is a session with the id copyTo.
+   * @throws InvalidField if the session has no message that a model could answer.
+   * @throws SessiondError as rewind and sendAndWait do.
+   */
+  async regenerate(sessionId: string, options: RegenerateOptions = {}): Promise<Message> {
+    checkKnown(options, REGENERATE, "regenerate");
+    const { branch = false, copyTo, abortTurn = false, signal, ...sent } = options;
+    checkText(sessionId, "sessionId");
+    checkBoolean(branch, "branch");
+    checkBoolean(abortTurn, "abortTurn");
+    checkOptionalText(copyTo, "copyTo");
+    if (branch && copyTo !== undefined) {
+      throw invalidField("copyTo", "cannot be combined with branch: both keep the answer");
+    }
+    const deadline = new Deadline(options.timeoutMs ?? WAIT_TIMEOUT_MS);
+    const left = () => ({ timeoutMs: deadline.remainingMs(), signal });
+    const { lastSeq, epoch } = await this.connection.call(
+      sessionMethods.getSession,
+      { sessionId },
+      left(),
+    );
+    const kept = lastSeq ? await this.#lastAnswered(sessionId, lastSeq, epoch, left()) : 0;
+    if (!kept) throw invalidField("sessionId", "has no message that a model could answer");
+    let expectedEpoch = epoch;
+    if (branch) {
+      if (abortTurn) await this.abort(sessionId, left());
+    } else if (lastSeq > kept || abortTurn) {
+      if (copyTo !== undefined) await this.#keep(sessionId, copyTo, lastSeq, left());
+      try {
+        const place = { expectedLastSeq: lastSeq, expectedEpoch: epoch, abortTurn };
+        ({ epoch: expectedEpoch } = await this.rewind(sessionId, {
+          toSeq: kept,
+          ...place,
+          ...left(),
+        }));
+      } catch (error) {
+        if (copyTo !== undefined) await this.#discard(copyTo);
+        throw error;
+      }
+    }
+    return await this.sendAndWait(sessionId, undefined, {
+      ...sent,
+      ...left(),
+      expectedEpoch,
+      parentSeq: branch ? kept : undefined,
+    });
+  }
+
+  /** Return the seq of the message that the newest branch's last answer answers; 0 = none. */
+  async #lastAnswered(
+    sessionId: string,
+    lastSeq: number,
+    expectedEpoch: number,
+    options: CallOptions,
+  ): Promise<number> {
+    const messages = this.getMessages(sessionId, {
+      branchOf: lastSeq,
+      order: "desc",
+      view: "basic",
+      expectedEpoch,
+      ...options,
+    });
+    for await (const { role, seq } of messages) if (role !== "assistant") return seq;
+    return 0;
+  }
+
+  async #keep(id: string, copyId: string, upToSeq: number, options: CallOptions): Promise<void> {
+    const request = CopySessionRequest.create({
+      sessionId: id,
+      newSessionId: copyId,
+      cut: { $case: "upToSeq", value: upToSeq },
+      requestId: requestIdOr(undefined),
+    });
+    await this.connection.call(sessionMethods.copySession, request, options);
+  }
+
+  async #discard(copyId: string): Promise<void> {
+    const request = DeleteSessionRequest.create({
+      sessionId: copyId,
+      allowMissing: true,
+      requestId: requestIdOr(undefined),
+    });
+    await this.connection.call(sessionMethods.deleteSession, request, {}).catch(() => {});
+  }
+}

@@ -1,0 +1,72 @@
+"""Hands turns that outlast a drain over to another process, or to the next start of this one."""
+
+import time
+from uuid import UUID
+
+import structlog
+
+from sessiond_server.core.states import TurnState
+from sessiond_server.turns.handover_store import HandoverStore
+from sessiond_server.turns.state import RunningTurn, TurnChanges, TurnLease
+from sessiond_server.turns.store import TurnStore
+from sessiond_server.turns.text_store import TextStore
+from sessiond_server.turns.transitions import TurnTransitions
+
+log = structlog.get_logger(__name__)
+
+
+class Handovers:
+    """Gives and takes turns, each in the transaction of a TurnChanges."""
+
+    def __init__(
+        self,
+        handovers: HandoverStore,
+        store: TurnStore,
+        texts: TextStore,
+        transitions: TurnTransitions,
+        lease: TurnLease,
+    ) -> None:
+        self._handovers = handovers
+        self._store = store
+        self._texts = texts
+        self._transitions = transitions
+        self._lease = lease
+
+    async def give(self, changes: TurnChanges, running: RunningTurn) -> None:
+        """Leave a turn of this process to other processes.
+
+        The text that its model has written is appended as an incomplete message, whatever
+        keep_partial says, because watchers have seen it. The model then continues after that
+        message.
+        """
+        change, turn_id = changes.change, running.turn_id
+        owned = await self._store.find(change, turn_id) if change.log == running.log else None
+        if (
+            owned
+            and owned.turn.state == TurnState.RUNNING
+            and owned.holder == self._lease.holder
+            # Otherwise an earlier commit was not acknowledged.
+            and owned.turn.end_seq <= running.end_seq
+        ):
+            await self._transitions.append_partial(changes, turn_id, running, always=True)
+            if running.has_saved:
+                await self._texts.drop(change, turn_id)
+            await self._handovers.give(change, turn_id, self._lease.holder, running.usage)
+            log.info("turn_handed_over", turn_id=str(turn_id))
+        changes.settled = turn_id
+
+    async def take(self, changes: TurnChanges, turn_id: UUID) -> bool:
+        """Run a turn that another process has left. Return whether it has left the turn."""
+        taken = await self._handovers.take(
+            changes.change, turn_id, self._lease.holder, self._lease.stored_s
+        )
+        owned = await self._store.find(changes.change, turn_id) if taken else None
+        if taken is None or owned is None:
+            return False
+        running = await self._transitions.resumed(changes, owned)
+        running.is_resumed = True
+        running.began = time.monotonic() - taken.age_s
+        running.usage = taken.usage
+        changes.started = running
+        log.info("turn_taken_over", turn_id=str(turn_id))
+        return True

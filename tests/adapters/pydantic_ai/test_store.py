@@ -1,0 +1,382 @@
+"""Conversations of Pydantic AI in sessiond: what the store in memory has no answer to."""
+
+import asyncio
+import threading
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sessiond import Client, NewMessage
+
+pytest.importorskip("pydantic_ai", reason="needs the framework: `make adapters-test`")
+
+import trio
+from pydantic_ai import (
+    BinaryImage,
+    Conversation,
+    ModelRequest,
+    ModelResponse,
+    RunUsage,
+    TextPart,
+    ToolCallPart,
+    ToolReturnPart,
+)
+from pydantic_ai.conversation_store import ConversationConflict
+from pydantic_ai.exceptions import UserError
+from pydantic_ai.messages import UserPromptPart
+
+from sessiond.adapters.pydantic_ai import SessiondConversationStore
+from sessiond.errors import InvalidField, MessageTooLarge
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def store(target: str, namespace: str) -> SessiondConversationStore:
+    return SessiondConversationStore(target=target, namespace=namespace)
+
+
+@pytest.fixture
+def other(target: str, namespace: str) -> SessiondConversationStore:
+    """The same store in another process, which remembers nothing of the first."""
+    return SessiondConversationStore(target=target, namespace=namespace)
+
+
+def ask(text: str) -> ModelRequest:
+    return ModelRequest.user_text_prompt(text)
+
+
+def answer(text: str) -> ModelResponse:
+    return ModelResponse(parts=[TextPart(text)])
+
+
+def talk(id: str, *texts: str) -> Conversation:
+    messages = [answer(text) if i % 2 else ask(text) for i, text in enumerate(texts)]
+    return Conversation(conversation_id=id, messages=messages)
+
+
+def texts(conversation: Conversation | None) -> list[str]:
+    assert conversation is not None
+    return [str(part.content) for message in conversation.messages for part in message.parts]
+
+
+async def test_what_was_saved_is_loaded_by_another_process(
+    store: SessiondConversationStore, other: SessiondConversationStore
+) -> None:
+    image = BinaryImage(b"\x89PNG\xff", media_type="image/png")
+    messages = [
+        ModelRequest(parts=[UserPromptPart(["look ☕", image])]),
+        ModelResponse(parts=[ToolCallPart("look", {"big": 2**70, "é": [1.5, None]}, "c1")]),
+        ModelRequest(parts=[ToolReturnPart("look", {"size": 10**30}, tool_call_id="c1")]),
+        answer("a picture\u2028\x00"),
+    ]
+    usage = RunUsage(requests=2, input_tokens=7, details={"x": 1})
+    saved = Conversation(conversation_id="c", messages=messages, usage=usage)
+    entries = await store.save(saved, scope="ann")
+    loaded = await other.load("c", scope="ann")
+    assert loaded == saved
+    assert await other.load_entries("c") == entries
+    assert await other.read_entry(entries[2].id) == entries[2]
+    assert await other.load("c", scope="bob") is None
+
+
+async def test_a_session_has_the_conversation_in_it(
+    store: SessiondConversationStore, client: Client
+) -> None:
+    await store.save(talk("c", "Tea?", "Yes."), scope="ann")
+    info = client.sessions.get(store.sessiond_id("c"))
+    assert (info.user, info.last_seq) == ("ann", 2)
+    first, second = client.sessions.get_messages(info.session_id)
+    assert (first.role, second.role) == ("user", "assistant")
+    assert {first.format_name, second.format_name} == {"pydantic-ai"}
+
+
+async def test_odd_ids_are_apart(store: SessiondConversationStore, namespace: str) -> None:
+    assert store.sessiond_id("user-42/ü") == f"{namespace}/user-42/ü"
+    ids = ["", " ", "a\n", "a", "\ud800", "x" * 5000, "x" * 5001, "a/b", "a%2Fb", "☕" * 800]
+    ids.append(store.sessiond_id("").removeprefix(f"{namespace}/"))
+    for id in ids:
+        await store.save(talk(id, f"{id!r}"))
+    for id in ids:
+        assert texts(await store.load(id)) == [f"{id!r}"]
+    listed = await store.list_conversations()
+    assert sorted(record.conversation_id for record in listed) == sorted(ids)
+
+
+async def test_of_concurrent_saves_one_wins(
+    store: SessiondConversationStore, other: SessiondConversationStore
+) -> None:
+    await store.save(talk("c", "Tea?"))
+    for round_ in range(5):
+        loaded = [await side.load("c") for side in (store, other) * 4]
+        for i, conversation in enumerate(loaded):
+            assert conversation is not None
+            if i % 3:
+                conversation.messages.append(answer(f"{round_}.{i}"))
+        outcomes = await asyncio.gather(
+            *(side.save(loaded[i]) for i, side in enumerate((store, other) * 4)),  # type: ignore[arg-type]
+            return_exceptions=True,
+        )
+        errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        assert len(errors) == 7
+        assert {type(error) for error in errors} == {ConversationConflict}
+
+
+async def test_of_concurrent_first_saves_one_wins(
+    store: SessiondConversationStore, other: SessiondConversationStore
+) -> None:
+    for round_ in range(5):
+        id = f"c{round_}"
+        made = [talk(id, *["x"] * (i % 3)) for i in range(8)]
+        outcomes = await asyncio.gather(
+            *((store, other)[i % 2].save(one) for i, one in enumerate(made)),
+            return_exceptions=True,
+        )
+        winners = [i for i, found in enumerate(outcomes) if not isinstance(found, Exception)]
+        assert len(winners) == 1
+        assert await store.load(id) == made[winners[0]]
+
+
+async def test_a_conflict_leaves_nothing_behind(
+    store: SessiondConversationStore, other: SessiondConversationStore, client: Client
+) -> None:
+    await store.save(talk("c", "Tea?"))
+    stale = await other.load("c")
+    assert stale is not None
+    await store.branch("c", at=0, expected_revision=stale.revision)
+    stale.messages.append(answer("Yes."))
+    with pytest.raises(ConversationConflict):
+        await other.save(stale)
+    assert client.sessions.get(store.sessiond_id("c")).last_seq == 1
+
+
+async def test_a_deleted_conversation_takes_its_messages_and_leaves_those_of_forks(
+    store: SessiondConversationStore, client: Client
+) -> None:
+    entries = await store.save(talk("c", "Tea?", "Yes.", "Milk?"))
+    await store.fork("c", at=2, new_conversation_id="f")
+    await store.delete("c")
+    assert not client.sessions.list(session_id_prefix=store.sessiond_id("c")).to_list()
+    with pytest.raises(KeyError):
+        await store.read_entry(entries[2].id)
+    assert texts(await store.load("f")) == ["Tea?", "Yes."]
+    await store.save(talk("c", "Coffee?"))
+    assert texts(await store.load("c")) == ["Coffee?"]
+
+
+async def test_a_deletion_that_was_cut_off_is_a_deletion(
+    store: SessiondConversationStore, client: Client
+) -> None:
+    await store.save(talk("c", "Tea?"))
+    client.sessions.update(store.sessiond_id("c"), state={"pydantic_ai": {"is_deleted": True}})
+    assert await store.load("c") is None
+    assert await store.list_conversations() == []
+    await store.save(talk("c", "Coffee?", "No."))
+    assert texts(await store.load("c")) == ["Coffee?", "No."]
+
+
+async def test_an_edited_first_prompt_is_a_branch(store: SessiondConversationStore) -> None:
+    conversation = talk("c", "Tea?", "Yes.")
+    [first, last] = await store.save(conversation)
+    conversation.messages[0] = ask("Coffee?")
+    await store.save(conversation)
+    assert texts(await store.load("c")) == ["Coffee?", "Yes."]
+    [entry, _] = await store.load_entries("c") or []
+    assert entry.parent_id is None
+    record = await store.read_record("c")
+    assert record is not None
+    assert record.branches == [last.id]
+    back = await store.branch("c", from_entry=last.id, expected_revision=record.revision)
+    assert texts(back) == ["Tea?", "Yes."]
+    assert (await store.read_entry(first.id)).parent_id is None
+
+
+async def test_messages_and_transcripts_above_a_batch_are_saved_in_one_commit(
+    store: SessiondConversationStore, other: SessiondConversationStore
+) -> None:
+    large = BinaryImage(bytes(range(256)) * 4096 * 8, media_type="image/png")  # 8 MiB
+    messages = [ModelRequest(parts=[UserPromptPart(["look", large])])]
+    messages += [ask("x" * MIB) for _ in range(20)]
+    messages += [ask(str(i)) for i in range(3000)]
+    saved = Conversation(conversation_id="c", messages=[*messages])
+    assert len(await store.save(saved)) == 3021
+    assert await other.load("c") == saved
+    window = await other.load("c", limit=2)
+    assert window is not None
+    window.messages.append(answer("Yes."))
+    await other.save(window)
+    assert texts(await store.load("c"))[-2:] == ["2999", "Yes."]
+    saved.messages.append(ask("x" * 17 * MIB))
+    with pytest.raises(ConversationConflict):
+        await store.save(saved)
+    loaded = await store.load("c", limit=0)
+    assert loaded is not None
+    loaded.messages.append(ask("x" * 17 * MIB))
+    with pytest.raises(MessageTooLarge):
+        await store.save(loaded)
+
+
+async def test_what_json_cannot_hold_is_refused_and_nothing_is_saved(
+    store: SessiondConversationStore,
+) -> None:
+    for value in ("\ud800", object()):
+        returned = ToolReturnPart("t", value, tool_call_id="c")
+        broken = Conversation(
+            conversation_id="c", messages=[ask("a"), ModelRequest(parts=[returned])]
+        )
+        with pytest.raises(UserError, match="JSON"):
+            await store.save(broken)
+        assert await store.load("c") is None
+
+
+def test_it_is_used_from_several_loops_threads_and_trio(store: SessiondConversationStore) -> None:
+    async def work(id: str) -> None:
+        await store.save(talk(id, "Tea?"))
+        assert texts(await store.load(id)) == ["Tea?"]
+
+    threads = [threading.Thread(target=asyncio.run, args=[work(str(i))]) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    trio.run(work, "trio")
+    for thread in threads:
+        thread.join()
+    asyncio.run(work("last"))
+    assert len(asyncio.run(store.list_conversations())) == 6  # type: ignore[arg-type]
+
+
+async def test_what_others_store_continues_the_conversation(
+    store: SessiondConversationStore, client: Client
+) -> None:
+    conversation = talk("c", "Tea?", "Yes.")
+    entries = await store.save(conversation)
+    session_id = store.sessiond_id("c")
+    client.sessions.store_messages(
+        session_id,
+        [
+            {"role": "user", "content": "And milk?"},
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [
+                    {
+                        "id": "c1",
+                        "type": "function",
+                        "function": {"name": "fridge", "arguments": '{"look": 1}'},
+                    }
+                ],
+            },
+            {"role": "tool", "tool_call_id": "c1", "content": "half a litre"},
+            NewMessage({"role": "assistant", "content": "There is some."}, message_id="m4"),
+        ],
+    )
+    conversation.messages.append(ask("lost?"))
+    with pytest.raises(ConversationConflict):
+        await store.save(conversation)
+    loaded = await store.load("c")
+    assert loaded is not None
+    assert [type(message) for message in loaded.messages] == [ModelRequest, ModelResponse] * 3
+    call, result = loaded.messages[3].parts[0], loaded.messages[4].parts[0]
+    assert isinstance(call, ToolCallPart)
+    assert isinstance(result, ToolReturnPart)
+    assert (call.tool_name, call.args_as_dict(), call.tool_call_id) == ("fridge", {"look": 1}, "c1")
+    assert (result.tool_name, result.content, result.tool_call_id) == (
+        "fridge",
+        "half a litre",
+        "c1",
+    )
+    found = await store.load_entries("c") or []
+    assert [entry.parent_id for entry in found] == [None, *(entry.id for entry in found[:-1])]
+    assert [found[0].id, found[1].id, found[5].id] == [entries[0].id, entries[1].id, "m4"]
+    assert await store.read_entry(found[3].id) == found[3]
+    loaded.messages.append(ask("Good."))
+    await store.save(loaded)
+    assert len((await store.load("c") or talk("")).messages) == 7
+    forked = await store.fork("c", from_entry=found[2].id)
+    assert len(forked.messages) == 3
+
+
+async def test_a_session_of_others_can_be_loaded_and_saved(
+    store: SessiondConversationStore, client: Client
+) -> None:
+    session_id = store.sessiond_id("c")
+    client.sessions.create(session_id, user="ann", title="T")
+    assert await store.load("c") is None
+    client.sessions.store_messages(session_id, [{"role": "user", "content": "Tea?"}])
+    assert await store.list_conversations() == []
+    with pytest.raises(ConversationConflict):
+        await store.save(talk("c", "Coffee?"))
+    loaded = await store.load("c", scope="ann")
+    assert loaded is not None
+    loaded.messages.append(answer("Yes."))
+    await store.save(loaded)
+    assert texts(await store.load("c")) == ["Tea?", "Yes."]
+    assert [record.scope for record in await store.list_conversations(scope="ann")] == ["ann"]
+    assert client.sessions.get(session_id).title == "T"
+
+
+async def test_a_prepared_session_becomes_the_conversation(
+    store: SessiondConversationStore, client: Client
+) -> None:
+    for id, said in (("empty", ()), ("full", ("Tea?",))):
+        client.sessions.create(store.sessiond_id(id), title="T")
+        await store.save(talk(id, *said))
+        assert texts(await store.load(id)) == [*said]
+        assert client.sessions.get(store.sessiond_id(id)).title == "T"
+
+
+async def test_a_history_that_was_taken_back_is_what_is_loaded(
+    store: SessiondConversationStore, client: Client
+) -> None:
+    entries = await store.save(talk("c", "Tea?", "Yes.", "Milk?", "No."))
+    client.sessions.rewind(store.sessiond_id("c"), drop_last=2)
+    loaded = await store.load("c")
+    assert texts(loaded) == ["Tea?", "Yes."]
+    with pytest.raises(KeyError):
+        await store.read_entry(entries[3].id)
+    assert loaded is not None
+    loaded.messages.append(ask("Sugar?"))
+    await store.save(loaded)
+    assert texts(await store.load("c")) == ["Tea?", "Yes.", "Sugar?"]
+
+
+async def test_a_copied_session_is_a_conversation_of_its_own(
+    store: SessiondConversationStore, client: Client
+) -> None:
+    original = talk("c", "Tea?", "Yes.")
+    await store.save(original)
+    client.sessions.copy(store.sessiond_id("c"), store.sessiond_id("d"))
+    copied = await store.load("d")
+    assert copied is not None
+    assert (texts(copied), copied.conversation_id) == (["Tea?", "Yes."], "d")
+    copied.messages.append(ask("Milk?"))
+    await store.save(copied)
+    assert await store.load("c") == original
+    ids = {record.conversation_id: record for record in await store.list_conversations()}
+    assert ids.keys() == {"c", "d"}
+    assert ids["d"].forked_from == "c"
+
+
+async def test_listings_are_of_the_namespace(target: str, namespace: str, client: Client) -> None:
+    whole = SessiondConversationStore(target=target)
+    inner = SessiondConversationStore(target=target, namespace=namespace)
+    id = uuid.uuid4().hex
+    await inner.save(talk(id, "a"))
+    await whole.save(talk(id, "b"))
+    assert [r.conversation_id for r in await inner.list_conversations()] == [id]
+    listed = [r.conversation_id for r in await whole.list_conversations()]
+    assert listed.count(id) == 1
+    assert f"{namespace}/{id}" not in listed
+    await whole.delete(id)
+
+
+async def test_arguments_are_checked(target: str, client: Client) -> None:
+    wrong: list[Callable[[], Any]] = [
+        lambda: SessiondConversationStore(target=target, namespace=""),
+        lambda: SessiondConversationStore(target=target, client=client),
+        lambda: SessiondConversationStore(client=3),  # type: ignore[arg-type]
+    ]
+    for make in wrong:
+        with pytest.raises(InvalidField):
+            make()
