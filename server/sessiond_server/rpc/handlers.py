@@ -12,30 +12,25 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from contextvars import ContextVar
-from operator import attrgetter
 from typing import Any, Protocol, TypeAlias
 
 import grpc
 import structlog
-from google.protobuf.descriptor import Descriptor, MethodDescriptor, ServiceDescriptor
-from google.protobuf.message import DecodeError
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message as ProtoMessage
-from google.protobuf.message_factory import GetMessageClass
 from google.rpc.status_pb2 import Status
 from grpc.aio import ServicerContext
 
 from sessiond.v1.session_service_pb2 import StoreMessagesRequest
-from sessiond_server.core.cancellation import check_cancelled
 from sessiond_server.core.deadlines import begin_call
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.limits import MAX_SESSION_ID_CHARACTERS
-from sessiond_server.core.structs import MAX_DEPTH
 from sessiond_server.projects.authentication import Authenticator, Caller
 from sessiond_server.rpc.admission import STREAMING_RPCS, Admission
+from sessiond_server.rpc.decoding import Decode, decoded_stream, decoder, encoded
 from sessiond_server.rpc.errors import as_fault, log_text, status_of, whole_status_of
 from sessiond_server.rpc.figures import CallFigures
 from sessiond_server.rpc.lock_waits import WAIT_BY_THEMSELVES, LockWaits
-from sessiond_server.rpc.raw_messages import raw_class
 from sessiond_server.rpc.refused_streams import drain_requests
 from sessiond_server.rpc.violations import REASONS, CheckMessages, with_all_violations
 from sessiond_server.telemetry import metrics, tracing
@@ -44,10 +39,6 @@ SLOW_CALL_S = 1.0
 
 # Above this size, a refused request is searched for further invalid fields in a thread.
 LARGE_BYTES = 1024 * 1024
-
-# RPCs that carry many messages. In their requests, Message.json is bytes, whatever the type
-# annotations of the servicers' methods say.
-RAW_CALLS = frozenset({"StoreMessages", "BatchStoreMessages", "ImportMessages", "RewindSession"})
 
 Context: TypeAlias = "ServicerContext[bytes, bytes]"
 Unary: TypeAlias = Callable[[Any, Caller], Awaitable[ProtoMessage | bytes]]
@@ -189,8 +180,6 @@ class _Call:
         }
 
 
-Decode: TypeAlias = Callable[[_Call, bytes], ProtoMessage]
-
 _streaming: ContextVar[_Call] = ContextVar("streaming")
 
 
@@ -266,7 +255,7 @@ class Calls:
     ) -> "grpc.RpcMethodHandler[bytes, bytes]":
         def arguments(kind: str) -> tuple[str, CallFigures, Decode, Any, bool]:
             figures = CallFigures(service, method.name, kind)
-            return method.name, figures, _decoder(method), function, needs_admin
+            return method.name, figures, decoder(method), function, needs_admin
 
         if method.client_streaming:
             handle = self._stream_unary(*arguments("client_stream"))
@@ -304,9 +293,9 @@ class Calls:
                                 first.pop() if first else decode(call, request), caller
                             ),
                         )
-                    encoded = _encoded(response)
+                    answer = encoded(response)
                 figures.sent()
-                return encoded
+                return answer
 
         return handle
 
@@ -364,11 +353,11 @@ class Calls:
         async def handle(requests: AsyncIterator[bytes], context: Context) -> bytes:
             async with self._call(name, figures, context) as call:
                 caller = await self._admit(call, needs_admin)
-                pieces = _decoded(call, requests, decode, self._stream_idle_timeout_s)
+                pieces = decoded_stream(call, requests, decode, self._stream_idle_timeout_s)
                 try:
                     async with self._admission.running() as running:
                         with self._authenticator.open_stream(caller, running):
-                            response = _encoded(await function(pieces, caller))
+                            response = encoded(await function(pieces, caller))
                     figures.sent()
                     return response
                 except Exception:
@@ -399,69 +388,3 @@ class Calls:
                 "AdminService requires an admin key (`sessiond keys create --admin`)",
             )
         return caller
-
-
-def _encoded(response: ProtoMessage | bytes) -> bytes:
-    return response if isinstance(response, bytes) else response.SerializeToString()
-
-
-def _decoder(method: MethodDescriptor) -> Decode:
-    request_class = (
-        raw_class(method.input_type)
-        if method.name in RAW_CALLS
-        else GetMessageClass(method.input_type)
-    )
-
-    session_id_of = _session_id_getter(method.input_type)
-
-    def decode(call: _Call, encoded: bytes) -> ProtoMessage:
-        try:
-            request = request_class.FromString(encoded)
-        except DecodeError as e:
-            raise Fault(
-                "MALFORMED_REQUEST",
-                f"the request is not a {method.input_type.full_name}, or a Struct in it is nested "
-                f"deeper than {MAX_DEPTH} levels: {e}",
-            ) from e
-        if call.request is None:
-            call.request = request
-        # Later pieces of a stream need not repeat it.
-        call.session_id = call.session_id or session_id_of(request)
-        return request
-
-    return decode
-
-
-def _session_id_getter(request: Descriptor) -> Callable[[ProtoMessage], str]:
-    """Return a function that reads a request's session_id; "" = the request has none."""
-    if "session_id" in request.fields_by_name:
-        return attrgetter("session_id")
-    if "session" in request.fields_by_name:
-        return attrgetter("session.session_id")
-    return lambda _: ""
-
-
-async def _decoded(
-    call: _Call, requests: AsyncIterator[bytes], decode: Decode, idle_timeout_s: float
-) -> AsyncIterator[ProtoMessage]:
-    """Decode a client's stream.
-
-    Raises:
-        Fault: DEADLINE_EXCEEDED if the client sends nothing for idle_timeout_s.
-    """
-    while True:
-        check_cancelled()
-        try:
-            async with asyncio.timeout(idle_timeout_s):
-                request = await anext(requests)
-        except StopAsyncIteration:
-            check_cancelled()
-            return
-        except TimeoutError:
-            raise Fault(
-                "DEADLINE_EXCEEDED",
-                f"the client sent nothing for {idle_timeout_s:g} s, and this server waits no "
-                "longer; nothing was stored, send the stream again",
-            ) from None
-        call.figures.received()
-        yield decode(call, request)
