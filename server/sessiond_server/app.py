@@ -19,6 +19,7 @@ from sessiond_server.copies.service import Copies
 from sessiond_server.copies.store.copies import CopyStore
 from sessiond_server.copies.store.flattening import FlatteningStore
 from sessiond_server.core.limits import Limits
+from sessiond_server.core.memory import Trimmer
 from sessiond_server.core.supervision import Loop
 from sessiond_server.db.pool import Database
 from sessiond_server.formats.token_counts import tokenizer
@@ -65,12 +66,13 @@ from sessiond_server.settings import Settings
 from sessiond_server.tasks.service import Tasks
 from sessiond_server.tasks.store import TaskStore
 from sessiond_server.turns.announcements import TurnAnnouncements
+from sessiond_server.turns.asset_files import AssetFiles
 from sessiond_server.turns.context import Contexts
 from sessiond_server.turns.handover import Handovers
 from sessiond_server.turns.handover_store import HandoverStore
 from sessiond_server.turns.leases import TurnLeases
 from sessiond_server.turns.live_texts import LiveTexts
-from sessiond_server.turns.marks import MarkStore
+from sessiond_server.turns.mark_store import MarkStore
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.service import Turns
 from sessiond_server.turns.state import TurnLease, TurnSlots
@@ -186,7 +188,7 @@ async def open_services(
             stores.sessions,
             contexts,
             models,
-            assets,
+            AssetFiles(assets),
             handovers,
             max_request_bytes=settings.max_model_request_bytes,
         )
@@ -275,11 +277,13 @@ async def open_services(
         authenticator = Authenticator(
             stores.keys, require_keys=settings.require_keys, cache_s=settings.key_cache_s
         )
+        trimmer = Trimmer()
         calls = Calls(
             authenticator,
             admission,
             LockWaits(locked),
             check_messages=appends.invalid_fields,
+            received=trimmer.received,
             default_deadline_s=settings.default_deadline_s,
             stream_idle_timeout_s=settings.import_idle_timeout_s,
             log_calls=settings.log_calls,
@@ -293,6 +297,7 @@ async def open_services(
                 "purger": purger.run,
                 "sweeper": sweeper.run,
                 "key_check": authenticator.run,
+                "memory": trimmer.run,
                 **watching.loops(),
                 **leases.loops(),
                 **texts.loops(),

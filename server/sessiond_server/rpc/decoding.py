@@ -43,10 +43,14 @@ def encoded(response: ProtoMessage | bytes) -> bytes:
     return response if isinstance(response, bytes) else response.SerializeToString()
 
 
-def decoder(method: MethodDescriptor) -> Decode:
+def decoder(method: MethodDescriptor, received: Callable[[int], None]) -> Decode:
     """Return a function that decodes the requests of a method.
 
     It raises MALFORMED_REQUEST if the bytes are no request.
+
+    Args:
+        method: the method.
+        received: called with the size of each request, in bytes.
     """
     request_class = (
         raw_class(method.input_type)
@@ -57,6 +61,7 @@ def decoder(method: MethodDescriptor) -> Decode:
     session_id_of = _session_id_getter(method.input_type)
 
     def decode(call: DecodedCall, text: bytes) -> ProtoMessage:
+        received(len(text))
         try:
             request = request_class.FromString(text)
         except DecodeError as e:

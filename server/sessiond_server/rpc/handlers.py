@@ -27,11 +27,11 @@ from sessiond_server.core.errors import Fault
 from sessiond_server.core.limits import MAX_SESSION_ID_CHARACTERS
 from sessiond_server.projects.authentication import Authenticator, Caller
 from sessiond_server.rpc.admission import STREAMING_RPCS, Admission
+from sessiond_server.rpc.bodies import Gate, Handler, Metadata, drain_requests, whole
 from sessiond_server.rpc.decoding import Decode, decoded_stream, decoder, encoded
 from sessiond_server.rpc.errors import as_fault, log_text, status_of, whole_status_of
 from sessiond_server.rpc.figures import CallFigures
 from sessiond_server.rpc.lock_waits import WAIT_BY_THEMSELVES, LockWaits
-from sessiond_server.rpc.refused_streams import drain_requests
 from sessiond_server.rpc.violations import REASONS, CheckMessages, with_all_violations
 from sessiond_server.telemetry import metrics, tracing
 
@@ -41,6 +41,8 @@ SLOW_CALL_S = 1.0
 LARGE_BYTES = 1024 * 1024
 
 Context: TypeAlias = "ServicerContext[bytes, bytes]"
+# The request of a unary call, or the stream from which it must be read.
+Request: TypeAlias = bytes | AsyncIterator[bytes]
 Unary: TypeAlias = Callable[[Any, Caller], Awaitable[ProtoMessage | bytes]]
 ServerStream: TypeAlias = Callable[[Any, Caller], AsyncGenerator[bytes, None]]
 
@@ -208,6 +210,7 @@ class Calls:
         stream_idle_timeout_s: time without a message after which a client's stream is refused.
             Unit: seconds.
         check_messages: returns the invalid fields of messages, by path.
+        received: called with the size of each request, in bytes.
         log_calls: whether each call is logged at the level info.
     """
 
@@ -218,10 +221,12 @@ class Calls:
         lock_waits: LockWaits,
         *,
         check_messages: CheckMessages,
+        received: Callable[[int], None],
         default_deadline_s: float,
         stream_idle_timeout_s: float,
         log_calls: bool = False,
     ) -> None:
+        self._received = received
         self._log_calls = log_calls
         self._authenticator = authenticator
         self._admission = admission
@@ -236,42 +241,56 @@ class Calls:
         Raises:
             AttributeError: if the servicer does not have a method for each RPC.
         """
-        return grpc.method_handlers_generic_handler(
-            service.full_name,
-            {
-                method.name: self._handler(
-                    method, service.full_name, getattr(servicer, method.name), servicer.needs_admin
-                )
-                for method in service.methods
-            },
-        )
+        prompt: dict[str, Handler] = {}
+        patient: dict[str, Handler] = {}
+        for method in service.methods:
+            function = getattr(servicer, method.name)
+            path = f"/{service.full_name}/{method.name}"
+            prompt[path], patient[path] = self._handlers(
+                method, service.full_name, function, servicer.needs_admin
+            )
+        return Gate(prompt, patient, self._is_welcome)
 
-    def _handler(
+    def _is_welcome(self, metadata: Metadata) -> bool:
+        keys = [str(value) for key, value in metadata if key == "authorization"]
+        return len(keys) < 2 and self._authenticator.knows(keys[0] if keys else None)
+
+    def _handlers(
         self,
         method: MethodDescriptor,
         service: str,
         function: Callable[[Any, Caller], Any],
         needs_admin: bool,
-    ) -> "grpc.RpcMethodHandler[bytes, bytes]":
+    ) -> tuple[Handler, Handler]:
+        """Return the handler that gets its request, and the one that reads it; see Gate."""
+
         def arguments(kind: str) -> tuple[str, CallFigures, Decode, Any, bool]:
             figures = CallFigures(service, method.name, kind)
-            return method.name, figures, decoder(method), function, needs_admin
+            return method.name, figures, decoder(method, self._received), function, needs_admin
 
         if method.client_streaming:
-            handle = self._stream_unary(*arguments("client_stream"))
-            return grpc.stream_unary_rpc_method_handler(handle)
-        if method.server_streaming:
-            return grpc.unary_stream_rpc_method_handler(
-                self._unary_stream(*arguments("server_stream"))
+            upload: Handler = grpc.stream_unary_rpc_method_handler(
+                self._stream_unary(*arguments("client_stream"))
             )
-        return grpc.unary_unary_rpc_method_handler(self._unary_unary(*arguments("unary")))
+            return upload, upload
+        if method.server_streaming:
+            stream: Any = self._unary_stream(*arguments("server_stream"))
+            return (
+                grpc.unary_stream_rpc_method_handler(stream),
+                grpc.stream_stream_rpc_method_handler(stream),
+            )
+        unary: Any = self._unary_unary(*arguments("unary"))
+        return (
+            grpc.unary_unary_rpc_method_handler(unary),
+            grpc.stream_unary_rpc_method_handler(unary),
+        )
 
     def _unary_unary(
         self, name: str, figures: CallFigures, decode: Decode, function: Unary, needs_admin: bool
-    ) -> Callable[[bytes, Context], Awaitable[bytes]]:
+    ) -> Callable[[Request, Context], Awaitable[bytes]]:
         waits_by_itself = name in WAIT_BY_THEMSELVES
 
-        async def handle(request: bytes, context: Context) -> bytes:
+        async def handle(request: Request, context: Context) -> bytes:
             async with self._call(name, figures, context) as call, self._admission.running():
                 figures.received()
                 remaining = context.time_remaining()
@@ -280,18 +299,17 @@ class Calls:
                 begin_call(remaining)
                 async with asyncio.timeout(remaining):
                     caller = await self._admit(call, needs_admin)
+                    body = await whole(request)
                     if waits_by_itself:
-                        response = await function(decode(call, request), caller)
+                        response = await function(decode(call, body), caller)
                     else:
                         # Features may modify a request, so each attempt has its own.
-                        first = [decode(call, request)]
+                        first = [decode(call, body)]
                         response = await self._lock_waits.run(
                             name,
                             caller.project_id,
                             call.session_id,
-                            lambda: function(
-                                first.pop() if first else decode(call, request), caller
-                            ),
+                            lambda: function(first.pop() if first else decode(call, body), caller),
                         )
                     answer = encoded(response)
                 figures.sent()
@@ -306,10 +324,10 @@ class Calls:
         decode: Decode,
         function: ServerStream,
         needs_admin: bool,
-    ) -> Callable[[bytes, Context], AsyncIterator[bytes]]:
+    ) -> Callable[[Request, Context], AsyncIterator[bytes]]:
         waits_by_itself = name in WAIT_BY_THEMSELVES
 
-        async def handle(request: bytes, context: Context) -> AsyncIterator[bytes]:
+        async def handle(request: Request, context: Context) -> AsyncIterator[bytes]:
             async with (
                 self._call(name, figures, context) as call,
                 self._admission.running() as running,
@@ -320,11 +338,11 @@ class Calls:
                 if remaining is not None:
                     begin_call(remaining)
                 caller = await self._admit(call, needs_admin)
-
-                first = [decode(call, request)]
+                body = await whole(request)
+                first = [decode(call, body)]
 
                 async def start() -> tuple[bytes | None, AsyncGenerator[bytes, None]]:
-                    responses = function(first.pop() if first else decode(call, request), caller)
+                    responses = function(first.pop() if first else decode(call, body), caller)
                     try:
                         return await anext(responses, None), responses
                     except BaseException:
