@@ -62,12 +62,13 @@ from sessiond_server.settings import Settings
 from sessiond_server.tasks.service import Tasks
 from sessiond_server.tasks.store import TaskStore
 from sessiond_server.turns.announcements import TurnAnnouncements
+from sessiond_server.turns.asset_files import AssetFiles
 from sessiond_server.turns.context import Contexts
 from sessiond_server.turns.handover import Handovers
 from sessiond_server.turns.handover_store import HandoverStore
 from sessiond_server.turns.leases import TurnLeases
 from sessiond_server.turns.live_texts import LiveTexts
-from sessiond_server.turns.marks import MarkStore
+from sessiond_server.turns.mark_store import MarkStore
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.service import Turns
 from sessiond_server.turns.state import TurnLease, TurnSlots
@@ -181,7 +182,7 @@ async def open_services(
             stores.sessions,
             contexts,
             models,
-            assets,
+            AssetFiles(assets),
             handovers,
             max_request_bytes=settings.max_model_request_bytes,
         )

@@ -25,13 +25,14 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import Any, TypeAlias, TypeVar, Unpack
 from urllib.parse import quote
 
 import orjson
 
 from sessiond._async._client import AsyncClient
+from sessiond._async._lazy import AsyncLazy
 from sessiond._protocol.json_text import encode_or_refuse
 from sessiond._protocol.settings import DEFAULT_TIMEOUT_S, ClientSettings, settings
 from sessiond._requests.input import NewMessage
@@ -249,6 +250,21 @@ async def append(
         except BatchTooLarge:
             pass  # the operator has set a lower limit
     return await client.sessions.import_messages(session_id, messages, **options)
+
+
+async def collected(
+    messages: AsyncLazy[Message], convert: Callable[[Message], _Result]
+) -> list[_Result]:
+    """Read messages, and return what they are converted to.
+
+    The messages do not live longer than their batch: 100,000 of them would slow down the garbage
+    collector.
+    """
+    found: list[_Result] = []
+    async with aclosing(messages._batches()) as batches:
+        async for batch in batches:
+            found.extend(map(convert, batch))
+    return found
 
 
 @contextmanager

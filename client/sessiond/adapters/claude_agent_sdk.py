@@ -24,6 +24,7 @@ from sessiond.adapters._backend import (
     AnyClient,
     Backend,
     append,
+    collected,
     decoded,
     encoded,
     message_id,
@@ -422,7 +423,7 @@ async def _entries(
     messages = client.sessions.get_messages(
         session_id, after_seq=after_seq, through_seq=through_seq
     )
-    return [decoded(message) async for message in messages]
+    return await collected(messages, decoded)
 
 
 def _mtime(info: SessionInfo) -> int:
