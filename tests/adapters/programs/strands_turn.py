@@ -25,7 +25,7 @@ def weather(city: str) -> str:
 def main(namespace: str, session_id: str, prompt: str) -> None:
     options = {"base_url": os.environ["OPENAI_BASE_URL"], "api_key": "none"}
     agent = Agent(
-        model=OpenAIModel(options, model_id="fake-1"),
+        model=OpenAIModel(client_args=options, model_id="fake-1"),
         tools=[weather],
         session_manager=SessiondSessionManager(session_id, namespace=namespace),
         callback_handler=None,
