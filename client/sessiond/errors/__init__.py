@@ -72,6 +72,7 @@ SessiondError (RuntimeError)
 ├── Unimplemented                  the server does not have the call
 ├── InternalError                  INTERNAL
 ├── ClientClosed                   the client was closed before or during the call
+├── ClientForked                   the process was forked while an AsyncClient was open
 ├── PoolTimeout (TimeoutError)     no session of a SessionPool became free in time
 └── PoolClosed                     the SessionPool was closed before or during the call
 
@@ -133,6 +134,7 @@ from sessiond.errors._service import (
     AssetStoreUnavailable,
     Cancelled,
     ClientClosed,
+    ClientForked,
     DatabaseUnavailable,
     DeadlineExceeded,
     InternalError,
@@ -178,6 +180,7 @@ __all__ = [
     "BookmarkNotFound",
     "Cancelled",
     "ClientClosed",
+    "ClientForked",
     "Conflict",
     "ContextTooLarge",
     "DatabaseUnavailable",

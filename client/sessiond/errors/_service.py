@@ -90,6 +90,10 @@ class ClientClosed(SessiondError, code=grpc.StatusCode.CANCELLED, reason="CLIENT
     """The client was closed before or during the call; `start()` reopens it."""
 
 
+class ClientForked(SessiondError, code=grpc.StatusCode.FAILED_PRECONDITION, reason="CLIENT_FORKED"):
+    """An AsyncClient was open when this process was forked, so that gRPC does not work in it."""
+
+
 class PoolTimeout(
     SessiondError, TimeoutError, code=grpc.StatusCode.RESOURCE_EXHAUSTED, reason="POOL_TIMEOUT"
 ):

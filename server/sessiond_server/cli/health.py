@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from sessiond._protocol.settings import proxy_options
 from sessiond_server.cli.errors import CommandError
 
 
@@ -53,6 +54,8 @@ def run(arguments: list[str]) -> int:
         help="timeout of the check. Default: 5",
     )
     options = parser.parse_args(arguments)
+    # The variables of a proxy must not make a container look ill.
+    direct = list(proxy_options(options.target).items())
     if options.tls_ca:
         try:
             authority = Path(options.tls_ca).read_bytes()
@@ -64,9 +67,9 @@ def run(arguments: list[str]) -> int:
         names = (
             [("grpc.ssl_target_name_override", options.server_name)] if options.server_name else []
         )
-        channel = grpc.secure_channel(options.target, credentials, options=names)
+        channel = grpc.secure_channel(options.target, credentials, options=[*names, *direct])
     else:
-        channel = grpc.insecure_channel(options.target)
+        channel = grpc.insecure_channel(options.target, options=direct)
     with channel:
         try:
             response = health_pb2_grpc.HealthStub(channel).Check(

@@ -10,7 +10,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from contextvars import ContextVar
 from operator import attrgetter
 from typing import Any, Protocol, TypeAlias
@@ -31,6 +31,7 @@ from sessiond_server.core.limits import MAX_SESSION_ID_CHARACTERS
 from sessiond_server.core.structs import MAX_DEPTH
 from sessiond_server.projects.authentication import Authenticator, Caller
 from sessiond_server.rpc.admission import STREAMING_RPCS, Admission
+from sessiond_server.rpc.bodies import Gate, Handler, Metadata, drain_requests, whole
 from sessiond_server.rpc.errors import as_fault, log_text, status_of, whole_status_of
 from sessiond_server.rpc.figures import CallFigures
 from sessiond_server.rpc.raw_messages import raw_class
@@ -42,17 +43,13 @@ SLOW_CALL_S = 1.0
 # Above this size, a refused request is searched for further invalid fields in a thread.
 LARGE_BYTES = 1024 * 1024
 
-# After refusing a client's stream, the server keeps reading it within these limits of time and
-# size.
-DRAIN_TIMEOUT_S = 5.0
-DRAIN_IDLE_S = 0.5
-DRAIN_BYTES = 64 * 1024 * 1024
-
 # RPCs that carry many messages. In their requests, Message.json is bytes, whatever the type
 # annotations of the servicers' methods say.
 RAW_CALLS = frozenset({"StoreMessages", "BatchStoreMessages", "ImportMessages", "RewindSession"})
 
 Context: TypeAlias = "ServicerContext[bytes, bytes]"
+# The request of a unary call, or the stream from which it must be read.
+Request: TypeAlias = bytes | AsyncIterator[bytes]
 Unary: TypeAlias = Callable[[Any, Caller], Awaitable[ProtoMessage | bytes]]
 ServerStream: TypeAlias = Callable[[Any, Caller], AsyncGenerator[bytes, None]]
 
@@ -221,6 +218,7 @@ class Calls:
         stream_idle_timeout_s: time without a message after which a client's stream is refused.
             Unit: seconds.
         check_messages: returns the invalid fields of messages, by path.
+        received: called with the size of each request, in bytes.
         log_calls: whether each call is logged at the level info.
     """
 
@@ -230,10 +228,12 @@ class Calls:
         admission: Admission,
         *,
         check_messages: CheckMessages,
+        received: Callable[[int], None],
         default_deadline_s: float,
         stream_idle_timeout_s: float,
         log_calls: bool = False,
     ) -> None:
+        self._received = received
         self._log_calls = log_calls
         self._authenticator = authenticator
         self._admission = admission
@@ -247,40 +247,54 @@ class Calls:
         Raises:
             AttributeError: if the servicer does not have a method for each RPC.
         """
-        return grpc.method_handlers_generic_handler(
-            service.full_name,
-            {
-                method.name: self._handler(
-                    method, service.full_name, getattr(servicer, method.name), servicer.needs_admin
-                )
-                for method in service.methods
-            },
-        )
+        prompt: dict[str, Handler] = {}
+        patient: dict[str, Handler] = {}
+        for method in service.methods:
+            function = getattr(servicer, method.name)
+            path = f"/{service.full_name}/{method.name}"
+            prompt[path], patient[path] = self._handlers(
+                method, service.full_name, function, servicer.needs_admin
+            )
+        return Gate(prompt, patient, self._is_welcome)
 
-    def _handler(
+    def _is_welcome(self, metadata: Metadata) -> bool:
+        keys = [str(value) for key, value in metadata if key == "authorization"]
+        return len(keys) < 2 and self._authenticator.knows(keys[0] if keys else None)
+
+    def _handlers(
         self,
         method: MethodDescriptor,
         service: str,
         function: Callable[[Any, Caller], Any],
         needs_admin: bool,
-    ) -> "grpc.RpcMethodHandler[bytes, bytes]":
+    ) -> tuple[Handler, Handler]:
+        """Return the handler that gets its request, and the one that reads it; see Gate."""
+
         def arguments(kind: str) -> tuple[str, CallFigures, Decode, Any, bool]:
             figures = CallFigures(service, method.name, kind)
-            return method.name, figures, _decoder(method), function, needs_admin
+            return method.name, figures, _decoder(method, self._received), function, needs_admin
 
         if method.client_streaming:
-            handle = self._stream_unary(*arguments("client_stream"))
-            return grpc.stream_unary_rpc_method_handler(handle)
-        if method.server_streaming:
-            return grpc.unary_stream_rpc_method_handler(
-                self._unary_stream(*arguments("server_stream"))
+            upload: Handler = grpc.stream_unary_rpc_method_handler(
+                self._stream_unary(*arguments("client_stream"))
             )
-        return grpc.unary_unary_rpc_method_handler(self._unary_unary(*arguments("unary")))
+            return upload, upload
+        if method.server_streaming:
+            stream: Any = self._unary_stream(*arguments("server_stream"))
+            return (
+                grpc.unary_stream_rpc_method_handler(stream),
+                grpc.stream_stream_rpc_method_handler(stream),
+            )
+        unary: Any = self._unary_unary(*arguments("unary"))
+        return (
+            grpc.unary_unary_rpc_method_handler(unary),
+            grpc.stream_unary_rpc_method_handler(unary),
+        )
 
     def _unary_unary(
         self, name: str, figures: CallFigures, decode: Decode, function: Unary, needs_admin: bool
-    ) -> Callable[[bytes, Context], Awaitable[bytes]]:
-        async def handle(request: bytes, context: Context) -> bytes:
+    ) -> Callable[[Request, Context], Awaitable[bytes]]:
+        async def handle(request: Request, context: Context) -> bytes:
             async with self._call(name, figures, context) as call, self._admission.running():
                 figures.received()
                 remaining = context.time_remaining()
@@ -288,7 +302,8 @@ class Calls:
                     self._default_deadline_s if remaining is None else remaining
                 ):
                     caller = await self._admit(call, needs_admin)
-                    response = _encoded(await function(decode(call, request), caller))
+                    decoded = decode(call, await whole(request))
+                    response = _encoded(await function(decoded, caller))
                 figures.sent()
                 return response
 
@@ -301,8 +316,8 @@ class Calls:
         decode: Decode,
         function: ServerStream,
         needs_admin: bool,
-    ) -> Callable[[bytes, Context], AsyncIterator[bytes]]:
-        async def handle(request: bytes, context: Context) -> AsyncIterator[bytes]:
+    ) -> Callable[[Request, Context], AsyncIterator[bytes]]:
+        async def handle(request: Request, context: Context) -> AsyncIterator[bytes]:
             async with (
                 self._call(name, figures, context) as call,
                 self._admission.running() as running,
@@ -310,8 +325,9 @@ class Calls:
                 figures.received()
                 _streaming.set(call)
                 caller = await self._admit(call, needs_admin)
+                decoded = decode(call, await whole(request))
                 with self._authenticator.open_stream(caller, running):
-                    async with aclosing(function(decode(call, request), caller)) as responses:
+                    async with aclosing(function(decoded, caller)) as responses:
                         async for response in responses:
                             figures.sent()
                             with running.sending():
@@ -362,34 +378,20 @@ class Calls:
         return caller
 
 
-async def drain_requests(requests: AsyncIterator[bytes]) -> None:
-    """Keep reading a client's stream that is refused, within limits.
-
-    Some clients, such as Python's asyncio client, lose a response that arrives while they are
-    writing.
-    """
-    taken = 0
-    with suppress(TimeoutError, StopAsyncIteration):
-        async with asyncio.timeout(DRAIN_TIMEOUT_S):
-            while taken < DRAIN_BYTES:
-                async with asyncio.timeout(DRAIN_IDLE_S):
-                    taken += len(await anext(requests))
-
-
 def _encoded(response: ProtoMessage | bytes) -> bytes:
     return response if isinstance(response, bytes) else response.SerializeToString()
 
 
-def _decoder(method: MethodDescriptor) -> Decode:
+def _decoder(method: MethodDescriptor, received: Callable[[int], None]) -> Decode:
     request_class = (
         raw_class(method.input_type)
         if method.name in RAW_CALLS
         else GetMessageClass(method.input_type)
     )
-
     session_id_of = _session_id_getter(method.input_type)
 
     def decode(call: _Call, encoded: bytes) -> ProtoMessage:
+        received(len(encoded))
         try:
             request = request_class.FromString(encoded)
         except DecodeError as e:
