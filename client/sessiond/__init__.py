@@ -37,6 +37,12 @@ from sessiond._types.session import (
     TokenCounts,
 )
 from sessiond._types.task import Task
+from sessiond._types.transcripts import (
+    BadLine,
+    FailedTranscript,
+    ImportedTranscript,
+    TranscriptImport,
+)
 from sessiond._types.turn import FitChange, MessageTurn, SentMessage, Turn, TurnError, Usage
 from sessiond._version import __version__
 from sessiond.errors import *  # noqa: F403
@@ -47,6 +53,7 @@ __all__ = [
     "AsyncClient",
     "AsyncSession",
     "AsyncSessionPool",
+    "BadLine",
     "Bookmark",
     "Client",
     "CopyResult",
@@ -54,7 +61,9 @@ __all__ = [
     "Event",
     "EventData",
     "FailedMessage",
+    "FailedTranscript",
     "FitChange",
+    "ImportedTranscript",
     "Lease",
     "Message",
     "MessageTurn",
@@ -71,6 +80,7 @@ __all__ = [
     "StoredRange",
     "Task",
     "TokenCounts",
+    "TranscriptImport",
     "Turn",
     "TurnError",
     "Usage",

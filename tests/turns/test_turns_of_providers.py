@@ -2,12 +2,14 @@
 
 import base64
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from sessiond.v1.asset_service_pb2 import Asset
 from sessiond.v1.message_pb2 import (
+    FORMAT_ANTHROPIC,
     FORMAT_GEMINI,
     FORMAT_OPENAI,
     ROLE_USER,
@@ -90,6 +92,32 @@ async def test_an_asset_of_unknown_type_is_known_by_its_first_bytes(
     await send(one, "one", messages=[image(asset.asset_id)])
     (part,) = models.requests[0].body["messages"][0]["content"]
     assert part["image_url"]["url"] == "data:image/png;base64," + base64.b64encode(PNG).decode()
+
+
+@pytest.mark.parametrize("stored", ["image/jpeg", "image/JPG", "application/pdf"])
+async def test_an_asset_that_was_uploaded_under_a_wrong_type_is_sent_under_its_own(
+    one: Wire, models: ModelServer, query: Callable[..., Any], stored: str
+) -> None:
+    asset: Asset = await upload(one, PNG, media_type="image/png")
+    # Earlier versions kept the type that the caller gave.
+    query(f"UPDATE assets SET media_type = '{stored}'")
+    url = "data:image/png;base64," + base64.b64encode(PNG).decode()
+    for _ in range(2):  # the second time, the first bytes are known
+        await send(one, "one", messages=[image(asset.asset_id)])
+        parts = models.requests[-1].body["messages"][-1]["content"]
+        assert [part["image_url"]["url"] for part in parts] == [url]
+    block = {
+        "type": "image",
+        "source": {
+            "type": "base64",
+            "media_type": "image/jpeg",
+            "data": f"sessiond-asset:{asset.asset_id}",
+        },
+    }
+    text = json.dumps({"role": "user", "content": [block]})
+    await send(one, "one", messages=[Message(format=FORMAT_ANTHROPIC, json=text)], model="other-1")
+    sent = models.requests[-1].body["messages"][-1]["content"][-1]["source"]
+    assert sent["media_type"] == "image/png"
 
 
 async def test_a_request_that_is_too_large_fails_before_anything_is_loaded(

@@ -17,7 +17,7 @@ from sessiond_server.core.errors import Fault, invalid
 from sessiond_server.core.limits import MAX_MEDIA_TYPE_CHARACTERS, Limits
 from sessiond_server.core.validation import check_text
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
-from sessiond_server.formats.files import MAGIC_BYTES, media_type_of, plain_media_type
+from sessiond_server.formats.files import MAGIC_BYTES, shown_type
 
 # Must be less than UPLOAD_ENDS in assets/store/assets.py, the time after which the server is
 # considered dead.
@@ -28,7 +28,6 @@ CLOSE_TIMEOUT_S = 5.0
 TRANSIENT_ERRORS = (ObjectStoreUnavailable, DatabaseUnavailable, PoolExhausted, Contention)
 
 # Media types that are compared with the first bytes of the content.
-_SHOWN_TYPES = {"image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf"}
 _ASSET_ID = re.compile("[0-9a-f]{64}")
 
 log = structlog.get_logger(__name__)
@@ -87,7 +86,7 @@ class Assets:
                 async with aclosing(content.checked(pieces)) as checked:
                     await self._objects.put(object_key, checked)
                 check_cancelled()
-                media_type = _media_type(upload.media_type, content.first)
+                media_type = shown_type(content.first, upload.media_type)
                 new = AssetRow(content.hash.digest(), object_key, content.size, media_type, 0)
                 row = await self._store.record(upload.project_id, new, token)
         except UploadGivenUp:
@@ -242,14 +241,6 @@ class _Content:
             asset_id=self.hash.hexdigest(),
             size=self.size,
         )
-
-
-def _media_type(given: str, first: bytes) -> str:
-    """Return the media type of a file: what is given, unless the content shows another one.
-
-    Models' providers refuse a picture whose content is not of the type that is given.
-    """
-    return (media_type_of(first, "") if plain_media_type(given) in _SHOWN_TYPES else "") or given
 
 
 def check_asset_id(asset_id: str, field: str = "asset_id") -> bytes:

@@ -8,6 +8,17 @@ from sessiond.v1.message_pb2 import FORMAT_GEMINI
 from sessiond_server.dialects.arguments import object_of
 from sessiond_server.dialects.differences import report_differences
 from sessiond_server.dialects.request import History, Steps, in_order
+from sessiond_server.dialects.shapes import (
+    BOOLEAN,
+    INTEGER,
+    STRING,
+    Misfit,
+    Shape,
+    anything,
+    of_type,
+    one_of,
+    record,
+)
 from sessiond_server.formats.files import plain_base64
 from sessiond_server.formats.pairing import PairedCall
 from sessiond_server.formats.parsing import dumps, has_huge_number, is_deeper
@@ -45,6 +56,29 @@ _INNER_KEYS = {
     "codeExecutionResult": {"outcome", "output", "id"},
     "toolCall": {"id", "toolType", "args"},
     "toolResponse": {"id", "toolType", "response"},
+}
+_LEVELS = ("UNSPECIFIED", "LOW", "MEDIUM", "HIGH", "ULTRA_HIGH")
+# The shapes of the optional values that the API defines; those that do not fit are left out.
+_SHAPES: dict[str, Shape] = {
+    "videoMetadata": record(
+        "", {}, {"startOffset": STRING, "endOffset": STRING, "fps": of_type(int, float)}
+    ),
+    "mediaResolution": record(
+        "",
+        {},
+        {
+            "level": one_of(*(f"MEDIA_RESOLUTION_{level}" for level in _LEVELS)),
+            "numTokens": INTEGER,
+        },
+    ),
+    "functionResponse.willContinue": BOOLEAN,
+    "functionResponse.scheduling": one_of(
+        "SCHEDULING_UNSPECIFIED", "SILENT", "WHEN_IDLE", "INTERRUPT"
+    ),
+    "executableCode.language": one_of("LANGUAGE_UNSPECIFIED", "PYTHON"),
+    "codeExecutionResult.outcome": one_of(
+        "OUTCOME_UNSPECIFIED", "OUTCOME_OK", "OUTCOME_FAILED", "OUTCOME_DEADLINE_EXCEEDED"
+    ),
 }
 # What the API runs itself; only answers of the model may contain it.
 _OF_MODELS = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
@@ -177,12 +211,19 @@ class GeminiParts:
                 continue
             if name in _INNER_KEYS and isinstance(value, dict):
                 inner = {camel(k): v for k, v in value.items()}
-                new[name] = {k: v for k, v in inner.items() if k in _INNER_KEYS[name]}
+                new[name] = {
+                    k: v
+                    for k, v in inner.items()
+                    if k in _INNER_KEYS[name] and (v is None or _fits(f"{name}.{k}", v))
+                }
             elif name == "thoughtSignature" and isinstance(value, str):
                 if signature := _base64(value):
                     new[name] = signature
             elif value is None or isinstance(value, _TYPES.get(name, ())):
                 new[name] = value
+                if isinstance(value, dict) and name in _SHAPES:
+                    inner = {camel(k): v for k, v in value.items() if v is not None}
+                    new[name] = _SHAPES[name](inner, name, _ignored)
         return new
 
     # Calls and results
@@ -263,6 +304,19 @@ def _base64(stored: str) -> str:
     """Return base64 as it is stored if the API reads it; it reads both alphabets. "" = invalid."""
     plain = plain_base64(stored)
     return stored if stored.replace("-", "+").replace("_", "/") == plain else plain
+
+
+def _fits(path: str, value: Any) -> bool:
+    """Whether a value has the shape that the API defines for it, if it defines one."""
+    try:
+        _SHAPES.get(path, anything)(value, path, _ignored)
+    except Misfit:
+        return False
+    return True
+
+
+def _ignored(path: str) -> None:
+    """Ignore a part that does not fit: the comparison with the stored part reports it."""
 
 
 def _inner(part: JSON, key: str) -> JSON:

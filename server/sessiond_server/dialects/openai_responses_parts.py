@@ -86,8 +86,14 @@ class ResponsesParts:
             new = self._file(entry, piece, own)
         if new is None:
             new = {"type": "input_text", "text": self._text(entry, piece)}
-        if own and (marker := fit(CACHE_MARKER, own.get("prompt_cache_breakpoint"))):
-            new["prompt_cache_breakpoint"] = marker
+        stored_marker = own.get("prompt_cache_breakpoint") if own else None
+        if stored_marker is not None:
+            marker = fit(CACHE_MARKER, stored_marker)
+            if marker:
+                new["prompt_cache_breakpoint"] = marker
+            if marker != stored_marker:
+                kind = ChangeKind.FIELD_CHANGED if marker else ChangeKind.FIELD_REMOVED
+                self._lost(entry, kind, "prompt_cache_breakpoint")
         return in_order(new, own) if own and own.get("type") == new["type"] else new
 
     def _file(self, entry: Entry, piece: Media, own: JSON | None) -> JSON | None:

@@ -11,7 +11,7 @@ from sessiond.v1.message_pb2 import (
     Message,
 )
 from sessiond_server.dialects.differences import report_differences
-from sessiond_server.formats.files import as_text, plain_media_type
+from sessiond_server.formats.files import SHOWN_TYPES, as_text, plain_media_type
 from sessiond_server.formats.pairing import (
     Step,
     assign_ids,
@@ -214,9 +214,14 @@ class Steps:
         return as_text(piece.data) if piece.data else ""
 
     def media_type(self, piece: Media) -> str:
-        """Return the media type of a file; "" if it is unknown."""
+        """Return the media type of a file; "" if it is unknown.
+
+        For pictures and PDFs among the assets, it is the type that their content shows.
+        """
         asset = self.assets.get(piece.asset_id)
-        return piece.media_type or (plain_media_type(asset.media_type) if asset else "")
+        known = plain_media_type(asset.media_type) if asset else ""
+        is_shown = {known, piece.media_type} <= SHOWN_TYPES
+        return known if is_shown else piece.media_type or known
 
     def content_of(self, piece: Media, *, prefix: str = "") -> str:
         """Return a file's base64 after a prefix. "" if it is stored elsewhere or is missing."""

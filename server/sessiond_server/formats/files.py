@@ -29,6 +29,8 @@ _ALIASES = {
 _FROM_URL_SAFE = str.maketrans("-_", "+/")
 # Text contains spaces, and names are not that long.
 _BASE64 = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9])[A-Za-z0-9+/_-]{1024}")
+# The types whose content is compared with what is given.
+SHOWN_TYPES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf"})
 # Number of bytes at the beginning of a file that media_type_of() examines.
 MAGIC_BYTES = 16
 
@@ -146,3 +148,15 @@ def media_type_of(content: bytes, given: str) -> str:
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return "image/webp"
     return next((media_type for magic, media_type in _MAGIC if content.startswith(magic)), given)
+
+
+def shown_type(content: bytes, given: str) -> str:
+    """Return the media type of a file: what is given, unless the content shows another one.
+
+    Models' providers refuse a picture whose content is not of the type that is given.
+
+    Args:
+        content: the first MAGIC_BYTES of the file.
+        given: the type that is given.
+    """
+    return (media_type_of(content, "") if plain_media_type(given) in SHOWN_TYPES else "") or given

@@ -213,8 +213,18 @@ def objects_of(value: Any) -> list[JSON]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def rest_of(value: JSON, known: frozenset[str]) -> list[str]:
-    """Return the keys of an object that are not in `known` and whose values are not empty."""
+def rest_of(value: JSON, known: frozenset[str], labels: frozenset[str] = frozenset()) -> list[str]:
+    """Return the keys of an object whose values are not empty and are lost in a conversion.
+
+    Args:
+        value: the object.
+        known: the keys that the pieces carry.
+        labels: the keys that mean nothing to a model if their value is a string or a number, such
+            as ids. An object in their place may mean anything.
+    """
     return [
-        key for key, item in value.items() if key not in known and item not in (None, "", [], {})
+        key
+        for key, item in value.items()
+        if item not in (None, "", [], {})
+        and (isinstance(item, dict | list) if key in labels else key not in known)
     ]

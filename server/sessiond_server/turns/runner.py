@@ -6,7 +6,7 @@ session's row locked; no connection is held while a model works.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager, suppress
 from contextvars import Context
 from functools import partial
@@ -14,7 +14,6 @@ from uuid import UUID
 
 import structlog
 
-from sessiond_server.assets.service import Assets
 from sessiond_server.assets.store.objects import ObjectStoreUnavailable
 from sessiond_server.core import events
 from sessiond_server.core.cancellation import cancel_all
@@ -22,9 +21,7 @@ from sessiond_server.core.errors import Fault
 from sessiond_server.core.events import Event, EventPublisher
 from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
-from sessiond_server.formats.files import MAGIC_BYTES, media_type_of
 from sessiond_server.formats.read.other import unreadable
-from sessiond_server.formats.wire import AssetInfo
 from sessiond_server.providers.base import Answer, ModelFault, ModelRequest
 from sessiond_server.providers.routing import Models
 from sessiond_server.sessions.store.lock import SessionMissing
@@ -32,6 +29,7 @@ from sessiond_server.sessions.store.sessions import SessionStore
 from sessiond_server.telemetry import metrics, tracing
 from sessiond_server.turns.announcements import TurnAnnouncements
 from sessiond_server.turns.answer_text import AnswerText
+from sessiond_server.turns.asset_files import AssetFiles
 from sessiond_server.turns.context import ContextRequest, Contexts, policy_of
 from sessiond_server.turns.errors import fault_of_model, internal_error
 from sessiond_server.turns.handover import Handovers
@@ -42,7 +40,6 @@ from sessiond_server.turns.transitions import TurnTransitions
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 2.0
 DATABASE_RETRY_S = 0.5
 CLOSE_TIMEOUT_S = 5.0
-UNKNOWN_TYPES = ("", "application/octet-stream")
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +61,7 @@ class TurnRunner:
         sessions: SessionStore,
         contexts: Contexts,
         models: Models,
-        assets: Assets,
+        files: AssetFiles,
         handovers: Handovers,
         *,
         max_request_bytes: int,
@@ -77,7 +74,7 @@ class TurnRunner:
         self._sessions = sessions
         self._contexts = contexts
         self._models = models
-        self._assets = assets
+        self._files = files
         self._handovers = handovers
         self._max_request_bytes = max_request_bytes
         self._running = transitions.running
@@ -297,8 +294,8 @@ class TurnRunner:
             messages=context.messages,
             system_prompt=policy.system_prompt,
             options={**policy.model_options, **running.options},
-            describe_assets=partial(self._describe_assets, running.project_id),
-            load_asset=partial(self._load_asset, running.project_id),
+            describe_assets=partial(self._files.describe, running.project_id),
+            load_asset=partial(self._files.load, running.project_id),
             max_request_bytes=self._max_request_bytes,
             on_report=partial(setattr, running, "report"),
         )
@@ -321,28 +318,6 @@ class TurnRunner:
             "the model's answer has no end",
             metadata={"model": running.model},
         )
-
-    async def _describe_assets(
-        self, project_id: UUID, asset_ids: Sequence[str]
-    ) -> Mapping[str, AssetInfo]:
-        """Describe the assets that exist. An unknown type is determined from the first bytes."""
-        rows = await self._assets.get_many(project_id, asset_ids)
-        described: dict[str, AssetInfo] = {}
-        for asset_id, row in rows.items():
-            media_type = row.media_type
-            if media_type in UNKNOWN_TYPES:
-                _, pieces = await self._assets.download(project_id, asset_id, 0, MAGIC_BYTES)
-                async with aclosing(pieces):
-                    first = b"".join([piece async for piece in pieces])
-                media_type = media_type_of(first, media_type)
-            described[asset_id] = AssetInfo(media_type, row.size)
-        return described
-
-    async def _load_asset(self, project_id: UUID, asset_id: str) -> AsyncGenerator[bytes, None]:
-        _, pieces = await self._assets.download(project_id, asset_id, 0, 0)
-        async with aclosing(pieces):
-            async for piece in pieces:
-                yield piece
 
     async def _settle(self, running: RunningTurn, outcome: Answer | Fault | None) -> bool:
         """Write the outcome of a model call, retrying as often as necessary.

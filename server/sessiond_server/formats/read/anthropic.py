@@ -34,10 +34,15 @@ _BLOCK_KEYS = frozenset(
 )
 
 
+_LABELS = frozenset(
+    {"id", "type", "model", "stop_reason", "stop_sequence", "name", "tool_use_id", "is_error"}
+)
+
+
 def read(entry: Entry) -> None:
     """Split a message; see sessiond_server.formats.read."""
     entry.pieces += blocks(entry.value.get("content"))
-    entry.extras += rest_of(entry.value, _MESSAGE_KEYS)
+    entry.extras += rest_of(entry.value, _MESSAGE_KEYS, _LABELS)
     entry.extras += _extras(entry.value.get("content"))
 
 
@@ -46,7 +51,11 @@ def _extras(content: Any) -> Iterator[str]:
     for block in objects_of(content):
         kind = block.get("type")
         if kind in ("text", "image", "document", "tool_use", "tool_result"):
-            yield from rest_of(block, _BLOCK_KEYS)
+            yield from rest_of(block, _BLOCK_KEYS, _LABELS)
+            if not _is_marker(block.get("cache_control")):
+                yield "cache_control"
+            if not isinstance(block.get("is_error"), bool | None):
+                yield "is_error"
         if kind == "tool_result":
             yield from _extras(block.get("content"))
         source = block.get("source")
@@ -54,6 +63,18 @@ def _extras(content: Any) -> Iterator[str]:
         if kind == "document" and is_text and block.get("title"):
             # Files keep their title as their name; texts have no names.
             yield "title"
+
+
+def _is_marker(value: Any) -> bool:
+    """Whether a value is a cache marker as the API defines it; other APIs need none."""
+    if value is None:
+        return True
+    return (
+        isinstance(value, dict)
+        and value.keys() <= {"type", "ttl"}
+        and value.get("type") == "ephemeral"
+        and isinstance(value.get("ttl"), str | None)
+    )
 
 
 def blocks(content: Any) -> Iterator[Piece]:

@@ -17,6 +17,7 @@ from sessiond_server.formats.pieces import (
     Result,
     Text,
     Thinking,
+    objects_of,
     rest_of,
     string_of,
 )
@@ -27,6 +28,7 @@ _PART_KEYS = frozenset(
     | {"functionResponse", "executableCode", "codeExecutionResult", "toolCall", "toolResponse"}
 )
 _RESPONSE_KEYS = frozenset({"id", "name", "response", "parts"})
+_FILE_KEYS = frozenset({"mimeType", "data", "fileUri", "displayName"})
 
 
 def read(entry: Entry) -> None:
@@ -41,6 +43,14 @@ def read(entry: Entry) -> None:
             entry.extras += rest_of({camel(key): item for key, item in part.items()}, _PART_KEYS)
             if isinstance(inner := field(part, "functionResponse"), dict):
                 entry.extras += rest_of(inner, _RESPONSE_KEYS)
+                inner_parts = inner.get("parts")
+            else:
+                inner_parts = None
+            for holder in [part, *objects_of(inner_parts)]:
+                for key in ("inlineData", "fileData"):
+                    if isinstance(file := field(holder, key), dict):
+                        spelled = {camel(name): item for name, item in file.items()}
+                        entry.extras += rest_of(spelled, _FILE_KEYS)
         elif isinstance(part, str):
             entry.pieces.append(Text(part))
 

@@ -45,6 +45,7 @@ _MESSAGE_KEYS = frozenset(
     {"role", "content", "refusal", "tool_calls", "function_call", "tool_call_id", "type", "id"}
     | {"status", "name", "audio", "images", *REASONING_KEYS}
 )
+_LABELS = frozenset({"type", "id", "call_id", "status", "name", "tool_call_id"})
 _CALL_KEYS = frozenset({"id", "type", "function", "custom", "index"})
 _PART_KEYS = frozenset(
     {"type", "text", "refusal", "image_url", "input_audio", "file", "file_id", "file_data"}
@@ -58,14 +59,14 @@ def read(entry: Entry) -> None:
     if is_nonmessage_item(value):
         entry.pieces += _item(value)
         if not any(isinstance(piece, Foreign) for piece in entry.pieces):
-            entry.extras += rest_of(value, _ITEM_KEYS)
+            entry.extras += rest_of(value, _ITEM_KEYS, _LABELS)
     else:
         entry.pieces += _message(entry)
-        entry.extras += rest_of(value, _MESSAGE_KEYS)
+        entry.extras += rest_of(value, _MESSAGE_KEYS, _LABELS)
         if value["role"] not in ("tool", "function") and value.get("name"):
             entry.extras.append("name")
         for call in objects_of(value.get("tool_calls")):
-            entry.extras += [f"tool_calls.{key}" for key in rest_of(call, _CALL_KEYS)]
+            entry.extras += [f"tool_calls.{key}" for key in rest_of(call, _CALL_KEYS, _LABELS)]
     for part in [*objects_of(value.get("content")), *objects_of(value.get("output"))]:
         if is_part(part):
             entry.extras += rest_of(part, _PART_KEYS)
