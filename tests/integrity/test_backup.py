@@ -39,7 +39,9 @@ async def fill(target: str) -> str:
 def histories(target: str) -> dict[str, list[object]]:
     with Client(target) as client:
         return {
-            session.session_id: [message.content for message in session.get_messages()]
+            session.session_id: [
+                message.content for message in client.get_session(session.session_id).get_messages()
+            ]
             for session in client.list_sessions()
         }
 

@@ -64,7 +64,7 @@ WHERE (project_id, sha256) > (%(project_id)s, %(sha256)s)
 ORDER BY project_id, sha256 LIMIT %(batch)s"""
 
 _HAS_ASSET = """
-SELECT FROM assets WHERE project_id = %(project_id)s AND sha256 = %(sha256)s
+SELECT true FROM assets WHERE project_id = %(project_id)s AND sha256 = %(sha256)s
     AND object_key = %(object_key)s"""
 
 _NIL = UUID(int=0)
