@@ -37,7 +37,15 @@ from sessiond._types.session import (
     TokenCounts,
 )
 from sessiond._types.task import Task
-from sessiond._types.turn import FitChange, MessageTurn, SentMessage, Turn, TurnError, Usage
+from sessiond._types.turn import (
+    FitChange,
+    MessageTurn,
+    SentMessage,
+    Turn,
+    TurnError,
+    TurnPreview,
+    Usage,
+)
 from sessiond._version import __version__
 from sessiond.errors import *  # noqa: F403
 
@@ -73,6 +81,7 @@ __all__ = [
     "TokenCounts",
     "Turn",
     "TurnError",
+    "TurnPreview",
     "Usage",
     "__version__",
     "errors",

@@ -88,6 +88,7 @@ export type {
   AbortOptions,
   EventOptions,
   ListTurnsOptions,
+  PreviewOptions,
   SendAndWaitOptions,
   SendOptions,
   StreamOptions,
@@ -120,6 +121,7 @@ export type {
   SentMessage,
   Turn,
   TurnError,
+  TurnPreview,
   Usage,
 } from "./types/turn.js";
 export { VERSION } from "./version.js";
