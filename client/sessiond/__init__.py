@@ -37,6 +37,12 @@ from sessiond._types.session import (
     TokenCounts,
 )
 from sessiond._types.task import Task
+from sessiond._types.transcripts import (
+    BadLine,
+    FailedTranscript,
+    ImportedTranscript,
+    TranscriptImport,
+)
 from sessiond._types.turn import (
     FitChange,
     MessageTurn,
@@ -55,6 +61,7 @@ __all__ = [
     "AsyncClient",
     "AsyncSession",
     "AsyncSessionPool",
+    "BadLine",
     "Bookmark",
     "Client",
     "CopyResult",
@@ -62,7 +69,9 @@ __all__ = [
     "Event",
     "EventData",
     "FailedMessage",
+    "FailedTranscript",
     "FitChange",
+    "ImportedTranscript",
     "Lease",
     "Message",
     "MessageTurn",
@@ -79,6 +88,7 @@ __all__ = [
     "StoredRange",
     "Task",
     "TokenCounts",
+    "TranscriptImport",
     "Turn",
     "TurnError",
     "TurnPreview",

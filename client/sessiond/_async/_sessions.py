@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
-from sessiond._async._exports import AsyncExportCalls
 from sessiond._async._lazy import AsyncLazy
 from sessiond._async._regeneration import AsyncRegenerationCalls
 from sessiond._async._streams import event_batches, page_batches
+from sessiond._async._transcripts import AsyncTranscriptCalls
 from sessiond._protocol.times import from_timestamp
 from sessiond._requests import sessions as session_requests
 from sessiond._requests import watch as watch_requests
@@ -25,7 +25,7 @@ from sessiond.v1 import session_service_pb2 as pb
 DELETE_TIMEOUT_S = 600.0
 
 
-class AsyncSessions(AsyncExportCalls, AsyncRegenerationCalls):
+class AsyncSessions(AsyncTranscriptCalls, AsyncRegenerationCalls):
     """The calls about sessions, their messages and their turns, by session id.
 
     `timeout` is the deadline of a call over all its attempts, in seconds. Default: the client's;

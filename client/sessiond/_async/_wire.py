@@ -25,7 +25,8 @@ import grpc
 from grpc import aio
 
 from sessiond._async._coalescing import Coalescer
-from sessiond._protocol.settings import ClientSettings
+from sessiond._protocol import forks
+from sessiond._protocol.settings import STREAMS_A_CHANNEL, ClientSettings
 from sessiond._requests.encoded import IMPORT_MESSAGES, STORE_MESSAGES
 from sessiond.v1.admin_service_pb2_grpc import AdminServiceStub
 from sessiond.v1.asset_service_pb2_grpc import AssetServiceStub
@@ -198,6 +199,13 @@ def in_background(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
     task.add_done_callback(_tasks.discard)
 
 
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
 class AsyncStubs:
     """The generated stubs on the client's channel, for calls that the client does not wrap.
 
@@ -217,6 +225,7 @@ class AsyncStubs:
     """
 
     def __init__(self, settings: ClientSettings) -> None:
+        forks.opened(self)
         if settings.credentials:
             self._channel = aio.secure_channel(
                 settings.target, settings.credentials, settings.options
@@ -230,7 +239,11 @@ class AsyncStubs:
         self.assets: AssetServiceAsyncStub = AssetServiceStub(self._channel)
         self.conversations: ConversationServiceAsyncStub = ConversationServiceStub(self._channel)
         self.admin: AdminServiceAsyncStub = AdminServiceStub(self._channel)
+        self._settings = settings
+        self._loop = _running_loop()
+        self._generation = forks.generation
         self._streams: WeakSet[aio.Call] = WeakSet()
+        self._more: list[AsyncStubs] = []
         self.appends = Coalescer(self.sessions, self.watch)
         self.store_encoded: aio.UnaryUnaryMultiCallable[bytes, StoreMessagesResponse] = (
             self._channel.unary_unary(
@@ -244,16 +257,56 @@ class AsyncStubs:
         )
 
     async def close(self) -> None:
-        """End the running calls and close the channel."""
+        """End the running calls and close the channel, in the loop that it was opened in."""
+        loop = self._loop
+        if loop is None or loop is _running_loop():
+            await self._close()
+        elif not self.is_lost():
+            asyncio.run_coroutine_threadsafe(self._close(), loop)
+
+    async def _close(self) -> None:
         self.appends.close()
         # A closing channel overlooks some streams (grpcio 1.75), whose readers would wait forever.
         for stream in list(self._streams):
             stream.cancel()
         await self._channel.close()
+        forks.closed(self)
+        for stubs in self._more:
+            await stubs._close()
+
+    def is_usable(self) -> bool:
+        """Return whether the channel belongs to the running event loop and to this process."""
+        if self._generation != forks.generation:
+            return False
+        loop = _running_loop()
+        return loop is None or loop is self._loop
+
+    def is_lost(self) -> bool:
+        """Return whether the channel's event loop or process is gone."""
+        if self._generation != forks.generation:
+            forks.keep(self)
+            return True
+        return self._loop is not None and self._loop.is_closed()
+
+    def with_room(self) -> AsyncStubs:
+        """Return stubs on a channel with room for a stream.
+
+        A server or a proxy allows each connection some hundred calls at once, and lets all others
+        wait. So many streams are spread over more channels, and leave room for short calls.
+        """
+        for stubs in (self, *self._more):
+            if len(stubs._streams) < STREAMS_A_CHANNEL:
+                return stubs
+        self._more.append(AsyncStubs(self._settings))
+        return self._more[-1]
 
     def watch(self, stream: aio.Call) -> None:
         """Register a stream that close() ends."""
         self._streams.add(stream)
+
+    def forget(self, stream: aio.Call) -> None:
+        """Remove a stream that has ended."""
+        self._streams.discard(stream)
 
     async def upload(
         self,
@@ -293,6 +346,7 @@ class AsyncStubs:
             return await call
         finally:
             call.cancel()
+            self.forget(call)
             await requests.aclose()
 
 
@@ -317,10 +371,6 @@ class Prefetch(Generic[_Response]):
         # Start the read now, not after this response has been used.
         await asyncio.sleep(0)
         return cast(_Response, response)
-
-    def close(self) -> None:
-        """Stop waiting for the next response."""
-        self._next.cancel()
 
     def _read(self) -> asyncio.Future[Any]:
         read = asyncio.ensure_future(self._call.read())

@@ -1,5 +1,6 @@
 """The client's settings: target, credentials, timeout and channel options."""
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,10 @@ from sessiond.errors import invalid_field
 DEFAULT_TARGET = "localhost:50051"
 DEFAULT_PORT = 50051
 DEFAULT_TIMEOUT_S = 30.0
+
+# Servers of sessiond allow a connection 1,000 calls at once; proxies often 100. Further calls wait
+# without a word. Streams, which may be open for days, fill half of what is common.
+STREAMS_A_CHANNEL = 50
 
 Tls: TypeAlias = bool | str | os.PathLike[str] | grpc.ChannelCredentials
 ChannelOptions: TypeAlias = Mapping[str, Any] | Sequence[tuple[str, Any]]
@@ -74,13 +79,45 @@ def settings(
     if not key.isascii() or not key.isprintable():
         raise invalid_field("api_key", "must consist of printable ASCII characters")
     Deadline(timeout)  # checks it
+    address = _target(target or os.environ.get("SESSIOND_TARGET") or DEFAULT_TARGET)
     return ClientSettings(
-        target=_target(target or os.environ.get("SESSIOND_TARGET") or DEFAULT_TARGET),
+        target=address,
         timeout=timeout,
         metadata=(("authorization", f"Bearer {key}"),) if key else (),
         credentials=_credentials(tls),
-        options=tuple({**CHANNEL_OPTIONS, **_options(options or {})}.items()),
+        options=tuple(
+            {**CHANNEL_OPTIONS, **proxy_options(address), **_options(options or {})}.items()
+        ),
     )
+
+
+def proxy_options(target: str) -> dict[str, int]:
+    """Return the channel options that keep calls to this machine away from a proxy.
+
+    gRPC sends all calls to the proxy of the variables grpc_proxy, https_proxy and http_proxy,
+    unless no_proxy names the host. A proxy does not reach this machine's loopback.
+    """
+    return {"grpc.enable_http_proxy": 0} if _is_local(target) else {}
+
+
+def _is_local(target: str) -> bool:
+    """Return whether a target, in any of gRPC's forms, is on the loopback or a Unix socket."""
+    if target.startswith(("unix:", "unix-abstract:")):
+        return True
+    scheme, _, rest = target.partition(":")
+    addresses = rest.rpartition("/")[2] if scheme in ("dns", "ipv4", "ipv6") else target
+    return all(_is_loopback(address) for address in addresses.split(","))
+
+
+def _is_loopback(address: str) -> bool:
+    bracketed = re.fullmatch(r"\[([^\]]*)\](:[^:]*)?", address)
+    host = bracketed[1] if bracketed else re.sub(r"^([^:]*):[^:]*$", r"\1", address)
+    if host.lower().rstrip(".") == "localhost" or host.lower().rstrip(".").endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _text(value: object, field: str) -> str:

@@ -105,7 +105,8 @@ class ReadOptions(TypedDict, total=False):
     expected_epoch: int | None
     """Read nothing unless the session's epoch is this: for a reader that goes on from a seq."""
     view: str
-    """Either "full" (default) or "basic": only seq, created_at, role, format and content_bytes."""
+    """Either "full" (default), "basic" (only seq, created_at, role, format and content_bytes) or
+    "parts" (the content of every format as typed parts)."""
     timeout: float | None
     """Deadline of the whole read, in seconds. Default: none."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 
+from sessiond._protocol import forks
 from sessiond._protocol.retry import CallRetry
 from sessiond._protocol.settings import ClientSettings
 from sessiond._protocol.status import error_of, never_began
@@ -30,7 +31,10 @@ class Connection:
     def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
         self._lock = Lock()
+        self._generation = forks.generation
+        # Those that were used last, and all that are open.
         self._stubs: Stubs | None = None
+        self._all: list[Stubs] = []
         self._closed = False
 
     @property
@@ -42,11 +46,16 @@ class Connection:
     def stubs(self) -> Stubs:
         """The stubs on the channel, which is opened if necessary.
 
+        Each event loop and each forked process has a channel of its own.
+
         Raises:
             ClientClosed: after close().
+            ClientForked: if gRPC does not work in this process.
         """
         stubs = self._stubs
-        return stubs if stubs is not None else self._open(reopen=False)
+        if stubs is not None and stubs.is_usable():
+            return stubs
+        return self._open(reopen=False)
 
     def open(self) -> None:
         """Open the channel, even after close(), without calling the server."""
@@ -54,9 +63,10 @@ class Connection:
 
     def close(self) -> None:
         """End the running calls and close the channel."""
+        self._check_fork()
         with self._lock:
-            stubs, self._stubs, self._closed = self._stubs, None, True
-        if stubs is not None:
+            opened, self._all, self._stubs, self._closed = self._all, [], None, True
+        for stubs in opened:
             stubs.close()
 
     def call(
@@ -169,13 +179,25 @@ class Connection:
             sleep(delay)
 
     def _open(self, *, reopen: bool) -> Stubs:
+        self._check_fork()
         with self._lock:
             if self._closed and not reopen:
                 raise ClientClosed("the client is closed; start() opens it again")
             self._closed = False
-            if self._stubs is None:
-                self._stubs = Stubs(self.settings)
-            return self._stubs
+            self._all = [stubs for stubs in self._all if not stubs.is_lost()]
+            for stubs in self._all:
+                if stubs.is_usable():
+                    break
+            else:
+                stubs = Stubs(self.settings)
+                self._all.append(stubs)
+            self._stubs = stubs
+            return stubs
+
+    def _check_fork(self) -> None:
+        """Replace the lock after a fork, since another thread of the parent may have held it."""
+        if self._generation != forks.generation:
+            self._generation, self._lock = forks.generation, Lock()
 
 
 class Calls:

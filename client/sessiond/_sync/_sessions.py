@@ -9,10 +9,10 @@ from sessiond._requests import sessions as session_requests
 from sessiond._requests import watch as watch_requests
 from sessiond._requests.fields import filled, request_id_or_new
 from sessiond._requests.options import CopySettings, SessionFilter, SessionSettings, SessionUpdate
-from sessiond._sync._exports import ExportCalls
 from sessiond._sync._lazy import Lazy
 from sessiond._sync._regeneration import RegenerationCalls
 from sessiond._sync._streams import event_batches, page_batches
+from sessiond._sync._transcripts import TranscriptCalls
 from sessiond._types.event import Event
 from sessiond._types.session import (
     CopyResult,
@@ -26,7 +26,7 @@ from sessiond.v1 import session_service_pb2 as pb
 DELETE_TIMEOUT_S = 600.0
 
 
-class Sessions(ExportCalls, RegenerationCalls):
+class Sessions(TranscriptCalls, RegenerationCalls):
     """The calls about sessions, their messages and their turns, by session id.
 
     `timeout` is the deadline of a call over all its attempts, in seconds. Default: the client's;

@@ -351,7 +351,7 @@ def _responses(
         SessiondError: if the stream failed.
     """
     while stop is None or not stop.is_set:
-        stubs = connection.stubs
+        stubs = connection.stubs.with_room()
         call = stub(stubs)(
             request, timeout=retry.deadline.remaining(), metadata=connection.metadata
         )
@@ -385,9 +385,10 @@ def _responses(
                 return
         finally:
             watchdog.close()
-            if prefetched:
-                prefetched.close()
+            # A pending read ends with the call. Cancelling the read itself would make gRPC keep the
+            # response that it was to return.
             call.cancel()
+            stubs.forget(call)
             if opened:
                 opened(False)
         delay = retry.delay_after(error)

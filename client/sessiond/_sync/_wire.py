@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from threading import Event
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from weakref import WeakSet
 
 import grpc
 
 from sessiond._sync._coalescing import Coalescer
 from sessiond._requests.encoded import IMPORT_MESSAGES, STORE_MESSAGES
-from sessiond._protocol.settings import ClientSettings
+from sessiond._protocol import forks
+from sessiond._protocol.settings import STREAMS_A_CHANNEL, ClientSettings
 from sessiond.v1.admin_service_pb2_grpc import AdminServiceStub
 from sessiond.v1.asset_service_pb2_grpc import AssetServiceStub
 from sessiond.v1.bookmark_service_pb2_grpc import BookmarkServiceStub
@@ -185,6 +187,11 @@ class Stubs:
     """
 
     def __init__(self, settings: ClientSettings) -> None:
+        self._settings = settings
+        self._generation = forks.generation
+        self._lock = threading.Lock()
+        self._streams: WeakSet[grpc.Call] = WeakSet()
+        self._more: list[Stubs] = []
         if settings.credentials:
             self._channel = grpc.secure_channel(
                 settings.target, settings.credentials, settings.options
@@ -212,10 +219,45 @@ class Stubs:
 
     def close(self) -> None:
         """End the running calls and close the channel."""
+        if self.is_lost():
+            return
         self._channel.close()
+        for stubs in self._more:
+            stubs.close()
+
+    def is_usable(self) -> bool:
+        """Return whether the channel belongs to this process."""
+        return self._generation == forks.generation
+
+    def is_lost(self) -> bool:
+        """Return whether the channel belongs to the process that this one was forked from."""
+        if self.is_usable():
+            return False
+        forks.keep(self)
+        return True
+
+    def with_room(self) -> Stubs:
+        """Return stubs on a channel with room for a stream.
+
+        A server or a proxy allows each connection some hundred calls at once, and lets all others
+        wait. So many streams are spread over more channels, and leave room for short calls.
+        """
+        with self._lock:
+            for stubs in (self, *self._more):
+                if len(stubs._streams) < STREAMS_A_CHANNEL:
+                    return stubs
+            self._more.append(Stubs(self._settings))
+            return self._more[-1]
 
     def watch(self, stream: grpc.Call) -> None:
-        """Do nothing: a closing channel ends its streams."""
+        """Count a stream. A closing channel ends its streams by itself."""
+        with self._lock:
+            self._streams.add(stream)
+
+    def forget(self, stream: grpc.Call) -> None:
+        """Remove a stream that has ended."""
+        with self._lock:
+            self._streams.discard(stream)
 
     def upload(
         self,
@@ -276,9 +318,6 @@ class Prefetch(Generic[_Response]):
 
     def __iter__(self) -> Iterator[_Response]:
         return self._call
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 def is_cancelled() -> bool:

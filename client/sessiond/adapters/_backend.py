@@ -19,19 +19,22 @@ Errors reach the caller as sessiond raises them. Where a framework has its own e
 the adapter raises that one `from` ours.
 """
 
-import hashlib
 import re
 import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import Any, TypeAlias, TypeVar, Unpack
-from urllib.parse import quote
 
 import orjson
 
 from sessiond._async._client import AsyncClient
+from sessiond._async._lazy import AsyncLazy
+from sessiond._protocol.ids import MAX_ID as MAX_ID
+from sessiond._protocol.ids import MAX_MESSAGE_ID as MAX_MESSAGE_ID
+from sessiond._protocol.ids import message_id as message_id
+from sessiond._protocol.ids import part as part
 from sessiond._protocol.json_text import encode_or_refuse
 from sessiond._protocol.settings import DEFAULT_TIMEOUT_S, ClientSettings, settings
 from sessiond._requests.input import NewMessage
@@ -51,15 +54,10 @@ Call: TypeAlias = Callable[[AsyncClient], Coroutine[Any, Any, _Result]]
 # by default, but an operator may have set less, and from here on an import is as fast.
 MAX_BATCH_MESSAGES = 1_000
 MAX_BATCH_BYTES = 4 * 1024 * 1024
-# The server's limits, in characters.
-MAX_ID = 1_024
-MAX_MESSAGE_ID = 256
-MAX_NAMESPACE = 200
+MAX_NAMESPACE = 200  # characters
 # How many connections stay open that no adapter uses. A web server makes an adapter for each
 # request; each of them would open a connection.
 _IDLE_CONNECTIONS = 16
-# What encodeURIComponent() of JavaScript leaves, so that ids are those of the TypeScript adapters.
-_SAFE = "-_.!~*'()"
 # Whole numbers that orjson would read as floating-point numbers.
 _LONG_NUMBER = re.compile(r"\d{19}")
 
@@ -166,37 +164,6 @@ class Backend:
         return self._prefix + "/".join(parts)
 
 
-def part(text: str, most: int, field: str) -> str:
-    """Return a text as one part of a session id: percent-encoded, without "/".
-
-    Args:
-        text: the text.
-        most: how many characters the part may have, at least 100. The end of a longer part is
-            replaced by "$" and a hash, so that different texts always give different parts.
-        field: the text's name, for errors.
-
-    Raises:
-        InvalidField: if the text is empty or not valid Unicode.
-    """
-    if not isinstance(text, str) or not text:
-        raise invalid_field(field, f"is {text!r:.60}; it must be a text")
-    try:
-        encoded = quote(text, safe=_SAFE)
-    except UnicodeEncodeError:
-        raise invalid_field(field, f"is {text!r:.60}, which is not valid Unicode") from None
-    if len(encoded) <= most:
-        return encoded
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return f"{encoded[: most - len(digest) - 1]}${digest}"
-
-
-def message_id(text: str) -> str:
-    """Return a framework's id of a message as a message_id: itself, or a hash if it is too long."""
-    if len(text) <= MAX_MESSAGE_ID:
-        return text
-    return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
 def encoded(item: Mapping[str, Any], path: str) -> bytes:
     """Return the JSON text of an item.
 
@@ -249,6 +216,21 @@ async def append(
         except BatchTooLarge:
             pass  # the operator has set a lower limit
     return await client.sessions.import_messages(session_id, messages, **options)
+
+
+async def collected(
+    messages: AsyncLazy[Message], convert: Callable[[Message], _Result]
+) -> list[_Result]:
+    """Read messages, and return what they are converted to.
+
+    The messages do not live longer than their batch: 100,000 of them would slow down the garbage
+    collector.
+    """
+    found: list[_Result] = []
+    async with aclosing(messages._batches()) as batches:
+        async for batch in batches:
+            found.extend(map(convert, batch))
+    return found
 
 
 @contextmanager

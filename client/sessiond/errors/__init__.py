@@ -61,6 +61,7 @@ SessiondError (RuntimeError)
 │   └── AdminKeyRequired           ADMIN_KEY_REQUIRED
 ├── ResourceExhausted              also a response above the client's limit
 │   └── Overloaded                 OVERLOADED
+│       └── SessionBusy            SESSION_BUSY
 ├── Unavailable                    raised after the client's retries
 │   ├── ServerUnavailable          the target does not respond
 │   ├── DatabaseUnavailable        DATABASE_UNAVAILABLE
@@ -72,6 +73,7 @@ SessiondError (RuntimeError)
 ├── Unimplemented                  the server does not have the call
 ├── InternalError                  INTERNAL
 ├── ClientClosed                   the client was closed before or during the call
+├── ClientForked                   the process was forked while an AsyncClient was open
 ├── PoolTimeout (TimeoutError)     no session of a SessionPool became free in time
 └── PoolClosed                     the SessionPool was closed before or during the call
 
@@ -133,6 +135,7 @@ from sessiond.errors._service import (
     AssetStoreUnavailable,
     Cancelled,
     ClientClosed,
+    ClientForked,
     DatabaseUnavailable,
     DeadlineExceeded,
     InternalError,
@@ -143,6 +146,7 @@ from sessiond.errors._service import (
     ResourceExhausted,
     ServerDraining,
     ServerUnavailable,
+    SessionBusy,
     Unauthenticated,
     Unavailable,
     Unimplemented,
@@ -178,6 +182,7 @@ __all__ = [
     "BookmarkNotFound",
     "Cancelled",
     "ClientClosed",
+    "ClientForked",
     "Conflict",
     "ContextTooLarge",
     "DatabaseUnavailable",
@@ -222,6 +227,7 @@ __all__ = [
     "ServerDraining",
     "ServerUnavailable",
     "SessionAlreadyExists",
+    "SessionBusy",
     "SessionDestroyed",
     "SessionNotFound",
     "SessionTooLarge",

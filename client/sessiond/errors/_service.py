@@ -36,6 +36,13 @@ class Overloaded(ResourceExhausted, reason="OVERLOADED"):
     """The server is overloaded; retry later."""
 
 
+class SessionBusy(Overloaded, reason="SESSION_BUSY"):
+    """Another change holds the session, and the call waited for it in vain.
+
+    Nothing was changed. The client has retried until its deadline.
+    """
+
+
 class Unavailable(SessiondError, code=grpc.StatusCode.UNAVAILABLE):
     """The server or something it needs is temporarily unavailable.
 
@@ -88,6 +95,10 @@ class InternalError(SessiondError, code=grpc.StatusCode.INTERNAL):
 
 class ClientClosed(SessiondError, code=grpc.StatusCode.CANCELLED, reason="CLIENT_CLOSED"):
     """The client was closed before or during the call; `start()` reopens it."""
+
+
+class ClientForked(SessiondError, code=grpc.StatusCode.FAILED_PRECONDITION, reason="CLIENT_FORKED"):
+    """An AsyncClient was open when this process was forked, so that gRPC does not work in it."""
 
 
 class PoolTimeout(

@@ -129,6 +129,10 @@ class _MessageViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MessageVi
     """Only seq, create_time, role, format and content_bytes."""
     MESSAGE_VIEW_FULL: _MessageView.ValueType  # 2
     """Everything."""
+    MESSAGE_VIEW_PARTS: _MessageView.ValueType  # 3
+    """Everything, with the content of every format as typed parts: for clients that know no provider's format. What has no type of its own is
+    data. A message that holds nothing of the conversation has no parts. format and format_name are unset.
+    """
 
 class MessageView(_MessageView, metaclass=_MessageViewEnumTypeWrapper):
     """MessageView says how much of each message comes."""
@@ -139,6 +143,10 @@ MESSAGE_VIEW_BASIC: MessageView.ValueType  # 1
 """Only seq, create_time, role, format and content_bytes."""
 MESSAGE_VIEW_FULL: MessageView.ValueType  # 2
 """Everything."""
+MESSAGE_VIEW_PARTS: MessageView.ValueType  # 3
+"""Everything, with the content of every format as typed parts: for clients that know no provider's format. What has no type of its own is
+data. A message that holds nothing of the conversation has no parts. format and format_name are unset.
+"""
 Global___MessageView: _TypeAlias = MessageView  # noqa: Y015
 
 @_typing.final

@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from sessiond._protocol.settings import proxy_options
 from sessiond_server.cli.errors import CommandError
 
 
@@ -52,7 +53,14 @@ def run(arguments: list[str]) -> int:
         metavar="SECONDS",
         help="timeout of the check. Default: 5",
     )
+    parser.add_argument(
+        "--liveness",
+        action="store_true",
+        help="check only whether the process answers, whether or not its database does",
+    )
     options = parser.parse_args(arguments)
+    # The variables of a proxy must not make a container look ill.
+    direct = list(proxy_options(options.target).items())
     if options.tls_ca:
         try:
             authority = Path(options.tls_ca).read_bytes()
@@ -64,13 +72,14 @@ def run(arguments: list[str]) -> int:
         names = (
             [("grpc.ssl_target_name_override", options.server_name)] if options.server_name else []
         )
-        channel = grpc.secure_channel(options.target, credentials, options=names)
+        channel = grpc.secure_channel(options.target, credentials, options=[*names, *direct])
     else:
-        channel = grpc.insecure_channel(options.target)
+        channel = grpc.insecure_channel(options.target, options=direct)
     with channel:
         try:
             response = health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(), timeout=options.timeout
+                health_pb2.HealthCheckRequest(service="liveness" if options.liveness else ""),
+                timeout=options.timeout,
             )
         except grpc.RpcError as e:
             sys.stderr.write(f"{options.target}: {e.code().name}\n")

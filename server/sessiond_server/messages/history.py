@@ -23,6 +23,7 @@ from sessiond_server.messages.encoding import (
     encode_page,
 )
 from sessiond_server.messages.pages import PageCache, PageKey
+from sessiond_server.messages.parts_view import encode_parts_page
 from sessiond_server.messages.read_window import Reading, ReadWindow
 from sessiond_server.messages.store.cuts import CutStore
 from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
@@ -234,11 +235,13 @@ class History:
     async def _fetch(
         self, key: UUID, message_log: UUID, query: PageQuery, fits: bool
     ) -> EncodedPage | None:
-        # Filtered, descending and basic reads are rare and have different pages, which are not
-        # worth caching. A page with a gap belongs to a branch. In the cache it would look like a
-        # page of the whole history.
+        # Filtered and descending reads, and those of other views, are rare and have different
+        # pages, which are not worth caching. A page with a gap belongs to a branch. In the cache it
+        # would look like a page of the whole history.
         has_gap = any(s.last_seq + 1 != t.first_seq for s, t in pairwise(query.segments))
-        cacheable = fits and not (query.descending or query.roles or query.basic or has_gap)
+        cacheable = fits and not (
+            query.descending or query.roles or query.basic or query.as_parts or has_gap
+        )
         first, last = query.segments[0], query.segments[-1]
         # A page within one segment is cached under the segment's log, so that a session and its
         # copies share the page.
@@ -252,7 +255,10 @@ class History:
         rows = await self._store.page(query)
         if not rows:
             return None
-        page = encode_basic_page(rows) if query.basic else encode_page(rows)
+        if query.as_parts:
+            page = await asyncio.to_thread(encode_parts_page, rows)
+        else:
+            page = encode_basic_page(rows) if query.basic else encode_page(rows)
         # Do not cache the session's last page, which later appends may extend, nor a page from a
         # log that is being purged: it is incomplete, and no other reader could use it.
         if (

@@ -82,7 +82,7 @@ def _query(reading: Reading) -> tuple[object, ...]:
         reading.through_seq,
         reading.descending,
         reading.roles,
-        reading.basic,
+        *((reading.basic, "parts") if reading.as_parts else (reading.basic,)),
         # Left out if unset, so that tokens of earlier versions stay valid.
         *(
             (name, getattr(reading, name))

@@ -34,6 +34,7 @@ class Reading:
         descending: whether to return the newest message first.
         roles: roles of the messages to return; empty = all roles.
         basic: whether to leave out the content.
+        as_parts: whether to return the content of all formats as typed parts.
         resume_token: token of an earlier batch, after which to continue. The other fields must have
             the same values as in the earlier request.
         after_bookmark: name of the bookmark after which the read begins, instead of after_seq.
@@ -52,6 +53,7 @@ class Reading:
     descending: bool = False
     roles: tuple[int, ...] = ()
     basic: bool = False
+    as_parts: bool = False
     resume_token: str = ""
     after_bookmark: str | None = None
     after_message_id: str | None = None
@@ -93,7 +95,7 @@ class ReadWindow:
             reading.limit,
             reading.descending,
             reading.roles,
-            reading.basic,
+            *((reading.basic, "parts") if reading.as_parts else (reading.basic,)),
             *((reading.branch_of,) if reading.branch_of else ()),
         )
         self._scanned = 0
@@ -174,6 +176,7 @@ class ReadWindow:
             descending=self._reading.descending,
             roles=self._reading.roles,
             basic=self._reading.basic,
+            as_parts=self._reading.as_parts,
         )
 
     def is_complete(self, page: EncodedPage | None) -> bool:

@@ -12,6 +12,7 @@ from sessiond.v1.session_pb2 import Session
 from sessiond.v1.session_service_pb2 import (
     MESSAGE_ORDER_DESC,
     MESSAGE_VIEW_BASIC,
+    MESSAGE_VIEW_PARTS,
     ON_DUPLICATE_SKIP,
     BatchStoreMessagesRequest,
     BatchStoreMessagesResponse,
@@ -380,6 +381,7 @@ def _reading(request: GetMessagesRequest | ListMessagesRequest) -> Reading:
         descending=order == MESSAGE_ORDER_DESC,
         roles=tuple(request.roles),
         basic=view == MESSAGE_VIEW_BASIC,
+        as_parts=view == MESSAGE_VIEW_PARTS,
     )
 
 

@@ -15,7 +15,7 @@ COMMANDS: dict[str, Callable[[Client, argparse.Namespace], int]] = {
     "rewind": changes.rewind,
     "delete": changes.delete,
     "export": transfers.export,
-    "import": transfers.import_session,
+    "import": transfers.import_sessions,
 }
 
 

@@ -212,18 +212,15 @@ def parser() -> argparse.ArgumentParser:
         help="leave out the content of assets; the project of the import must already have them",
     )
 
-    importing = command(
-        "import",
-        "import an exported session, completely or not at all, and print its id",
-        document,
-    )
-    importing.add_argument(
-        "file",
-        metavar="FILE",
-        help="output of `sessiond sessions export`, in either format; - = standard input",
-    )
-    importing.add_argument(
-        "--session-id", metavar="ID", help="id of the new session. Default: as exported"
+    _add_import(
+        command(
+            "import",
+            "import an exported session, or with --from the transcripts of another program",
+            document,
+            "A session or a transcript comes in completely or not at all. With --from, the command "
+            "can be repeated, and adds what is new; transcripts that fail are listed at the end, "
+            "and the exit code is 1.",
+        )
     )
 
     delete = command(
@@ -254,6 +251,36 @@ def parser() -> argparse.ArgumentParser:
 def filters(given: argparse.Namespace) -> dict[str, Any]:
     """Return the given filters as arguments for the client."""
     return {name: value for name in _FILTERS if (value := getattr(given, name)) is not None}
+
+
+def _add_import(importing: argparse.ArgumentParser) -> None:
+    importing.add_argument(
+        "files",
+        metavar="FILE",
+        nargs="+",
+        help="output of `sessiond sessions export`, in either format; - = standard input. With "
+        "--from: files or directories, any number",
+    )
+    importing.add_argument(
+        "--session-id", metavar="ID", help="id of the new session. Default: as exported"
+    )
+    group = importing.add_argument_group("transcripts of other programs")
+    group.add_argument(
+        "--from",
+        dest="program",
+        choices=["claude-code", "codex", "openai-export", "sharegpt", "langchain"],
+        help="the program that wrote the files",
+    )
+    group.add_argument(
+        "--prefix", default="", metavar="TEXT", help="text before the ids of the sessions"
+    )
+    group.add_argument("--user", metavar="TEXT", help="user of new sessions")
+    group.add_argument("--model", metavar="NAME", help="model of new sessions")
+    group.add_argument(
+        "--keep-bad-lines",
+        action="store_true",
+        help="store lines that cannot be read as messages, instead of refusing their transcript",
+    )
 
 
 def _add_filters(command: argparse.ArgumentParser) -> None:

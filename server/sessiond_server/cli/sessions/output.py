@@ -11,7 +11,14 @@ from typing import Protocol
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from sessiond import Message
 
@@ -104,8 +111,12 @@ def harmless(text: str) -> str:
 
 
 @contextmanager
-def progress(what: str) -> Iterator[ProgressCallback]:
+def progress(what: str, *, of_bytes: bool = False) -> Iterator[ProgressCallback]:
     """Show a progress bar on stderr, if stderr is a terminal.
+
+    Args:
+        what: what is done.
+        of_bytes: show numbers of bytes as sizes.
 
     Yields:
         A callback that updates the bar. The bar is indeterminate until the callback gets a total.
@@ -113,7 +124,7 @@ def progress(what: str) -> Iterator[ProgressCallback]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        DownloadColumn() if of_bytes else MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
     console = Console(stderr=True)

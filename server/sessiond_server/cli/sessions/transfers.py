@@ -1,10 +1,15 @@
-"""The subcommands that transfer sessions: export, import."""
+"""The subcommands that transfer sessions: export, import.
+
+With --from, import reads the transcripts of another program.
+"""
 
 import argparse
 import json
 import sys
+from typing import Any
 
-from sessiond import Client
+from sessiond import BadLine, Client, TranscriptImport
+from sessiond_server.cli.errors import CommandError
 from sessiond_server.cli.sessions import output
 
 
@@ -36,15 +41,92 @@ def export(client: Client, given: argparse.Namespace) -> int:
     return 0
 
 
-def import_session(client: Client, given: argparse.Namespace) -> int:
+def import_sessions(client: Client, given: argparse.Namespace) -> int:
+    if given.program:
+        return _import_transcripts(client, given)
+    unfit = [
+        flag
+        for flag, value in (
+            ("--prefix", given.prefix),
+            ("--user", given.user),
+            ("--model", given.model),
+            ("--keep-bad-lines", given.keep_bad_lines),
+        )
+        if value
+    ]
+    if unfit:
+        raise CommandError(f"{', '.join(unfit)}: only with --from", exit_code=2)
+    if len(given.files) > 1:
+        raise CommandError("give one exported session, or --from for transcripts", exit_code=2)
+    [file] = given.files
     with output.progress("importing") as report:
-        source = sys.stdin if given.file == "-" else given.file
+        source = sys.stdin if file == "-" else file
         info = client.sessions.import_session(source, given.session_id, progress=report)
     if given.json:
         output.print_json(info.to_dict())
     else:
         output.print_line(info.session_id)
     return 0
+
+
+def _import_transcripts(client: Client, given: argparse.Namespace) -> int:
+    if given.session_id:
+        raise CommandError("--session-id: not with --from; see --prefix", exit_code=2)
+    with output.progress("importing", of_bytes=True) as report:
+        result = client.sessions.import_transcripts(
+            given.files,
+            given.program,
+            id_prefix=given.prefix,
+            create={"user": given.user or "", "model": given.model or ""},
+            keep_bad_lines=given.keep_bad_lines,
+            progress=report,
+        )
+    if given.json:
+        output.print_json(_as_json(result))
+    else:
+        for transcript in result.imported:
+            known = f", {transcript.known:,} were there" if transcript.known else ""
+            added = output.many(transcript.added, "new message")
+            output.print_line(f"{transcript.session_id}  {added}{known}")
+    for transcript in result.imported:
+        for bad in transcript.bad_lines:
+            output.note(f"{transcript.path}:{bad.line}: {bad.reason}; kept as it is")
+    for failed in result.failed:
+        output.note(str(failed))
+    if result.failed:
+        output.note(
+            f"{output.many(len(result.imported), 'transcript')} came in; "
+            f"{len(result.failed):,} failed."
+        )
+        return 1
+    return 0
+
+
+def _as_json(result: TranscriptImport) -> dict[str, Any]:
+    def lines(bad_lines: list[BadLine]) -> list[dict[str, Any]]:
+        return [{"line": bad.line, "reason": bad.reason} for bad in bad_lines]
+
+    return {
+        "imported": [
+            {
+                "path": done.path,
+                "session_id": done.session_id,
+                "added": done.added,
+                "known": done.known,
+                "repeated": done.repeated,
+                "bad_lines": lines(done.bad_lines),
+            }
+            for done in result.imported
+        ],
+        "failed": [
+            {
+                "path": failed.path,
+                "session_id": failed.session_id,
+                "bad_lines": lines(failed.bad_lines),
+            }
+            for failed in result.failed
+        ],
+    }
 
 
 def _export_to_stdout(client: Client, given: argparse.Namespace) -> None:

@@ -33,6 +33,8 @@ Reader = Callable[[Entry], Iterable[Entry]]
 of the conversation. Accepts any JSON object."""
 
 READERS: dict[str, Reader] = {
+    # What the import of transcripts keeps of lines that cannot be read.
+    "bad-line": lambda entry: (),
     "claude-code": claude_code.read,
     "codex": codex.read,
     "langchain": langchain.read,

@@ -132,6 +132,7 @@ class PageQuery:
         descending: whether to read from the last message backwards.
         roles: roles of the messages to return; empty = all roles.
         basic: whether to leave out the bodies.
+        as_parts: whether the page is encoded with typed parts; the same rows.
     """
 
     segments: tuple[Segment, ...]
@@ -140,6 +141,7 @@ class PageQuery:
     descending: bool = False
     roles: tuple[int, ...] = ()
     basic: bool = False
+    as_parts: bool = False
 
 
 class HistoryStore:

@@ -69,6 +69,11 @@ export enum MessageView {
   MESSAGE_VIEW_BASIC = 1,
   /** MESSAGE_VIEW_FULL - Everything. */
   MESSAGE_VIEW_FULL = 2,
+  /**
+   * MESSAGE_VIEW_PARTS - Everything, with the content of every format as typed parts: for clients that know no provider's format. What has no type of its own is
+   * data. A message that holds nothing of the conversation has no parts. format and format_name are unset.
+   */
+  MESSAGE_VIEW_PARTS = 3,
 }
 
 /** CreateSessionRequest asks for a new session. */

@@ -1,0 +1,43 @@
+"""Ids of sessions and messages that are made from other programs' ids."""
+
+import hashlib
+from urllib.parse import quote
+
+from sessiond.errors import invalid_field
+
+# The server's limits, in characters.
+MAX_ID = 1_024
+MAX_MESSAGE_ID = 256
+# What encodeURIComponent() of JavaScript leaves, so that ids are those of the TypeScript adapters.
+_SAFE = "-_.!~*'()"
+
+
+def part(text: str, most: int, field: str) -> str:
+    """Return a text as one part of a session id: percent-encoded, without "/".
+
+    Args:
+        text: the text.
+        most: how many characters the part may have, at least 100. The end of a longer part is
+            replaced by "$" and a hash, so that different texts always give different parts.
+        field: the text's name, for errors.
+
+    Raises:
+        InvalidField: if the text is empty or not valid Unicode.
+    """
+    if not isinstance(text, str) or not text:
+        raise invalid_field(field, f"is {text!r:.60}; it must be a text")
+    try:
+        encoded = quote(text, safe=_SAFE)
+    except UnicodeEncodeError:
+        raise invalid_field(field, f"is {text!r:.60}, which is not valid Unicode") from None
+    if len(encoded) <= most:
+        return encoded
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return f"{encoded[: most - len(digest) - 1]}${digest}"
+
+
+def message_id(text: str) -> str:
+    """Return a framework's id of a message as a message_id: itself, or a hash if it is too long."""
+    if len(text) <= MAX_MESSAGE_ID:
+        return text
+    return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,1 @@
+"""Reads transcripts from the files of other programs. No calls; files are read in pieces."""

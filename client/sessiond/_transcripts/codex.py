@@ -1,0 +1,65 @@
+"""Rollouts of Codex: sessions/YEAR/MONTH/DAY/rollout-TIME-ID.jsonl."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sessiond._protocol.ids import part
+from sessiond._transcripts.lines import lines_of
+from sessiond._transcripts.records import Ids, Line, Transcript, files_below, parsed, string_of
+from sessiond._types.transcripts import BadLine
+
+FORMAT_NAME = "codex"
+# Keys of which every line has one; the first versions wrote items without an envelope.
+_KEYS = frozenset({"payload", "record_type", "role", "call_id", "summary", "instructions"})
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def find(directory: Path) -> list[Path]:
+    """Return the rollouts below a directory."""
+    return files_below(directory, "rollout-*.jsonl")
+
+
+def read(path: Path) -> Iterator[Transcript]:
+    """Yield the transcript in a file."""
+    meta = _meta(path)
+    in_name = _UUID.search(path.name)
+    name = string_of(meta.get("id")) or (in_name[0] if in_name else path.stem)
+    described = {key: meta[key] for key in ("cwd", "cli_version") if isinstance(meta.get(key), str)}
+    metadata = {"codex": {"id": name, **described}}
+    session_id = f"codex/{part(name, 200, 'path')}"
+    yield Transcript(path, session_id, lambda: _lines(path), metadata=metadata)
+
+
+def _meta(path: Path) -> dict[str, Any]:
+    """Return what the first line says about the session. {} = nothing."""
+    for _, line in lines_of(path):
+        try:
+            value = {} if isinstance(line, BadLine) else parsed(line)
+        except ValueError:
+            return {}
+        payload = value.get("payload")
+        if value.get("type") == "session_meta" and isinstance(payload, dict):
+            return payload
+        # The first versions had no envelopes.
+        return value if "payload" not in value and "timestamp" in value else {}
+    return {}
+
+
+def _lines(path: Path) -> Iterator[Line | BadLine]:
+    ids = Ids()
+    for number, line in lines_of(path):
+        if isinstance(line, BadLine):
+            yield line
+            continue
+        try:
+            value = parsed(line)
+        except ValueError as error:
+            yield BadLine(number, str(error), line)
+            continue
+        if value.keys().isdisjoint(_KEYS) or "uuid" in value:
+            yield BadLine(number, "is not a line of Codex", line)
+            continue
+        # Lines have no ids.
+        yield Line(number, line, ids.of(line), None, FORMAT_NAME)

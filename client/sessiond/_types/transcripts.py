@@ -1,0 +1,68 @@
+"""What an import of transcripts did."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A line of a transcript that cannot be read."""
+
+    line: int
+    """The line's number in its file, from 1; 0 = the file as a whole. In a JSON document, the place
+    of the conversation or message, from 1."""
+    reason: str
+    """What is wrong with it, for people to read."""
+    text: bytes = field(default=b"", repr=False, compare=False)
+    """The line, if it was kept as a message; else b""."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedTranscript:
+    """A transcript that is in sessiond as a whole."""
+
+    path: str
+    """Path of its file."""
+    session_id: str
+    """The id of its session."""
+    added: int
+    """Number of messages that this import stored."""
+    known: int
+    """Number of lines that the session had already."""
+    repeated: int = 0
+    """Number of lines that repeat an earlier line of the same file."""
+    bad_lines: list[BadLine] = field(default_factory=list)
+    """The lines that were kept as text, because they cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedTranscript:
+    """A transcript of which nothing was stored by this import."""
+
+    path: str
+    """Path of its file, or a path without transcripts."""
+    session_id: str | None
+    """The id that its session would have. None = unknown."""
+    bad_lines: list[BadLine]
+    """What is wrong, at least one: the lines that cannot be read or stored, or the file as a whole
+    (line 0)."""
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{self.path}:{bad.line}: {bad.reason}" if bad.line else f"{self.path}: {bad.reason}"
+            for bad in self.bad_lines
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptImport:
+    """The result of an import of transcripts."""
+
+    imported: list[ImportedTranscript]
+    """The transcripts that came in, in the order of their paths."""
+    failed: list[FailedTranscript]
+    """The transcripts that did not."""
+
+    @property
+    def added(self) -> int:
+        """Number of messages that were stored."""
+        return sum(transcript.added for transcript in self.imported)
