@@ -41,6 +41,7 @@ export {
   SessionPool,
   type SessionPoolOptions,
 } from "./pool.js";
+export type { PreviewOptions } from "./previews.js";
 export type { LeaseHandler, Processing, WorkOptions } from "./processing.js";
 export type { JsonObject } from "./protocol/json.js";
 export type {
@@ -88,7 +89,6 @@ export type {
   AbortOptions,
   EventOptions,
   ListTurnsOptions,
-  PreviewOptions,
   SendAndWaitOptions,
   SendOptions,
   StreamOptions,

@@ -11,6 +11,7 @@ import type {
   StoreOptions,
 } from "./messages.js";
 import type { CallOptions, ChangeOptions } from "./options.js";
+import type { PreviewOptions } from "./previews.js";
 import { checkFunction } from "./protocol/checks.js";
 import type { RegenerateOptions } from "./regeneration.js";
 import type { MessageInput } from "./requests/input.js";
@@ -27,7 +28,6 @@ import type {
   AbortOptions,
   EventOptions,
   ListTurnsOptions,
-  PreviewOptions,
   SendAndWaitOptions,
   SendOptions,
   StreamOptions,

@@ -32,14 +32,7 @@ import {
 import { responses } from "./streams.js";
 import { Event } from "./types/event.js";
 import { Message } from "./types/message.js";
-import {
-  hasEnded,
-  previewOf,
-  type SentMessage,
-  type Turn,
-  type TurnPreview,
-  turnOf,
-} from "./types/turn.js";
+import { hasEnded, type SentMessage, type Turn, turnOf } from "./types/turn.js";
 import { eventBatches, MAX_SILENCE_MS } from "./watching.js";
 
 /** How long sendAndWait and waitForTurn wait by default. */
@@ -82,11 +75,6 @@ export interface EventOptions extends CallOptions {
   readonly types?: readonly string[] | undefined;
 }
 
-/** What a preview would send, and how. */
-export interface PreviewOptions
-  extends CallOptions,
-    Pick<SendFields, "messages" | "format" | "model" | "options" | "parentSeq"> {}
-
 /** Which turns to list. `timeoutMs` covers each call. */
 export interface ListTurnsOptions extends CallOptions {
   /** Only turns in this state. Default: all. */
@@ -105,14 +93,6 @@ export interface AbortOptions extends ChangeOptions {
 
 const SEND: ReadonlySet<string> = new Set([...CALL_OPTIONS, ...SEND_FIELDS]);
 const SEND_AND_WAIT: ReadonlySet<string> = new Set([...SEND, "onTimeout"]);
-const PREVIEW: ReadonlySet<string> = new Set([
-  ...CALL_OPTIONS,
-  "messages",
-  "format",
-  "model",
-  "options",
-  "parentSeq",
-]);
 const STREAM: ReadonlySet<string> = new Set([...SEND, "abortOnExit"]);
 const EVENTS: ReadonlySet<string> = new Set([...CALL_OPTIONS, "afterSeq", "afterEpoch", "types"]);
 
@@ -230,31 +210,6 @@ export abstract class TurnCalls extends MessageCalls {
         if (step.events.length > 0) yield step.events.map((event) => new Event(event));
       }
     });
-  }
-
-  /**
-   * Return what a send would give the model now, without a call of the model.
-   *
-   * Nothing is stored. A window (config.context) that the turn would move is moved only in the
-   * preview, and what would be sent does not count for it.
-   *
-   * @throws SessiondError as send does, and as turns do for a history that no model can be given.
-   */
-  async previewTurn(
-    sessionId: string,
-    prompt?: string,
-    options: PreviewOptions = {},
-  ): Promise<TurnPreview> {
-    checkKnown(options, PREVIEW, "previewTurn; give an option of the model in options");
-    const { timeoutMs, signal, ...fields } = options;
-    const { request } = new Sending(sessionId, prompt, fields);
-    const { model, messages, optionsJson, parentSeq } = request;
-    const response = await this.connection.call(
-      conversationMethods.previewTurn,
-      { sessionId, prompt: request.prompt, messages, model, optionsJson, parentSeq },
-      { timeoutMs, signal },
-    );
-    return previewOf(response);
   }
 
   /**
