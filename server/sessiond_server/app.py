@@ -127,6 +127,7 @@ class Services:
     watching: WatchHub
     runner: TurnRunner
     page_cache_bytes: Callable[[], int]
+    models: Models
 
 
 @asynccontextmanager
@@ -298,6 +299,7 @@ async def open_services(
             watching,
             runner,
             history.cache_bytes,
+            models,
         )
 
 
