@@ -15,6 +15,7 @@ from sessiond_server.app import open_services
 from sessiond_server.assets.store.objects import Objects
 from sessiond_server.certificates import Certificate
 from sessiond_server.core.cancellation import cancel_all
+from sessiond_server.core.service_manager import notify
 from sessiond_server.core.supervision import supervise
 from sessiond_server.db.cursors import log_slow_statements
 from sessiond_server.db.pool import Database
@@ -106,6 +107,7 @@ async def run(
         if on_ready:
             on_ready(running.port)
         await stop.wait()
+        notify("STOPPING=1")
         admission = running.admission
         log.info("draining", calls=admission.calls, streams=admission.streams)
         await drain(running, delay_s=settings.drain_delay_s, timeout_s=settings.drain_timeout_s)

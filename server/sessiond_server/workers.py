@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from sessiond_server.core.service_manager import SOCKET_VARIABLE, notify
 from sessiond_server.reloading import RELOADABLE, loaded, on_hangup
 from sessiond_server.settings import Settings
 from sessiond_server.settings.model import ENV_PREFIX
@@ -65,6 +66,8 @@ async def run(
             "SESSIOND_LISTEN": listen,
             "SESSIOND_DATABASE_URL": database_url,
         }
+        # Only this process speaks for the service.
+        environment.pop(SOCKET_VARIABLE, None)
         ready = [asyncio.Event() for _ in range(settings.workers)]
         running: set[asyncio.subprocess.Process] = set()
 
@@ -98,6 +101,7 @@ async def run(
             await asyncio.wait([stopped, *keepers], return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
         finally:
+            notify("STOPPING=1")
             stop.set()
             results = await asyncio.gather(*keepers, return_exceptions=True)
         for result in results:
