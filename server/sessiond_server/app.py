@@ -132,6 +132,7 @@ class Services:
     watching: WatchHub
     runner: TurnRunner
     page_cache_bytes: Callable[[], int]
+    models: Models
 
 
 @asynccontextmanager
@@ -319,6 +320,7 @@ async def open_services(
             watching,
             runner,
             history.cache_bytes,
+            models,
         )
 
 
