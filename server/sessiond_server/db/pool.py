@@ -19,7 +19,7 @@ import structlog
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, TupleRow, dict_row
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
-from sqlalchemy import ClauseElement
+from sqlalchemy import ClauseElement, UpdateBase
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from sessiond_server.db import address
@@ -273,9 +273,15 @@ class Database:
         else:
             text = str(statement.compile(dialect=self._dialect)).encode()
             self._compiled[statement] = text
-        # A client cursor writes values into the text, so that each statement is planned for its
-        # values (see _PREPARED_SETTINGS), and receives text results: the binary loaders of these
-        # connections are for the hot paths (see _configure).
+        # Results are text: the binary loaders of these connections are for the hot paths (see
+        # db/connections.py).
+        if _writes_content(statement):
+            # PostgreSQL logs the text of a statement that fails. Values that are sent apart from it
+            # do not get there.
+            async with on.cursor(row_factory=dict_row) as cursor:
+                await cursor.execute(text, parameters, prepare=False)
+                return await cursor.fetchall() if cursor.description else []
+        # A client cursor writes values into the text, so that the statement is planned for them.
         async with TimedClientCursor(on, row_factory=dict_row) as cursor:
             await cursor.execute(text, parameters)
             return await cursor.fetchall() if cursor.description else []
@@ -307,6 +313,17 @@ class Database:
         finally:
             self._probed_at = time.monotonic()
         return False
+
+
+def _writes_content(statement: str | ClauseElement) -> bool:
+    """Whether a statement writes values of callers: titles, metadata, prompts.
+
+    It is an insert, or an update that is assembled for its call. These find their rows by key, so
+    any plan is good for all values.
+    """
+    if isinstance(statement, str):
+        return statement.lstrip().startswith("INSERT ")
+    return isinstance(statement, UpdateBase)
 
 
 class PooledConnection:

@@ -97,8 +97,8 @@ INSERT INTO sessions (key, project_id, session_id, log, state, model, user_name,
     metadata, created_at, active_at, used_at, idle_ttl_ms, expiry_check_at)
 VALUES (%(key)s, %(project_id)s, %(session_id)s, %(log)s, {SessionStatus.ACTIVE.value}, %(model)s,
     %(user_name)s, %(title)s, %(config)s, %(metadata)s, statement_timestamp(),
-    statement_timestamp(), statement_timestamp(), %(idle_ttl_ms)s,
-    statement_timestamp() + %(idle_ttl_ms)s * interval '1 millisecond')
+    statement_timestamp(), statement_timestamp(), %(idle_ttl_ms)s::bigint,
+    statement_timestamp() + %(idle_ttl_ms)s::bigint * interval '1 millisecond')
 ON CONFLICT DO NOTHING RETURNING {_COLUMNS}"""
 
 _SET_STATE = f"""
