@@ -134,14 +134,14 @@ RESULT = [{"type": "tool_result", "tool_use_id": "t", "content": "x"}]
             ],
             [*(None,) * 5, 2, None],
         ),
-        # The user writes the first prompt anew.
+        # A prompt without a parent goes on: programs that write transcripts leave it out.
         (
             [
                 said("a", None, "user", "q"),
                 said("b", "a", "assistant", [], answer="m"),
                 said("c", None, "user", "other"),
             ],
-            [None, None, 0],
+            [None, None, None],
         ),
         # A compaction goes on with the conversation, and another agent lies within it.
         (
@@ -165,7 +165,7 @@ async def test_a_branch_of_claude_code_begins_where_the_user_went_back(
     file.write_text("\n".join(map(json.dumps, lines)))
     [done] = (await client.sessions.import_transcripts(file, "claude-code")).imported
     stored = await read(client, done.session_id)
-    assert [0 if m.proto.is_root else m.parent_seq for m in stored] == parents
+    assert [message.parent_seq for message in stored] == parents
 
 
 async def test_lines_that_were_added_come_in_later(client: AsyncClient, tmp_path: Path) -> None:
@@ -200,6 +200,42 @@ async def test_a_rollout_of_codex_comes_in_byte_for_byte_and_once(client: AsyncC
     session = await client.get_session(CODEX)
     answer = await session.send_and_wait("Thanks.", model="echo")
     assert answer.content == "echo of 7 messages: Thanks."
+
+
+async def test_turns_that_were_taken_back_in_codex_are_another_branch(
+    client: AsyncClient, tmp_path: Path
+) -> None:
+    def prompt(text: str) -> dict[str, Any]:
+        content = [{"type": "input_text", "text": text}]
+        payload = {"type": "message", "role": "user", "content": content}
+        return {"type": "response_item", "payload": payload}
+
+    def event(kind: str, **fields: Any) -> dict[str, Any]:
+        return {"type": "event_msg", "payload": {"type": kind, **fields}}
+
+    lines = [
+        prompt("<environment_context>"),
+        prompt("one"),
+        event("task_complete"),
+        prompt("two"),
+        prompt("three"),
+        event("thread_rolled_back", num_turns=2),
+        prompt("four"),
+        event("thread_rolled_back", num_turns=1),
+        prompt("five"),
+    ]
+    file = tmp_path / "rollout-1.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)))
+    for _ in range(2):
+        await client.sessions.import_transcripts(file, "codex")
+    stored = await read(client, "codex/rollout-1")
+    assert [message.parent_seq for message in stored] == [*(None,) * 5, 3, None, 6, None]
+    branch = await read(client, "codex/rollout-1", branch_of=9)
+    assert [m.content for m in branch if m.role == "user"] == [
+        "<environment_context>",
+        "one",
+        "five",
+    ]
 
 
 async def test_a_tree_of_chatgpt_becomes_branches_and_the_current_one_is_the_newest(
@@ -450,6 +486,18 @@ async def test_a_thousand_lines_and_a_line_of_two_mib_come_in_twice_and_once(
     file.parent.mkdir()
     file.write_text("\r\n".join(lines))
     for added in (1_000, 0):
+        [done] = (await client.sessions.import_transcripts(file, "claude-code")).imported
+        assert done.added == added
+    assert [message.json for message in await read(client, "claude/-p/s")] == lines
+
+
+async def test_a_transcript_of_twenty_mib_comes_in(client: AsyncClient, tmp_path: Path) -> None:
+    text = "x" * (1024 * 1024)
+    lines = [json.dumps(said(f"u-{i}", None, "user", f"{i} {text}")) for i in range(20)]
+    file = tmp_path / "-p" / "s.jsonl"
+    file.parent.mkdir()
+    file.write_text("\n".join(lines))
+    for added in (20, 0):
         [done] = (await client.sessions.import_transcripts(file, "claude-code")).imported
         assert done.added == added
     assert [message.json for message in await read(client, "claude/-p/s")] == lines
