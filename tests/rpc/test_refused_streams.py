@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from sessiond.v1.session_service_pb2 import ImportMessagesRequest
-from sessiond_server.rpc import handlers
-from sessiond_server.rpc.handlers import drain_requests
+from sessiond_server.rpc import bodies
+from sessiond_server.rpc.bodies import drain_requests
 
 from ..support.wire import Wire, error_of, openai
 
@@ -26,7 +26,7 @@ class Trickle:
 
 
 async def test_draining_a_trickling_client_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handlers, "DRAIN_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(bodies, "DRAIN_TIMEOUT_S", 0.1)
     trickle = Trickle()
     async with asyncio.timeout(30):
         await drain_requests(aiter(trickle))
@@ -34,8 +34,8 @@ async def test_draining_a_trickling_client_has_a_deadline(monkeypatch: pytest.Mo
 
 
 async def test_draining_a_stalled_client_has_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handlers, "DRAIN_TIMEOUT_S", 3600)
-    monkeypatch.setattr(handlers, "DRAIN_IDLE_S", 0.01)
+    monkeypatch.setattr(bodies, "DRAIN_TIMEOUT_S", 3600)
+    monkeypatch.setattr(bodies, "DRAIN_IDLE_S", 0.01)
 
     async def stalled() -> AsyncIterator[bytes]:
         yield b"x"
@@ -46,7 +46,7 @@ async def test_draining_a_stalled_client_has_a_timeout(monkeypatch: pytest.Monke
 
 
 async def test_draining_has_a_limit_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handlers, "DRAIN_BYTES", 100)
+    monkeypatch.setattr(bodies, "DRAIN_BYTES", 100)
     pieces = 0
 
     async def endless() -> AsyncIterator[bytes]:

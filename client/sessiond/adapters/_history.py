@@ -9,8 +9,8 @@ import json
 import uuid
 from base64 import b64encode
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, TypeAlias, Unpack
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, NamedTuple, TypeAlias, TypeVar, Unpack
 
 from sessiond._async._client import AsyncClient
 from sessiond._requests.options import ReadOptions
@@ -19,6 +19,7 @@ from sessiond.adapters._backend import collected
 from sessiond.v1 import message_pb2
 
 Item: TypeAlias = dict[str, Any]
+_Result = TypeVar("_Result")
 
 
 class Place(NamedTuple):
@@ -85,20 +86,13 @@ async def read_items(
     others = [found.seq for found in places if not found.is_own]
     if not others:
         return places
-    # Also an own message between them; two reads cost less than one for each.
-    again = client.sessions.get_messages(
-        session_id,
-        after_seq=min(others) - 1,
-        through_seq=max(others),
-        expected_epoch=options.get("expected_epoch"),
-        view="parts",
-    )
-    wanted = set(others)
     call_ids = CallIds()
-    converted = dict(
-        await collected(
-            again, lambda m: (m.seq, [*convert(m, call_ids)] if m.seq in wanted else [])
-        )
+    converted = await read_parts(
+        client,
+        session_id,
+        others,
+        lambda message: [*convert(message, call_ids)],
+        options.get("expected_epoch"),
     )
     return [
         expanded
@@ -109,6 +103,45 @@ async def read_items(
             else [Place(found.seq, item, False) for item in converted.get(found.seq, [])]
         )
     ]
+
+
+async def read_parts(
+    client: AsyncClient,
+    session_id: str,
+    seqs: Collection[int],
+    convert: Callable[[Message], _Result],
+    expected_epoch: int | None = None,
+) -> dict[int, _Result]:
+    """Read messages as typed parts, whatever their formats.
+
+    Args:
+        client: the client.
+        session_id: the session.
+        seqs: the seqs of the messages.
+        convert: makes something of each message, in their order.
+        expected_epoch: as in get_messages.
+
+    Returns:
+        What was made of the messages, by their seqs.
+
+    Raises:
+        SessiondError: as in get_messages.
+    """
+    if not seqs:
+        return {}
+    wanted = set(seqs)
+    # Also reads what is between them: one read costs less than one for each.
+    messages = client.sessions.get_messages(
+        session_id,
+        after_seq=min(wanted) - 1,
+        through_seq=max(wanted),
+        expected_epoch=expected_epoch,
+        view="parts",
+    )
+    made = await collected(
+        messages, lambda message: [(message.seq, convert(message))] if message.seq in wanted else []
+    )
+    return dict(pair for pairs in made for pair in pairs)
 
 
 def text_of(parts: Iterable[message_pb2.Part]) -> str:

@@ -24,12 +24,12 @@ from sessiond.adapters._backend import (
     AnyClient,
     Backend,
     append,
-    collected,
-    decoded,
     encoded,
     message_id,
     part,
 )
+from sessiond.adapters._claude_entries import FORMAT_NAME, converted, linked, own_entry
+from sessiond.adapters._history import Item, read_items
 from sessiond.errors import (
     HistoryRewound,
     MessageAlreadyExists,
@@ -56,8 +56,6 @@ if TYPE_CHECKING:
         SessionSummaryEntry,
     )
 
-FORMAT_NAME = "claude-code"
-
 # Key of the session's state: {"epoch": ..., "seq": ..., "data": ...}, the summary of the entries up
 # to this place. `data` is null if it was too large to keep.
 _SUMMARY = "claude_summary"
@@ -69,7 +67,6 @@ _MAX_ATTEMPTS = 50
 # From this number on, reading the transcript is faster than looking each uuid up.
 _MAX_LOOKUPS = 64
 
-_Json: TypeAlias = dict[str, Any]
 _NewEntry: TypeAlias = tuple[NewMessage, "SessionStoreEntry"]
 
 
@@ -164,16 +161,17 @@ class SessiondSessionStore:
             key: the transcript.
 
         Returns:
-            The entries, equal to those that were appended. None = there are none.
+            The entries, equal to those that were appended. Messages of other programs, and of turns
+            of sessiond, are entries that say the same. None = there are none.
 
         Raises:
             SessiondError: if the server was not reached.
         """
         session_id = self.sessiond_id(key)
 
-        async def call(client: AsyncClient) -> list[_Json]:
+        async def call(client: AsyncClient) -> list[Item]:
             try:
-                return await _entries(client, session_id, 0)
+                return await _entries(client, session_id, key)
             except SessionNotFound:
                 return []
 
@@ -379,7 +377,7 @@ async def _current_summary(
         # Entries were taken back, so all that remain are folded anew.
         summary, seq = _empty_summary(key), 0
     if seq < info.last_seq and summary is not None:
-        unseen = await _entries(client, info.session_id, seq, through_seq=info.last_seq)
+        unseen = await _entries(client, info.session_id, key, seq, info.last_seq)
         summary = _fold(summary, key, unseen)
     return summary
 
@@ -397,33 +395,47 @@ def _empty_summary(key: "SessionKey") -> "SessionSummaryEntry":
     return {"session_id": key["session_id"], "mtime": 0, "data": {}}
 
 
-def _small(summary: "SessionSummaryEntry | None") -> _Json | None:
+def _small(summary: "SessionSummaryEntry | None") -> Item | None:
     """Return the data of a summary; None if it is too large, as with a pasted book as a prompt.
 
     Without a summary, the SDK reads the entries.
     """
     if summary is None or len(encoded(summary["data"], "summary")) > _MAX_SUMMARY_BYTES:
         return None
-    data: _Json = summary["data"]
+    data: Item = summary["data"]
     return data
 
 
-def _kept_summary(info: SessionInfo) -> _Json | None:
+def _kept_summary(info: SessionInfo) -> Item | None:
     """Return the data of the summary that was kept, if it is that of all entries."""
     kept = (info.state or {}).get(_SUMMARY)
     if not kept or (kept["epoch"], kept["seq"]) != (info.epoch, info.last_seq):
         return None
-    data: _Json | None = kept["data"]
+    data: Item | None = kept["data"]
     return data
 
 
 async def _entries(
-    client: AsyncClient, session_id: str, after_seq: int, through_seq: int | None = None
-) -> list[_Json]:
-    messages = client.sessions.get_messages(
-        session_id, after_seq=after_seq, through_seq=through_seq
+    client: AsyncClient,
+    session_id: str,
+    key: "SessionKey",
+    after_seq: int = 0,
+    through_seq: int | None = None,
+) -> list[Item]:
+    """Return the entries with after_seq < seq <= through_seq; all to the newest by default."""
+    places = await read_items(
+        client,
+        session_id,
+        own_entry,
+        converted,
+        after_seq=after_seq,
+        through_seq=through_seq,
     )
-    return await collected(messages, decoded)
+    last: Item | None = None
+    if after_seq and places and not places[0].is_own:
+        before = await _entries(client, session_id, key, through_seq=after_seq)
+        last = next((e for e in reversed(before) if e.get("uuid")), None)
+    return linked(places, key["session_id"], last)
 
 
 def _mtime(info: SessionInfo) -> int:

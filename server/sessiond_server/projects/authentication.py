@@ -91,6 +91,16 @@ class Authenticator:
         self._free_lookups = asyncio.Semaphore(MAX_LOOKUPS)
         self._streams: dict[Interruptible, str] = {}
 
+    def knows(self, authorization: str | None) -> bool:
+        """Return whether a caller is known, without a look-up; see `caller`."""
+        if not authorization:
+            return not self._require_keys
+        key_id, secret = _parts(authorization)
+        cached = self._keys.get(key_id)
+        if cached is None or cached[1] is None or time.monotonic() >= cached[0]:
+            return False
+        return hmac.compare_digest(cached[1].secret_hash, hash_secret(secret))
+
     async def caller(self, authorization: str | None) -> Caller:
         """Return the caller of a request.
 
@@ -108,10 +118,8 @@ class Authenticator:
                     "this server requires a key: send `authorization: Bearer KEY`",
                 )
             return ANONYMOUS
-        scheme, _, secret = authorization.partition(" ")
-        secret = secret.strip()
-        match = _KEY.fullmatch(secret) if scheme.lower() == "bearer" else None
-        row = await self._key(match[1]) if match else None
+        key_id, secret = _parts(authorization)
+        row = await self._key(key_id) if key_id else None
         if row is None or not hmac.compare_digest(row.secret_hash, hash_secret(secret)):
             raise _invalid_key()
         return Caller(row.project_id, row.is_admin, row.key_id)
@@ -178,6 +186,14 @@ class Authenticator:
         if len(cache) > most:
             cache.popitem(last=False)
         return row
+
+
+def _parts(authorization: str) -> tuple[str, str]:
+    """Return the id of a key and the whole key; the id is "" if the header has no key."""
+    scheme, _, secret = authorization.partition(" ")
+    secret = secret.strip()
+    match = _KEY.fullmatch(secret) if scheme.lower() == "bearer" else None
+    return match[1] if match else "", secret
 
 
 def hash_secret(secret: str) -> bytes:

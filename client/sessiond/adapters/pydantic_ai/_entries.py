@@ -1,12 +1,16 @@
 """Entries of a conversation as messages of a session, and back."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pydantic_ai.conversation_store import ConversationEntry
 from pydantic_ai.exceptions import UserError
 from pydantic_ai.messages import (
+    AudioUrl,
+    BinaryContent,
+    DocumentUrl,
+    ImageUrl,
     ModelMessagesTypeAdapter,
     ModelRequest,
     ModelResponse,
@@ -18,9 +22,11 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 
+from sessiond._async._client import AsyncClient
 from sessiond._requests.input import NewMessage
 from sessiond._types.message import Message
-from sessiond.adapters._foreign import Call, Result, Said, Text, said_in
+from sessiond.adapters._history import CallIds, read_parts, text_of
+from sessiond.v1 import message_pb2
 
 if TYPE_CHECKING:
     from pydantic_ai.messages import ModelMessage
@@ -57,29 +63,50 @@ def new_messages(
     ]
 
 
-def chain(messages: Iterable[Message], parent_id: str | None) -> list[ConversationEntry]:
+async def entries_of(
+    client: AsyncClient, session_id: str, messages: Sequence[Message], parent_id: str | None
+) -> list[ConversationEntry]:
     """Return the entries of the messages of a branch.
 
+    Messages of other programs are converted. Those without anything for a model are left out.
+
     Args:
+        client: the client.
+        session_id: the session of the messages.
         messages: consecutive messages of the branch, in order.
         parent_id: id of the entry before the first one.
+
+    Raises:
+        SessiondError: as in get_messages.
     """
-    return [entry for entry, _ in chained(messages, parent_id)]
-
-
-def chained(
-    messages: Iterable[Message], parent_id: str | None
-) -> list[tuple[ConversationEntry, int]]:
-    """Return the entries of the messages of a branch, each with its seq.
-
-    Messages of other programs are converted. Those without anything for a model are left out.
-    """
-    found: list[tuple[ConversationEntry, int]] = []
-    for message, content in _contents([*messages]):
+    others = [message.seq for message in messages if not _is_own(message)]
+    parts = await read_parts(client, session_id, others, lambda message: message)
+    own = [message.json for message in messages if _is_own(message)]
+    # One call is several times as fast as one for each.
+    parsed = iter(ModelMessagesTypeAdapter.validate_json(f"[{','.join(own)}]") if own else ())
+    found: list[ConversationEntry] = []
+    names, call_ids = dict[str, str](), CallIds()
+    for message in messages:
+        if _is_own(message):
+            content = next(parsed)
+        elif message.seq in parts:
+            content = _converted(parts[message.seq], names, call_ids)
+        else:
+            raise KeyError(entry_id(message))  # a rewind has removed it meanwhile
+        if content is None:
+            continue
+        if isinstance(content, ModelResponse):
+            calls = [part for part in content.parts if isinstance(part, ToolCallPart)]
+            names.update((call.tool_call_id, call.tool_name) for call in calls)
         entry = ConversationEntry(id=entry_id(message), parent_id=parent_id, message=content)
         parent_id = entry.id
-        found.append((entry, message.seq))
+        found.append(entry)
     return found
+
+
+async def has_entry(client: AsyncClient, message: Message) -> bool:
+    """Whether there is anything in a message for a model."""
+    return bool(await entries_of(client, message.session_id, [message], None))
 
 
 def entry_id(message: Message) -> str:
@@ -94,11 +121,6 @@ def seq_in(id: str) -> int | None:
     """Return the seq in an id that entry_id() has made. None = another id."""
     seq = id.removeprefix(_FOREIGN).partition("@")[0]
     return int(seq) if id.startswith(_FOREIGN) and seq.isascii() and seq.isdecimal() else None
-
-
-def is_entry(message: Message) -> bool:
-    """Whether a message has an entry: whether there is anything in it for a model."""
-    return bool(_contents([message]))
 
 
 def _json_of(entry: ConversationEntry) -> bytes:
@@ -118,63 +140,65 @@ def _role_of(message: "ModelMessage") -> str:
     return "system" if kinds == {SystemPromptPart} else "user"
 
 
-def _contents(messages: list[Message]) -> list[tuple[Message, "ModelMessage"]]:
-    own = [m.json for m in messages if m.format_name == FORMAT_NAME]
-    # One call is several times as fast as one for each message.
-    parsed = iter(ModelMessagesTypeAdapter.validate_json(f"[{','.join(own)}]") if own else ())
-    found: list[tuple[Message, ModelMessage]] = []
-    names: dict[str, str] = {}
-    for message in messages:
-        content = next(parsed) if message.format_name == FORMAT_NAME else _converted(message, names)
-        if content is None:
-            continue
-        found.append((message, content))
-        if isinstance(content, ModelResponse):
-            calls = [part for part in content.parts if isinstance(part, ToolCallPart)]
-            names.update((call.tool_call_id, call.tool_name) for call in calls)
-    return found
+def _is_own(message: Message) -> bool:
+    return message.format_name == FORMAT_NAME
 
 
-def _converted(message: Message, names: Mapping[str, str]) -> "ModelMessage | None":
+def _converted(
+    message: Message, names: Mapping[str, str], call_ids: CallIds
+) -> "ModelMessage | None":
     """Return another program's message as one of Pydantic AI.
 
     Args:
-        message: the message.
+        message: the message, with typed parts.
         names: the names of the tools that were called before, by the id of the call.
+        call_ids: names calls without an id.
 
     Returns:
         The message. None = there is nothing in it for a model.
     """
-    said = said_in(message)
-    if said.role == "assistant":
-        parts = [_response_part(piece) for piece in said.pieces]
-        kept = [part for part in parts if part is not None]
-        return ModelResponse(parts=kept, timestamp=message.created_at) if kept else None
-    request = [_request_part(piece, said, message.created_at, names) for piece in said.pieces]
-    asked = [part for part in request if part is not None]
-    return ModelRequest(parts=asked, timestamp=message.created_at) if asked else None
+    parts, time = message.proto.parts.parts, message.created_at
+    if message.role == "assistant":
+        said = [made for part in parts if (made := _response_part(part, call_ids)) is not None]
+        return ModelResponse(parts=said, timestamp=time) if said else None
+    asked: list[Any] = []
+    for part in parts:
+        match part.WhichOneof("kind"):
+            case "tool_result":
+                call_id = call_ids.of_result(part.tool_result)
+                asked.append(
+                    ToolReturnPart(
+                        names.get(call_id, ""),
+                        text_of(part.tool_result.parts),
+                        tool_call_id=call_id,
+                        timestamp=time,
+                        outcome="failed" if part.tool_result.is_error else "success",
+                    )
+                )
+            case "text" if message.role in ("system", "developer"):
+                asked.append(SystemPromptPart(part.text, timestamp=time))
+            case "image" | "audio" | "file" as kind if content := _file(getattr(part, kind), kind):
+                asked.append(UserPromptPart([content], timestamp=time))
+            case _ if text := text_of([part]):
+                asked.append(UserPromptPart(text, timestamp=time))
+    return ModelRequest(parts=asked, timestamp=time) if asked else None
 
 
-def _response_part(piece: "Text | Call | Result") -> Any:
-    match piece:
-        case Text(text):
-            return TextPart(text)
-        case Call(call_id, name, arguments):
-            return ToolCallPart(name, arguments, tool_call_id=call_id)
-        case _:
-            return None
+def _response_part(part: message_pb2.Part, call_ids: CallIds) -> Any:
+    if part.WhichOneof("kind") == "tool_call":
+        call = part.tool_call
+        id = call_ids.of_call(call)
+        return ToolCallPart(call.name, call.arguments_json or "{}", tool_call_id=id)
+    # Reasoning is left out: it is signed for its maker.
+    return TextPart(text) if (text := text_of([part])) else None
 
 
-def _request_part(
-    piece: "Text | Call | Result", said: Said, time: datetime, names: Mapping[str, str]
-) -> Any:
-    match piece:
-        case Text(text) if said.role in ("system", "developer"):
-            return SystemPromptPart(text, timestamp=time)
-        case Text(text):
-            return UserPromptPart(text, timestamp=time)
-        case Result(call_id, name, text):
-            tool = name or names.get(call_id, "")
-            return ToolReturnPart(tool, text, tool_call_id=call_id, timestamp=time)
-        case _:
-            return None
+def _file(blob: message_pb2.Blob, kind: str) -> Any:
+    """Return the file of a prompt; None if only the server can read it."""
+    if blob.WhichOneof("source") == "inline":
+        media_type = blob.media_type or "application/octet-stream"
+        return BinaryContent.narrow_type(BinaryContent(blob.inline, media_type=media_type))
+    if not blob.uri:
+        return None
+    url = {"image": ImageUrl, "audio": AudioUrl}.get(kind, DocumentUrl)
+    return url(blob.uri)

@@ -12,7 +12,7 @@ from pydantic_ai.exceptions import UserError
 
 from sessiond._async._client import AsyncClient
 from sessiond._types.session import SessionInfo
-from sessiond.adapters.pydantic_ai._entries import entry_id, is_entry
+from sessiond.adapters.pydantic_ai._entries import entry_id, has_entry
 from sessiond.errors import MessageNotFound
 
 KEY = "pydantic_ai"
@@ -116,7 +116,7 @@ async def _continued(
         session_id, branch_of=info.last_seq or None, order="desc", expected_epoch=info.epoch
     )
     async for message in newest:
-        if is_entry(message):
+        if await has_entry(client, message):
             head_id, head_seq = entry_id(message), message.seq
             break
     if kept is None:

@@ -3,6 +3,7 @@
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -23,7 +24,7 @@ from sessiond.adapters._backend import (
     AnyClient,
     Backend,
 )
-from sessiond.adapters.pydantic_ai._entries import chain, entry_id, is_entry, seq_in
+from sessiond.adapters.pydantic_ai._entries import entries_of, entry_id, seq_in
 from sessiond.adapters.pydantic_ai._records import DELETED, KEY, Place, place_of
 from sessiond.adapters.pydantic_ai._writes import Writer, user_of
 from sessiond.errors import HistoryRewound, MessageNotFound, SessionNotFound
@@ -277,26 +278,51 @@ class SessiondConversationStore(ConversationStore):
         self, client: AsyncClient, head_id: str, session_id: str, seq: int, limit: int | None
     ) -> list[ConversationEntry] | None:
         """Return the entries up to the one at a seq; None if another message is there."""
-        path: list[Message] = []
-        count = 0
+        entries: list[ConversationEntry] = []
+        through: int | None = None
+        wanted = None if limit is None else limit + 1  # one more, for the parent of the first one
         try:
-            async for message in client.sessions.get_messages(
-                session_id, branch_of=seq, order="asc" if limit is None else "desc"
-            ):
-                path.append(message)
-                # One more than is wanted, for the parent of the first one.
-                if limit is not None and (count := count + is_entry(message)) > limit:
+            while True:
+                path = await self._path(client, session_id, seq, through, wanted)
+                if through is None and (not path or entry_id(path[-1]) != head_id):
+                    return None
+                entries = await entries_of(client, session_id, path, None) + entries
+                if wanted is None or len(path) < wanted or len(entries) > (limit or 0):
                     break
-        except (SessionNotFound, MessageNotFound):
+                # Some messages have no entries.
+                through = path[0].seq - 1
+        except (SessionNotFound, MessageNotFound, HistoryRewound):
             return None
+        entries = [
+            entry if i == 0 else replace(entry, parent_id=entries[i - 1].id)
+            for i, entry in enumerate(entries)
+        ]
+        return entries if limit is None else entries[-limit:]
+
+    async def _path(
+        self,
+        client: AsyncClient,
+        session_id: str,
+        seq: int,
+        through: int | None,
+        limit: int | None,
+    ) -> list[Message]:
+        """Return the last messages of a branch, in order."""
+        if through == 0:
+            return []
+        messages = client.sessions.get_messages(
+            session_id,
+            branch_of=seq,
+            through_seq=through,
+            limit=limit,
+            order="asc" if limit is None else "desc",
+        )
+        path = [message async for message in messages]
         if limit is not None:
             path.reverse()
-        if not path or entry_id(path[-1]) != head_id:
-            return None
         for message in path:
             self._remember(entry_id(message), session_id, message.seq)
-        entries = chain(path, None)
-        return entries if limit is None else entries[-limit:]
+        return path
 
     async def _find(self, client: AsyncClient, id: str) -> tuple[str, int] | None:
         """Return the session and the seq of an entry; None if it is nowhere."""

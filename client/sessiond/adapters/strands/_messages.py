@@ -1,14 +1,16 @@
 """Messages of Strands as messages of a session, and back."""
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-import orjson
 from strands.types.session import SessionMessage
 
+from sessiond._async._client import AsyncClient
 from sessiond._requests.input import NewMessage
 from sessiond._types.message import Message
 from sessiond.adapters._backend import decoded, encoded
-from sessiond.adapters._foreign import Call, Result, Text, said_in
+from sessiond.adapters._history import CallIds, arguments_of, read_parts, text_of
+from sessiond.v1 import message_pb2
 
 FORMAT_NAME = "strands"
 
@@ -27,46 +29,64 @@ def new_message(message: SessionMessage) -> NewMessage:
     return NewMessage(blob, format="other", format_name=FORMAT_NAME, role=role)
 
 
-def record_of(message: Message) -> SessionMessage:
-    """Return the record of a message: as it was stored, or of what another program said."""
-    number = message.seq - 1
-    if message.format_name == FORMAT_NAME:
-        record = decoded(message)
-        if "message" in record:
-            restored: SessionMessage = SessionMessage.from_dict({**record, "message_id": number})
-            return restored
-        said = record
-    else:
-        said = _converted(message)
-    created = message.created_at.isoformat()
-    return SessionMessage(said, number, None, created, created)
+async def records_of(
+    client: AsyncClient, session_id: str, messages: Sequence[Message]
+) -> list[SessionMessage]:
+    """Return the records of messages: as they were stored, or of what other programs said.
+
+    Messages of others without anything for a model are left out.
+
+    Raises:
+        SessiondError: as in get_messages.
+    """
+    others = [message.seq for message in messages if message.format_name != FORMAT_NAME]
+    call_ids = CallIds()
+    converted = await read_parts(client, session_id, others, lambda m: _converted(m, call_ids))
+    records = []
+    for message in messages:
+        number, said = message.seq - 1, converted.get(message.seq)
+        if message.format_name == FORMAT_NAME:
+            record = decoded(message)
+            if "message" in record:
+                records.append(SessionMessage.from_dict({**record, "message_id": number}))
+                continue
+            said = record
+        if said and said["content"]:
+            created = message.created_at.isoformat()
+            records.append(SessionMessage(said, number, None, created, created))
+    return records
 
 
-def is_empty(message: Message, restored: SessionMessage) -> bool:
-    """Whether a message of another program has nothing in it for a model."""
-    return message.format_name != FORMAT_NAME and not restored.message["content"]
-
-
-def _converted(message: Message) -> _Json:
-    said = said_in(message)
+def _converted(message: Message, call_ids: CallIds) -> _Json:
     content: list[_Json] = []
-    for piece in said.pieces:
-        match piece:
-            case Text(text):
-                content.append({"text": text})
-            case Call(call_id, name, arguments):
-                use = {"toolUseId": call_id, "name": name, "input": _input(arguments)}
+    for part in message.proto.parts.parts:
+        match part.WhichOneof("kind"):
+            case "tool_call":
+                call, id = part.tool_call, call_ids.of_call(part.tool_call)
+                use = {"toolUseId": id, "name": call.name, "input": arguments_of(call)}
                 content.append({"toolUse": use})
-            case Result(call_id, _, text):
-                result = {"toolUseId": call_id, "status": "success", "content": [{"text": text}]}
-                content.append({"toolResult": result})
+            case "tool_result":
+                result = part.tool_result
+                content.append(
+                    {
+                        "toolResult": {
+                            "toolUseId": call_ids.of_result(result),
+                            "status": "error" if result.is_error else "success",
+                            "content": [{"text": text_of(result.parts)}],
+                        }
+                    }
+                )
+            case "image" if image := _image(part.image):
+                content.append(image)
+            # Reasoning is left out: it is signed for its maker.
+            case _ if text := text_of([part]):
+                content.append({"text": text})
     # Strands knows no instructions among the messages.
-    role = "assistant" if said.role == "assistant" else "user"
-    return {"role": role, "content": content}
+    return {"role": "assistant" if message.role == "assistant" else "user", "content": content}
 
 
-def _input(arguments: str) -> Any:
-    try:
-        return orjson.loads(arguments)
-    except ValueError:
-        return arguments
+def _image(blob: message_pb2.Blob) -> _Json | None:
+    suffix = blob.media_type.removeprefix("image/")
+    if suffix not in ("png", "jpeg", "gif", "webp") or not blob.inline:
+        return None
+    return {"image": {"format": suffix, "source": {"bytes": blob.inline}}}

@@ -9,10 +9,9 @@ from strands.types.session import Session, SessionAgent, SessionMessage, Session
 
 from sessiond._async._client import AsyncClient
 from sessiond._requests.options import SessionSettings
-from sessiond._types.message import Message
 from sessiond._types.session import SessionInfo
 from sessiond.adapters._backend import MAX_BATCH_MESSAGES, AnyClient, Backend, Call, append, part
-from sessiond.adapters.strands._messages import is_empty, new_message, record_of
+from sessiond.adapters.strands._messages import new_message, records_of
 from sessiond.errors import (
     HistoryRewound,
     InvalidField,
@@ -241,14 +240,15 @@ class SessiondSessionRepository(SessionRepository):
         if message_id < 0:
             return None
 
-        async def call(client: AsyncClient) -> Message | None:
+        async def call(client: AsyncClient) -> list[SessionMessage]:
             try:
-                return await client.sessions.get_message(id, message_id + 1)
+                found = await client.sessions.get_message(id, message_id + 1)
+                return await records_of(client, id, [found])
             except (SessionNotFound, MessageNotFound):
-                return None
+                return []
 
         found = self._run(call, f"Message {message_id} of session {session_id} cannot be read")
-        return None if found is None else record_of(found)
+        return found[0] if found else None
 
     def update_message(
         self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any
@@ -279,7 +279,8 @@ class SessiondSessionRepository(SessionRepository):
                         expected_epoch=info.epoch,
                     )
                     old, *followers = [message async for message in read]
-                    session_message.created_at = record_of(old).created_at
+                    for previous in await records_of(client, id, [old]):
+                        session_message.created_at = previous.created_at
                     await client.sessions.rewind(
                         id,
                         to_seq=number,
@@ -318,7 +319,7 @@ class SessiondSessionRepository(SessionRepository):
         if limit is not None and limit <= 0:
             return []
 
-        async def call(client: AsyncClient) -> list[Message]:
+        async def call(client: AsyncClient) -> list[SessionMessage]:
             try:
                 info = await client.sessions.get(id)
                 if offset >= info.last_seq:
@@ -327,13 +328,11 @@ class SessiondSessionRepository(SessionRepository):
                 read = client.sessions.get_messages(
                     id, branch_of=info.last_seq, after_seq=max(offset, 0), limit=limit
                 )
-                return [message async for message in read]
+                return await records_of(client, id, [message async for message in read])
             except SessionNotFound:
                 return []
 
-        found = self._run(call, f"The messages of session {session_id} cannot be read")
-        restored = [(message, record_of(message)) for message in found]
-        return [record for message, record in restored if not is_empty(message, record)]
+        return self._run(call, f"The messages of session {session_id} cannot be read")
 
     def create_multi_agent(
         self, session_id: str, multi_agent: "MultiAgentBase", **kwargs: Any
