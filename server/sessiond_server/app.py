@@ -53,11 +53,14 @@ from sessiond_server.rpc.asset_service import AssetServicer
 from sessiond_server.rpc.bookmark_service import BookmarkServicer
 from sessiond_server.rpc.conversation_service import ConversationServicer
 from sessiond_server.rpc.handlers import Calls, Servicer
+from sessiond_server.rpc.lock_waits import LockWaits
 from sessiond_server.rpc.processing_service import ProcessingServicer
 from sessiond_server.rpc.services import SERVICES
 from sessiond_server.rpc.session_service import SessionServicer
 from sessiond_server.rpc.task_service import TaskServicer
+from sessiond_server.sessions.locked import LockedSessions
 from sessiond_server.sessions.service import Sessions
+from sessiond_server.sessions.store.row_locks import RowLockStore
 from sessiond_server.sessions.store.sessions import SessionStore
 from sessiond_server.settings import Settings
 from sessiond_server.tasks.service import Tasks
@@ -104,6 +107,7 @@ class Stores:
         self.queue_progress = ProgressStore(database)
         self.queues = QueueStore(database)
         self.rewinds = RewindStore()
+        self.row_locks = RowLockStore(database)
         self.sessions = SessionStore(database)
         self.tasks = TaskStore(database)
         self.turn_texts = TextStore(database)
@@ -139,6 +143,7 @@ async def open_services(
             database_url,
             size=settings.pool_size,
             timeout_s=settings.pool_timeout_s,
+            lock_timeout_s=settings.lock_timeout_s,
             has_session=settings.has_session,
             listen_url=settings.listen_database_url,
         )
@@ -206,10 +211,13 @@ async def open_services(
         streams = TurnStreams(turns, runner, watching)
         stack.push_async_callback(streams.close)
         history = History(stores.history, stores.cuts, stores.bookmarks, settings.page_cache_bytes)
-        appends = Appends(stores.append, stores.sessions, limits, counts, watching)
+        locked = LockedSessions(stores.row_locks)
+        stack.push_async_callback(locked.close)
+        appends = Appends(stores.append, stores.sessions, locked, limits, counts, watching)
         joined_appends = JoinedAppends(
             stores.batch_append,
             appends,
+            locked,
             limits,
             watching,
             max_statements=settings.pool_size // 2,
@@ -273,6 +281,7 @@ async def open_services(
         calls = Calls(
             authenticator,
             admission,
+            LockWaits(locked),
             check_messages=appends.invalid_fields,
             received=trimmer.received,
             default_deadline_s=settings.default_deadline_s,

@@ -2,10 +2,11 @@
 
 import asyncio
 
+import grpc
 import psycopg
 import structlog
 from grpc_health.v1.health import aio
-from grpc_health.v1.health_pb2 import HealthCheckResponse
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
@@ -13,10 +14,39 @@ from sessiond_server.db.connections import check_writable
 from sessiond_server.db.pool import Database
 from sessiond_server.rpc.services import SERVICES
 
+# The name of a service that is SERVING as long as the process answers, even while the database is
+# away or the server drains. A restart would help neither.
+LIVENESS = "liveness"
+
 PROBE_INTERVAL_S = 2.0
 PROBE_TIMEOUT_S = 4.0
 
 log = structlog.get_logger(__name__)
+
+
+class HealthServicer(aio.HealthServicer):  # type: ignore[misc]
+    """The health service of gRPC, with the service name LIVENESS."""
+
+    async def Check(  # noqa: N802 - named as in the protos
+        self,
+        request: HealthCheckRequest,
+        context: "grpc.aio.ServicerContext[HealthCheckRequest, HealthCheckResponse]",
+    ) -> HealthCheckResponse:
+        """Return the status of a service."""
+        if request.service == LIVENESS:
+            return HealthCheckResponse(status=HealthCheckResponse.SERVING)
+        return await super().Check(request, context)
+
+    async def Watch(  # noqa: N802
+        self,
+        request: HealthCheckRequest,
+        context: "grpc.aio.ServicerContext[HealthCheckRequest, HealthCheckResponse]",
+    ) -> None:
+        """Send the status of a service, and each change."""
+        if request.service == LIVENESS:
+            await context.write(HealthCheckResponse(status=HealthCheckResponse.SERVING))
+            await asyncio.get_running_loop().create_future()
+        await super().Watch(request, context)
 
 
 class HealthMonitor:

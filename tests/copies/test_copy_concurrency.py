@@ -3,10 +3,12 @@
 import asyncio
 
 import psycopg
+import pytest
 
 from sessiond_server.retention.purger import Purger
 from sessiond_server.retention.store import PurgeStore
 from sessiond_server.server import Running
+from sessiond_server.settings import Settings
 
 from ..support.waiting import until_waiting
 from ..support.wire import Wire, error_of
@@ -15,6 +17,10 @@ from .helpers import Query, said
 
 class TestLocks:
     """Operations that must wait for each other. A lock of the test's own stands for one of them."""
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return settings.model_copy(update={"lock_timeout_s": 0})
 
     async def test_a_copy_waits_for_a_deletion(self, wire: Wire, database_url: str) -> None:
         await wire.create("one")

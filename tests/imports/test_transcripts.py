@@ -85,6 +85,89 @@ async def test_a_model_goes_on_with_a_transcript_on_its_newest_branch(claude: As
     assert answer.content == "echo of 11 messages: Thanks."
 
 
+def said(uuid: str, parent: str | None, kind: str, content: Any, **fields: Any) -> dict[str, Any]:
+    """Return a line of Claude Code."""
+    message = {"role": kind, "content": content, "id": fields.pop("answer", None)}
+    return {"type": kind, "uuid": uuid, "parentUuid": parent, "message": message, **fields}
+
+
+RESULT = [{"type": "tool_result", "tool_use_id": "t", "content": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("lines", "parents"),
+    [
+        # Results of parallel calls name their calls; the answer has two lines.
+        (
+            [
+                said("a", None, "user", "q"),
+                said("b", "a", "assistant", [], answer="m"),
+                said("c", "b", "assistant", [], answer="m"),
+                said("d", "b", "user", RESULT),
+                said("e", "c", "user", RESULT),
+                said("f", "d", "assistant", [], answer="n"),
+            ],
+            [None] * 6,
+        ),
+        # Notes lie in between, and prompts follow them.
+        (
+            [
+                said("a", None, "user", "q"),
+                {"type": "progress", "uuid": "n", "parentUuid": "a"},
+                {"type": "summary", "summary": "s"},
+                said("b", "a", "assistant", [], answer="m"),
+                {"type": "system", "uuid": "o", "parentUuid": "b"},
+                said("c", "o", "user", "again"),
+            ],
+            [None] * 6,
+        ),
+        # The user goes back to the first answer, over a note.
+        (
+            [
+                said("a", None, "user", "q"),
+                said("b", "a", "assistant", [], answer="m"),
+                said("c", "b", "user", "q"),
+                said("d", "c", "assistant", [], answer="n"),
+                {"type": "attachment", "uuid": "n", "parentUuid": "b"},
+                said("e", "n", "user", "other"),
+                said("f", "e", "assistant", [], answer="o"),
+            ],
+            [*(None,) * 5, 2, None],
+        ),
+        # The user writes the first prompt anew.
+        (
+            [
+                said("a", None, "user", "q"),
+                said("b", "a", "assistant", [], answer="m"),
+                said("c", None, "user", "other"),
+            ],
+            [None, None, 0],
+        ),
+        # A compaction goes on with the conversation, and another agent lies within it.
+        (
+            [
+                said("a", None, "user", "q"),
+                said("b", "a", "assistant", [], answer="m"),
+                said("s", None, "user", "task", isSidechain=True),
+                said("t", "s", "assistant", [], isSidechain=True, answer="x"),
+                {"type": "system", "subtype": "compact_boundary", "uuid": "n", "parentUuid": None},
+                said("c", "n", "user", "summary", isCompactSummary=True),
+                said("d", "c", "user", "go on"),
+            ],
+            [None] * 7,
+        ),
+    ],
+)
+async def test_a_branch_of_claude_code_begins_where_the_user_went_back(
+    client: AsyncClient, tmp_path: Path, lines: list[dict[str, Any]], parents: list[int | None]
+) -> None:
+    file = tmp_path / "s.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)))
+    [done] = (await client.sessions.import_transcripts(file, "claude-code")).imported
+    stored = await read(client, done.session_id)
+    assert [0 if m.proto.is_root else m.parent_seq for m in stored] == parents
+
+
 async def test_lines_that_were_added_come_in_later(client: AsyncClient, tmp_path: Path) -> None:
     folder = tmp_path / "projects" / "-p"
     folder.mkdir(parents=True)
@@ -138,6 +221,22 @@ async def test_a_tree_of_chatgpt_becomes_branches_and_the_current_one_is_the_new
     info = await client.sessions.get(TEA)
     assert info.title == "Tea or coffee"
     assert summary(await imported(client, "openai-export")) == [(TEA, 0, 7), (weather, 0, 3)]
+
+
+async def test_a_first_prompt_that_was_edited_in_chatgpt_begins_a_branch(
+    client: AsyncClient, tmp_path: Path
+) -> None:
+    def node(name: str, children: list[str], role: str) -> dict[str, Any]:
+        content = {"content_type": "text", "parts": [name]}
+        message = {"author": {"role": role}, "content": content}
+        return {"id": name, "message": message, "parent": None, "children": children}
+
+    mapping = {name: node(name, [], "user") for name in ("p", "q")}
+    document = [{"id": "c", "mapping": mapping, "current_node": "p"}]
+    (tmp_path / "conversations.json").write_text(json.dumps(document))
+    await client.sessions.import_transcripts(tmp_path, "openai-export")
+    stored = await read(client, "openai/c")
+    assert [(m.message_id, m.proto.is_root) for m in stored] == [("q", False), ("p", True)]
 
 
 async def test_an_answer_that_was_regenerated_in_chatgpt_is_a_branch(

@@ -17,6 +17,7 @@ from sessiond.v1.session_service_pb2 import (
     StoreMessagesResponse,
 )
 from sessiond.v1.session_state_pb2 import StatePatch
+from sessiond_server.messages import joined_append
 from sessiond_server.messages.joined_append import JoinedAppends
 from sessiond_server.messages.store.append import AppendStore
 from sessiond_server.messages.store.batch_append import BatchAppendStore
@@ -139,19 +140,61 @@ async def test_appends_that_arrive_meanwhile_share_a_statement(
     assert (await wire.store("one", "5", request_id="r5")).first_seq == 6
 
 
-async def test_30_appenders_of_a_held_session_use_one_connection(
+async def test_30_appenders_of_a_held_session_use_at_most_one_connection(
     wire: Wire, database_url: str, waiting: Waiting
 ) -> None:
     await wire.create("one")
     await wire.create("two")
     with held(database_url, "one"):
         await waiting.call(*[ask("one", "x") for _ in range(30)])
-        await until_waiting(database_url, 1)
+        # The first one soon waits in memory, too.
+        await until_waiting(database_url, 0)
         for i in range(40):
             assert (await wire.store("two", "x")).first_seq == i + 1
             assert (await wire.get("one")).last_seq == 0
-        await until_waiting(database_url, 1)
     assert seqs(await waiting.ends()) == [(i, i) for i in range(1, 31)]
+
+
+async def test_a_deadline_ends_the_wait_with_a_typed_error_and_stores_nothing(
+    wire: Wire, database_url: str, waiting: Waiting
+) -> None:
+    await wire.create("one")
+    with held(database_url, "one"):
+        await waiting.call(ask("one", "a"))
+        await until_waiting(database_url, 0)
+        late = await error_of(wire.sessions.StoreMessages(ask("one", "late"), timeout=1.0))
+    assert (late.code, late.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "SESSION_BUSY")
+    assert late.retry_s
+    assert late.metadata["session_id"] == "one"
+    assert seqs(await waiting.ends()) == [(1, 1)]
+    assert await wire.texts("one") == ["a"]
+
+
+async def test_appends_wait_for_a_session_that_is_held_for_long(
+    wire: Wire, database_url: str, waiting: Waiting, counts: Counts
+) -> None:
+    """They are stored in their order, in few statements, once it is free."""
+    await wire.create("one")
+    with held(database_url, "one"):
+        await waiting.call(ask("one", "0"))
+        await until_waiting(database_url, 0)
+        await waiting.call(*[ask("one", f"{i}") for i in range(1, 20)])
+    assert seqs(await waiting.ends()) == [(i, i) for i in range(1, 21)]
+    assert counts.shared == [20]
+    assert await wire.texts("one") == [f"{i}" for i in range(20)]
+
+
+async def test_too_many_appends_that_wait_are_refused_at_once(
+    wire: Wire, database_url: str, waiting: Waiting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joined_append, "MAX_WAITING", 3)
+    await wire.create("one")
+    with held(database_url, "one"):
+        await waiting.call(ask("one", "a"))
+        await until_waiting(database_url, 0)
+        await waiting.call(ask("one", "b"), ask("one", "c"))
+        assert (await error_of(wire.store("one", "d"))).reason == "SESSION_BUSY"
+    assert seqs(await waiting.ends()) == [(1, 1), (2, 2), (3, 3)]
 
 
 async def test_each_call_has_its_own_outcome(
@@ -233,14 +276,15 @@ async def test_sessions_of_many_callers_are_made_and_appended_to(
     assert seqs(await waiting.ends()) == [(1, 1), (2, 2), (3, 3)]
 
 
-async def test_a_withdrawn_append_is_not_stored(
+async def test_an_append_whose_caller_left_is_not_stored(
     wire: Wire, database_url: str, waiting: Waiting, counts: Counts
 ) -> None:
     await wire.create("one")
     with held(database_url, "one"):
         await waiting.call(ask("one", "a"), ask("one", "b"))
-        late = wire.sessions.StoreMessages(ask("one", "late"), timeout=0.3)
-        assert (await error_of(late)).code == grpc.StatusCode.DEADLINE_EXCEEDED
+        late = wire.sessions.StoreMessages(ask("one", "late"))
+        await until_async(lambda: counts.submitted == 2, "it is queued")
+        late.cancel()
         await until_async(lambda: counts.withdrawn == 1, "the server has withdrawn it")
     assert seqs(await waiting.ends()) == [(1, 1), (2, 2)]
     assert await wire.texts("one") == ["a", "b"]

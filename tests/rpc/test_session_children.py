@@ -20,7 +20,7 @@ from sessiond_server.core import pagination
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID, session_key
 from sessiond_server.projects.service import Keys
 from sessiond_server.projects.store import KeyStore
-from sessiond_server.server import Running
+from sessiond_server.server import Running, serving
 from sessiond_server.settings import Settings
 
 from ..sessions.test_expiry import pass_time
@@ -299,9 +299,22 @@ class TestSessions:
         ) == [(0,)]
 
     async def test_a_change_locks_the_session_against_deletion(
-        self, wire: Wire, children: Children, database_url: str, query: Query
+        self, settings: Settings, children: Children, database_url: str, query: Query
     ) -> None:
-        """The deletion waits for the change, so that no row can follow it."""
+        """A deletion at another server waits for the change, so that no row can follow it."""
+        settings = settings.model_copy(update={"lock_timeout_s": 0})
+        async with (
+            serving(settings, database_url) as first,
+            serving(settings, database_url) as second,
+            grpc.aio.insecure_channel(f"127.0.0.1:{first.port}") as one,
+            grpc.aio.insecure_channel(f"127.0.0.1:{second.port}") as two,
+        ):
+            children = Children(Wire(one), children.kind)
+            await self.delete_during_a_change(children, Wire(two), database_url, query)
+
+    async def delete_during_a_change(
+        self, children: Children, other: Wire, database_url: str, query: Query
+    ) -> None:
         with psycopg.connect(database_url) as blocker:
             # The change locks the session's row, and then waits for its request_id, which another
             # transaction is inserting.
@@ -313,7 +326,7 @@ class TestSessions:
             )
             change = asyncio.ensure_future(children.create("a", request_id="r"))
             await until_waiting(database_url, 1)
-            deletion = asyncio.ensure_future(wire.delete("one"))
+            deletion = asyncio.ensure_future(other.delete("one"))
             await until_waiting(database_url, 2)
             blocker.rollback()
         assert getattr(await change, children.kind.id_field) == "a"

@@ -155,6 +155,7 @@ def test_health_and_version(start_server: Callable[..., ServerProcess], database
     server = start_server(SESSIOND_DATABASE_URL=database_url)
     done = sessiond("health", "--target", server.target)
     assert (done.returncode, done.stdout) in [(0, "SERVING\n")]
+    assert sessiond("health", "--target", server.target, "--liveness").stdout == "SERVING\n"
     assert sessiond("health", "--target", "127.0.0.1:1", "--timeout", "2").returncode == 1
     assert re.fullmatch(r"sessiond \d+(\.\d+)*\S*\n", sessiond("version").stdout)
 

@@ -3,18 +3,24 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
+import grpc
 import psycopg
 import pytest
-from grpc_health.v1 import health
-from grpc_health.v1.health_pb2 import HealthCheckResponse
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from sessiond_server import health as health_module
 from sessiond_server.core.supervision import supervise
 from sessiond_server.db.pool import Database
 from sessiond_server.health import HealthMonitor
+from sessiond_server.server import serving
+from sessiond_server.settings import Settings
 
 from ..support.outages import set_read_only, terminate_all
+from ..support.waiting import until_waiting
+from ..support.wire import Wire, error_of
 
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 SERVICE = "sessiond.v1.SessionService"
@@ -61,6 +67,55 @@ async def test_a_server_whose_connections_are_all_busy_is_serving(database_url: 
         await stack.enter_async_context(database.connection())
         async with monitored(database) as statuses:
             assert await statuses.next() == SERVING
+
+
+async def test_a_server_whose_tables_are_locked_is_serving(
+    settings: Settings, database_url: str
+) -> None:
+    """The calls wait or are refused, and the probes go on."""
+    settings = settings.model_copy(update={"pool_size": 2})
+    async with (
+        serving(settings, database_url) as running,
+        grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel,
+    ):
+        wire = Wire(channel)
+        await wire.create("one")
+        with psycopg.connect(database_url) as blocker:
+            blocker.execute("LOCK TABLE sessions, messages")
+            calls = [asyncio.ensure_future(error_of(wire.store("one", "x"))) for _ in range(8)]
+            await until_waiting(database_url)
+            async with monitored(running.database) as statuses:
+                assert await statuses.next() == SERVING
+                ends = await asyncio.gather(*calls)
+                assert statuses.published.empty()
+            assert {end.reason for end in ends} == {"OVERLOADED"}
+            assert await status_of(channel, "") == SERVING
+        assert (await wire.store("one", "x")).last_seq == 1
+
+
+async def status_of(channel: grpc.aio.Channel, service: str) -> Any:
+    request = HealthCheckRequest(service=service)
+    return (await health_pb2_grpc.HealthStub(channel).Check(request)).status
+
+
+async def test_liveness_is_serving_while_the_database_is_away_and_during_a_drain(
+    settings: Settings,
+) -> None:
+    nowhere = "postgresql://nobody@127.0.0.1:1/none"
+    async with (
+        serving(settings, nowhere) as running,
+        grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel,
+    ):
+        watch = health_pb2_grpc.HealthStub(channel).Watch(HealthCheckRequest())
+        async for response in watch:
+            if response.status == NOT_SERVING:
+                break
+        assert await status_of(channel, "liveness") == SERVING
+        await running.health.enter_graceful_shutdown()
+        assert await status_of(channel, "") == NOT_SERVING
+        assert await status_of(channel, "liveness") == SERVING
+        watch = health_pb2_grpc.HealthStub(channel).Watch(HealthCheckRequest(service="liveness"))
+        assert (await watch.read()).status == SERVING
 
 
 async def test_a_lost_connection_is_reported_and_so_is_the_return(database_url: str) -> None:

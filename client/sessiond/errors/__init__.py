@@ -61,6 +61,7 @@ SessiondError (RuntimeError)
 │   └── AdminKeyRequired           ADMIN_KEY_REQUIRED
 ├── ResourceExhausted              also a response above the client's limit
 │   └── Overloaded                 OVERLOADED
+│       └── SessionBusy            SESSION_BUSY
 ├── Unavailable                    raised after the client's retries
 │   ├── ServerUnavailable          the target does not respond
 │   ├── DatabaseUnavailable        DATABASE_UNAVAILABLE
@@ -145,6 +146,7 @@ from sessiond.errors._service import (
     ResourceExhausted,
     ServerDraining,
     ServerUnavailable,
+    SessionBusy,
     Unauthenticated,
     Unavailable,
     Unimplemented,
@@ -225,6 +227,7 @@ __all__ = [
     "ServerDraining",
     "ServerUnavailable",
     "SessionAlreadyExists",
+    "SessionBusy",
     "SessionDestroyed",
     "SessionNotFound",
     "SessionTooLarge",

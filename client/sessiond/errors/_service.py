@@ -36,6 +36,13 @@ class Overloaded(ResourceExhausted, reason="OVERLOADED"):
     """The server is overloaded; retry later."""
 
 
+class SessionBusy(Overloaded, reason="SESSION_BUSY"):
+    """Another change holds the session, and the call waited for it in vain.
+
+    Nothing was changed. The client has retried until its deadline.
+    """
+
+
 class Unavailable(SessiondError, code=grpc.StatusCode.UNAVAILABLE):
     """The server or something it needs is temporarily unavailable.
 

@@ -163,6 +163,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the project of this name was deleted, and is still being removed; try again in some minutes. Metadata: project. Details:
     RetryInfo.
     """
+    ERROR_REASON_SESSION_BUSY: _ErrorReason.ValueType  # 88
+    """RESOURCE_EXHAUSTED: another change holds the session, and the call has waited for it for as long as its deadline allows, or too many others wait
+    already. Nothing was changed. Metadata: session_id. Details: RetryInfo.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the reason in the google.rpc.ErrorInfo (domain "sessiond.v1") that every error carries. A reason always comes with the same
@@ -317,5 +321,9 @@ turn_id, format_name, seq.
 ERROR_REASON_PROJECT_BEING_DELETED: ErrorReason.ValueType  # 65
 """FAILED_PRECONDITION: the project of this name was deleted, and is still being removed; try again in some minutes. Metadata: project. Details:
 RetryInfo.
+"""
+ERROR_REASON_SESSION_BUSY: ErrorReason.ValueType  # 88
+"""RESOURCE_EXHAUSTED: another change holds the session, and the call has waited for it for as long as its deadline allows, or too many others wait
+already. Nothing was changed. Metadata: session_id. Details: RetryInfo.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

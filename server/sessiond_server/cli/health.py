@@ -53,6 +53,11 @@ def run(arguments: list[str]) -> int:
         metavar="SECONDS",
         help="timeout of the check. Default: 5",
     )
+    parser.add_argument(
+        "--liveness",
+        action="store_true",
+        help="check only whether the process answers, whether or not its database does",
+    )
     options = parser.parse_args(arguments)
     # The variables of a proxy must not make a container look ill.
     direct = list(proxy_options(options.target).items())
@@ -73,7 +78,8 @@ def run(arguments: list[str]) -> int:
     with channel:
         try:
             response = health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(), timeout=options.timeout
+                health_pb2.HealthCheckRequest(service="liveness" if options.liveness else ""),
+                timeout=options.timeout,
             )
         except grpc.RpcError as e:
             sys.stderr.write(f"{options.target}: {e.code().name}\n")

@@ -63,7 +63,9 @@ class _Attempt(AttemptWithBackoff):
         self.delay = min(self.delay, LONGEST_RETRY_S)
 
 
-async def configure(connection: AsyncConnection[Any], *, has_session: bool | None) -> bool:
+async def configure(
+    connection: AsyncConnection[Any], *, has_session: bool | None, lock_timeout_s: float
+) -> bool:
     """Configure a new connection of the pool, with one round trip.
 
     Behind a pooler in transaction mode, such as PgBouncer, each transaction may run on another
@@ -73,6 +75,7 @@ async def configure(connection: AsyncConnection[Any], *, has_session: bool | Non
     Args:
         connection: the connection.
         has_session: whether all transactions run in one session of PostgreSQL; None to find out.
+        lock_timeout_s: how long a statement waits for a lock. Unit: seconds; 0 = without end.
 
     Returns:
         Whether they do. If not, nothing is prepared on the connection.
@@ -85,9 +88,8 @@ async def configure(connection: AsyncConnection[Any], *, has_session: bool | Non
     known = {None: _is_own_process(connection), True: "true", False: "false"}[has_session]
     calls = [known, "current_setting('default_transaction_isolation')"]
     calls += [_set(*setting) for setting in _CLIENT_SETTINGS.items()]
-    calls += [
-        f"CASE WHEN {known} THEN {_set(*setting)} END" for setting in _SESSION_SETTINGS.items()
-    ]
+    settings = _SESSION_SETTINGS | {"lock_timeout": f"{round(lock_timeout_s * 1000)}ms"}
+    calls += [f"CASE WHEN {known} THEN {_set(*setting)} END" for setting in settings.items()]
     cursor = await connection.execute(f"SELECT {', '.join(calls)}".encode())
     row = await cursor.fetchone()
     assert row is not None  # noqa: S101 - a SELECT without FROM has a row

@@ -53,6 +53,10 @@ class Contention(Exception):
     """
 
 
+class LockTimeout(Contention):
+    """A statement waited for a lock for as long as a connection may. Nothing was changed."""
+
+
 class StatementCanceled(Contention):
     """The database canceled a statement, e.g. after its statement_timeout. Nothing was changed."""
 
@@ -70,6 +74,7 @@ class Database:
         *,
         size: int = 16,
         timeout_s: float = 5.0,
+        lock_timeout_s: float = 0.5,
         has_session: bool | None = None,
         listen_url: str | None = None,
     ) -> None:
@@ -79,6 +84,8 @@ class Database:
             url: URL of the database, which may name several hosts.
             size: maximum number of connections, at least 1.
             timeout_s: how long a caller waits for a connection. Unit: seconds.
+            lock_timeout_s: how long a statement waits for a lock, except behind a pooler in
+                transaction mode. Unit: seconds; 0 = without end.
             has_session: whether all transactions of a connection run in one session of PostgreSQL,
                 as they do not behind a pooler in transaction mode; None to find out.
             listen_url: URL of the same database for the connection that listens; None = `url`.
@@ -87,6 +94,7 @@ class Database:
         self._listen_conninfo = address.conninfo(listen_url) if listen_url else None
         self._needs_writable = address.needs_writable(url)
         self._has_session = has_session
+        self._lock_timeout_s = lock_timeout_s
         self._is_pooler_known = False
         self._renewed_at = -math.inf
         self._compiled: dict[ClauseElement, bytes] = {}
@@ -177,7 +185,9 @@ class Database:
         return connection, self._has_session
 
     async def _configure(self, connection: AsyncConnection[TupleRow]) -> None:
-        is_session = await configure(connection, has_session=self._has_session)
+        is_session = await configure(
+            connection, has_session=self._has_session, lock_timeout_s=self._lock_timeout_s
+        )
         if not is_session and not self._is_pooler_known:
             self._is_pooler_known = True
             log.info("pooler_found", prepares=False)
@@ -352,11 +362,9 @@ class PooledConnection:
         match exc:
             case None:
                 return
-            case (
-                psycopg.errors.LockNotAvailable()
-                | psycopg.errors.DeadlockDetected()
-                | psycopg.errors.SerializationFailure()
-            ):
+            case psycopg.errors.LockNotAvailable():
+                raise LockTimeout(str(exc)) from exc
+            case psycopg.errors.DeadlockDetected() | psycopg.errors.SerializationFailure():
                 raise Contention(str(exc)) from exc
             # QueryCanceled is an OperationalError, but the connection is intact.
             case psycopg.errors.QueryCanceled():

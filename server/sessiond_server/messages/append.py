@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from operator import attrgetter
 
 from sessiond.v1.message_pb2 import Message
@@ -24,6 +25,7 @@ from sessiond_server.messages.store.spool import Spool
 from sessiond_server.messages.target import Target
 from sessiond_server.messages.validation import MessageValidator
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
+from sessiond_server.sessions.locked import LockedSessions
 from sessiond_server.sessions.settings import SessionSettings, new_session
 from sessiond_server.sessions.state import state_changed, too_large
 from sessiond_server.sessions.store.sessions import SessionStore
@@ -69,12 +71,14 @@ class Appends:
         self,
         store: AppendStore,
         sessions: SessionStore,
+        locked: LockedSessions,
         limits: Limits,
         tokenizer: Tokenizer,
         publisher: EventPublisher,
     ) -> None:
         self._store = store
         self._refusals = Refusals(store, sessions)
+        self._locked = locked
         self._limits = limits
         self._tokenizer = tokenizer
         self._publisher = publisher
@@ -279,7 +283,11 @@ class Appends:
         for _ in range(ATTEMPTS):
             try:
                 if isinstance(rows, Spool):
-                    done = await self._store.append_bulk(append, rows)
+                    done = await self._locked.run(
+                        append.key,
+                        target.session_id,
+                        partial(self._store.append_bulk, append, rows),
+                    )
                 else:
                     done = await self._store.append(append, rows)
                 if done is None and target.create and not await self._refusals.exists(target):

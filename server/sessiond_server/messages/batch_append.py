@@ -5,12 +5,14 @@ from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 
 from sessiond.v1.message_pb2 import Message
+from sessiond_server.core.deadlines import waits_until
 from sessiond_server.core.errors import invalid
 from sessiond_server.core.limits import MAX_REQUESTS
 from sessiond_server.messages.append import Appends
-from sessiond_server.messages.joined_append import JoinedAppends, WaitingAppend
+from sessiond_server.messages.joined_append import JoinedAppends
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.target import Target
+from sessiond_server.messages.waiting_append import WaitingAppend
 
 Outcome = tuple[int, Appended | Exception]
 """Index of a request in the call, and the result or error of that request."""
@@ -56,14 +58,17 @@ class BatchAppender:
         waiting: list[WaitingAppend] = []
         for place, (target, messages) in enumerate(requests):
             try:
-                prepared = self._appends.prepare(target, messages)
+                one = self._joined.submit(self._appends.prepare(target, messages))
             except Exception as error:
                 outcomes.append((place, error))
             else:
-                one = self._joined.submit(prepared)
                 one.ended.add_done_callback(partial(add, place))
                 waiting.append(one)
         self._joined.dispatch()
+        ends_at = waits_until()
+        timer = (
+            asyncio.get_running_loop().call_at(ends_at, self._expire, waiting) if ends_at else None
+        )
         known = 0
         try:
             while known < len(requests):
@@ -74,6 +79,12 @@ class BatchAppender:
                 known += len(yielded)
                 yield yielded
         finally:
+            if timer:
+                timer.cancel()
             for one in waiting:
                 if not one.ended.done():
                     self._joined.withdraw(one)
+
+    def _expire(self, waiting: Sequence[WaitingAppend]) -> None:
+        for one in waiting:
+            self._joined.expire(one)

@@ -2,27 +2,33 @@
 
 An append that meets no other is stored at once. Appends that arrive while others are being stored
 wait in memory, in a queue for each session, and are then stored together. So a session has one
-statement of this process at a time, however many callers append to it.
+statement of this process at a time, however many callers append to it. While another program has
+locked the session, it has none: its appends go on waiting in memory.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
+from contextvars import Context
 from uuid import UUID
 
 import structlog
 
 from sessiond.v1.message_pb2 import Message
 from sessiond_server.core.cancellation import cancel_all
+from sessiond_server.core.deadlines import waits_until
+from sessiond_server.core.errors import Fault
 from sessiond_server.core.events import EventPublisher
 from sessiond_server.core.limits import MAX_REQUESTS, Limits
 from sessiond_server.db.idempotency import DuplicateRequest
-from sessiond_server.db.pool import DatabaseUnavailable, PoolExhausted
+from sessiond_server.db.pool import DatabaseUnavailable, LockTimeout, PoolExhausted
 from sessiond_server.messages.append import Appends, PreparedAppend
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.store.batch_append import BatchAppendStore
 from sessiond_server.messages.target import Target
+from sessiond_server.messages.waiting_append import Group, Room, Series, WaitingAppend, is_joinable
+from sessiond_server.sessions.locked import MAX_WAITING, LockedSessions, session_busy
 from sessiond_server.telemetry import metrics
 
 # While this many statements run, further appends wait for one of them, and then share a statement.
@@ -34,49 +40,10 @@ MAX_WAIT_S = 0.02
 # the server and the database work at the same time. Dividing fewer costs more than it gains.
 MIN_SPLIT = 32
 
-# Maximum number of sessions whose appends are stored one by one after a shared statement has left
-# them out. Each uses a connection, which may have to wait for a lock.
-MAX_SINGLE = 4
+# How often an append is tried while its session's row is free, but another lock is not.
+MAX_LOCK_TIMEOUTS = 3
 
 log = structlog.get_logger(__name__)
-
-
-class WaitingAppend:
-    """An append that has been submitted.
-
-    Attributes:
-        prepared: the append.
-        ended: the result; cancelled once the caller has given up.
-        group: the series that are being stored with it; None while it waits.
-    """
-
-    __slots__ = ("ended", "group", "prepared")
-
-    def __init__(self, prepared: PreparedAppend, loop: asyncio.AbstractEventLoop) -> None:
-        self.prepared = prepared
-        self.ended: asyncio.Future[Appended] = loop.create_future()
-        self.group: _Group | None = None
-
-
-_Series = list[WaitingAppend]
-"""Consecutive appends to one session."""
-
-
-class _Group:
-    """Series that are stored together, each of another session."""
-
-    __slots__ = ("all_series", "task")
-
-    def __init__(self, all_series: Sequence[_Series]) -> None:
-        self.all_series = all_series
-        self.task: asyncio.Task[None] | None = None
-        for series in all_series:
-            for one in series:
-                one.group = self
-
-    def cancel_if_abandoned(self) -> None:
-        if self.task and all(one.ended.done() for series in self.all_series for one in series):
-            self.task.cancel()
 
 
 class _Slot:
@@ -100,6 +67,7 @@ class JoinedAppends:
         self,
         store: BatchAppendStore,
         appends: Appends,
+        locked: LockedSessions,
         limits: Limits,
         publisher: EventPublisher,
         *,
@@ -110,6 +78,7 @@ class JoinedAppends:
         Args:
             store: stores many appends in one statement.
             appends: validates appends, and stores one.
+            locked: waits for sessions that are locked.
             limits: the operator's limits.
             publisher: told about each session that was appended to.
             max_statements: maximum number of statements at a time, at least 1. It leaves other
@@ -117,6 +86,7 @@ class JoinedAppends:
         """
         self._store = store
         self._appends = appends
+        self._locked = locked
         self._limits = limits
         self._publisher = publisher
         self._max_statements = max(1, max_statements)
@@ -126,7 +96,8 @@ class JoinedAppends:
         self._ready: dict[UUID, deque[WaitingAppend]] = {}
         self._in_flight = 0
         self._statements = 0
-        self._singles = asyncio.Semaphore(MAX_SINGLE)
+        # Tasks that wait until a session is free.
+        self._unlocking: dict[UUID, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
@@ -141,31 +112,40 @@ class JoinedAppends:
         """
         prepared = await self._appends.prepared(target, messages)
         key = prepared.append.key
-        if key not in self._busy and not self._ready and self._has_room():
-            # Nothing to join: the caller's own task stores it.
-            self._busy[key] = deque()
-            slot = self._begin()
-            try:
-                return await self._appends.append_prepared(prepared)
-            finally:
-                self._end(slot)
-                self._release(key)
-                self.dispatch()
-        waiting = self.submit(prepared)
-        self.dispatch()
+        if key in self._busy or self._ready or not self._has_room():
+            waiting = self.submit(prepared)
+            self.dispatch()
+            return await self._end_of(waiting)
+        # Nothing to join: the caller's own task stores it.
+        self._busy[key] = deque()
+        slot = self._begin()
+        series: Series = []
         try:
-            return await waiting.ended
-        except asyncio.CancelledError:
-            self.withdraw(waiting)
-            raise
+            return await self._appends.append_prepared(prepared)
+        except LockTimeout:
+            series = [WaitingAppend(prepared)]
+        finally:
+            self._end(slot)
+            if series:
+                self._wait_until_free(key, series)
+            else:
+                self._release(key)
+            self.dispatch()
+        return await self._end_of(series[0])
 
     def submit(self, prepared: PreparedAppend) -> WaitingAppend:
-        """Put an append into the queue of its session. The caller must then call `dispatch`."""
-        waiting = WaitingAppend(prepared, asyncio.get_running_loop())
+        """Put an append into the queue of its session. The caller must then call `dispatch`.
+
+        Raises:
+            Fault: SESSION_BUSY if the session is locked, and too many appends wait for it.
+        """
         key = prepared.append.key
         queue = self._busy.get(key)
         if queue is None:
             queue = self._ready.setdefault(key, deque())
+        elif len(queue) >= MAX_WAITING and key in self._unlocking:
+            raise session_busy(prepared.target.session_id)
+        waiting = WaitingAppend(prepared)
         queue.append(waiting)
         return waiting
 
@@ -178,18 +158,51 @@ class JoinedAppends:
         waiting.ended.cancel()
         if waiting.group:
             waiting.group.cancel_if_abandoned()
+        else:
+            self._remove(waiting)
+
+    def expire(self, waiting: WaitingAppend) -> None:
+        """End an append whose caller's time is nearly over, unless it is being stored."""
+        if waiting.group or waiting.ended.done():
             return
-        key = waiting.prepared.append.key
-        if queue := self._busy.get(key) or self._ready.get(key):
-            with suppress(ValueError):
-                queue.remove(waiting)
+        session_id = waiting.prepared.target.session_id
+        if waiting.key in self._unlocking:
+            waiting.fail(session_busy(session_id))
+        else:
+            waiting.fail(_overloaded(session_id))
+        self._remove(waiting)
 
     def dispatch(self) -> None:
         """Start the statements that may start now."""
         while self._ready and self._has_room():
             all_series = self._next_series()
             if all_series:
-                self._start(_Group(all_series), self._run(all_series, self._begin()))
+                group = Group(all_series)
+                group.task = self._start(self._run(all_series, self._begin()))
+
+    async def _end_of(self, waiting: WaitingAppend) -> Appended:
+        ends_at = waits_until()
+        timer = (
+            asyncio.get_running_loop().call_at(ends_at, self.expire, waiting) if ends_at else None
+        )
+        try:
+            return await waiting.ended
+        except asyncio.CancelledError:
+            self.withdraw(waiting)
+            raise
+        finally:
+            if timer:
+                timer.cancel()
+
+    def _remove(self, waiting: WaitingAppend) -> None:
+        """Remove an append that waits from its queue."""
+        key = waiting.key
+        queue = self._busy.get(key) or self._ready.get(key)
+        if queue:
+            with suppress(ValueError):
+                queue.remove(waiting)
+            if not queue and key in self._unlocking:
+                self._unlocking[key].cancel()
 
     def _has_room(self) -> bool:
         return self._in_flight < MAX_IN_FLIGHT and self._statements < self._max_statements
@@ -221,12 +234,14 @@ class JoinedAppends:
         if queue := self._busy.pop(key):
             self._ready[key] = queue
 
-    def _start(self, group: "_Group", work: Coroutine[None, None, None]) -> None:
-        task = group.task = asyncio.get_running_loop().create_task(work)
+    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        # An empty context: the deadline of the call that happens to start the task does not count.
+        task = asyncio.get_running_loop().create_task(work, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
-    def _next_series(self) -> list[_Series]:
+    def _next_series(self) -> list[Series]:
         """Remove the appends of the next statement from the queues, and mark their sessions busy.
 
         The appends fit into the limits of one request, or are a single one. The list is empty if
@@ -235,8 +250,8 @@ class JoinedAppends:
         count = sum(map(len, self._ready.values()))
         free = min(MAX_IN_FLIGHT - self._in_flight, self._max_statements - self._statements)
         most = min(MAX_REQUESTS, count if count < MIN_SPLIT else -(-count // free))
-        chosen: list[_Series] = []
-        room = _Room(most, self._limits)
+        chosen: list[Series] = []
+        room = Room(most, self._limits)
         for key in list(self._ready):
             queue = self._ready[key]
             while queue and queue[0].ended.done():
@@ -244,7 +259,7 @@ class JoinedAppends:
             if not queue:
                 del self._ready[key]
                 continue
-            if not _is_joinable(queue[0]):
+            if not is_joinable(queue[0]):
                 if chosen:
                     continue  # it gets a statement of its own, after this one
                 series = [queue.popleft()]
@@ -253,138 +268,112 @@ class JoinedAppends:
             chosen.append(series)
             self._busy[key] = queue
             del self._ready[key]
-            if not _is_joinable(series[0]):
+            if not is_joinable(series[0]):
                 break
         return chosen
 
-    async def _run(self, all_series: list[_Series], slot: _Slot) -> None:
-        """Store series, and release their sessions one by one as they are done."""
-        left = {series[0].prepared.append.key: series for series in all_series}
+    async def _run(self, all_series: list[Series], slot: _Slot) -> None:
+        """Store series, and let the next appends to their sessions start."""
+        busy = {series[0].key: series for series in all_series}
+        left: dict[UUID, Series] = {}
         try:
-            if len(left) == 1 and len(all_series[0]) == 1:
-                await self._store_single(all_series[0][0])
+            if len(busy) == 1 and len(all_series[0]) == 1:
+                if not await self._store_alone(all_series[0][0]):
+                    left = busy
             else:
-                await self._store_together(all_series, left)
-                for key in list(left):
-                    series = left.pop(key)
-                    self._start(_Group([series]), self._one_by_one(key, series))
+                left = await self._store_together(all_series)
         finally:
             self._end(slot)
-            for key in left:
-                self._release(key)
+            for key in busy:
+                if series := left.get(key):
+                    self._wait_until_free(key, series)
+                else:
+                    self._release(key)
             self.dispatch()
 
-    async def _store_together(self, all_series: list[_Series], left: dict[UUID, _Series]) -> None:
+    async def _store_alone(self, one: WaitingAppend) -> bool:
+        """Store an append alone.
+
+        Returns:
+            Whether it has ended; False if it must wait for a lock.
+        """
+        try:
+            result = await self._appends.append_prepared(one.prepared)
+        except LockTimeout as error:
+            if one.lock_timeouts < MAX_LOCK_TIMEOUTS:
+                return False
+            one.fail(error)
+        except Exception as error:
+            one.fail(error)
+        else:
+            if not one.ended.done():
+                one.ended.set_result(result)
+        return True
+
+    async def _store_together(self, all_series: list[Series]) -> dict[UUID, Series]:
         """Store series in one statement.
 
-        Args:
-            all_series: the series.
-            left: the same by session. Those that have ended are removed.
+        Returns:
+            The series that were left out, by session: a condition did not hold, or the session is
+            locked.
         """
         try:
             stored = await self._store.append(
                 [[(one.prepared.append, one.prepared.rows) for one in s] for s in all_series]
             )
-        except (DatabaseUnavailable, PoolExhausted) as error:
+        except (DatabaseUnavailable, PoolExhausted, LockTimeout) as error:
+            # The statement waits for no session, so a LockTimeout is about the whole table.
             for series in all_series:
                 for one in series:
-                    _fail(one, error)
-            return
-        except DuplicateRequest:
-            return  # stored one by one, the repetition gets the first result
+                    one.fail(error)
+            return {}
         except Exception as error:
-            # One of them may be at fault, so each is stored alone, and gets a result of its own.
-            log.warning("joined_append_failed", error=type(error).__name__, count=len(all_series))
-            return
+            # One of them is at fault, such as a repetition. Each is stored alone, and gets a result
+            # of its own.
+            if not isinstance(error, DuplicateRequest):
+                log.warning("joined_append_failed", error=type(error).__name__)
+            return {series[0].key: series for series in all_series}
+        left: dict[UUID, Series] = {}
         for series, results in zip(all_series, stored, strict=True):
             if results is None:
+                left[series[0].key] = series
                 continue
-            key = series[0].prepared.append.key
-            self._publisher.messages_appended(key)
+            self._publisher.messages_appended(series[0].key)
             for one, result in zip(series, results, strict=True):
                 totals = one.prepared.append.totals
                 metrics.stored(totals.count, totals.content_bytes)
                 if not one.ended.done():
                     one.ended.set_result(result)
-            del left[key]
-            self._release(key)
+        return left
 
-    async def _one_by_one(self, key: UUID, series: _Series) -> None:
+    def _wait_until_free(self, key: UUID, series: Series) -> None:
+        """Put appends back to the front of their queue, until their session is found free."""
+        for one in series:
+            one.group = None
+        self._busy[key].extendleft(one for one in reversed(series) if not one.ended.done())
+        self._unlocking[key] = self._start(self._requeue(key, series))
+
+    async def _requeue(self, key: UUID, series: Series) -> None:
         try:
-            async with self._singles:
-                for one in series:
-                    await self._store_single(one)
+            was_locked = await self._locked.until_free(key)
+        except Exception as error:
+            for one in series:
+                one.fail(error)
+        else:
+            for one in series:
+                one.must_be_alone = not was_locked
+                one.lock_timeouts = 0 if was_locked else one.lock_timeouts + 1
         finally:
+            del self._unlocking[key]
             self._release(key)
             self.dispatch()
 
-    async def _store_single(self, one: WaitingAppend) -> None:
-        if one.ended.done():
-            return
-        try:
-            result = await self._appends.append_prepared(one.prepared)
-        except Exception as error:
-            _fail(one, error)
-        else:
-            if not one.ended.done():
-                one.ended.set_result(result)
 
-
-class _Room:
-    """What a statement can still take: the limits of one request, and a number of appends."""
-
-    def __init__(self, most: int, limits: Limits) -> None:
-        self._appends = most
-        self._messages = limits.max_batch_messages
-        self._bytes = limits.max_batch_bytes
-
-    def fill(self, queue: deque[WaitingAppend], *, is_first: bool) -> _Series:
-        """Remove the appends from the queue that fit, in their order.
-
-        Args:
-            queue: the appends of a session, of which the first is joinable.
-            is_first: whether to take the first one even if it does not fit.
-        """
-        series: _Series = []
-        request_ids: set[str] = set()
-        while queue:
-            one = queue[0]
-            append = one.prepared.append
-            if one.ended.done():
-                queue.popleft()
-                continue
-            fits = (
-                self._appends > 0
-                and append.totals.count <= self._messages
-                and append.totals.content_bytes <= self._bytes
-            )
-            if not fits and (series or not is_first):
-                break
-            if series and (
-                not _is_joinable(one)
-                or append.expected_last_seq is not None
-                or append.expected_epoch is not None
-                or append.request_id in request_ids
-            ):
-                break
-            self._appends -= 1
-            self._messages -= append.totals.count
-            self._bytes -= append.totals.content_bytes
-            if append.request_id:
-                request_ids.add(append.request_id)
-            series.append(queue.popleft())
-        return series
-
-
-def _is_joinable(one: WaitingAppend) -> bool:
-    """Whether a shared statement can store an append.
-
-    It must have no assets to lock, no parents to store, no message_ids and no change of the state.
-    """
-    append = one.prepared.append
-    return bool(one.prepared.rows) and append.is_plain and not append.message_ids
-
-
-def _fail(one: WaitingAppend, error: Exception) -> None:
-    if not one.ended.done():
-        one.ended.set_exception(error)
+def _overloaded(session_id: str) -> Fault:
+    return Fault(
+        "OVERLOADED",
+        f"this server could not store the append to session {session_id!r} in time; nothing was "
+        "stored, try again",
+        metadata={"session_id": session_id},
+        retry_after_s=0.5,
+    )

@@ -11,6 +11,7 @@ from sessiond_server.core.errors import Fault
 from sessiond_server.db.pool import (
     Contention,
     DatabaseUnavailable,
+    LockTimeout,
     PoolExhausted,
     StatementCanceled,
 )
@@ -81,6 +82,7 @@ CODES: dict[str, grpc.StatusCode] = {
     "TURN_NOT_FOUND": grpc.StatusCode.NOT_FOUND,
     "HISTORY_REWOUND": grpc.StatusCode.ABORTED,
     "TURN_RUNNING": grpc.StatusCode.FAILED_PRECONDITION,
+    "SESSION_BUSY": grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 
 
@@ -107,6 +109,13 @@ def as_fault(error: BaseException) -> Fault | None:
                 "OVERLOADED",
                 "the database canceled a statement, such as after its statement_timeout; nothing "
                 "was changed: try again later, or raise the timeout",
+                retry_after_s=1.0,
+            )
+        case LockTimeout():
+            return Fault(
+                "OVERLOADED",
+                "another program holds a lock that this call needs, such as one on a whole table; "
+                "nothing was changed, try again",
                 retry_after_s=1.0,
             )
         case Contention():

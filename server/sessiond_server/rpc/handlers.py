@@ -12,29 +12,26 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from contextvars import ContextVar
-from operator import attrgetter
 from typing import Any, Protocol, TypeAlias
 
 import grpc
 import structlog
-from google.protobuf.descriptor import Descriptor, MethodDescriptor, ServiceDescriptor
-from google.protobuf.message import DecodeError
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message as ProtoMessage
-from google.protobuf.message_factory import GetMessageClass
 from google.rpc.status_pb2 import Status
 from grpc.aio import ServicerContext
 
 from sessiond.v1.session_service_pb2 import StoreMessagesRequest
-from sessiond_server.core.cancellation import check_cancelled
+from sessiond_server.core.deadlines import begin_call
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.limits import MAX_SESSION_ID_CHARACTERS
-from sessiond_server.core.structs import MAX_DEPTH
 from sessiond_server.projects.authentication import Authenticator, Caller
 from sessiond_server.rpc.admission import STREAMING_RPCS, Admission
 from sessiond_server.rpc.bodies import Gate, Handler, Metadata, drain_requests, whole
+from sessiond_server.rpc.decoding import Decode, decoded_stream, decoder, encoded
 from sessiond_server.rpc.errors import as_fault, log_text, status_of, whole_status_of
 from sessiond_server.rpc.figures import CallFigures
-from sessiond_server.rpc.raw_messages import raw_class
+from sessiond_server.rpc.lock_waits import WAIT_BY_THEMSELVES, LockWaits
 from sessiond_server.rpc.violations import REASONS, CheckMessages, with_all_violations
 from sessiond_server.telemetry import metrics, tracing
 
@@ -42,10 +39,6 @@ SLOW_CALL_S = 1.0
 
 # Above this size, a refused request is searched for further invalid fields in a thread.
 LARGE_BYTES = 1024 * 1024
-
-# RPCs that carry many messages. In their requests, Message.json is bytes, whatever the type
-# annotations of the servicers' methods say.
-RAW_CALLS = frozenset({"StoreMessages", "BatchStoreMessages", "ImportMessages", "RewindSession"})
 
 Context: TypeAlias = "ServicerContext[bytes, bytes]"
 # The request of a unary call, or the stream from which it must be read.
@@ -189,8 +182,6 @@ class _Call:
         }
 
 
-Decode: TypeAlias = Callable[[_Call, bytes], ProtoMessage]
-
 _streaming: ContextVar[_Call] = ContextVar("streaming")
 
 
@@ -214,6 +205,7 @@ class Calls:
     Args:
         authenticator: finds the caller for each call.
         admission: counts the calls and refuses those above the limits.
+        lock_waits: runs the calls, and has them wait for locks.
         default_deadline_s: deadline of unary calls whose clients set none. Unit: seconds.
         stream_idle_timeout_s: time without a message after which a client's stream is refused.
             Unit: seconds.
@@ -226,6 +218,7 @@ class Calls:
         self,
         authenticator: Authenticator,
         admission: Admission,
+        lock_waits: LockWaits,
         *,
         check_messages: CheckMessages,
         received: Callable[[int], None],
@@ -237,6 +230,7 @@ class Calls:
         self._log_calls = log_calls
         self._authenticator = authenticator
         self._admission = admission
+        self._lock_waits = lock_waits
         self._check_messages = check_messages
         self._default_deadline_s = default_deadline_s
         self._stream_idle_timeout_s = stream_idle_timeout_s
@@ -272,7 +266,7 @@ class Calls:
 
         def arguments(kind: str) -> tuple[str, CallFigures, Decode, Any, bool]:
             figures = CallFigures(service, method.name, kind)
-            return method.name, figures, _decoder(method, self._received), function, needs_admin
+            return method.name, figures, decoder(method, self._received), function, needs_admin
 
         if method.client_streaming:
             upload: Handler = grpc.stream_unary_rpc_method_handler(
@@ -294,18 +288,32 @@ class Calls:
     def _unary_unary(
         self, name: str, figures: CallFigures, decode: Decode, function: Unary, needs_admin: bool
     ) -> Callable[[Request, Context], Awaitable[bytes]]:
+        waits_by_itself = name in WAIT_BY_THEMSELVES
+
         async def handle(request: Request, context: Context) -> bytes:
             async with self._call(name, figures, context) as call, self._admission.running():
                 figures.received()
                 remaining = context.time_remaining()
-                async with asyncio.timeout(
-                    self._default_deadline_s if remaining is None else remaining
-                ):
+                if remaining is None:
+                    remaining = self._default_deadline_s
+                begin_call(remaining)
+                async with asyncio.timeout(remaining):
                     caller = await self._admit(call, needs_admin)
-                    decoded = decode(call, await whole(request))
-                    response = _encoded(await function(decoded, caller))
+                    body = await whole(request)
+                    if waits_by_itself:
+                        response = await function(decode(call, body), caller)
+                    else:
+                        # Features may modify a request, so each attempt has its own.
+                        first = [decode(call, body)]
+                        response = await self._lock_waits.run(
+                            name,
+                            caller.project_id,
+                            call.session_id,
+                            lambda: function(first.pop() if first else decode(call, body), caller),
+                        )
+                    answer = encoded(response)
                 figures.sent()
-                return response
+                return answer
 
         return handle
 
@@ -317,6 +325,8 @@ class Calls:
         function: ServerStream,
         needs_admin: bool,
     ) -> Callable[[Request, Context], AsyncIterator[bytes]]:
+        waits_by_itself = name in WAIT_BY_THEMSELVES
+
         async def handle(request: Request, context: Context) -> AsyncIterator[bytes]:
             async with (
                 self._call(name, figures, context) as call,
@@ -324,14 +334,34 @@ class Calls:
             ):
                 figures.received()
                 _streaming.set(call)
+                remaining = context.time_remaining()
+                if remaining is not None:
+                    begin_call(remaining)
                 caller = await self._admit(call, needs_admin)
-                decoded = decode(call, await whole(request))
+                body = await whole(request)
+                first = [decode(call, body)]
+
+                async def start() -> tuple[bytes | None, AsyncGenerator[bytes, None]]:
+                    responses = function(first.pop() if first else decode(call, body), caller)
+                    try:
+                        return await anext(responses, None), responses
+                    except BaseException:
+                        await responses.aclose()
+                        raise
+
                 with self._authenticator.open_stream(caller, running):
-                    async with aclosing(function(decoded, caller)) as responses:
-                        async for response in responses:
+                    if waits_by_itself:
+                        response, responses = await start()
+                    else:
+                        response, responses = await self._lock_waits.run(
+                            name, caller.project_id, call.session_id, start
+                        )
+                    async with aclosing(responses):
+                        while response is not None:
                             figures.sent()
                             with running.sending():
                                 yield response
+                            response = await anext(responses, None)
 
         return handle
 
@@ -341,11 +371,11 @@ class Calls:
         async def handle(requests: AsyncIterator[bytes], context: Context) -> bytes:
             async with self._call(name, figures, context) as call:
                 caller = await self._admit(call, needs_admin)
-                pieces = _decoded(call, requests, decode, self._stream_idle_timeout_s)
+                pieces = decoded_stream(call, requests, decode, self._stream_idle_timeout_s)
                 try:
                     async with self._admission.running() as running:
                         with self._authenticator.open_stream(caller, running):
-                            response = _encoded(await function(pieces, caller))
+                            response = encoded(await function(pieces, caller))
                     figures.sent()
                     return response
                 except Exception:
@@ -376,69 +406,3 @@ class Calls:
                 "AdminService requires an admin key (`sessiond keys create --admin`)",
             )
         return caller
-
-
-def _encoded(response: ProtoMessage | bytes) -> bytes:
-    return response if isinstance(response, bytes) else response.SerializeToString()
-
-
-def _decoder(method: MethodDescriptor, received: Callable[[int], None]) -> Decode:
-    request_class = (
-        raw_class(method.input_type)
-        if method.name in RAW_CALLS
-        else GetMessageClass(method.input_type)
-    )
-    session_id_of = _session_id_getter(method.input_type)
-
-    def decode(call: _Call, encoded: bytes) -> ProtoMessage:
-        received(len(encoded))
-        try:
-            request = request_class.FromString(encoded)
-        except DecodeError as e:
-            raise Fault(
-                "MALFORMED_REQUEST",
-                f"the request is not a {method.input_type.full_name}, or a Struct in it is nested "
-                f"deeper than {MAX_DEPTH} levels: {e}",
-            ) from e
-        if call.request is None:
-            call.request = request
-        # Later pieces of a stream need not repeat it.
-        call.session_id = call.session_id or session_id_of(request)
-        return request
-
-    return decode
-
-
-def _session_id_getter(request: Descriptor) -> Callable[[ProtoMessage], str]:
-    """Return a function that reads a request's session_id; "" = the request has none."""
-    if "session_id" in request.fields_by_name:
-        return attrgetter("session_id")
-    if "session" in request.fields_by_name:
-        return attrgetter("session.session_id")
-    return lambda _: ""
-
-
-async def _decoded(
-    call: _Call, requests: AsyncIterator[bytes], decode: Decode, idle_timeout_s: float
-) -> AsyncIterator[ProtoMessage]:
-    """Decode a client's stream.
-
-    Raises:
-        Fault: DEADLINE_EXCEEDED if the client sends nothing for idle_timeout_s.
-    """
-    while True:
-        check_cancelled()
-        try:
-            async with asyncio.timeout(idle_timeout_s):
-                request = await anext(requests)
-        except StopAsyncIteration:
-            check_cancelled()
-            return
-        except TimeoutError:
-            raise Fault(
-                "DEADLINE_EXCEEDED",
-                f"the client sent nothing for {idle_timeout_s:g} s, and this server waits no "
-                "longer; nothing was stored, send the stream again",
-            ) from None
-        call.figures.received()
-        yield decode(call, request)

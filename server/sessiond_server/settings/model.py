@@ -115,6 +115,12 @@ class Settings(BaseSettings):
         gt=0,
         description="Seconds that a call waits for a database connection before it is refused.",
     )
+    lock_timeout_s: float = Field(
+        0.5,
+        ge=0,
+        description="Seconds that a statement waits for a lock on its connection. After that, the "
+        "call goes on waiting in memory, and the connection serves others. 0 = without end.",
+    )
     listen_database_url: str | None = Field(
         None,
         description="URL of the same database for the connection that listens for notifications: "

@@ -599,6 +599,18 @@ export class ProjectBeingDeleted extends FailedPrecondition {
   static override readonly reason: string = "PROJECT_BEING_DELETED";
 }
 
+/**
+ * Another change holds the session, and the call has waited for it for as long as its deadline
+ * allows, or too many others wait already. Nothing was changed. Metadata: session_id. Details:
+ * RetryInfo.
+ *
+ * Reason: `SESSION_BUSY`. Status code: `RESOURCE_EXHAUSTED`.
+ */
+export class SessionBusy extends ResourceExhausted {
+  static override readonly code: StatusCode = "RESOURCE_EXHAUSTED";
+  static override readonly reason: string = "SESSION_BUSY";
+}
+
 /** The class of each reason. */
 export const BY_REASON = {
   SESSION_NOT_FOUND: SessionNotFound,
@@ -658,6 +670,7 @@ export const BY_REASON = {
   MESSAGE_ALREADY_EXISTS: MessageAlreadyExists,
   FORMAT_UNREADABLE: FormatUnreadable,
   PROJECT_BEING_DELETED: ProjectBeingDeleted,
+  SESSION_BUSY: SessionBusy,
 } as const;
 
 /** The name of an `ErrorReason` of the protos, without its prefix. */

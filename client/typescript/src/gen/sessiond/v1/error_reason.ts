@@ -176,4 +176,9 @@ export enum ErrorReason {
    * RetryInfo.
    */
   ERROR_REASON_PROJECT_BEING_DELETED = 65,
+  /**
+   * ERROR_REASON_SESSION_BUSY - RESOURCE_EXHAUSTED: another change holds the session, and the call has waited for it for as long as its deadline allows, or too many others wait
+   * already. Nothing was changed. Metadata: session_id. Details: RetryInfo.
+   */
+  ERROR_REASON_SESSION_BUSY = 88,
 }

@@ -1,0 +1,122 @@
+"""Appends that wait in the queues of JoinedAppends, and those that are stored together."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from uuid import UUID
+
+from sessiond_server.core.limits import Limits
+from sessiond_server.messages.append import PreparedAppend
+from sessiond_server.messages.store.append import Appended
+
+
+class WaitingAppend:
+    """An append that has been submitted.
+
+    Attributes:
+        prepared: the append.
+        ended: the result; cancelled once the caller has given up.
+        group: the series that are being stored with it; None while it waits.
+        must_be_alone: whether it has to be stored alone, since a shared statement left it out.
+        lock_timeouts: how often it was not stored because of a lock other than its session's row.
+    """
+
+    __slots__ = ("ended", "group", "lock_timeouts", "must_be_alone", "prepared")
+
+    def __init__(self, prepared: PreparedAppend) -> None:
+        self.prepared = prepared
+        self.ended: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+        self.group: Group | None = None
+        self.must_be_alone = False
+        self.lock_timeouts = 0
+
+    @property
+    def key(self) -> UUID:
+        """Key of the session."""
+        return self.prepared.append.key
+
+    def fail(self, error: Exception) -> None:
+        """End the append with an error, unless the caller has given up."""
+        if not self.ended.done():
+            self.ended.set_exception(error)
+
+
+Series = list[WaitingAppend]
+"""Consecutive appends to one session."""
+
+
+class Group:
+    """Series that are stored together, each of another session."""
+
+    __slots__ = ("all_series", "task")
+
+    def __init__(self, all_series: Sequence[Series]) -> None:
+        self.all_series = all_series
+        self.task: asyncio.Task[None] | None = None
+        for series in all_series:
+            for one in series:
+                one.group = self
+
+    def cancel_if_abandoned(self) -> None:
+        if self.task and all(one.ended.done() for series in self.all_series for one in series):
+            self.task.cancel()
+
+
+class Room:
+    """What a statement can still take: the limits of one request, and a number of appends."""
+
+    def __init__(self, most: int, limits: Limits) -> None:
+        self._appends = most
+        self._messages = limits.max_batch_messages
+        self._bytes = limits.max_batch_bytes
+
+    def fill(self, queue: deque[WaitingAppend], *, is_first: bool) -> Series:
+        """Remove the appends from the queue that fit, in their order.
+
+        Args:
+            queue: the appends of a session, of which the first is joinable.
+            is_first: whether to take the first one even if it does not fit.
+        """
+        series: Series = []
+        request_ids: set[str] = set()
+        while queue:
+            one = queue[0]
+            append = one.prepared.append
+            if one.ended.done():
+                queue.popleft()
+                continue
+            fits = (
+                self._appends > 0
+                and append.totals.count <= self._messages
+                and append.totals.content_bytes <= self._bytes
+            )
+            if not fits and (series or not is_first):
+                break
+            if series and (
+                not is_joinable(one)
+                or append.expected_last_seq is not None
+                or append.expected_epoch is not None
+                or append.request_id in request_ids
+            ):
+                break
+            self._appends -= 1
+            self._messages -= append.totals.count
+            self._bytes -= append.totals.content_bytes
+            if append.request_id:
+                request_ids.add(append.request_id)
+            series.append(queue.popleft())
+        return series
+
+
+def is_joinable(one: WaitingAppend) -> bool:
+    """Whether a shared statement can store an append.
+
+    It must have no assets to lock, no parents to store, no message_ids and no change of the state.
+    """
+    append = one.prepared.append
+    return (
+        not one.must_be_alone
+        and bool(one.prepared.rows)
+        and append.is_plain
+        and not append.message_ids
+    )

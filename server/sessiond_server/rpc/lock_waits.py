@@ -1,0 +1,157 @@
+"""What calls do whose statement could not get a lock: they wait in memory, and try again.
+
+A change of a session waits for the session's row, together with all others of that session. Any
+other call meets a lock that nobody else should hold, such as one on a whole table. It tries again
+for a short time, together with one other call of its kind, and is then refused. So a lock that is
+held for long occupies few connections.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+from uuid import UUID
+
+from sessiond_server.core.deadlines import waits_until
+from sessiond_server.core.ids import session_key
+from sessiond_server.db.pool import LockTimeout
+from sessiond_server.sessions.locked import LockedSessions
+
+# Appends have queues of their own, and a watch tries again by itself.
+WAIT_BY_THEMSELVES = frozenset({"StoreMessages", "BatchStoreMessages", "Watch"})
+
+# These may last as long as their callers wish. So no other call waits for them to end.
+LONG_CALLS = frozenset({"GetTurn", "LeaseMessages"})
+
+# Calls that lock the row of their session. Copies share their lock, so they run side by side.
+SESSION_CHANGES = frozenset(
+    {
+        "Abort",
+        "CopySession",
+        "CreateBookmark",
+        "CreateTask",
+        "DeleteBookmark",
+        "DeleteSession",
+        "DeleteTask",
+        "DestroySession",
+        "ReorderTasks",
+        "ResumeSession",
+        "RewindSession",
+        "Send",
+        "UpdateBookmark",
+        "UpdateSession",
+        "UpdateTask",
+    }
+)
+
+# How long a call that meets a lock tries again before it is refused, and the pause in between.
+MAX_WAIT_S = 2.0
+PAUSE_S = 0.1
+
+_Result = TypeVar("_Result")
+
+
+class _Lane:
+    """Calls of a kind that has met a lock. They run one after the other until one succeeds."""
+
+    __slots__ = ("is_open", "lock")
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.is_open = False
+
+
+class LockWaits:
+    """Runs calls, and has them wait for locks."""
+
+    def __init__(self, locked: LockedSessions) -> None:
+        self._locked = locked
+        self._lanes: dict[tuple[str, UUID], _Lane] = {}
+
+    async def run(
+        self,
+        method: str,
+        project_id: UUID,
+        session_id: str,
+        attempt: Callable[[], Awaitable[_Result]],
+    ) -> _Result:
+        """Run a call.
+
+        Args:
+            method: name of the RPC.
+            project_id: the caller's project.
+            session_id: session of the call; "" = none.
+            attempt: runs the call, or raises LockTimeout after changing nothing.
+
+        Raises:
+            Fault: SESSION_BUSY if the session stayed locked.
+            LockTimeout: if another lock was not to be had.
+        """
+        kind = method, project_id
+        if method in SESSION_CHANGES and session_id:
+            return await self._locked.run(
+                session_key(project_id, session_id),
+                session_id,
+                lambda: self._run(kind, attempt, tries_again=False),
+                is_shared=method == "CopySession",
+            )
+        return await self._run(kind, attempt, tries_again=True)
+
+    async def _run(
+        self,
+        kind: tuple[str, UUID],
+        attempt: Callable[[], Awaitable[_Result]],
+        *,
+        tries_again: bool,
+    ) -> _Result:
+        lane = self._lanes.get(kind)
+        if lane is None:
+            try:
+                return await attempt()
+            except LockTimeout:
+                lane = _Lane() if kind[0] in LONG_CALLS else self._lanes.setdefault(kind, _Lane())
+                if not tries_again:
+                    raise
+        loop = asyncio.get_running_loop()
+        ends_at = min(loop.time() + MAX_WAIT_S, waits_until() or float("inf"))
+        while True:
+            try:
+                return await self._run_in(lane, kind, attempt, ends_at)
+            except LockTimeout:
+                if not tries_again or loop.time() + PAUSE_S > ends_at:
+                    raise
+            await asyncio.sleep(PAUSE_S)
+
+    async def _run_in(
+        self,
+        lane: _Lane,
+        kind: tuple[str, UUID],
+        attempt: Callable[[], Awaitable[_Result]],
+        ends_at: float,
+    ) -> _Result:
+        """Run a call when it is its turn, or at once if an earlier one has succeeded."""
+        try:
+            async with asyncio.timeout_at(ends_at):
+                await lane.lock.acquire()
+        except TimeoutError:
+            raise LockTimeout from None
+        if lane.is_open:
+            lane.lock.release()
+            return await attempt()
+        try:
+            result = await attempt()
+        except LockTimeout:
+            raise
+        except Exception:
+            # It met no lock, and has failed for a reason of its own.
+            self._open(lane, kind)
+            raise
+        else:
+            self._open(lane, kind)
+            return result
+        finally:
+            lane.lock.release()
+
+    def _open(self, lane: _Lane, kind: tuple[str, UUID]) -> None:
+        lane.is_open = True
+        if self._lanes.get(kind) is lane:
+            del self._lanes[kind]

@@ -1,0 +1,139 @@
+"""Calls that meet locks of other programs: they wait in memory, and the others go on."""
+
+import asyncio
+from typing import Any
+
+import grpc
+import psycopg
+import pytest
+
+from sessiond_server.rpc.lock_waits import SESSION_CHANGES, LockWaits
+from sessiond_server.settings import Settings
+
+from ..support.queues import ack, fill, lease_one
+from ..support.waiting import until_async, until_waiting
+from ..support.wire import Wire, WireError, error_of, openai, taken_apart
+from .calls import CALLS, call
+
+HOLD = "SELECT FROM sessions WHERE session_id = 'held' FOR UPDATE"
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"pool_size": 3})
+
+
+@pytest.fixture
+def arrived(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the methods of the calls that have begun."""
+    begun: list[str] = []
+    run = LockWaits.run
+
+    async def counted(self: LockWaits, method: str, *rest: Any) -> Any:
+        begun.append(method)
+        return await run(self, method, *rest)
+
+    monkeypatch.setattr(LockWaits, "run", counted)
+    return begun
+
+
+async def end_of(made: Any) -> WireError | None:
+    try:
+        if hasattr(made, "__aiter__"):
+            async for _ in made:
+                pass
+        else:
+            await made
+    except grpc.aio.AioRpcError as error:
+        return taken_apart(error)
+    return None
+
+
+async def test_changes_of_a_held_session_wait_and_leave_connections_to_others(
+    wire: Wire, database_url: str, arrived: list[str]
+) -> None:
+    """Three connections, and thirty changes of every kind that wait for one session."""
+    await wire.create("held")
+    await wire.create("free")
+    changes = ["UpdateSession", "RewindSession", "CopySession", "CreateTask", "CreateBookmark"]
+    with psycopg.connect(database_url) as blocker:
+        blocker.execute(HOLD)
+        arrived.clear()
+        waiting = [
+            asyncio.ensure_future(end_of(call(wire, name, CALLS[name]("held"))))
+            for name in [*changes, "Send"] * 5
+        ]
+        waiting += [asyncio.ensure_future(end_of(wire.store("held", "x"))) for _ in range(10)]
+        await until_async(lambda: len(arrived) == 30, "all changes have begun")
+        for i in range(20):
+            assert (await wire.store("free", "x")).first_seq == i + 1
+            await wire.get("held")
+        await until_waiting(database_url, 0)
+        assert not any(one.done() for one in waiting)
+    ends = await asyncio.gather(*waiting)
+    assert {end.reason for end in ends if end} <= {"BOOKMARK_ALREADY_EXISTS", "TURN_RUNNING"}
+
+
+async def test_a_deadline_that_passes_while_a_change_waits_is_a_typed_error(
+    wire: Wire, database_url: str
+) -> None:
+    await wire.create("held")
+    with psycopg.connect(database_url) as blocker:
+        blocker.execute(HOLD)
+        before = blocker.execute("SELECT to_jsonb(s) FROM sessions AS s").fetchall()
+        calls = [call(wire, name, CALLS[name]("held"), timeout=3.0) for name in SESSION_CHANGES]
+        for error in await asyncio.gather(*map(error_of, calls)):
+            assert error.code == grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert error.reason == "SESSION_BUSY"
+            assert error.retry_s
+            assert error.metadata["session_id"] == "held"
+        assert blocker.execute("SELECT to_jsonb(s) FROM sessions AS s").fetchall() == before
+
+
+async def test_an_import_waits_for_a_held_session(wire: Wire, database_url: str) -> None:
+    await wire.create("held")
+    with psycopg.connect(database_url) as blocker:
+        blocker.execute(HOLD)
+        importing = asyncio.ensure_future(wire.import_("held", [[openai("x")], [openai("y")]]))
+        await until_waiting(database_url, 1)
+        await until_waiting(database_url, 0)
+        assert not importing.done()
+    assert (await importing).last_seq == 2
+
+
+async def test_a_lock_on_a_table_refuses_what_needs_it_and_nothing_else(
+    wire: Wire, database_url: str
+) -> None:
+    for session_id in ("one", "two"):
+        await wire.create(session_id)
+        await wire.store(session_id, "x")
+    with psycopg.connect(database_url) as blocker:
+        blocker.execute("LOCK TABLE messages")
+        refused = [
+            asyncio.ensure_future(end_of(call(wire, name, CALLS[name](session_id))))
+            for name in ("StoreMessages", "BatchStoreMessages", "GetMessages", "ListMessages")
+            for session_id in ("one", "two")
+            for _ in range(5)
+        ]
+        for _ in range(20):
+            assert (await wire.get("one")).last_seq == 1
+        for end in await asyncio.gather(*refused):
+            assert end is None or (end.reason, end.retry_s) == ("OVERLOADED", 1.0)
+    assert (await wire.store("one", "y")).first_seq == 2
+    assert await wire.texts("two") == ["x"]
+
+
+async def test_a_held_lease_refuses_its_acknowledgement_and_no_other(
+    wire: Wire, database_url: str
+) -> None:
+    await fill(wire)
+    leased = await lease_one(wire)
+    with psycopg.connect(database_url) as blocker:
+        blocker.execute("SELECT FROM processing FOR UPDATE")
+        acks = [asyncio.ensure_future(end_of(ack(wire, leased))) for _ in range(8)]
+        for _ in range(20):
+            await wire.list()
+        for end in await asyncio.gather(*acks):
+            assert end
+            assert (end.reason, end.retry_s) == ("OVERLOADED", 1.0)
+    await ack(wire, leased)
