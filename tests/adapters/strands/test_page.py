@@ -14,6 +14,6 @@ pytest.importorskip("strands", reason="needs the framework: `make adapters-test`
 def test_the_programs_of_the_page_run(target: str, tmp_path: Path) -> None:
     with ModelServer() as model:
         model.script(Reply("Three minutes."), Reply("Four minutes."))
-        printed = run_page("strands.md", target, model, tmp_path)
+        printed = [line for line in run_page("strands.md", target, model, tmp_path) if line]
         assert printed[:2] == ["Three minutes.", "Four minutes."]
         assert "Three minutes." in str(model.requests[-1].body)
