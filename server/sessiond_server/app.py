@@ -73,6 +73,7 @@ from sessiond_server.turns.handover_store import HandoverStore
 from sessiond_server.turns.leases import TurnLeases
 from sessiond_server.turns.live_texts import LiveTexts
 from sessiond_server.turns.mark_store import MarkStore
+from sessiond_server.turns.previews import Previews
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.service import Turns
 from sessiond_server.turns.state import TurnLease, TurnSlots
@@ -131,6 +132,7 @@ class Services:
     watching: WatchHub
     runner: TurnRunner
     page_cache_bytes: Callable[[], int]
+    models: Models
 
 
 @asynccontextmanager
@@ -179,6 +181,7 @@ async def open_services(
         contexts = Contexts(stores.history, stores.marks, max_bytes=settings.max_context_bytes)
         handovers = Handovers(HandoverStore(), stores.turns, stores.turn_texts, transitions, lease)
         announcements = TurnAnnouncements(watching)
+        files = AssetFiles(assets)
         runner = TurnRunner(
             stores.turns,
             transitions,
@@ -188,7 +191,7 @@ async def open_services(
             stores.sessions,
             contexts,
             models,
-            AssetFiles(assets),
+            files,
             handovers,
             max_request_bytes=settings.max_model_request_bytes,
         )
@@ -209,6 +212,16 @@ async def open_services(
             keep_partial=settings.keep_partial,
         )
         streams = TurnStreams(turns, runner, watching)
+        previews = Previews(
+            turns,
+            stores.sessions,
+            contexts,
+            models,
+            files,
+            limits,
+            counts,
+            max_request_bytes=settings.max_model_request_bytes,
+        )
         stack.push_async_callback(streams.close)
         history = History(stores.history, stores.cuts, stores.bookmarks, settings.page_cache_bytes)
         locked = LockedSessions(stores.row_locks)
@@ -271,7 +284,7 @@ async def open_services(
                 )
             ),
             AssetServicer(assets, admission),
-            ConversationServicer(turns, streams, watching),
+            ConversationServicer(turns, streams, previews, watching),
             AdminServicer(Keys(stores.keys)),
         )
         authenticator = Authenticator(
@@ -307,6 +320,7 @@ async def open_services(
             watching,
             runner,
             history.cache_bytes,
+            models,
         )
 
 

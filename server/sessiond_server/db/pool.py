@@ -178,11 +178,19 @@ class Database:
             except psycopg.OperationalError as e:
                 log.warning("listen_database_unavailable", error=str(e))
             else:
-                return connection, bool(self._has_session) or await has_session(connection)
+                return connection, await self._can_listen(connection, self._has_session or None)
         connection = await self.connect_alone(application_name)
-        if self._has_session is None:
-            return connection, await has_session(connection)
-        return connection, self._has_session
+        return connection, await self._can_listen(connection, self._has_session)
+
+    async def _can_listen(self, connection: AsyncConnection[TupleRow], known: bool | None) -> bool:
+        """Return whether a connection can listen, and close it if that cannot be found out."""
+        if known is not None:
+            return known
+        try:
+            return await has_session(connection)
+        except BaseException:
+            await connection.close()
+            raise
 
     async def _configure(self, connection: AsyncConnection[TupleRow]) -> None:
         is_session = await configure(
