@@ -84,3 +84,9 @@ def test_flags_that_do_not_go_together_are_refused(
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
     assert message in err
+
+
+def test_the_messages_are_shown_as_text(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    run("--from", "codex", FILES / "codex")
+    assert cli.run(["sessions", "tail", CODEX, "-n", "3"]) == 0
+    assert "  All three tests pass.\n" in capsys.readouterr().out

@@ -26,7 +26,9 @@ _AGENTS = "subagents"
 def find(directory: Path) -> list[Path]:
     """Return the transcripts below a directory; of the program's own directory, its projects."""
     projects = directory / "projects"
-    return files_below(projects if projects.is_dir() else directory, "*.jsonl")
+    found = files_below(projects if projects.is_dir() else directory, "*.jsonl")
+    # The journal of a workflow lies beside the transcripts of its agents.
+    return [path for path in found if path.name != "journal.jsonl"]
 
 
 def read(path: Path) -> Iterator[Transcript]:
@@ -114,6 +116,8 @@ class _Branches:
         message = value.get("message")
         kind, is_side = value.get("type"), value.get("isSidechain") is True
         if is_side or kind not in ("user", "assistant") or not isinstance(message, dict):
+            # A line without a parent, such as the boundary of a compaction, goes on with the
+            # conversation.
             self._places[name] = parent or (self._count, self._tip)
             return None
         answer_id = string_of(message.get("id")) if kind == "assistant" else ""

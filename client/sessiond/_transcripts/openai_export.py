@@ -60,7 +60,7 @@ def _lines(text: str, current_node: str) -> Iterator[Line | BadLine]:
         raw, node = nodes[key]
         place += 1
         parent = _parent(nodes, key)
-        follows = message_id(parent) if parent and parent != previous else None
+        follows = None if parent == previous else message_id(parent)
         yield Line(place, raw, message_id(key), follows, FORMAT_NAME)
         previous = key
         stack += _ordered(children.get(key, []), node, current)

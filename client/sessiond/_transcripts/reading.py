@@ -110,7 +110,9 @@ class Reading:
             message_id=line.message_id,
         )
         parent = self._seqs.get(line.parent, 0) if line.parent else previous_seq
-        if parent and parent != seq - 1:
+        if line.parent == "" and seq > 1:
+            message.is_root = True
+        elif parent and parent != seq - 1:
             message.parent_seq = parent
         self.added += 1
         self._places.append(line.place)

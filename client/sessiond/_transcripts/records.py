@@ -26,7 +26,8 @@ class Line:
         place: the line's number, or the message's place in the document; from 1.
         json: the text, as it is stored.
         message_id: the id of the message, unique in its transcript.
-        parent: message_id of the message that this one follows. None = the one before it.
+        parent: message_id of the message that this one follows. None = the one before it; "" =
+            none.
         format_name: the program's format.
     """
 

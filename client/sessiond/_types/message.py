@@ -111,7 +111,7 @@ class Message(ProtoRecord[message_pb2.Message]):
         if self._pb.WhichOneof("content") == "parts":
             is_result = self._pb.role == message_pb2.ROLE_TOOL
             return text_of_parts(self._pb.parts.parts, is_result=is_result)
-        return text_of_blob(self.blob, self._pb.format)
+        return text_of_blob(self.blob, self._pb.format, self._pb.format_name)
 
     @property
     def data(self) -> MessageData:

@@ -5,19 +5,20 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from sessiond._types.program_texts import text_of_program
 from sessiond.v1 import message_pb2
 
 # Types of text parts in Chat Completions and Anthropic, and in Responses (input and output).
 _TEXT_TYPES = ("text", "input_text", "output_text")
 
 
-def text_of_blob(blob: dict[str, Any], format: int) -> str:
-    """Return the text of a provider's message: its text parts joined.
+def text_of_blob(blob: dict[str, Any], format: int, format_name: str = "") -> str:
+    """Return the text of a message: its text parts joined.
 
     Reasoning and tool calls are not text. A tool's message is the text of the result.
     """
     if format == message_pb2.FORMAT_OTHER:
-        return ""
+        return text_of_program(blob, format_name, text_of_blob)
     if format == message_pb2.FORMAT_GEMINI:
         return "".join(_gemini_texts(blob))
     if format == message_pb2.FORMAT_OPENAI and blob.get("role") is None and "type" in blob:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from sessiond import Message
-from sessiond_console.rendering import anthropic, gemini, openai, parts
+from sessiond_console.rendering import anthropic, gemini, openai, parts, programs
 from sessiond_console.rendering.blocks import Block, File, every_block, other_block, text_block
 from sessiond_console.rendering.files import content_of
 from sessiond_console.rendering.text import MAX_TEXT_CHARACTERS, one_line
@@ -67,7 +67,11 @@ def blocks_of(message: Message) -> list[Block]:
 
 
 def _other(message: Message) -> list[Block]:
-    """Return the blocks of a message of a format that only its program knows."""
+    """Return the blocks of a message of another program."""
+    known = programs.read(message.blob, message.format_name or "", message.role)
+    if known is not None:
+        # What the program noted beside it, such as times and paths.
+        return [*known, other_block(message.blob, "whole message")]
     inner = message.blob.get("message")
     if isinstance(inner, dict) and "content" in inner:
         # Agents' programs wrap messages of a provider so, for example Claude Code.
