@@ -207,13 +207,14 @@ class Database:
 
     async def _configure(self, connection: AsyncConnection[TupleRow]) -> None:
         is_session = await configure(
-            connection, has_session=self._has_session, lock_timeout_s=self._lock_timeout_s
+            connection,
+            has_session=self._has_session,
+            lock_timeout_s=self._lock_timeout_s,
+            needs_writable=self._needs_writable,
         )
         if not is_session and not self._is_pooler_known:
             self._is_pooler_known = True
             log.info("pooler_found", prepares=False)
-        if self._needs_writable:
-            await check_writable(connection)
 
     async def renew(self, reason: str) -> None:
         """Replace all connections; those in use when they are returned.
