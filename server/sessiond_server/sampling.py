@@ -100,7 +100,7 @@ class Sampler:
         while True:
             with suppress(DatabaseUnavailable, PoolExhausted, Contention):
                 await self.sample_backlog()
-            await asyncio.to_thread(self._sample_files)
+            await asyncio.to_thread(self.sample_files)
             await asyncio.sleep(BACKLOG_S)
 
     async def sample_backlog(self) -> None:
@@ -129,7 +129,8 @@ class Sampler:
             metrics.QUEUE_FAILED.labels(name).set(failed)
             metrics.QUEUE_OLDEST.labels(name).set(oldest_s)
 
-    def _sample_files(self) -> None:
+    def sample_files(self) -> None:
+        """Set the gauges of the disks and of the certificate."""
         settings = self._settings
         places = {"temporary": Path(tempfile.gettempdir())}
         if not settings.database_url:
@@ -148,7 +149,7 @@ class Sampler:
             except (OSError, ValueError) as e:
                 log.warning("certificate_unreadable", error=str(e))
             else:
-                metrics.CERTIFICATE.set(left_s)
+                metrics.CERTIFICATE.labels(str(settings.tls_cert)).set(left_s)
 
 
 def _sample_memory() -> None:

@@ -3,11 +3,9 @@
 import asyncio
 import gc
 import signal
-import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import grpc
 import structlog
@@ -15,11 +13,14 @@ from grpc_health.v1 import health, health_pb2_grpc
 
 from sessiond_server.app import open_services
 from sessiond_server.assets.store.objects import Objects
+from sessiond_server.certificates import Certificate
 from sessiond_server.core.cancellation import cancel_all
+from sessiond_server.core.service_manager import notify
 from sessiond_server.core.supervision import supervise
 from sessiond_server.db.cursors import log_slow_statements
 from sessiond_server.db.pool import Database
 from sessiond_server.health import HealthMonitor, HealthServicer
+from sessiond_server.reloading import Reloader, loaded, on_hangup
 from sessiond_server.rpc import reflection
 from sessiond_server.rpc.admission import Admission
 from sessiond_server.sampling import Sampler
@@ -64,10 +65,15 @@ class Running:
     watching: WatchHub
     runner: TurnRunner
     sampler: Sampler
+    reloader: Reloader
 
 
 async def run(
-    settings: Settings, database_url: str, *, on_ready: Callable[[int], None] | None = None
+    settings: Settings,
+    database_url: str,
+    *,
+    on_ready: Callable[[int], None] | None = None,
+    load: Callable[[], Settings] | None = None,
 ) -> None:
     """Serve in this process until SIGTERM or SIGINT, then drain.
 
@@ -75,6 +81,7 @@ async def run(
         settings: the server's settings.
         database_url: a database with the newest schema.
         on_ready: called with the port as soon as the server is ready.
+        load: loads the settings again at SIGHUP. None = SIGHUP is not handled.
 
     Raises:
         OSError: if the server cannot listen on the address.
@@ -90,9 +97,17 @@ async def run(
         # collections, which would delay all calls.
         gc.collect()
         gc.freeze()
+
+        def reload() -> None:
+            if load and (new := loaded(load, settings)):
+                running.reloader.apply(new)
+
+        if load:
+            on_hangup(loop, reload, stop.set)
         if on_ready:
             on_ready(running.port)
         await stop.wait()
+        notify("STOPPING=1")
         admission = running.admission
         log.info("draining", calls=admission.calls, streams=admission.streams)
         await drain(running, delay_s=settings.drain_delay_s, timeout_s=settings.drain_timeout_s)
@@ -129,7 +144,12 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
         if settings.reflection:
             server.add_generic_rpc_handlers(reflection.handlers())
-        port = _bind(server, settings)
+        certificate = (
+            Certificate(settings.tls_cert, settings.tls_key)
+            if settings.tls_cert and settings.tls_key
+            else None
+        )
+        port = _bind(server, settings, certificate)
         sampler = Sampler(settings, services, admission, health_servicer)
         loops = {
             **services.loops,
@@ -151,6 +171,7 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
             services.watching,
             services.runner,
             sampler,
+            Reloader(services.models, certificate),
         )
 
 
@@ -194,12 +215,10 @@ def _age_options(settings: Settings) -> list[tuple[str, int]]:
     ]
 
 
-def _bind(server: grpc.aio.Server, settings: Settings) -> int:
+def _bind(server: grpc.aio.Server, settings: Settings, certificate: Certificate | None) -> int:
     try:
-        if settings.tls_cert and settings.tls_key:
-            port = server.add_secure_port(
-                settings.listen, _credentials(settings.tls_cert, settings.tls_key)
-            )
+        if certificate:
+            port = server.add_secure_port(settings.listen, certificate.credentials())
         else:
             port = server.add_insecure_port(settings.listen)
     except RuntimeError as e:
@@ -207,23 +226,3 @@ def _bind(server: grpc.aio.Server, settings: Settings) -> int:
     if not port and not settings.listen.startswith("unix:"):
         raise OSError(f"cannot listen on {settings.listen}")
     return port
-
-
-def _credentials(certificate: Path, key: Path) -> grpc.ServerCredentials:
-    # Check the pair here: gRPC accepts one that TLS cannot use, and then only reports that it
-    # cannot bind.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(certificate, key, password=_no_password)
-    except (ssl.SSLError, ValueError) as e:
-        raise OSError(
-            f"--tls-cert {certificate} and --tls-key {key} are not a PEM certificate chain "
-            f"and its private key: {e}"
-        ) from e
-    return grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
-
-
-def _no_password() -> str:
-    # Without this function, OpenSSL would prompt for a password on the terminal, and the server
-    # would wait.
-    raise ValueError("the key is encrypted; decrypt it first")

@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 
 import structlog
 import uvloop
@@ -14,8 +15,9 @@ from sessiond_server.cli.console_process import console_beside, with_address
 from sessiond_server.cli.database import check_schema, load_settings, started, upgrade
 from sessiond_server.cli.errors import CommandError
 from sessiond_server.core.cancellation import cancel_all
+from sessiond_server.core.service_manager import notify, watched_over
 from sessiond_server.embedded import EmbeddedPostgres
-from sessiond_server.settings import Settings
+from sessiond_server.settings import Settings, load
 from sessiond_server.telemetry.endpoint import metrics_endpoint
 
 # Connections of a process outside its pool: one listens, and one is for the health check.
@@ -49,7 +51,7 @@ def run(arguments: list[str]) -> int:
     log.info("settings", **settings.redacted())
     with _database(settings, "--migrate" in arguments) as (url, embedded):
         try:
-            uvloop.run(_serve(settings, url, embedded))
+            uvloop.run(_serve(settings, url, embedded, partial(load, flags)))
         except (OSError, workers.WorkersError) as e:
             raise CommandError(str(e)) from None
     return 0
@@ -73,11 +75,14 @@ def _database(
         yield url, embedded
 
 
-async def _serve(settings: Settings, url: str, embedded: EmbeddedPostgres | None) -> None:
+async def _serve(
+    settings: Settings, url: str, embedded: EmbeddedPostgres | None, reload: Callable[[], Settings]
+) -> None:
     serve = server.run if settings.workers == 1 else workers.run
     announce = _announcer(settings, embedded)
     async with (
         supervised(embedded),
+        watched_over(),
         metrics_endpoint(settings.metrics_listen, settings.workers),
         console_beside(settings) as start_console,
     ):
@@ -85,8 +90,9 @@ async def _serve(settings: Settings, url: str, embedded: EmbeddedPostgres | None
         def on_ready(port: int) -> None:
             announce(port)
             start_console(port)
+            notify("READY=1")
 
-        await serve(settings, url, on_ready=on_ready)
+        await serve(settings, url, on_ready=on_ready, load=reload)
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -22,6 +23,7 @@ from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 from sqlalchemy import ClauseElement
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
+from sessiond_server.core.disks import is_full
 from sessiond_server.db import address
 from sessiond_server.db.connections import (
     ConnectionPool,
@@ -40,6 +42,14 @@ log = structlog.get_logger(__name__)
 
 class DatabaseUnavailable(Exception):
     """The database does not respond, or the connection broke. A change may have been committed."""
+
+
+class DatabaseReadOnly(DatabaseUnavailable):
+    """The database cannot be written to, as during a failover. Nothing was changed."""
+
+
+class DatabaseFull(DatabaseUnavailable):
+    """The disk of the database is full. Nothing was changed."""
 
 
 class PoolExhausted(Exception):
@@ -77,6 +87,7 @@ class Database:
         lock_timeout_s: float = 0.5,
         has_session: bool | None = None,
         listen_url: str | None = None,
+        directory: Path | None = None,
     ) -> None:
         """Creates a closed pool.
 
@@ -89,7 +100,9 @@ class Database:
             has_session: whether all transactions of a connection run in one session of PostgreSQL,
                 as they do not behind a pooler in transaction mode; None to find out.
             listen_url: URL of the same database for the connection that listens; None = `url`.
+            directory: where the embedded database keeps its data; None for another database.
         """
+        self._directory = directory
         self._conninfo = address.conninfo(url)
         self._listen_conninfo = address.conninfo(listen_url) if listen_url else None
         self._needs_writable = address.needs_writable(url)
@@ -178,11 +191,19 @@ class Database:
             except psycopg.OperationalError as e:
                 log.warning("listen_database_unavailable", error=str(e))
             else:
-                return connection, bool(self._has_session) or await has_session(connection)
+                return connection, await self._can_listen(connection, self._has_session or None)
         connection = await self.connect_alone(application_name)
-        if self._has_session is None:
-            return connection, await has_session(connection)
-        return connection, self._has_session
+        return connection, await self._can_listen(connection, self._has_session)
+
+    async def _can_listen(self, connection: AsyncConnection[TupleRow], known: bool | None) -> bool:
+        """Return whether a connection can listen, and close it if that cannot be found out."""
+        if known is not None:
+            return known
+        try:
+            return await has_session(connection)
+        except BaseException:
+            await connection.close()
+            raise
 
     async def _configure(self, connection: AsyncConnection[TupleRow]) -> None:
         is_session = await configure(
@@ -285,6 +306,10 @@ class Database:
         compiled = statement.compile(dialect=self._dialect)
         return str(compiled), compiled.params
 
+    def is_disk_full(self) -> bool:
+        """Return whether the embedded database has no room for the next piece of its log."""
+        return self._directory is not None and is_full(self._directory)
+
     async def _is_away(self) -> bool:
         """Whether the database accepts no connections at all, as opposed to having no free ones.
 
@@ -330,6 +355,8 @@ class PooledConnection:
                 self._connection = await pool.getconn()
         except (PoolTimeout, TooManyRequests) as e:
             if await self._database._is_away():
+                if self._database.is_disk_full():
+                    raise DatabaseFull("the disk of the database is full") from e
                 raise DatabaseUnavailable("no connection to the database") from e
             raise PoolExhausted("every database connection is busy") from e
         except PoolClosed as e:
@@ -369,18 +396,16 @@ class PooledConnection:
             # QueryCanceled is an OperationalError, but the connection is intact.
             case psycopg.errors.QueryCanceled():
                 raise StatementCanceled(str(exc)) from exc
-            case (
-                psycopg.OperationalError()
-                | psycopg.InterfaceError()
-                | psycopg.errors.ReadOnlySqlTransaction()
-            ):
-                if is_read_only or self._connection.broken:
+            # An OperationalError, too; the statement failed, and the connection is intact.
+            case psycopg.errors.DiskFull():
+                raise DatabaseFull(str(exc)) from exc
+            case psycopg.errors.ReadOnlySqlTransaction():
+                await self._database.renew(str(exc))
+                raise DatabaseReadOnly("the database is read-only") from exc
+            case psycopg.OperationalError() | psycopg.InterfaceError():
+                if self._connection.broken:
                     await self._database.renew(str(exc))
-                raise DatabaseUnavailable(
-                    "the database is read-only"
-                    if is_read_only
-                    else "the connection to the database broke"
-                ) from exc
+                raise DatabaseUnavailable("the connection to the database broke") from exc
 
 
 def columns_of(row_type: type[Any], alias: str = "") -> str:

@@ -200,7 +200,8 @@ MIGRATION = _gauge(
 )
 CERTIFICATE = _gauge(
     "sessiond_tls_certificate_expiry_seconds",
-    "Time until the TLS certificate expires.",
+    "Time until a TLS certificate expires.",
+    ("file",),
     mode="livemin",
 )
 

@@ -1,0 +1,54 @@
+"""Tells systemd how the service is (sd_notify): ready, stopping, and that its event loop turns.
+
+Outside a unit of Type=notify, this does nothing.
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from sessiond_server.core.cancellation import cancel_all
+
+SOCKET_VARIABLE = "NOTIFY_SOCKET"
+
+
+def notify(state: str) -> None:
+    """Send assignments such as "READY=1" to the service manager."""
+    address = os.environ.get(SOCKET_VARIABLE, "")
+    if not address:
+        return
+    if address.startswith("@"):  # a socket in Linux's abstract namespace
+        address = "\0" + address[1:]
+    # A service manager that does not listen must not end the server.
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.connect(address)
+        sender.send(state.encode())
+
+
+@asynccontextmanager
+async def watched_over() -> AsyncIterator[None]:
+    """Tell the watchdog of the service manager, if it has one, that the event loop turns."""
+    interval_s = watchdog_s() / 3
+    tasks = [asyncio.create_task(_beat(interval_s))] if interval_s else []
+    try:
+        yield
+    finally:
+        await cancel_all(tasks)
+
+
+def watchdog_s() -> float:
+    """Return the time after which the watchdog ends this process, in seconds; 0 = it does not."""
+    if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return 0.0
+    try:
+        return max(int(os.environ.get("WATCHDOG_USEC", "0")), 0) / 1e6
+    except ValueError:
+        return 0.0
+
+
+async def _beat(interval_s: float) -> None:
+    while True:
+        notify("WATCHDOG=1")
+        await asyncio.sleep(interval_s)
