@@ -1,16 +1,19 @@
-"""Transcripts are read in bounded memory."""
+"""Transcripts are read in bounded memory, and odd ones come in or are named."""
 
+import asyncio
 import json
 import tracemalloc
 from pathlib import Path
 
 import pytest
 
+from sessiond import AsyncClient, Client, TranscriptImport
 from sessiond._transcripts.lines import MAX_LINE_BYTES, items_of, lines_of
 from sessiond._transcripts.programs import PROGRAMS, transcripts_of
 from sessiond._transcripts.reading import Reading
 from sessiond._transcripts.records import Transcript
 from sessiond._types.transcripts import BadLine
+from sessiond_server.server import Running
 
 MIB = 1024 * 1024
 
@@ -99,3 +102,45 @@ def test_items_before_the_fault_of_a_document_are_read(
     with pytest.raises(ValueError, match=message):
         found.extend(items_of(file))
     assert len(found) == count
+
+
+async def test_a_bad_line_at_the_end_of_a_large_file_is_named_and_nothing_is_stored(
+    client: AsyncClient, server: Running, tmp_path: Path
+) -> None:
+    file = tmp_path / "-p" / "s.jsonl"
+    file.parent.mkdir()
+    with file.open("w") as target:
+        for number in range(8):
+            target.write(json.dumps({"type": "user", "uuid": f"{number}", "x": "x" * MIB}) + "\n")
+        target.write('{"type": "us')
+
+    def import_blocking() -> TranscriptImport:
+        with Client(f"127.0.0.1:{server.port}") as blocking:
+            return blocking.sessions.import_transcripts(file, "claude-code")
+
+    for result in (
+        await client.sessions.import_transcripts(file, "claude-code"),
+        await asyncio.to_thread(import_blocking),
+    ):
+        [failed] = result.failed
+        assert [bad.line for bad in failed.bad_lines] == [9]
+        assert [info async for info in client.list_sessions()] == []
+
+
+async def test_ids_and_titles_that_a_server_does_not_take_are_changed(
+    client: AsyncClient, tmp_path: Path
+) -> None:
+    line = '{"type":"user","uuid":"a\\ud83db","message":{"role":"user","content":"hi"}}'
+    (tmp_path / "-p").mkdir()
+    (tmp_path / "-p" / "s.jsonl").write_text(line)
+    [done] = (await client.sessions.import_transcripts(tmp_path, "claude-code")).imported
+    [message] = [m async for m in client.sessions.get_messages(done.session_id)]
+    assert (message.json, (message.message_id or "")[:7]) == (line, "sha256:")
+    node = {"id": "n", "message": None, "parent": None, "children": []}
+    title = "Tea\n\u0007 or " + "coffee " * 100
+    document = [{"id": "c", "title": title, "mapping": {"n": node}, "current_node": "n"}]
+    (tmp_path / "conversations.json").write_text(json.dumps(document))
+    [done] = (await client.sessions.import_transcripts(tmp_path, "openai-export")).imported
+    info = await client.sessions.get(done.session_id)
+    assert info.title.startswith("Tea or coffee coffee")
+    assert len(info.title) <= 512

@@ -20,7 +20,7 @@ import structlog
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, TupleRow, dict_row
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
-from sqlalchemy import ClauseElement
+from sqlalchemy import ClauseElement, UpdateBase
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from sessiond_server.core.disks import is_full
@@ -207,13 +207,14 @@ class Database:
 
     async def _configure(self, connection: AsyncConnection[TupleRow]) -> None:
         is_session = await configure(
-            connection, has_session=self._has_session, lock_timeout_s=self._lock_timeout_s
+            connection,
+            has_session=self._has_session,
+            lock_timeout_s=self._lock_timeout_s,
+            needs_writable=self._needs_writable,
         )
         if not is_session and not self._is_pooler_known:
             self._is_pooler_known = True
             log.info("pooler_found", prepares=False)
-        if self._needs_writable:
-            await check_writable(connection)
 
     async def renew(self, reason: str) -> None:
         """Replace all connections; those in use when they are returned.
@@ -294,9 +295,15 @@ class Database:
         else:
             text = str(statement.compile(dialect=self._dialect)).encode()
             self._compiled[statement] = text
-        # A client cursor writes values into the text, so that each statement is planned for its
-        # values (see _PREPARED_SETTINGS), and receives text results: the binary loaders of these
-        # connections are for the hot paths (see _configure).
+        # Results are text: the binary loaders of these connections are for the hot paths (see
+        # db/connections.py).
+        if _writes_content(statement):
+            # PostgreSQL logs the text of a statement that fails. Values that are sent apart from it
+            # do not get there.
+            async with on.cursor(row_factory=dict_row) as cursor:
+                await cursor.execute(text, parameters, prepare=False)
+                return await cursor.fetchall() if cursor.description else []
+        # A client cursor writes values into the text, so that the statement is planned for them.
         async with TimedClientCursor(on, row_factory=dict_row) as cursor:
             await cursor.execute(text, parameters)
             return await cursor.fetchall() if cursor.description else []
@@ -332,6 +339,17 @@ class Database:
         finally:
             self._probed_at = time.monotonic()
         return False
+
+
+def _writes_content(statement: str | ClauseElement) -> bool:
+    """Whether a statement writes values of callers: titles, metadata, prompts.
+
+    It is an insert, or an update that is assembled for its call. These find their rows by key, so
+    any plan is good for all values.
+    """
+    if isinstance(statement, str):
+        return statement.lstrip().startswith("INSERT ")
+    return isinstance(statement, UpdateBase)
 
 
 class PooledConnection:
