@@ -46,7 +46,7 @@ from workload import messages
 
 import sessiond
 
-PARTS = ("append", "batch", "load", "flat", "read", "copy", "watch", "turns")
+PARTS = ("append", "ids", "batch", "load", "flat", "read", "copy", "watch", "turns", "languages")
 PACKAGES = ("grpcio", "protobuf", "psycopg", "openai-agents", "sqlalchemy", "asyncpg", "uvloop")
 TIMEOUT_S = 3600
 SERVERS: Mapping[str, Mapping[str, str]] = {
