@@ -1,6 +1,7 @@
 """Conversations of Pydantic AI in sessiond: what the store in memory has no answer to."""
 
 import asyncio
+import contextlib
 import threading
 import uuid
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import trio
 from pydantic_ai import (
     BinaryImage,
     Conversation,
+    DeferredToolRequests,
     ModelRequest,
     ModelResponse,
     RunUsage,
@@ -369,6 +371,68 @@ async def test_listings_are_of_the_namespace(target: str, namespace: str, client
     assert listed.count(id) == 1
     assert f"{namespace}/{id}" not in listed
     await whole.delete(id)
+
+
+async def test_deferred_requests_come_back_and_have_a_limit(
+    store: SessiondConversationStore, other: SessiondConversationStore
+) -> None:
+    def waiting(size: int) -> DeferredToolRequests:
+        call = ToolCallPart("write", {"text": "x" * size}, tool_call_id="c1")
+        return DeferredToolRequests(approvals=[call], metadata={"c1": {"why": "é"}})
+
+    conversation = talk("c", "Tea?")
+    conversation.deferred_tool_requests = waiting(500_000)
+    await store.save(conversation)
+    assert await other.load("c") == conversation
+    conversation.deferred_tool_requests = waiting(2 * MIB)
+    conversation.messages.append(answer("Yes."))
+    with pytest.raises(InvalidField, match="1048576"):
+        await store.save(conversation)
+    assert texts(await other.load("c")) == ["Tea?"]
+
+
+async def test_a_cancelled_save_is_made_or_not_but_never_half(
+    store: SessiondConversationStore, other: SessiondConversationStore
+) -> None:
+    saved = 0
+    for i in range(12):
+        conversation = talk(f"c{i}", "Tea?", "Yes.")
+        task = asyncio.create_task(store.save(conversation))
+        for _ in range(i):
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        loaded = await other.load(f"c{i}")
+        if loaded is not None:
+            saved += 1
+            assert texts(loaded) == ["Tea?", "Yes."]
+    assert saved < 12
+
+
+async def test_concurrent_deletions_and_saves_leave_one_state(
+    store: SessiondConversationStore, other: SessiondConversationStore
+) -> None:
+    for round_ in range(8):
+        id = f"c{round_}"
+        await store.save(talk(id, "old"))
+        loaded = await other.load(id)
+        assert loaded is not None
+        loaded.messages.append(answer("new"))
+        new = talk(id, "another")
+        outcomes = await asyncio.gather(
+            store.delete(id),
+            other.save(loaded),
+            other.delete(id),
+            store.save(new),
+            return_exceptions=True,
+        )
+        errors = {type(found) for found in outcomes if isinstance(found, BaseException)}
+        assert errors <= {ConversationConflict}
+        left = await store.load(id)
+        assert left is None or texts(left) in (["another"], ["old", "new"])
+        if not isinstance(outcomes[3], BaseException):
+            assert left is None or texts(left) == ["another"]
 
 
 async def test_arguments_are_checked(target: str, client: Client) -> None:
