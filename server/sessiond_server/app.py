@@ -22,6 +22,7 @@ from sessiond_server.core.limits import Limits
 from sessiond_server.core.memory import Trimmer
 from sessiond_server.core.supervision import Loop
 from sessiond_server.db.pool import Database
+from sessiond_server.embedded import embedded_directory
 from sessiond_server.formats.token_counts import tokenizer
 from sessiond_server.imports.export import SessionExports
 from sessiond_server.imports.service import SessionImports
@@ -148,6 +149,7 @@ async def open_services(
             lock_timeout_s=settings.lock_timeout_s,
             has_session=settings.has_session,
             listen_url=settings.listen_database_url,
+            directory=embedded_directory(settings.data_dir, database_url),
         )
         stack.push_async_callback(database.close)
         await database.open()
