@@ -7,10 +7,13 @@ from typing import Any
 from measurements import (
     AGENTS,
     CACHED,
+    CLAUDE_ADAPTER,
+    CLAUDE_REFERENCE,
     FLOOR,
     FLOOR_COPY,
     FLOOR_JSONB,
     FLOOR_ORJSON,
+    OPENAI_ADAPTER,
     SESSIOND,
     UNCACHED,
     Sizes,
@@ -120,6 +123,25 @@ def rows(sizes: Sizes) -> Iterator[Row]:
                         f"delivery {where} {company} p{percentile}, {label}",
                     )
     yield from _turn_rows(sizes)
+    yield from _adapter_rows(sizes)
+
+
+def _adapter_rows(sizes: Sizes) -> Iterator[Row]:
+    measurements = (
+        ("append, p50", "append p50"),
+        ("append, p99", "append p99"),
+        (f"appends, {sizes.sessions} sessions at once", "concurrent appends"),
+        (f"batches of {sizes.batch:,}", "batches"),
+        (f"read {sizes.short:,}", "read short"),
+        (f"read {sizes.long:,}", "read long"),
+    )
+    for title, measurement in measurements:
+        found = f"openai, {measurement}"
+        yield Row(f"SessiondSession: {title}", found, OPENAI_ADAPTER, agents=(found, AGENTS))
+    for title, measurement in measurements:
+        found = f"claude, {measurement}"
+        peer = (found, CLAUDE_REFERENCE)
+        yield Row(f"SessiondSessionStore: {title}", found, CLAUDE_ADAPTER, floor=peer)
 
 
 def _turn_rows(sizes: Sizes) -> Iterator[Row]:
@@ -222,6 +244,21 @@ def targets(results: Results, sizes: Sizes) -> list[TargetResult]:
         ("concurrent appends", AGENTS),
         4,
     )
+    for title, measurement in (
+        ("append, p50", "append p50"),
+        (f"{sizes.sessions} sessions at once", "concurrent appends"),
+        (f"batches of {sizes.batch:,}", "batches"),
+        (f"read {sizes.short:,}", "read short"),
+        (f"read {sizes.long:,}", "read long"),
+    ):
+        found_in = f"openai, {measurement}"
+        add(
+            f"SessiondSession, SQLAlchemySession: {title}",
+            found_in,
+            (found_in, AGENTS),
+            1,
+            OPENAI_ADAPTER,
+        )
     flat = results.ratio(
         "append to an empty session", SESSIOND, ("append to a long session", SESSIOND)
     )
