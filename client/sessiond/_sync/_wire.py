@@ -168,6 +168,11 @@ def in_background(function: Callable[[], None]) -> None:
     threading.Thread(target=function, name="sessiond-events", daemon=True).start()
 
 
+def scope() -> object:
+    """Return what background work belongs to: the process."""
+    return forks.generation
+
+
 class Stubs:
     """The generated stubs on the client's channel, for calls that the client does not wrap.
 
