@@ -45,8 +45,9 @@ _Response = TypeVar("_Response")
 Metadata = tuple[tuple[str, str], ...]
 Source = Iterable[_Item]
 
-# The exceptions that a failed call raises.
-FAULTS = (grpc.RpcError,)
+# The exceptions that a failed call raises. gRPC raises ValueError for a call that begins while
+# another thread closes the channel.
+FAULTS = (grpc.RpcError, ValueError)
 
 sleep = time.sleep
 
