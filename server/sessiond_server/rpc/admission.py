@@ -7,10 +7,24 @@ from contextlib import asynccontextmanager, contextmanager
 
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.interruption import Interruptible
+from sessiond_server.core.memory import Memory
 
 # These calls last as long as clients keep them open. They have a limit of their own, and are never
 # logged as slow.
 STREAMING_RPCS = frozenset({"Watch", "Send"})
+
+# These calls carry messages and files. They are refused while memory is short.
+LARGE_RPCS = frozenset(
+    {
+        "StoreMessages",
+        "BatchStoreMessages",
+        "ImportMessages",
+        "ImportSession",
+        "RewindSession",
+        "UploadAsset",
+        "Send",
+    }
+)
 
 # While calls are held, the server counts as quiet when no call has arrived for QUIET_S. Callers
 # that send one call after the other fall silent within milliseconds; others never do.
@@ -30,14 +44,17 @@ class Admission:
     Args:
         max_calls: limit for `calls`.
         max_streams: limit for `streams`.
+        memory: tells whether memory is short.
 
     Attributes:
+        memory: see above.
         calls: number of calls in progress that are not in `streams`.
         streams: number of calls of STREAMING_RPCS in progress.
         is_draining: whether the server is shutting down.
     """
 
-    def __init__(self, max_calls: int, max_streams: int) -> None:
+    def __init__(self, max_calls: int, max_streams: int, memory: Memory) -> None:
+        self.memory = memory
         self.calls = 0
         self.streams = 0
         self.is_draining = False
@@ -81,8 +98,16 @@ class Admission:
         """Check whether a call that has begun may continue.
 
         Raises:
-            Fault: OVERLOADED if more calls of this kind are in progress than the limit allows.
+            Fault: OVERLOADED if more calls of this kind are in progress than the limit allows, or
+                if memory is too short for the call.
         """
+        if self.memory.is_short and method in LARGE_RPCS:
+            raise Fault(
+                "OVERLOADED",
+                "this server is short of memory, and takes no messages and files for now; try "
+                "again",
+                retry_after_s=1.0,
+            )
         if method in STREAMING_RPCS:
             count, limit, kind = self.streams, self._max_streams, "watches and sends"
         else:
