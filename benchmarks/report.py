@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from languages import LANGUAGES
 from measurements import (
     AGENTS,
     CACHED,
@@ -58,6 +59,8 @@ def rows(sizes: Sizes) -> Iterator[Row]:
         yield row(f"append latency, 1 session, p{percentile}", f"append p{percentile}")
     yield row("appends, 1 session", "appends")
     yield row(f"appends, {sizes.sessions} sessions at once", "concurrent appends")
+    yield Row("append p50, without message ids", "append without ids")
+    yield Row("append p50, with message ids", "append with ids")
     yield row("append p50, empty session", "append to an empty session")
     yield row(f"append p50, session of {sizes.long:,}", "append to a long session")
     yield row(f"batches of {sizes.batch:,}", "batches")
@@ -123,6 +126,10 @@ def rows(sizes: Sizes) -> Iterator[Row]:
                         f"delivery {where} {company} p{percentile}, {label}",
                     )
     yield from _turn_rows(sizes)
+    for language in LANGUAGES:
+        yield Row(f"append from {language}, p50", f"append from {language} p50")
+        yield Row(f"append from {language}, p99", f"append from {language} p99")
+        yield Row(f"read {sizes.long:,} from {language}", f"read long from {language}")
     yield from _adapter_rows(sizes)
 
 

@@ -51,7 +51,10 @@ from workload import messages
 
 import sessiond
 
-PARTS = ("append", "batch", "load", "flat", "read", "copy", "watch", "turns", "adapters")
+PARTS = (
+    *("append", "ids", "batch", "load", "flat", "read", "copy", "watch", "turns", "adapters"),
+    "languages",
+)
 PACKAGES = (
     *("grpcio", "protobuf", "psycopg", "openai-agents", "claude-agent-sdk", "sqlalchemy"),
     *("asyncpg", "uvloop"),
