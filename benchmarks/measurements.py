@@ -34,6 +34,7 @@ FLOOR = "floor"
 FLOOR_COPY = "floor, COPY"
 FLOOR_JSONB = "floor, jsonb"
 FLOOR_ORJSON = "floor, orjson"
+EMPTY_CALL = "empty gRPC call"
 
 WRITERS = (SESSIOND, AGENTS, FLOOR)
 BATCHERS = (*WRITERS, FLOOR_JSONB, FLOOR_ORJSON)
@@ -447,7 +448,7 @@ class Bench:
                             self.results.add(label, name, "messages/s", 3 * count / took_s)
 
     async def _append_latency(self) -> None:
-        for name, subject in self._turns(WRITERS, self._sizes.rounds):
+        for name, subject in self._turns((*WRITERS, EMPTY_CALL), self._sizes.rounds):
             session_id = await self._new_session(subject)
             for message in self._messages[:WARM_UP_APPENDS]:
                 await subject.append(session_id, message)

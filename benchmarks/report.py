@@ -1,5 +1,6 @@
 """The report of a run: the table, the targets, and the ratios for JSON."""
 
+import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from measurements import (
     AGENTS,
     CACHED,
+    EMPTY_CALL,
     FLOOR,
     FLOOR_COPY,
     FLOOR_JSONB,
@@ -17,6 +19,7 @@ from measurements import (
 )
 from series import Results, Series
 
+APPEND_COST = 1.35
 FLAT = 1.15  # allowed ratio of the latencies in a long and an empty session, either way
 
 
@@ -53,6 +56,7 @@ def rows(sizes: Sizes) -> Iterator[Row]:
 
     for percentile in (50, 95, 99):
         yield row(f"append latency, 1 session, p{percentile}", f"append p{percentile}")
+        yield Row("  an empty gRPC call of the same size", f"append p{percentile}", EMPTY_CALL)
     yield row("appends, 1 session", "appends")
     yield row(f"appends, {sizes.sessions} sessions at once", "concurrent appends")
     yield row("append p50, empty session", "append to an empty session")
@@ -222,6 +226,9 @@ def targets(results: Results, sizes: Sizes) -> list[TargetResult]:
         ("concurrent appends", AGENTS),
         4,
     )
+    if (cost := _append_cost(results)) is not None:
+        title = "append p50: times an empty gRPC call and the floor's append"
+        found.append(TargetResult(title, f"<= {APPEND_COST}x", cost, cost <= APPEND_COST))
     flat = results.ratio(
         "append to an empty session", SESSIOND, ("append to a long session", SESSIOND)
     )
@@ -259,6 +266,18 @@ def targets(results: Results, sizes: Sizes) -> list[TargetResult]:
             ours,
         )
     return found
+
+
+def _append_cost(results: Results) -> float | None:
+    """Return how many times as long an append takes as what it cannot do without.
+
+    That is a gRPC call of the same size that does nothing, and an append of the floor.
+    """
+    measured = [results.get("append p50", name) for name in (SESSIOND, EMPTY_CALL, FLOOR)]
+    if None in measured:
+        return None
+    rounds = zip(*(series.values for series in measured if series), strict=True)
+    return statistics.median(ours / (call + append) for ours, call, append in rounds)
 
 
 def target_lines(found: list[TargetResult]) -> str:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import chart
 import report
@@ -27,6 +27,7 @@ from database import Databases, databases
 from measurements import (
     AGENTS,
     CACHED,
+    EMPTY_CALL,
     FLOOR,
     FLOOR_COPY,
     FLOOR_JSONB,
@@ -38,6 +39,7 @@ from measurements import (
 )
 from series import Results
 from serving import ServerError, migrate, serve
+from subject_empty_call import EmptyCall
 from subject_floor import Floor, FloorCopy, FloorJsonb, FloorOrjson
 from subject_openai_agents import OpenAIAgents
 from subject_sessiond import Sessiond
@@ -122,6 +124,7 @@ async def _measure(
         FLOOR_JSONB: FloorJsonb(made.peers_url),
     }
     subjects |= {FLOOR_ORJSON: FloorOrjson(made.peers_url)}
+    subjects |= {EMPTY_CALL: cast(Subject, EmptyCall())}  # it can only append
     addresses = {name: (SESSIOND, target) for name, target in targets.items()}
     addresses |= {name: (name, made.peers_url) for name in (AGENTS, FLOOR, FLOOR_JSONB)}
     stored = messages(max(sizes.long, sizes.batch * sizes.batches))
