@@ -19,7 +19,6 @@ from sessiond_server.copies.service import Copies
 from sessiond_server.copies.store.copies import CopyStore
 from sessiond_server.copies.store.flattening import FlatteningStore
 from sessiond_server.core.limits import Limits
-from sessiond_server.core.memory import Trimmer
 from sessiond_server.core.supervision import Loop
 from sessiond_server.db.pool import Database
 from sessiond_server.embedded import embedded_directory
@@ -292,13 +291,11 @@ async def open_services(
         authenticator = Authenticator(
             stores.keys, require_keys=settings.require_keys, cache_s=settings.key_cache_s
         )
-        trimmer = Trimmer()
         calls = Calls(
             authenticator,
             admission,
             LockWaits(locked),
             check_messages=appends.invalid_fields,
-            received=trimmer.received,
             default_deadline_s=settings.default_deadline_s,
             stream_idle_timeout_s=settings.import_idle_timeout_s,
             log_calls=settings.log_calls,
@@ -312,7 +309,8 @@ async def open_services(
                 "purger": purger.run,
                 "sweeper": sweeper.run,
                 "key_check": authenticator.run,
-                "memory": trimmer.run,
+                "memory": admission.memory.run,
+                "memory_limit": admission.memory.watch,
                 **watching.loops(),
                 **leases.loops(),
                 **texts.loops(),

@@ -16,6 +16,7 @@ from sessiond_server.app import open_services
 from sessiond_server.assets.store.objects import Objects
 from sessiond_server.certificates import Certificate
 from sessiond_server.core.cancellation import cancel_all
+from sessiond_server.core.memory import Memory, share_of_container
 from sessiond_server.core.service_manager import notify
 from sessiond_server.core.supervision import supervise
 from sessiond_server.db.cursors import log_slow_statements
@@ -132,7 +133,9 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
     """
     async with AsyncExitStack() as stack:
         log_slow_statements(settings.slow_statement_ms / 1000)
-        admission = Admission(settings.max_concurrent_rpcs, settings.max_watchers)
+        limit = settings.max_memory_bytes
+        memory = Memory(share_of_container(settings.workers) if limit is None else limit)
+        admission = Admission(settings.max_concurrent_rpcs, settings.max_watchers, memory)
         services = await stack.enter_async_context(open_services(settings, database_url, admission))
         # Only the workers of one server share a port. If two servers used the same port, each would
         # receive some of the calls, and nobody would notice.
