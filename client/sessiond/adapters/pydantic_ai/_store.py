@@ -35,7 +35,7 @@ _REMEMBERED = 65_536
 # How many sessions are asked at once for an entry whose session is not known.
 _ASKED_AT_ONCE = 32
 # How many conversations are remembered between a read and the write that follows.
-_READ_LAST = 1_024
+_READ_LAST = 128
 # How far the clocks of this machine and of the server may differ. Listings are cut by it.
 _CLOCK_SKEW = timedelta(minutes=5)
 # What an id may have so that it fits into the longest namespace, too.
