@@ -35,6 +35,7 @@ FLOOR = "floor"
 FLOOR_COPY = "floor, COPY"
 FLOOR_JSONB = "floor, jsonb"
 FLOOR_ORJSON = "floor, orjson"
+EMPTY_CALL = "empty gRPC call"
 OPENAI_ADAPTER = "openai adapter"
 CLAUDE_ADAPTER = "claude adapter"
 CLAUDE_REFERENCE = "claude reference"
@@ -161,7 +162,7 @@ class Bench:
 
     async def append(self) -> None:
         """Measure single appends: by one writer, then to several sessions with one writer each."""
-        await self._append_latency()
+        await self._append_latency((*WRITERS, EMPTY_CALL))
         await self._append_throughput()
 
     async def ids(self) -> None:

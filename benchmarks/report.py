@@ -1,5 +1,6 @@
 """The report of a run: the table, the targets, and the ratios for JSON."""
 
+import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from measurements import (
     CACHED,
     CLAUDE_ADAPTER,
     CLAUDE_REFERENCE,
+    EMPTY_CALL,
     FLOOR,
     FLOOR_COPY,
     FLOOR_JSONB,
@@ -21,6 +23,7 @@ from measurements import (
 )
 from series import Results, Series
 
+APPEND_COST = 1.35
 FLAT = 1.15  # allowed ratio of the latencies in a long and an empty session, either way
 
 
@@ -57,6 +60,7 @@ def rows(sizes: Sizes) -> Iterator[Row]:
 
     for percentile in (50, 95, 99):
         yield row(f"append latency, 1 session, p{percentile}", f"append p{percentile}")
+        yield Row("  an empty gRPC call of the same size", f"append p{percentile}", EMPTY_CALL)
     yield row("appends, 1 session", "appends")
     yield row(f"appends, {sizes.sessions} sessions at once", "concurrent appends")
     yield Row("append p50, without message ids", "append without ids")
@@ -251,6 +255,9 @@ def targets(results: Results, sizes: Sizes) -> list[TargetResult]:
         ("concurrent appends", AGENTS),
         4,
     )
+    if (cost := _append_cost(results)) is not None:
+        title = "append p50: times an empty gRPC call and the floor's append"
+        found.append(TargetResult(title, f"<= {APPEND_COST}x", cost, cost <= APPEND_COST))
     for title, measurement in (
         ("append, p50", "append p50"),
         (f"{sizes.sessions} sessions at once", "concurrent appends"),
@@ -303,6 +310,18 @@ def targets(results: Results, sizes: Sizes) -> list[TargetResult]:
             ours,
         )
     return found
+
+
+def _append_cost(results: Results) -> float | None:
+    """Return how many times as long an append takes as what it cannot do without.
+
+    That is a gRPC call of the same size that does nothing, and an append of the floor.
+    """
+    measured = [results.get("append p50", name) for name in (SESSIOND, EMPTY_CALL, FLOOR)]
+    if None in measured:
+        return None
+    rounds = zip(*(series.values for series in measured if series), strict=True)
+    return statistics.median(ours / (call + append) for ours, call, append in rounds)
 
 
 def target_lines(found: list[TargetResult]) -> str:
