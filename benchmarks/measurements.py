@@ -17,6 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import languages
 from database import Databases
 from readers import Readers
 from series import Results
@@ -34,6 +35,7 @@ FLOOR = "floor"
 FLOOR_COPY = "floor, COPY"
 FLOOR_JSONB = "floor, jsonb"
 FLOOR_ORJSON = "floor, orjson"
+EMPTY_CALL = "empty gRPC call"
 OPENAI_ADAPTER = "openai adapter"
 CLAUDE_ADAPTER = "claude adapter"
 CLAUDE_REFERENCE = "claude reference"
@@ -160,8 +162,51 @@ class Bench:
 
     async def append(self) -> None:
         """Measure single appends: by one writer, then to several sessions with one writer each."""
-        await self._append_latency()
+        await self._append_latency((*WRITERS, EMPTY_CALL))
         await self._append_throughput()
+
+    async def ids(self) -> None:
+        """Measure single appends with and without a message_id, alternately."""
+        ours = self._subjects[SESSIOND]
+        assert isinstance(ours, Sessiond)
+        for _ in range(self._sizes.rounds):
+            plain_id, named_id = await self._new_session(ours), await self._new_session(ours)
+            for number, message in enumerate(self._messages[:WARM_UP_APPENDS]):
+                await ours.append(plain_id, message)
+                await ours.append_named(named_id, message, f"w{number}")
+            plain: list[float] = []
+            named: list[float] = []
+            gc.collect()
+            for number, message in enumerate(self._messages[: self._sizes.appends]):
+                calls = [
+                    (plain, partial(ours.append, plain_id, message)),
+                    (named, partial(ours.append_named, named_id, message, f"m{number}")),
+                ]
+                for latencies_s, call in calls if number % 2 else reversed(calls):
+                    started = time.perf_counter()
+                    await call()
+                    latencies_s.append(time.perf_counter() - started)
+            for measurement, measured in (("without", plain), ("with", named)):
+                self.results.add(
+                    f"append {measurement} ids", SESSIOND, "ms", statistics.median(measured) * 1000
+                )
+
+    async def languages(self) -> None:
+        """Measure unary appends and full reads from several languages."""
+        ours, target = self._subjects[SESSIOND], self._addresses[SESSIOND][1]
+        long_id = await self._new_session(ours)
+        await ours.load(long_id, self._messages[: self._sizes.long])
+        self._databases.settle()
+        programs = [*languages.programs()]
+        message = json.dumps(self._messages[0])
+        for number in range(self._sizes.heavy_rounds):
+            first = number % len(programs)
+            for name, command, directory in programs[first:] + programs[:first]:
+                session_id = f"language-{next(self._numbers)}"
+                given = (target, session_id, self._sizes.appends, long_id, 3)
+                found = await languages.measure(command, directory, given, message)
+                for key, (measurement, unit) in languages.FIGURES.items():
+                    self.results.add(measurement.format(name), SESSIOND, unit, found[key])
 
     async def batch(self, names: tuple[str, ...] = BATCHERS, prefix: str = "") -> None:
         """Measure batches, one after the other into a new session."""

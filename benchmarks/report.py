@@ -1,14 +1,17 @@
 """The report of a run: the table, the targets, and the ratios for JSON."""
 
+import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from languages import LANGUAGES
 from measurements import (
     AGENTS,
     CACHED,
     CLAUDE_ADAPTER,
     CLAUDE_REFERENCE,
+    EMPTY_CALL,
     FLOOR,
     FLOOR_COPY,
     FLOOR_JSONB,
@@ -20,6 +23,7 @@ from measurements import (
 )
 from series import Results, Series
 
+APPEND_COST = 1.35
 FLAT = 1.15  # allowed ratio of the latencies in a long and an empty session, either way
 
 
@@ -56,8 +60,11 @@ def rows(sizes: Sizes) -> Iterator[Row]:
 
     for percentile in (50, 95, 99):
         yield row(f"append latency, 1 session, p{percentile}", f"append p{percentile}")
+        yield Row("  an empty gRPC call of the same size", f"append p{percentile}", EMPTY_CALL)
     yield row("appends, 1 session", "appends")
     yield row(f"appends, {sizes.sessions} sessions at once", "concurrent appends")
+    yield Row("append p50, without message ids", "append without ids")
+    yield Row("append p50, with message ids", "append with ids")
     yield row("append p50, empty session", "append to an empty session")
     yield row(f"append p50, session of {sizes.long:,}", "append to a long session")
     yield row(f"batches of {sizes.batch:,}", "batches")
@@ -123,6 +130,10 @@ def rows(sizes: Sizes) -> Iterator[Row]:
                         f"delivery {where} {company} p{percentile}, {label}",
                     )
     yield from _turn_rows(sizes)
+    for language in LANGUAGES:
+        yield Row(f"append from {language}, p50", f"append from {language} p50")
+        yield Row(f"append from {language}, p99", f"append from {language} p99")
+        yield Row(f"read {sizes.long:,} from {language}", f"read long from {language}")
     yield from _adapter_rows(sizes)
 
 
@@ -244,6 +255,9 @@ def targets(results: Results, sizes: Sizes) -> list[TargetResult]:
         ("concurrent appends", AGENTS),
         4,
     )
+    if (cost := _append_cost(results)) is not None:
+        title = "append p50: times an empty gRPC call and the floor's append"
+        found.append(TargetResult(title, f"<= {APPEND_COST}x", cost, cost <= APPEND_COST))
     for title, measurement in (
         ("append, p50", "append p50"),
         (f"{sizes.sessions} sessions at once", "concurrent appends"),
@@ -296,6 +310,18 @@ def targets(results: Results, sizes: Sizes) -> list[TargetResult]:
             ours,
         )
     return found
+
+
+def _append_cost(results: Results) -> float | None:
+    """Return how many times as long an append takes as what it cannot do without.
+
+    That is a gRPC call of the same size that does nothing, and an append of the floor.
+    """
+    measured = [results.get("append p50", name) for name in (SESSIOND, EMPTY_CALL, FLOOR)]
+    if None in measured:
+        return None
+    rounds = zip(*(series.values for series in measured if series), strict=True)
+    return statistics.median(ours / (call + append) for ours, call, append in rounds)
 
 
 def target_lines(found: list[TargetResult]) -> str:

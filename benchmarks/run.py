@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import chart
 import report
@@ -29,6 +29,7 @@ from measurements import (
     CACHED,
     CLAUDE_ADAPTER,
     CLAUDE_REFERENCE,
+    EMPTY_CALL,
     FLOOR,
     FLOOR_COPY,
     FLOOR_JSONB,
@@ -43,6 +44,7 @@ from series import Results
 from serving import ServerError, migrate, serve
 from subject_adapters import ClaudeAdapter, OpenAIAdapter
 from subject_claude import ClaudeReference
+from subject_empty_call import EmptyCall
 from subject_floor import Floor, FloorCopy, FloorJsonb, FloorOrjson
 from subject_openai_agents import OpenAIAgents
 from subject_sessiond import Sessiond
@@ -51,7 +53,10 @@ from workload import messages
 
 import sessiond
 
-PARTS = ("append", "batch", "load", "flat", "read", "copy", "watch", "turns", "adapters")
+PARTS = (
+    *("append", "ids", "batch", "load", "flat", "read", "copy", "watch", "turns", "adapters"),
+    "languages",
+)
 PACKAGES = (
     *("grpcio", "protobuf", "psycopg", "openai-agents", "claude-agent-sdk", "sqlalchemy"),
     *("asyncpg", "uvloop"),
@@ -130,6 +135,7 @@ async def _measure(
         FLOOR_JSONB: FloorJsonb(made.peers_url),
     }
     subjects |= {FLOOR_ORJSON: FloorOrjson(made.peers_url)}
+    subjects |= {EMPTY_CALL: cast(Subject, EmptyCall())}  # it can only append
     if "adapters" in parts:
         subjects |= {
             OPENAI_ADAPTER: OpenAIAdapter(targets[SESSIOND]),

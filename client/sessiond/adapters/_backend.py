@@ -284,6 +284,14 @@ _connections = weakref.WeakValueDictionary()
 _latest: OrderedDict[ClientSettings, _Connection] = OrderedDict()
 
 
+async def _stop_all() -> None:
+    for connection in list(_connections.values()):
+        await connection.client.stop()
+
+
+_portal.at_close.append(_stop_all)
+
+
 def _connection(settings: ClientSettings) -> _Connection:
     with _lock:
         found = _connections.get(settings)

@@ -18,7 +18,7 @@ MAX_DEPTH = 30  # levels of nested objects and arrays in config, metadata and da
 MAX_INTEGER = 2**53  # absolute value of integers in config, metadata and data
 
 # No Struct takes more than six times the bytes of its JSON: a digit in a list takes eleven for two.
-_MAX_STRUCT_BYTES = 8 * MAX_JSON_BYTES
+MAX_STRUCT_BYTES = 8 * MAX_JSON_BYTES  # config or metadata of a request, as protobuf encodes it
 
 
 def to_dict(struct: Struct, field: str, *, text_key: str = "") -> dict[str, Any]:
@@ -34,7 +34,7 @@ def to_dict(struct: Struct, field: str, *, text_key: str = "") -> dict[str, Any]
             values, and for more than MAX_DEPTH levels or MAX_JSON_BYTES.
     """
     text = struct.fields[text_key].string_value if text_key in struct.fields else ""
-    if struct.ByteSize() - len(text.encode(errors="replace")) > _MAX_STRUCT_BYTES:
+    if struct.ByteSize() - len(text.encode(errors="replace")) > MAX_STRUCT_BYTES:
         # Its conversion would take seconds.
         raise invalid(
             field, f"takes far more than {MAX_JSON_BYTES} bytes as JSON, which are the limit"

@@ -2,8 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
 
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.interruption import Interruptible
@@ -36,6 +37,32 @@ MAX_HOLD_S = 0.5
 MIN_RETRY_S = 0.1
 STREAMS_A_SECOND = 1000
 MAX_SPREAD_S = 5.0
+
+
+class _Running(Interruptible):
+    """A block that is in a set while it runs.
+
+    It is a class, since a generator as a context manager would cost every call twice as much.
+    """
+
+    __slots__ = ("_all",)
+
+    def __init__(self, all_running: set[Interruptible]) -> None:
+        super().__init__()
+        self._all = all_running
+
+    async def __aenter__(self) -> Interruptible:
+        self._all.add(self)
+        return await super().__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._all.discard(self)
+        await super().__aexit__(kind, error, traceback)
 
 
 class Admission:
@@ -84,15 +111,9 @@ class Admission:
         """Stop counting a call."""
         self._count(method, -1)
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[Interruptible]:
-        """Run a block that handles a call, which interrupt_all() may end."""
-        async with Interruptible() as running:
-            self._running.add(running)
-            try:
-                yield running
-            finally:
-                self._running.discard(running)
+    def running(self) -> Interruptible:
+        """Return a block that handles a call, which interrupt_all() may end."""
+        return _Running(self._running)
 
     def admit(self, method: str) -> None:
         """Check whether a call that has begun may continue.

@@ -37,6 +37,10 @@ _FOREIGN = "sessiond:"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+class MessageRemoved(Exception):
+    """A message was removed by a rewind while the conversation was read."""
+
+
 def new_messages(
     entries: Sequence[ConversationEntry], parents: Sequence[int | None]
 ) -> list[NewMessage]:
@@ -77,6 +81,7 @@ async def entries_of(
         parent_id: id of the entry before the first one.
 
     Raises:
+        MessageRemoved: if a rewind has removed a message since it was read.
         SessiondError: as in get_messages.
     """
     others = [message.seq for message in messages if not _is_own(message)]
@@ -92,7 +97,7 @@ async def entries_of(
         elif message.seq in parts:
             content = _converted(parts[message.seq], names, call_ids)
         else:
-            raise KeyError(entry_id(message))  # a rewind has removed it meanwhile
+            raise MessageRemoved
         if content is None:
             continue
         if isinstance(content, ModelResponse):

@@ -1,5 +1,6 @@
 """The store: the five primitives of a `ConversationStore`, and whole histories."""
 
+import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -24,15 +25,17 @@ from sessiond.adapters._backend import (
     AnyClient,
     Backend,
 )
-from sessiond.adapters.pydantic_ai._entries import entries_of, entry_id, seq_in
+from sessiond.adapters.pydantic_ai._entries import MessageRemoved, entries_of, entry_id, seq_in
 from sessiond.adapters.pydantic_ai._records import DELETED, KEY, Place, place_of
 from sessiond.adapters.pydantic_ai._writes import Writer, user_of
 from sessiond.errors import HistoryRewound, MessageNotFound, SessionNotFound
 
 # How many entries a store remembers the sessions of.
 _REMEMBERED = 65_536
+# How many sessions are asked at once for an entry whose session is not known.
+_ASKED_AT_ONCE = 32
 # How many conversations are remembered between a read and the write that follows.
-_READ_LAST = 1_024
+_READ_LAST = 128
 # How far the clocks of this machine and of the server may differ. Listings are cut by it.
 _CLOCK_SKEW = timedelta(minutes=5)
 # What an id may have so that it fits into the longest namespace, too.
@@ -291,7 +294,7 @@ class SessiondConversationStore(ConversationStore):
                     break
                 # Some messages have no entries.
                 through = path[0].seq - 1
-        except (SessionNotFound, MessageNotFound, HistoryRewound):
+        except (SessionNotFound, MessageNotFound, HistoryRewound, MessageRemoved):
             return None
         entries = [
             entry if i == 0 else replace(entry, parent_id=entries[i - 1].id)
@@ -334,12 +337,26 @@ class SessiondConversationStore(ConversationStore):
                 self._remember(id, session_id, seq)
                 return session_id, seq
             del self._places[id]
+        asked: list[str] = []
         async for info in client.list_sessions(
             session_id_prefix=self._backend.path("") or None, page_size=500
         ):
-            if seq := await _seq_of(client, id, info.session_id):
-                self._remember(id, info.session_id, seq)
-                return info.session_id, seq
+            asked.append(info.session_id)
+            if len(asked) == _ASKED_AT_ONCE:
+                if found := await self._find_among(client, id, asked):
+                    return found
+                asked = []
+        return await self._find_among(client, id, asked)
+
+    async def _find_among(
+        self, client: AsyncClient, id: str, session_ids: Sequence[str]
+    ) -> tuple[str, int] | None:
+        """Return the session and the seq of an entry; None if none of the sessions has it."""
+        seqs = await asyncio.gather(*(_seq_of(client, id, one) for one in session_ids))
+        for session_id, seq in zip(session_ids, seqs, strict=True):
+            if seq:
+                self._remember(id, session_id, seq)
+                return session_id, seq
         return None
 
     async def _find_surely(self, client: AsyncClient, id: str) -> tuple[str, int] | None:
@@ -373,8 +390,8 @@ async def _read(client: AsyncClient, session_id: str, conversation_id: str) -> P
             return await place_of(client, info, conversation_id)
         except SessionNotFound:
             return Place()
-        except HistoryRewound:
-            continue  # read what it is now
+        except (HistoryRewound, MessageNotFound, MessageRemoved):
+            continue  # a rewind has removed messages meanwhile
 
 
 async def _seq_of(client: AsyncClient, id: str, session_id: str) -> int:
