@@ -17,6 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import languages
 from database import Databases
 from readers import Readers
 from series import Results
@@ -34,10 +35,19 @@ FLOOR = "floor"
 FLOOR_COPY = "floor, COPY"
 FLOOR_JSONB = "floor, jsonb"
 FLOOR_ORJSON = "floor, orjson"
+EMPTY_CALL = "empty gRPC call"
+OPENAI_ADAPTER = "openai adapter"
+CLAUDE_ADAPTER = "claude adapter"
+CLAUDE_REFERENCE = "claude reference"
 
 WRITERS = (SESSIOND, AGENTS, FLOOR)
 BATCHERS = (*WRITERS, FLOOR_JSONB, FLOOR_ORJSON)
 LOADERS = (*BATCHERS, FLOOR_COPY)
+# The adapters with what their frameworks bring along, by the beginning of the measurements' names.
+ADAPTERS = {
+    "openai, ": (OPENAI_ADAPTER, AGENTS),
+    "claude, ": (CLAUDE_ADAPTER, CLAUDE_REFERENCE),
+}
 READERS = (SESSIOND, UNCACHED, CACHED, AGENTS, FLOOR, FLOOR_JSONB)
 
 WARM_UP_APPENDS = 30
@@ -152,19 +162,62 @@ class Bench:
 
     async def append(self) -> None:
         """Measure single appends: by one writer, then to several sessions with one writer each."""
-        await self._append_latency()
+        await self._append_latency((*WRITERS, EMPTY_CALL))
         await self._append_throughput()
 
-    async def batch(self) -> None:
+    async def ids(self) -> None:
+        """Measure single appends with and without a message_id, alternately."""
+        ours = self._subjects[SESSIOND]
+        assert isinstance(ours, Sessiond)
+        for _ in range(self._sizes.rounds):
+            plain_id, named_id = await self._new_session(ours), await self._new_session(ours)
+            for number, message in enumerate(self._messages[:WARM_UP_APPENDS]):
+                await ours.append(plain_id, message)
+                await ours.append_named(named_id, message, f"w{number}")
+            plain: list[float] = []
+            named: list[float] = []
+            gc.collect()
+            for number, message in enumerate(self._messages[: self._sizes.appends]):
+                calls = [
+                    (plain, partial(ours.append, plain_id, message)),
+                    (named, partial(ours.append_named, named_id, message, f"m{number}")),
+                ]
+                for latencies_s, call in calls if number % 2 else reversed(calls):
+                    started = time.perf_counter()
+                    await call()
+                    latencies_s.append(time.perf_counter() - started)
+            for measurement, measured in (("without", plain), ("with", named)):
+                self.results.add(
+                    f"append {measurement} ids", SESSIOND, "ms", statistics.median(measured) * 1000
+                )
+
+    async def languages(self) -> None:
+        """Measure unary appends and full reads from several languages."""
+        ours, target = self._subjects[SESSIOND], self._addresses[SESSIOND][1]
+        long_id = await self._new_session(ours)
+        await ours.load(long_id, self._messages[: self._sizes.long])
+        self._databases.settle()
+        programs = [*languages.programs()]
+        message = json.dumps(self._messages[0])
+        for number in range(self._sizes.heavy_rounds):
+            first = number % len(programs)
+            for name, command, directory in programs[first:] + programs[:first]:
+                session_id = f"language-{next(self._numbers)}"
+                given = (target, session_id, self._sizes.appends, long_id, 3)
+                found = await languages.measure(command, directory, given, message)
+                for key, (measurement, unit) in languages.FIGURES.items():
+                    self.results.add(measurement.format(name), SESSIOND, unit, found[key])
+
+    async def batch(self, names: tuple[str, ...] = BATCHERS, prefix: str = "") -> None:
         """Measure batches, one after the other into a new session."""
         size, total = self._sizes.batch, self._sizes.batch * self._sizes.batches
         batches = [self._messages[start : start + size] for start in range(0, total, size)]
-        for name, subject in self._turns(BATCHERS, self._sizes.rounds):
+        for name, subject in self._turns(names, self._sizes.rounds):
             session_id = await self._new_session(subject)
             await subject.append_batch(session_id, batches[0])
 
             self.results.add(
-                "batches",
+                f"{prefix}batches",
                 name,
                 "messages/s",
                 total / await _timed(partial(_append_batches, subject, session_id, batches)),
@@ -252,6 +305,38 @@ class Bench:
                         "MiB",
                         await self._peak_memory(name, session_ids[name, long], level),
                     )
+
+    async def adapters(self) -> None:
+        """Measure the adapters beside the stores of their frameworks."""
+        short, long = self._sizes.short, self._sizes.long
+        for prefix, names in ADAPTERS.items():
+            await self._append_latency(names, prefix)
+            await self._append_throughput(names, prefix)
+            await self.batch(names, prefix)
+            session_ids: dict[tuple[str, int], str] = {}
+            for length in (short, long):
+                for name in names:
+                    session_id = await self._new_session(self._subjects[name])
+                    session_ids[name, length] = session_id
+                    await self._subjects[name].load(session_id, self._messages[:length])
+                    found = await self._subjects[name].dicts(session_id)
+                    stored = [item.get("message", item) for item in found]
+                    assert stored == self._messages[:length], f"{name} returns something else"
+            self._databases.settle()
+            with Readers({name: self._addresses[name] for name in names}) as readers:
+                for name in names:
+                    await readers.read(name, "dicts", session_ids[name, long])  # warm-up
+                for name, _ in self._turns(names, self._sizes.rounds):
+                    for length, repeats, label in (
+                        (short, self._sizes.short_reads, "short"),
+                        (long, 1, "long"),
+                    ):
+                        took_s = await readers.read(
+                            name, "dicts", session_ids[name, length], repeats
+                        )
+                        self.results.add(
+                            f"{prefix}read {label}", name, "messages/s", length * repeats / took_s
+                        )
 
     async def copy(self) -> None:
         """Measure copies of sessions of all sizes, and reads of copies and of their sources."""
@@ -446,8 +531,8 @@ class Bench:
                             count = long - 9 if level == "branch" else long + 1
                             self.results.add(label, name, "messages/s", 3 * count / took_s)
 
-    async def _append_latency(self) -> None:
-        for name, subject in self._turns(WRITERS, self._sizes.rounds):
+    async def _append_latency(self, names: tuple[str, ...] = WRITERS, prefix: str = "") -> None:
+        for name, subject in self._turns(names, self._sizes.rounds):
             session_id = await self._new_session(subject)
             for message in self._messages[:WARM_UP_APPENDS]:
                 await subject.append(session_id, message)
@@ -459,12 +544,16 @@ class Bench:
                 latencies_s.append(time.perf_counter() - started)
             cuts = statistics.quantiles(latencies_s, n=100, method="inclusive")
             for percentile in PERCENTILES:
-                self.results.add(f"append p{percentile}", name, "ms", cuts[percentile - 1] * 1000)
-            self.results.add("appends", name, "appends/s", len(latencies_s) / sum(latencies_s))
+                self.results.add(
+                    f"{prefix}append p{percentile}", name, "ms", cuts[percentile - 1] * 1000
+                )
+            self.results.add(
+                f"{prefix}appends", name, "appends/s", len(latencies_s) / sum(latencies_s)
+            )
 
-    async def _append_throughput(self) -> None:
+    async def _append_throughput(self, names: tuple[str, ...] = WRITERS, prefix: str = "") -> None:
         sessions, appends = self._sizes.sessions, self._sizes.appends_per_session
-        for name, subject in self._turns(WRITERS, self._sizes.rounds):
+        for name, subject in self._turns(names, self._sizes.rounds):
             session_ids = [await self._new_session(subject) for _ in range(sessions)]
             await asyncio.gather(
                 *(subject.append(session_id, self._messages[0]) for session_id in session_ids)
@@ -472,7 +561,10 @@ class Bench:
 
             work = partial(_append_to_each, subject, session_ids, self._messages[:appends])
             self.results.add(
-                "concurrent appends", name, "messages/s", sessions * appends / await _timed(work)
+                f"{prefix}concurrent appends",
+                name,
+                "messages/s",
+                sessions * appends / await _timed(work),
             )
 
     async def _check_reads(self, session_ids: Mapping[tuple[str, int], str]) -> None:

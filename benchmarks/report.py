@@ -1,22 +1,29 @@
 """The report of a run: the table, the targets, and the ratios for JSON."""
 
+import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from languages import LANGUAGES
 from measurements import (
     AGENTS,
     CACHED,
+    CLAUDE_ADAPTER,
+    CLAUDE_REFERENCE,
+    EMPTY_CALL,
     FLOOR,
     FLOOR_COPY,
     FLOOR_JSONB,
     FLOOR_ORJSON,
+    OPENAI_ADAPTER,
     SESSIOND,
     UNCACHED,
     Sizes,
 )
 from series import Results, Series
 
+APPEND_COST = 1.35
 FLAT = 1.15  # allowed ratio of the latencies in a long and an empty session, either way
 
 
@@ -53,8 +60,11 @@ def rows(sizes: Sizes) -> Iterator[Row]:
 
     for percentile in (50, 95, 99):
         yield row(f"append latency, 1 session, p{percentile}", f"append p{percentile}")
+        yield Row("  an empty gRPC call of the same size", f"append p{percentile}", EMPTY_CALL)
     yield row("appends, 1 session", "appends")
     yield row(f"appends, {sizes.sessions} sessions at once", "concurrent appends")
+    yield Row("append p50, without message ids", "append without ids")
+    yield Row("append p50, with message ids", "append with ids")
     yield row("append p50, empty session", "append to an empty session")
     yield row(f"append p50, session of {sizes.long:,}", "append to a long session")
     yield row(f"batches of {sizes.batch:,}", "batches")
@@ -120,6 +130,29 @@ def rows(sizes: Sizes) -> Iterator[Row]:
                         f"delivery {where} {company} p{percentile}, {label}",
                     )
     yield from _turn_rows(sizes)
+    for language in LANGUAGES:
+        yield Row(f"append from {language}, p50", f"append from {language} p50")
+        yield Row(f"append from {language}, p99", f"append from {language} p99")
+        yield Row(f"read {sizes.long:,} from {language}", f"read long from {language}")
+    yield from _adapter_rows(sizes)
+
+
+def _adapter_rows(sizes: Sizes) -> Iterator[Row]:
+    measurements = (
+        ("append, p50", "append p50"),
+        ("append, p99", "append p99"),
+        (f"appends, {sizes.sessions} sessions at once", "concurrent appends"),
+        (f"batches of {sizes.batch:,}", "batches"),
+        (f"read {sizes.short:,}", "read short"),
+        (f"read {sizes.long:,}", "read long"),
+    )
+    for title, measurement in measurements:
+        found = f"openai, {measurement}"
+        yield Row(f"SessiondSession: {title}", found, OPENAI_ADAPTER, agents=(found, AGENTS))
+    for title, measurement in measurements:
+        found = f"claude, {measurement}"
+        peer = (found, CLAUDE_REFERENCE)
+        yield Row(f"SessiondSessionStore: {title}", found, CLAUDE_ADAPTER, floor=peer)
 
 
 def _turn_rows(sizes: Sizes) -> Iterator[Row]:
@@ -222,6 +255,24 @@ def targets(results: Results, sizes: Sizes) -> list[TargetResult]:
         ("concurrent appends", AGENTS),
         4,
     )
+    if (cost := _append_cost(results)) is not None:
+        title = "append p50: times an empty gRPC call and the floor's append"
+        found.append(TargetResult(title, f"<= {APPEND_COST}x", cost, cost <= APPEND_COST))
+    for title, measurement in (
+        ("append, p50", "append p50"),
+        (f"{sizes.sessions} sessions at once", "concurrent appends"),
+        (f"batches of {sizes.batch:,}", "batches"),
+        (f"read {sizes.short:,}", "read short"),
+        (f"read {sizes.long:,}", "read long"),
+    ):
+        found_in = f"openai, {measurement}"
+        add(
+            f"SessiondSession, SQLAlchemySession: {title}",
+            found_in,
+            (found_in, AGENTS),
+            1,
+            OPENAI_ADAPTER,
+        )
     flat = results.ratio(
         "append to an empty session", SESSIOND, ("append to a long session", SESSIOND)
     )
@@ -259,6 +310,18 @@ def targets(results: Results, sizes: Sizes) -> list[TargetResult]:
             ours,
         )
     return found
+
+
+def _append_cost(results: Results) -> float | None:
+    """Return how many times as long an append takes as what it cannot do without.
+
+    That is a gRPC call of the same size that does nothing, and an append of the floor.
+    """
+    measured = [results.get("append p50", name) for name in (SESSIOND, EMPTY_CALL, FLOOR)]
+    if None in measured:
+        return None
+    rounds = zip(*(series.values for series in measured if series), strict=True)
+    return statistics.median(ours / (call + append) for ours, call, append in rounds)
 
 
 def target_lines(found: list[TargetResult]) -> str:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import chart
 import report
@@ -27,10 +27,14 @@ from database import Databases, databases
 from measurements import (
     AGENTS,
     CACHED,
+    CLAUDE_ADAPTER,
+    CLAUDE_REFERENCE,
+    EMPTY_CALL,
     FLOOR,
     FLOOR_COPY,
     FLOOR_JSONB,
     FLOOR_ORJSON,
+    OPENAI_ADAPTER,
     SESSIOND,
     UNCACHED,
     Bench,
@@ -38,6 +42,9 @@ from measurements import (
 )
 from series import Results
 from serving import ServerError, migrate, serve
+from subject_adapters import ClaudeAdapter, OpenAIAdapter
+from subject_claude import ClaudeReference
+from subject_empty_call import EmptyCall
 from subject_floor import Floor, FloorCopy, FloorJsonb, FloorOrjson
 from subject_openai_agents import OpenAIAgents
 from subject_sessiond import Sessiond
@@ -46,8 +53,14 @@ from workload import messages
 
 import sessiond
 
-PARTS = ("append", "batch", "load", "flat", "read", "copy", "watch", "turns")
-PACKAGES = ("grpcio", "protobuf", "psycopg", "openai-agents", "sqlalchemy", "asyncpg", "uvloop")
+PARTS = (
+    *("append", "ids", "batch", "load", "flat", "read", "copy", "watch", "turns", "adapters"),
+    "languages",
+)
+PACKAGES = (
+    *("grpcio", "protobuf", "psycopg", "openai-agents", "claude-agent-sdk", "sqlalchemy"),
+    *("asyncpg", "uvloop"),
+)
 TIMEOUT_S = 3600
 SERVERS: Mapping[str, Mapping[str, str]] = {
     SESSIOND: {},
@@ -122,8 +135,17 @@ async def _measure(
         FLOOR_JSONB: FloorJsonb(made.peers_url),
     }
     subjects |= {FLOOR_ORJSON: FloorOrjson(made.peers_url)}
+    subjects |= {EMPTY_CALL: cast(Subject, EmptyCall())}  # it can only append
+    if "adapters" in parts:
+        subjects |= {
+            OPENAI_ADAPTER: OpenAIAdapter(targets[SESSIOND]),
+            CLAUDE_ADAPTER: ClaudeAdapter(targets[SESSIOND]),
+            CLAUDE_REFERENCE: ClaudeReference(made.peers_url),
+        }
     addresses = {name: (SESSIOND, target) for name, target in targets.items()}
     addresses |= {name: (name, made.peers_url) for name in (AGENTS, FLOOR, FLOOR_JSONB)}
+    addresses |= {name: (name, targets[SESSIOND]) for name in (OPENAI_ADAPTER, CLAUDE_ADAPTER)}
+    addresses |= {CLAUDE_REFERENCE: (CLAUDE_REFERENCE, made.peers_url)}
     stored = messages(max(sizes.long, sizes.batch * sizes.batches))
     # The messages belong to the benchmark; no subject should pay for the collector to visit them.
     gc.freeze()

@@ -28,6 +28,12 @@ class Sessiond:
             session_id=session_id, blob=message, format="openai"
         )
 
+    async def append_named(self, session_id: str, message: MessageDict, message_id: str) -> None:
+        """Store one message that has a message_id."""
+        await self._client.sessions.store_message(
+            session_id=session_id, blob=message, format="openai", message_id=message_id
+        )
+
     async def append_batch(self, session_id: str, messages: list[MessageDict]) -> None:
         await self._client.sessions.store_messages(
             session_id=session_id, messages=messages, format="openai"

@@ -45,6 +45,9 @@ class Subject(Protocol):
 KINDS = {
     "sessiond": ("subject_sessiond", "Sessiond"),
     "openai-agents": ("subject_openai_agents", "OpenAIAgents"),
+    "openai adapter": ("subject_adapters", "OpenAIAdapter"),
+    "claude adapter": ("subject_adapters", "ClaudeAdapter"),
+    "claude reference": ("subject_claude", "ClaudeReference"),
     "floor": ("subject_floor", "Floor"),
     "floor, jsonb": ("subject_floor", "FloorJsonb"),
 }

@@ -43,7 +43,15 @@ from sessiond._types.transcripts import (
     ImportedTranscript,
     TranscriptImport,
 )
-from sessiond._types.turn import FitChange, MessageTurn, SentMessage, Turn, TurnError, Usage
+from sessiond._types.turn import (
+    FitChange,
+    MessageTurn,
+    SentMessage,
+    Turn,
+    TurnError,
+    TurnPreview,
+    Usage,
+)
 from sessiond._version import __version__
 from sessiond.errors import *  # noqa: F403
 
@@ -83,6 +91,7 @@ __all__ = [
     "TranscriptImport",
     "Turn",
     "TurnError",
+    "TurnPreview",
     "Usage",
     "__version__",
     "errors",

@@ -10,6 +10,9 @@ from markupsafe import Markup
 NOTES = {
     "saved": "Saved.",
     "deleted": "Deleted.",
+    "picked-delete": "The picked sessions are deleted.",
+    "picked-destroy": "The picked sessions are closed to appends. They can be resumed.",
+    "picked-resume": "The picked sessions are active again.",
     "destroyed": "The session is closed to appends. It can be resumed.",
     "rewound": "The session is rewound.",
     "resumed": "The session is active again.",

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from sessiond import AsyncClient, Event, Message
-from sessiond.errors import NotFound, SessiondError
+from sessiond.errors import NotFound, SessiondError, Unauthenticated
 
 # A tab that is this many events behind is cut off. It comes back and reads them from the history.
 MAX_BEHIND = 1000
@@ -129,13 +129,18 @@ class Follower:
                 # Retrieve the exception, in case no tab is waiting any more.
                 self._ready.exception()
             elif isinstance(error, NotFound):
-                for tab in self._tabs:
-                    tab.put(Item("gone", {}))
+                self._tell_all("gone")
+            elif isinstance(error, Unauthenticated):
+                self._tell_all("denied")
         finally:
             for tab in self._tabs:
                 tab.put(None)
             self._ready.cancel()
             self._on_end()
+
+    def _tell_all(self, name: str) -> None:
+        for tab in self._tabs:
+            tab.put(Item(name, {}))
 
     def _items(self, event: Event) -> list[Item]:
         message = event.message

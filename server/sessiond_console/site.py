@@ -183,7 +183,10 @@ class Site:
         if request.method == "GET" and request.scope["query_string"]:
             target += "?" + request.scope["query_string"].decode("ascii", "replace")
         query = {"next": target} | ({"refused": "1"} if is_refused else {})
-        if "hx-request" in request.headers:
+        if "text/event-stream" in request.headers.get("accept", ""):
+            # An event source follows no redirect to a page, and would try again for ever.
+            response = Response("event: denied\ndata: {}\n\n", media_type="text/event-stream")
+        elif "hx-request" in request.headers:
             response = Response(status_code=200, headers={"hx-redirect": "/login"})
         else:
             response = RedirectResponse(f"/login?{urlencode(query)}", 303)

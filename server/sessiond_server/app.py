@@ -19,9 +19,9 @@ from sessiond_server.copies.service import Copies
 from sessiond_server.copies.store.copies import CopyStore
 from sessiond_server.copies.store.flattening import FlatteningStore
 from sessiond_server.core.limits import Limits
-from sessiond_server.core.memory import Trimmer
 from sessiond_server.core.supervision import Loop
 from sessiond_server.db.pool import Database
+from sessiond_server.embedded import embedded_directory
 from sessiond_server.formats.token_counts import tokenizer
 from sessiond_server.imports.export import SessionExports
 from sessiond_server.imports.service import SessionImports
@@ -73,6 +73,7 @@ from sessiond_server.turns.handover_store import HandoverStore
 from sessiond_server.turns.leases import TurnLeases
 from sessiond_server.turns.live_texts import LiveTexts
 from sessiond_server.turns.mark_store import MarkStore
+from sessiond_server.turns.previews import Previews
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.service import Turns
 from sessiond_server.turns.state import TurnLease, TurnSlots
@@ -131,6 +132,7 @@ class Services:
     watching: WatchHub
     runner: TurnRunner
     page_cache_bytes: Callable[[], int]
+    models: Models
 
 
 @asynccontextmanager
@@ -146,6 +148,7 @@ async def open_services(
             lock_timeout_s=settings.lock_timeout_s,
             has_session=settings.has_session,
             listen_url=settings.listen_database_url,
+            directory=embedded_directory(settings.data_dir, database_url),
         )
         stack.push_async_callback(database.close)
         await database.open()
@@ -179,6 +182,7 @@ async def open_services(
         contexts = Contexts(stores.history, stores.marks, max_bytes=settings.max_context_bytes)
         handovers = Handovers(HandoverStore(), stores.turns, stores.turn_texts, transitions, lease)
         announcements = TurnAnnouncements(watching)
+        files = AssetFiles(assets)
         runner = TurnRunner(
             stores.turns,
             transitions,
@@ -188,7 +192,7 @@ async def open_services(
             stores.sessions,
             contexts,
             models,
-            AssetFiles(assets),
+            files,
             handovers,
             max_request_bytes=settings.max_model_request_bytes,
         )
@@ -209,6 +213,16 @@ async def open_services(
             keep_partial=settings.keep_partial,
         )
         streams = TurnStreams(turns, runner, watching)
+        previews = Previews(
+            turns,
+            stores.sessions,
+            contexts,
+            models,
+            files,
+            limits,
+            counts,
+            max_request_bytes=settings.max_model_request_bytes,
+        )
         stack.push_async_callback(streams.close)
         history = History(stores.history, stores.cuts, stores.bookmarks, settings.page_cache_bytes)
         locked = LockedSessions(stores.row_locks)
@@ -271,19 +285,17 @@ async def open_services(
                 )
             ),
             AssetServicer(assets, admission),
-            ConversationServicer(turns, streams, watching),
+            ConversationServicer(turns, streams, previews, watching),
             AdminServicer(Keys(stores.keys)),
         )
         authenticator = Authenticator(
             stores.keys, require_keys=settings.require_keys, cache_s=settings.key_cache_s
         )
-        trimmer = Trimmer()
         calls = Calls(
             authenticator,
             admission,
             LockWaits(locked),
             check_messages=appends.invalid_fields,
-            received=trimmer.received,
             default_deadline_s=settings.default_deadline_s,
             stream_idle_timeout_s=settings.import_idle_timeout_s,
             log_calls=settings.log_calls,
@@ -297,7 +309,8 @@ async def open_services(
                 "purger": purger.run,
                 "sweeper": sweeper.run,
                 "key_check": authenticator.run,
-                "memory": trimmer.run,
+                "memory": admission.memory.run,
+                "memory_limit": admission.memory.watch,
                 **watching.loops(),
                 **leases.loops(),
                 **texts.loops(),
@@ -307,6 +320,7 @@ async def open_services(
             watching,
             runner,
             history.cache_bytes,
+            models,
         )
 
 

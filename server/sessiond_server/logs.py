@@ -5,10 +5,29 @@ Records from the standard library's logging use the same renderer.
 
 import logging
 import sys
+from typing import Any
 
 import structlog
 
 from sessiond_server.telemetry import tracing
+
+
+class _Logger(structlog.make_filtering_bound_logger(logging.DEBUG)):  # type: ignore[misc]
+    """A logger whose level can change. structlog's own loggers keep the level of their creation."""
+
+    level = logging.INFO
+
+    def is_enabled_for(self, level: int) -> bool:
+        return level >= _Logger.level
+
+    def debug(self, event: str, *args: Any, **fields: Any) -> Any:
+        return super().debug(event, *args, **fields) if _Logger.level <= logging.DEBUG else None
+
+    def info(self, event: str, *args: Any, **fields: Any) -> Any:
+        return super().info(event, *args, **fields) if _Logger.level <= logging.INFO else None
+
+    def warning(self, event: str, *args: Any, **fields: Any) -> Any:
+        return super().warning(event, *args, **fields) if _Logger.level <= logging.WARNING else None
 
 
 def configure(log_format: str, level: str) -> None:
@@ -32,7 +51,6 @@ def configure(log_format: str, level: str) -> None:
         if console
         else structlog.processors.JSONRenderer()
     )
-    number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[
             *shared,
@@ -40,7 +58,7 @@ def configure(log_format: str, level: str) -> None:
             _render_exception(console),
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
+        wrapper_class=_Logger,
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
@@ -57,9 +75,19 @@ def configure(log_format: str, level: str) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(number)
     # gRPC logs an error with a traceback whenever a client disconnects in the middle of a stream.
     logging.getLogger("grpc._cython.cygrpc").addFilter(_is_no_broken_stream)
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """Change the level, also of loggers that are in use.
+
+    Args:
+        level: see configure.
+    """
+    number = _Logger.level = logging.getLevelNamesMapping()[level.upper()]
+    logging.getLogger().setLevel(number)
     # The pool logs every lost connection, which sessiond's own events already report. The SDKs of
     # the providers log every request, and at level debug also its content.
     for name in (

@@ -3,11 +3,10 @@
 import asyncio
 import gc
 import signal
-import ssl
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import grpc
 import structlog
@@ -15,12 +14,15 @@ from grpc_health.v1 import health, health_pb2_grpc
 
 from sessiond_server.app import open_services
 from sessiond_server.assets.store.objects import Objects
+from sessiond_server.certificates import Certificate
 from sessiond_server.core.cancellation import cancel_all
+from sessiond_server.core.memory import Memory, share_of_container
 from sessiond_server.core.service_manager import notify
 from sessiond_server.core.supervision import supervise
 from sessiond_server.db.cursors import log_slow_statements
 from sessiond_server.db.pool import Database
 from sessiond_server.health import HealthMonitor, HealthServicer
+from sessiond_server.reloading import Reloader, loaded, on_hangup
 from sessiond_server.rpc import reflection
 from sessiond_server.rpc.admission import Admission
 from sessiond_server.sampling import Sampler
@@ -49,6 +51,10 @@ OPTIONS: list[tuple[str, int]] = [
 # Calls that are cut off at the end of a drain still get an answer within this time.
 LAST_ANSWERS_S = 2.0
 
+# After how long a thread lets the event loop go on. Python's default of 5 ms would be added to the
+# calls that arrive while a thread encodes a long history, several times each.
+SWITCH_INTERVAL_S = 0.001
+
 log = structlog.get_logger(__name__)
 
 
@@ -65,10 +71,15 @@ class Running:
     watching: WatchHub
     runner: TurnRunner
     sampler: Sampler
+    reloader: Reloader
 
 
 async def run(
-    settings: Settings, database_url: str, *, on_ready: Callable[[int], None] | None = None
+    settings: Settings,
+    database_url: str,
+    *,
+    on_ready: Callable[[int], None] | None = None,
+    load: Callable[[], Settings] | None = None,
 ) -> None:
     """Serve in this process until SIGTERM or SIGINT, then drain.
 
@@ -76,10 +87,12 @@ async def run(
         settings: the server's settings.
         database_url: a database with the newest schema.
         on_ready: called with the port as soon as the server is ready.
+        load: loads the settings again at SIGHUP. None = SIGHUP is not handled.
 
     Raises:
         OSError: if the server cannot listen on the address.
     """
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -91,6 +104,13 @@ async def run(
         # collections, which would delay all calls.
         gc.collect()
         gc.freeze()
+
+        def reload() -> None:
+            if load and (new := loaded(load, settings)):
+                running.reloader.apply(new)
+
+        if load:
+            on_hangup(loop, reload, stop.set)
         if on_ready:
             on_ready(running.port)
         await stop.wait()
@@ -113,7 +133,9 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
     """
     async with AsyncExitStack() as stack:
         log_slow_statements(settings.slow_statement_ms / 1000)
-        admission = Admission(settings.max_concurrent_rpcs, settings.max_watchers)
+        limit = settings.max_memory_bytes
+        memory = Memory(share_of_container(settings.workers) if limit is None else limit)
+        admission = Admission(settings.max_concurrent_rpcs, settings.max_watchers, memory)
         services = await stack.enter_async_context(open_services(settings, database_url, admission))
         # Only the workers of one server share a port. If two servers used the same port, each would
         # receive some of the calls, and nobody would notice.
@@ -131,7 +153,12 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
         if settings.reflection:
             server.add_generic_rpc_handlers(reflection.handlers())
-        port = _bind(server, settings)
+        certificate = (
+            Certificate(settings.tls_cert, settings.tls_key)
+            if settings.tls_cert and settings.tls_key
+            else None
+        )
+        port = _bind(server, settings, certificate)
         sampler = Sampler(settings, services, admission, health_servicer)
         loops = {
             **services.loops,
@@ -153,6 +180,7 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
             services.watching,
             services.runner,
             sampler,
+            Reloader(services.models, certificate),
         )
 
 
@@ -196,12 +224,10 @@ def _age_options(settings: Settings) -> list[tuple[str, int]]:
     ]
 
 
-def _bind(server: grpc.aio.Server, settings: Settings) -> int:
+def _bind(server: grpc.aio.Server, settings: Settings, certificate: Certificate | None) -> int:
     try:
-        if settings.tls_cert and settings.tls_key:
-            port = server.add_secure_port(
-                settings.listen, _credentials(settings.tls_cert, settings.tls_key)
-            )
+        if certificate:
+            port = server.add_secure_port(settings.listen, certificate.credentials())
         else:
             port = server.add_insecure_port(settings.listen)
     except RuntimeError as e:
@@ -209,23 +235,3 @@ def _bind(server: grpc.aio.Server, settings: Settings) -> int:
     if not port and not settings.listen.startswith("unix:"):
         raise OSError(f"cannot listen on {settings.listen}")
     return port
-
-
-def _credentials(certificate: Path, key: Path) -> grpc.ServerCredentials:
-    # Check the pair here: gRPC accepts one that TLS cannot use, and then only reports that it
-    # cannot bind.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(certificate, key, password=_no_password)
-    except (ssl.SSLError, ValueError) as e:
-        raise OSError(
-            f"--tls-cert {certificate} and --tls-key {key} are not a PEM certificate chain "
-            f"and its private key: {e}"
-        ) from e
-    return grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
-
-
-def _no_password() -> str:
-    # Without this function, OpenSSL would prompt for a password on the terminal, and the server
-    # would wait.
-    raise ValueError("the key is encrypted; decrypt it first")

@@ -5,6 +5,7 @@ fork. Workers are started as separate programs.
 """
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -16,7 +17,9 @@ from typing import Any
 import structlog
 
 from sessiond_server.core.service_manager import SOCKET_VARIABLE, notify
+from sessiond_server.reloading import RELOADABLE, loaded, on_hangup
 from sessiond_server.settings import Settings
+from sessiond_server.settings.model import ENV_PREFIX
 from sessiond_server.telemetry.endpoint import worker_ended
 
 START_TIMEOUT_S = 60.0
@@ -31,13 +34,20 @@ class WorkersError(Exception):
     """The workers cannot be started."""
 
 
-async def run(settings: Settings, database_url: str, *, on_ready: Callable[[int], None]) -> None:
+async def run(
+    settings: Settings,
+    database_url: str,
+    *,
+    on_ready: Callable[[int], None],
+    load: Callable[[], Settings],
+) -> None:
     """Run settings.workers processes until SIGTERM or SIGINT, and restart any that die.
 
     Args:
         settings: settings of every worker.
         database_url: a database with the newest schema.
         on_ready: called with the port as soon as every worker is ready.
+        load: loads the settings again at SIGHUP.
 
     Raises:
         OSError: if the port cannot be reserved.
@@ -59,9 +69,25 @@ async def run(settings: Settings, database_url: str, *, on_ready: Callable[[int]
         # Only this process speaks for the service.
         environment.pop(SOCKET_VARIABLE, None)
         ready = [asyncio.Event() for _ in range(settings.workers)]
+        running: set[asyncio.subprocess.Process] = set()
+
+        def reload() -> None:
+            if new := loaded(load, settings):
+                changed = {
+                    name: value
+                    for name, value in new.environment().items()
+                    if name.removeprefix(ENV_PREFIX).lower() in RELOADABLE
+                }
+                environment.update(changed)
+                for process in running:
+                    if process.stdin:
+                        process.stdin.write(json.dumps(changed).encode() + b"\n")
+
+        on_hangup(loop, reload, stop.set)
         stop_after_s = settings.drain_delay_s + settings.drain_timeout_s + 10.0
         keepers = [
-            asyncio.create_task(_keep(event, environment, stop, stop_after_s)) for event in ready
+            asyncio.create_task(_keep(event, environment, stop, stop_after_s, running))
+            for event in ready
         ]
         try:
             all_ready = asyncio.gather(*(event.wait() for event in ready))
@@ -122,9 +148,13 @@ def reserve_port(listen: str) -> Iterator[tuple[str, int]]:
 
 
 async def _keep(
-    ready: asyncio.Event, environment: dict[str, str], stop: asyncio.Event, stop_after_s: float
+    ready: asyncio.Event,
+    environment: dict[str, str],
+    stop: asyncio.Event,
+    stop_after_s: float,
+    running: set[asyncio.subprocess.Process],
 ) -> None:
-    """Keep one worker running until `stop` is set."""
+    """Keep one worker running until `stop` is set. `running` contains it while it is ready."""
     quick_deaths = 0
     loop = asyncio.get_running_loop()
     while not stop.is_set():
@@ -136,7 +166,8 @@ async def _keep(
                 __name__,
                 str(write_end),
                 env=environment,
-                # The worker reads from its end of this pipe. EOF means that the parent has ended.
+                # The worker reads from its end of this pipe: a line of JSON has variables that have
+                # changed, and EOF means that the parent has ended.
                 stdin=asyncio.subprocess.PIPE,
                 # The worker's stdout is not a pipe: nobody would read it, so it would fill up and
                 # block the worker's event loop.
@@ -155,7 +186,9 @@ async def _keep(
             became_ready.cancel()
         if is_ready.is_set():
             ready.set()
+            running.add(process)
             await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
+            running.discard(process)
         stopped.cancel()
         if stop.is_set():
             with suppress(ProcessLookupError):
@@ -205,22 +238,32 @@ def _work(ready_fd: int) -> None:
 
     from sessiond_server import logs, server, settings
 
-    loaded = settings.load()
-    logs.configure(loaded.log_format, loaded.log_level)
+    given = settings.load()
+    logs.configure(given.log_format, given.log_level)
 
     def on_ready(port: int) -> None:
-        def parent_is_gone() -> None:
-            asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
-            os.kill(os.getpid(), signal.SIGTERM)
+        received = bytearray()
 
-        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), parent_is_gone)
+        def from_parent() -> None:
+            chunk = os.read(sys.stdin.fileno(), 65536)
+            if not chunk:
+                asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+                os.kill(os.getpid(), signal.SIGTERM)
+            received.extend(chunk)
+            while b"\n" in received:
+                line, _, rest = bytes(received).partition(b"\n")
+                received[:] = rest
+                os.environ.update(json.loads(line))
+                os.kill(os.getpid(), signal.SIGHUP)
+
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), from_parent)
         with suppress(BrokenPipeError):
             os.write(ready_fd, b"\n")
         os.close(ready_fd)
 
-    assert loaded.database_url is not None  # noqa: S101 - the parent sets it
+    assert given.database_url is not None  # noqa: S101 - the parent sets it
     try:
-        uvloop.run(server.run(loaded, loaded.database_url, on_ready=on_ready))
+        uvloop.run(server.run(given, given.database_url, on_ready=on_ready, load=settings.load))
     except OSError as e:
         sys.exit(f"sessiond worker: {e}")
 

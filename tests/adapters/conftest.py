@@ -9,6 +9,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from sessiond import Client
+from sessiond.adapters import _portal
 from tests.conftest import Databases, as_url
 from tests.support.processes import ServerProcess
 
@@ -29,6 +30,8 @@ def adapters_server(
         process.wait_until_ready()
         yield process
     finally:
+        # Its threads would disturb the forks by which other fixtures end their processes.
+        _portal.shut_down()
         process.end()
         databases.leave(name)
 

@@ -319,6 +319,18 @@ _portal.portal().submit(asyncio.Event().wait)
     assert python(PROGRAM + program, environment) == "0\n"
 
 
+def test_a_portal_can_be_shut_down_before_the_process_ends(environment: dict[str, str]) -> None:
+    program = """
+print(backend.run_sync(call))
+_portal.shut_down()
+try:
+    backend.run_sync(call)
+except Exception as error:
+    print(error)
+"""
+    assert python(PROGRAM + program, environment) == "0\nCLIENT_CLOSED: the process is ending\n"
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_fork_before_the_first_call_leaves_two_working_processes(
     environment: dict[str, str],

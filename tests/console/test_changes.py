@@ -154,6 +154,46 @@ async def test_sessions_are_destroyed_resumed_and_deleted(
         await api.sessions.get("s")
 
 
+@pytest.mark.parametrize("act", ["delete", "destroy"])
+async def test_picked_sessions_are_shown_before_they_are_changed(
+    browser: Browser, api: AsyncClient, act: str
+) -> None:
+    for name in ("a", "b<i>", "c"):
+        await api.create_session(name)
+    listing = await browser.page("/sessions")
+    assert listing.count('name="pick"') == 3
+    picked = {"act": act, "pick": ["a", "b<i>"]}
+    asked = await browser.post("/picked-sessions", picked)
+    assert "b&lt;i&gt;" in asked.text
+    assert "2 sessions" in asked.text
+    assert len(await api.list_sessions(status="active")) == 3
+    done = await browser.post("/picked-sessions", picked | {"confirm": "1", "request_id": "r"})
+    assert "The picked sessions are" in done.text
+    assert [info.session_id for info in await api.list_sessions(status="active")] == ["c"]
+    if act == "destroy":
+        again = {"act": "resume", "pick": ["a"], "confirm": "1", "request_id": "r2"}
+        await browser.post("/picked-sessions", again)
+        assert (await api.sessions.get("a")).status == "active"
+
+
+async def test_picked_sessions_that_cannot_be_changed_are_named(
+    browser: Browser, api: AsyncClient
+) -> None:
+    await api.create_session("a")
+    picked = {"act": "destroy", "pick": ["a", "gone"], "confirm": "1", "request_id": "r"}
+    refused = await browser.post("/picked-sessions", picked)
+    assert refused.status_code == 409
+    assert "1 of 2 sessions are done" in refused.text
+    assert "it does not exist any more" in refused.text
+    for form, problem in (
+        ({"act": "destroy"}, "pick sessions in the list first"),
+        ({"act": "eat", "pick": "a"}, "choose what to do"),
+        ({"act": "delete", "pick": [str(i) for i in range(501)]}, "at most 500"),
+    ):
+        answer = await browser.post("/picked-sessions", form)
+        assert (answer.status_code, problem in answer.text) == (400, True)
+
+
 async def test_sessions_of_a_filter_are_counted_before_they_are_deleted(
     browser: Browser, api: AsyncClient
 ) -> None:

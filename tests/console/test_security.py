@@ -7,6 +7,7 @@ import pytest
 
 from sessiond import AsyncClient
 from sessiond_console.app import create_app
+from sessiond_console.following import Followers, tail
 from sessiond_console.logins import LIFETIME_S, Logins
 from sessiond_console.options import Options
 from sessiond_console.pages.login import safe_target
@@ -15,6 +16,7 @@ from sessiond_server.server import Running, serving
 from sessiond_server.settings import Settings
 
 from .conftest import ORIGIN, Browser, open_console
+from .test_live import Reader
 
 SAME = {"Sec-Fetch-Site": "same-origin"}
 
@@ -241,6 +243,36 @@ async def test_a_revoked_key_ends_the_login(stranger: Browser, admin: AsyncClien
     assert "wrong, or revoked" in await stranger.page(response.headers["location"])
     # The console has forgotten the key.
     assert "refused" not in (await stranger.get("/sessions")).headers["location"]
+
+
+@pytest.mark.parametrize("path", ["/live", "/sessions/s/live?after=0"])
+async def test_an_event_source_of_a_revoked_key_is_told_to_stop(
+    stranger: Browser, admin: AsyncClient, path: str
+) -> None:
+    await admin.create_session("s")
+    made = await admin.admin.create_api_key("default")
+    await sign_in(stranger, str(made.secret))
+    await admin.admin.revoke_api_key(made.key_id)
+    response = await stranger.get(path, Accept="text/event-stream")
+    assert (response.status_code, response.text) == (200, "event: denied\ndata: {}\n\n")
+    assert response.headers["content-type"].startswith("text/event-stream")
+
+
+async def test_a_key_that_is_revoked_ends_an_open_tail(keyed: Running, admin: AsyncClient) -> None:
+    await admin.create_session("s")
+    made = await admin.admin.create_api_key("default")
+    followers = Followers()
+    async with AsyncClient(f"127.0.0.1:{keyed.port}", api_key=made.secret) as api:
+        reader = Reader(tail(followers, api, "s", 0, lambda message: message.content))
+        await anext(reader.stream)
+        # Once a message is delivered, the tab follows live.
+        await admin.sessions.store_message("s", {"role": "user", "content": "hi"})
+        await reader.until("message")
+        await admin.sessions.store_message("s", {"role": "user", "content": "there"})
+        await reader.until("message", seq=2)
+        await admin.admin.revoke_api_key(made.key_id)
+        assert await reader.until("denied") == {}
+        followers.close()
 
 
 async def test_signing_out_ends_the_login(stranger: Browser, admin: AsyncClient) -> None:

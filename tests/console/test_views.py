@@ -135,6 +135,33 @@ async def test_the_branch_of_the_newest_message_is_what_the_model_is_given(
     assert "No turn has run yet" in html
 
 
+async def test_the_next_request_is_shown_with_what_someone_might_say(
+    api: AsyncClient, browser: Browser
+) -> None:
+    session = await api.create_session("s", model="echo")
+    await say(api, "s", "one")
+    html = await browser.page("/sessions/s/context?prompt=what+%3Cif%3E&model=echo-2")
+    assert "<strong>echo-2</strong> of echo 1 message with" in html
+    assert "what &lt;if&gt;" in html
+    assert (await session.refresh()).last_seq == 1
+    assert "No turn has run yet" in html
+
+
+async def test_a_turn_that_would_fail_is_announced(api: AsyncClient, browser: Browser) -> None:
+    session = await api.create_session("s", model="echo")
+    await session.store_messages([{"any": "thing"}], "other", format_name="mine")
+    html = await browser.page("/sessions/s/context")
+    assert "The next turn would fail" in html
+    assert "which this server can store but not give to a model" in html
+
+
+async def test_messages_before_the_window_are_not_given(api: AsyncClient, browser: Browser) -> None:
+    await api.create_session("s", model="echo", config={"context": {"max_messages": 2}})
+    await say(api, "s", *"abcd")
+    html = await browser.page("/sessions/s/context")
+    assert html.count("before the window: not given") == 3
+
+
 async def test_the_fit_report_of_the_last_turn_stands_beside_the_messages(
     api: AsyncClient, browser: Browser
 ) -> None:

@@ -13,7 +13,7 @@ from uuid import UUID
 from sessiond.v1.session_service_pb2 import ListSessionsRequest
 from sessiond_server.core.pagination import fingerprint
 from sessiond_server.rpc.conversions import session_filter
-from sessiond_server.sessions.store.sessions import Listing
+from sessiond_server.sessions.store.listing import Listing
 request = ListSessionsRequest.FromString(bytes.fromhex(sys.argv[1]))
 listing = Listing(session_filter(request, UUID(int=1)), "active_desc", 0)
 print(fingerprint("sessions", listing))

@@ -23,6 +23,8 @@ from sessiond_server.rpc.errors import as_fault
 async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url, size=2, timeout_s=0.05)
     await database.open()
+    # Connecting may take longer than the timeout.
+    await database._pool.wait()
     yield database
     await database.close()
 

@@ -143,6 +143,22 @@ def test_a_summary_of_claude_code_stands_for_the_lines_before_it() -> None:
     ]
 
 
+def test_lines_that_a_compaction_of_claude_code_has_kept_remain() -> None:
+    kept = {"anchorUuid": "s", "uuids": ["b", "c"]}
+    lines = [
+        line("user", "long ago", uuid="a"),
+        line("user", "just now", uuid="b"),
+        {
+            "type": "system",
+            "subtype": "compact_boundary",
+            "compactMetadata": {"preservedMessages": kept},
+        },
+        line("user", "summary", uuid="s", isCompactSummary=True),
+        line("assistant", "go on", uuid="c"),
+    ]
+    assert [text for _, text in said("claude-code", *lines)] == ["just now", "summary", "go on"]
+
+
 def test_instructions_before_a_summary_remain() -> None:
     messages = [
         Message(

@@ -13,40 +13,20 @@ from sessiond import (
     BadLine,
     Client,
     InvalidField,
-    Message,
     ServerUnavailable,
-    TranscriptImport,
 )
 from sessiond_server.server import Running
 
-FILES = Path(__file__).parent / "transcripts"
-CLAUDE = "claude/-home-ann-shop/4f0c7b1e-5a55-4c1e-9a34-0d2f6f1c9a10"
-CODEX = "codex/019b7a3e-1c20-7d11-8f00-5d1f7c2b9a42"
-TEA = "openai/c0ffee00-0000-4000-8000-000000000001"
-
-
-def lines_of(*path: str) -> list[str]:
-    [file] = FILES.glob(str(Path(*path)))
-    return file.read_text(encoding="utf-8").splitlines()
-
-
-async def read(client: AsyncClient, session_id: str, **options: Any) -> list[Message]:
-    return [message async for message in client.sessions.get_messages(session_id, **options)]
-
-
-async def imported(client: AsyncClient, program: str, **options: Any) -> TranscriptImport:
-    return await client.sessions.import_transcripts(FILES / program, program, **options)
-
-
-def summary(result: TranscriptImport) -> list[tuple[str, int, int]]:
-    assert not result.failed
-    return [(done.session_id, done.added, done.known) for done in result.imported]
-
-
-@pytest.fixture
-async def claude(client: AsyncClient) -> AsyncClient:
-    await imported(client, "claude-code")
-    return client
+from .transcript_helpers import (
+    CLAUDE,
+    CODEX,
+    FILES,
+    imported,
+    lines_of,
+    read,
+    said,
+    summary,
+)
 
 
 async def test_transcripts_of_claude_code_come_in_byte_for_byte_and_once(
@@ -73,99 +53,6 @@ async def test_transcripts_of_claude_code_come_in_byte_for_byte_and_once(
     assert (await client.sessions.get(agent)).metadata["claude"]["subpath"] == (
         "subagents/agent-a1b2c3"
     )
-
-
-async def test_a_model_goes_on_with_a_transcript_on_its_newest_branch(claude: AsyncClient) -> None:
-    branch = await read(claude, CLAUDE, branch_of=15)
-    # The prompt to which the user went back follows the first answer.
-    assert [message.seq for message in branch] == [*range(1, 11), 14, 15]
-    session = await claude.get_session(CLAUDE)
-    answer = await session.send_and_wait("Thanks.", model="echo")
-    # Prompts, results and lines of answers, without the notes and the other branch.
-    assert answer.content == "echo of 11 messages: Thanks."
-
-
-def said(uuid: str, parent: str | None, kind: str, content: Any, **fields: Any) -> dict[str, Any]:
-    """Return a line of Claude Code."""
-    message = {"role": kind, "content": content, "id": fields.pop("answer", None)}
-    return {"type": kind, "uuid": uuid, "parentUuid": parent, "message": message, **fields}
-
-
-RESULT = [{"type": "tool_result", "tool_use_id": "t", "content": "x"}]
-
-
-@pytest.mark.parametrize(
-    ("lines", "parents"),
-    [
-        # Results of parallel calls name their calls; the answer has two lines.
-        (
-            [
-                said("a", None, "user", "q"),
-                said("b", "a", "assistant", [], answer="m"),
-                said("c", "b", "assistant", [], answer="m"),
-                said("d", "b", "user", RESULT),
-                said("e", "c", "user", RESULT),
-                said("f", "d", "assistant", [], answer="n"),
-            ],
-            [None] * 6,
-        ),
-        # Notes lie in between, and prompts follow them.
-        (
-            [
-                said("a", None, "user", "q"),
-                {"type": "progress", "uuid": "n", "parentUuid": "a"},
-                {"type": "summary", "summary": "s"},
-                said("b", "a", "assistant", [], answer="m"),
-                {"type": "system", "uuid": "o", "parentUuid": "b"},
-                said("c", "o", "user", "again"),
-            ],
-            [None] * 6,
-        ),
-        # The user goes back to the first answer, over a note.
-        (
-            [
-                said("a", None, "user", "q"),
-                said("b", "a", "assistant", [], answer="m"),
-                said("c", "b", "user", "q"),
-                said("d", "c", "assistant", [], answer="n"),
-                {"type": "attachment", "uuid": "n", "parentUuid": "b"},
-                said("e", "n", "user", "other"),
-                said("f", "e", "assistant", [], answer="o"),
-            ],
-            [*(None,) * 5, 2, None],
-        ),
-        # The user writes the first prompt anew.
-        (
-            [
-                said("a", None, "user", "q"),
-                said("b", "a", "assistant", [], answer="m"),
-                said("c", None, "user", "other"),
-            ],
-            [None, None, 0],
-        ),
-        # A compaction goes on with the conversation, and another agent lies within it.
-        (
-            [
-                said("a", None, "user", "q"),
-                said("b", "a", "assistant", [], answer="m"),
-                said("s", None, "user", "task", isSidechain=True),
-                said("t", "s", "assistant", [], isSidechain=True, answer="x"),
-                {"type": "system", "subtype": "compact_boundary", "uuid": "n", "parentUuid": None},
-                said("c", "n", "user", "summary", isCompactSummary=True),
-                said("d", "c", "user", "go on"),
-            ],
-            [None] * 7,
-        ),
-    ],
-)
-async def test_a_branch_of_claude_code_begins_where_the_user_went_back(
-    client: AsyncClient, tmp_path: Path, lines: list[dict[str, Any]], parents: list[int | None]
-) -> None:
-    file = tmp_path / "s.jsonl"
-    file.write_text("\n".join(map(json.dumps, lines)))
-    [done] = (await client.sessions.import_transcripts(file, "claude-code")).imported
-    stored = await read(client, done.session_id)
-    assert [0 if m.proto.is_root else m.parent_seq for m in stored] == parents
 
 
 async def test_lines_that_were_added_come_in_later(client: AsyncClient, tmp_path: Path) -> None:
@@ -200,60 +87,6 @@ async def test_a_rollout_of_codex_comes_in_byte_for_byte_and_once(client: AsyncC
     session = await client.get_session(CODEX)
     answer = await session.send_and_wait("Thanks.", model="echo")
     assert answer.content == "echo of 7 messages: Thanks."
-
-
-async def test_a_tree_of_chatgpt_becomes_branches_and_the_current_one_is_the_newest(
-    client: AsyncClient,
-) -> None:
-    weather = TEA[:-1] + "2"
-    assert summary(await imported(client, "openai-export")) == [(TEA, 7, 0), (weather, 3, 0)]
-    stored = await read(client, TEA)
-    assert [message.message_id for message in stored] == [
-        *("root", "sys", "u1", "a2", "a1", "u2", "a3")
-    ]
-    assert [message.parent_seq for message in stored] == [*(None,) * 4, 3, None, None]
-    branch = await read(client, TEA, branch_of=7)
-    assert [message.message_id for message in branch] == ["root", "sys", "u1", "a1", "u2", "a3"]
-    document = json.loads((FILES / "openai-export/conversations.json").read_text())
-    nodes = document[0]["mapping"]
-    assert [message.blob for message in stored] == [nodes[m.message_id or ""] for m in stored]
-    assert '"create_time": 1767348000.123456' in stored[2].json
-    info = await client.sessions.get(TEA)
-    assert info.title == "Tea or coffee"
-    assert summary(await imported(client, "openai-export")) == [(TEA, 0, 7), (weather, 0, 3)]
-
-
-async def test_a_first_prompt_that_was_edited_in_chatgpt_begins_a_branch(
-    client: AsyncClient, tmp_path: Path
-) -> None:
-    def node(name: str, children: list[str], role: str) -> dict[str, Any]:
-        content = {"content_type": "text", "parts": [name]}
-        message = {"author": {"role": role}, "content": content}
-        return {"id": name, "message": message, "parent": None, "children": children}
-
-    mapping = {name: node(name, [], "user") for name in ("p", "q")}
-    document = [{"id": "c", "mapping": mapping, "current_node": "p"}]
-    (tmp_path / "conversations.json").write_text(json.dumps(document))
-    await client.sessions.import_transcripts(tmp_path, "openai-export")
-    stored = await read(client, "openai/c")
-    assert [(m.message_id, m.proto.is_root) for m in stored] == [("q", False), ("p", True)]
-
-
-async def test_an_answer_that_was_regenerated_in_chatgpt_is_a_branch(
-    client: AsyncClient, tmp_path: Path
-) -> None:
-    await imported(client, "openai-export")
-    document = json.loads((FILES / "openai-export/conversations.json").read_text())
-    mapping = document[0]["mapping"]
-    again = json.loads(json.dumps(mapping["a2"]).replace("a2", "a9").replace("Coffee", "Water"))
-    mapping["a9"] = again
-    mapping["u1"]["children"].append("a9")
-    document[0]["current_node"] = "a9"
-    (tmp_path / "conversations.json").write_text(json.dumps(document))
-    result = await client.sessions.import_transcripts(tmp_path, "openai-export")
-    assert [(done.added, done.known) for done in result.imported] == [(1, 7), (0, 3)]
-    newest = (await read(client, TEA))[-1]
-    assert (newest.seq, newest.parent_seq) == (8, 3)
 
 
 async def test_conversations_of_sharegpt_come_in(client: AsyncClient) -> None:
@@ -450,6 +283,18 @@ async def test_a_thousand_lines_and_a_line_of_two_mib_come_in_twice_and_once(
     file.parent.mkdir()
     file.write_text("\r\n".join(lines))
     for added in (1_000, 0):
+        [done] = (await client.sessions.import_transcripts(file, "claude-code")).imported
+        assert done.added == added
+    assert [message.json for message in await read(client, "claude/-p/s")] == lines
+
+
+async def test_a_transcript_of_twenty_mib_comes_in(client: AsyncClient, tmp_path: Path) -> None:
+    text = "x" * (1024 * 1024)
+    lines = [json.dumps(said(f"u-{i}", None, "user", f"{i} {text}")) for i in range(20)]
+    file = tmp_path / "-p" / "s.jsonl"
+    file.parent.mkdir()
+    file.write_text("\n".join(lines))
+    for added in (20, 0):
         [done] = (await client.sessions.import_transcripts(file, "claude-code")).imported
         assert done.added == added
     assert [message.json for message in await read(client, "claude/-p/s")] == lines

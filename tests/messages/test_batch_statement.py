@@ -52,7 +52,7 @@ class TestLocks:
         with psycopg.connect(database_url) as blocker:
             blocker.execute("SELECT * FROM sessions WHERE session_id = 'held' FOR UPDATE")
             ends = await wire.store_batch(
-                ask("one", "a"), ask("held", "a"), options={"timeout": 3.0}
+                ask("one", "a"), ask("held", "a"), options={"timeout": 5.0}
             )
             assert seqs(ends) == [(1, 1), "SESSION_BUSY"]
             await until_waiting(database_url, 0)

@@ -162,7 +162,7 @@ async def test_a_deadline_ends_the_wait_with_a_typed_error_and_stores_nothing(
     with held(database_url, "one"):
         await waiting.call(ask("one", "a"))
         await until_waiting(database_url, 0)
-        late = await error_of(wire.sessions.StoreMessages(ask("one", "late"), timeout=1.0))
+        late = await error_of(wire.sessions.StoreMessages(ask("one", "late"), timeout=5.0))
     assert (late.code, late.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "SESSION_BUSY")
     assert late.retry_s
     assert late.metadata["session_id"] == "one"

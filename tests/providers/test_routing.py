@@ -1,6 +1,7 @@
 """Which provider answers for a name, and what is missing where none can."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,35 @@ def refusal(models: Models, name: str) -> ModelFault:
     assert caught.value.reason == "MODEL_NOT_CONFIGURED"
     assert caught.value.metadata["model"] == name
     return caught.value
+
+
+async def test_a_key_in_a_file_is_used_and_read_again(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    providers = {"openai": ProviderSettings(api_key_file=key)}
+    models = Models(providers, environment={})
+    missing = refusal(models, "gpt-5")
+    assert missing.metadata["setting"] == "api_key_file"
+    assert str(tmp_path) not in missing.message
+    key.write_text("sk-first\n")
+    first = models.route("gpt-5").provider
+    models.reload(providers)
+    assert models.route("gpt-5").provider is first
+    key.write_text("sk-second\n")
+    models.reload(providers)
+    assert models.route("gpt-5").provider is not first
+    key.unlink()
+    models.reload(providers)
+    refusal(models, "gpt-5")
+    await models.close()
+
+
+async def test_a_reload_adds_and_removes_providers() -> None:
+    models = Models({"own": ProviderSettings(type="echo", models=("own-*",))}, environment={})
+    assert where(models, "own-1") == ("own", "own-1")
+    models.reload({"other": ProviderSettings(type="echo", models=("other-*",))})
+    assert where(models, "other-1") == ("other", "other-1")
+    refusal(models, "own-1")
+    await models.close()
 
 
 async def test_names_that_are_built_in() -> None:

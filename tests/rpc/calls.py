@@ -83,6 +83,7 @@ CALLS: dict[str, Callable[[str], Any]] = {
     "GetAsset": lambda s: assets.GetAssetRequest(asset_id="0" * 64),
     "Send": lambda s: conversations.SendRequest(session_id=s, prompt="x"),
     "Abort": lambda s: conversations.AbortRequest(session_id=s),
+    "PreviewTurn": lambda s: conversations.PreviewTurnRequest(session_id=s, prompt="x"),
     "GetTurn": lambda s: conversations.GetTurnRequest(session_id=s, turn_id=str(UUID(int=7))),
     "ListTurns": lambda s: conversations.ListTurnsRequest(session_id=s),
     "Watch": lambda s: conversations.WatchRequest(session_id=s),

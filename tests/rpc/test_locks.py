@@ -81,7 +81,7 @@ async def test_a_deadline_that_passes_while_a_change_waits_is_a_typed_error(
     with psycopg.connect(database_url) as blocker:
         blocker.execute(HOLD)
         before = blocker.execute("SELECT to_jsonb(s) FROM sessions AS s").fetchall()
-        calls = [call(wire, name, CALLS[name]("held"), timeout=3.0) for name in SESSION_CHANGES]
+        calls = [call(wire, name, CALLS[name]("held"), timeout=8.0) for name in SESSION_CHANGES]
         for error in await asyncio.gather(*map(error_of, calls)):
             assert error.code == grpc.StatusCode.RESOURCE_EXHAUSTED
             assert error.reason == "SESSION_BUSY"

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 import grpc
 import psutil
@@ -10,10 +11,13 @@ import pytest
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, Message
 from sessiond.v1.session_service_pb2 import GetMessagesRequest, StoreMessagesRequest
 from sessiond_server.core import memory
-from sessiond_server.core.structs import MAX_STRUCT_BYTES
+from sessiond_server.core.limits import MAX_JSON_BYTES
+from sessiond_server.rpc.admission import LARGE_RPCS
+from sessiond_server.server import Running
 
 from ..support.processes import ServerProcess
 from ..support.wire import Wire, error_of, taken_apart
+from .calls import CALLS, call
 
 Start = Callable[..., ServerProcess]
 
@@ -65,7 +69,7 @@ async def test_calls_whose_requests_the_handler_reads_work_as_others(
 async def test_memory_is_given_back_after_large_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     trimmed: list[int] = []
     monkeypatch.setattr(memory, "_malloc_trim", lambda: trimmed.append)
-    trimmer = memory.Trimmer()
+    trimmer = memory.Memory()
     for _ in range(1000):
         trimmer.received(memory.LARGE_BYTES - 1)
     await trimmer.trim()
@@ -78,6 +82,36 @@ async def test_memory_is_given_back_after_large_requests(monkeypatch: pytest.Mon
     assert trimmed == [0, 0]
 
 
+async def test_messages_and_files_are_refused_while_memory_is_short(
+    wire: Wire, server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await wire.create("one")
+    monkeypatch.setattr(server.admission.memory, "_limit", 100)
+    monkeypatch.setattr(memory, "resident", lambda: 101)
+    server.admission.memory.look()
+    for method in LARGE_RPCS:
+        error = await error_of(call(wire, method, CALLS[method]("one")))
+        assert (error.reason, error.retry_s) == ("OVERLOADED", 1.0)
+        assert "memory" in error.text
+    assert (await wire.get("one")).last_seq == 0
+    monkeypatch.setattr(memory, "resident", lambda: 100)
+    server.admission.memory.look()
+    assert (await wire.store("one", "x")).last_seq == 1
+
+
+def test_a_container_s_limit_is_shared_by_its_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(memory, "CONTAINER_LIMIT", limit)
+    assert memory.share_of_container(2) == 0
+    limit.write_text("max\n")
+    assert memory.share_of_container(2) == 0
+    limit.write_text("1000\n")
+    assert memory.share_of_container(2) == 425
+    assert memory.resident() > 0
+
+
 async def test_a_huge_struct_is_refused_before_it_is_converted(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,7 +119,7 @@ async def test_a_huge_struct_is_refused_before_it_is_converted(
         raise AssertionError("it is converted")
 
     monkeypatch.setattr("sessiond_server.core.structs._object", never)
-    huge = {f"key {number}": 0 for number in range(MAX_STRUCT_BYTES // 10)}
+    huge = {f"key {number}": 0 for number in range(MAX_JSON_BYTES)}
     error = await error_of(wire.create("one", metadata=huge))
     assert (error.reason, list(error.fields)) == ("INVALID_FIELD", ["session.metadata"])
 

@@ -155,6 +155,20 @@ def test_another_major_version_is_refused(data_dir: Path, make: Make) -> None:
         make(data_dir).start()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_cluster_of_another_user_is_refused_with_the_remedy(data_dir: Path, make: Make) -> None:
+    postgres = make(data_dir)
+    postgres.start()
+    postgres.stop()
+    cluster = data_dir / "postgres"
+    owner = cluster.stat().st_uid
+    os.chown(cluster, 65534, -1)
+    with pytest.raises(EmbeddedError, match=f"chown -R sessiond {cluster}"):
+        make(data_dir).start()
+    os.chown(cluster, owner, -1)
+    make(data_dir).start()
+
+
 def test_an_unusable_data_directory_is_reported(data_dir: Path, make: Make) -> None:
     (data_dir / "file").touch()
     with pytest.raises(EmbeddedError, match=r"cannot use the data directory .* --data-dir"):

@@ -19,6 +19,7 @@ from sessiond._requests.options import (
     AppendOptions,
     CopySettings,
     EventOptions,
+    PreviewOptions,
     ReadOptions,
     RewindOptions,
     SessionUpdate,
@@ -33,7 +34,7 @@ from sessiond._types.session import (
     StoredRange,
     TokenCounts,
 )
-from sessiond._types.turn import SentMessage, Turn
+from sessiond._types.turn import SentMessage, Turn, TurnPreview
 
 
 class AsyncSession:
@@ -122,9 +123,8 @@ class AsyncSession:
         added. If a handler raises, the error is logged (logger "sessiond"), and the other handlers
         are still called. Handlers get all events caused by sends of this handle from now on. Events
         caused by other clients reach them from shortly after this call; of these, events other than
-        messages are missed if they are published during an outage. To miss no message, iterate over
-        events(after_seq). The watch ends when the last handler is removed, the client stops, or the
-        session is gone.
+        messages are missed if they are published during an outage; events(after_seq) misses no
+        message. The watch ends with the last handler, with the client, or with the session.
 
         Args:
             type_or_handler: the type of the events, e.g. "assistant.message"; or the handler.
@@ -191,6 +191,12 @@ class AsyncSession:
     async def wait_for_turn(self, turn_id: str, *, timeout: float = WAIT_TIMEOUT_S) -> Message:
         """Wait for the answer of an earlier turn; see `client.sessions.wait_for_turn`."""
         return await self._sessions.wait_for_turn(self.session_id, turn_id, timeout=timeout)
+
+    async def preview_turn(
+        self, prompt: str | None = None, **keywords: Unpack[PreviewOptions]
+    ) -> TurnPreview:
+        """Return what a send would give the model now; see `client.sessions.preview_turn`."""
+        return await self._sessions.preview_turn(self.session_id, prompt, **keywords)
 
     async def abort(
         self,
@@ -380,7 +386,7 @@ class AsyncSession:
         return self._sessions.copies(self.session_id, page_size=page_size, timeout=timeout)
 
     async def get_token_counts(self, *, timeout: float | None = None) -> TokenCounts:
-        """Return the number of tokens of the messages; see `client.sessions.get_token_counts`."""
+        """Return the number of tokens; see `client.sessions.get_token_counts`."""
         return await self._sessions.get_token_counts(self.session_id, timeout=timeout)
 
     async def destroy(

@@ -14,10 +14,11 @@ from sessiond._protocol.status import error_of_turn
 from sessiond._requests import turns as turn_requests
 from sessiond._requests import watch as watch_requests
 from sessiond._requests.fields import filled
+from sessiond._requests.options import PreviewOptions
 from sessiond._requests.turns import OnTimeout, Prompt, Sending, SendOptions
 from sessiond._types.event import Event
 from sessiond._types.message import Message
-from sessiond._types.turn import ENDED, SentMessage, Turn, sent_message
+from sessiond._types.turn import ENDED, SentMessage, Turn, TurnPreview, sent_message
 from sessiond.errors import DeadlineExceeded, ServerUnavailable, SessiondError
 from sessiond.v1 import conversation_service_pb2 as pb
 from sessiond.v1 import message_pb2, turn_pb2
@@ -189,6 +190,39 @@ class AsyncTurnCalls(AsyncCalls):
         except DeadlineExceeded as error:
             raise overdue(session_id, turn_id, error) from error
         raise ServerUnavailable("the stream ended, which a server never does without an error")
+
+    async def preview_turn(
+        self,
+        session_id: str,
+        prompt: str | None = None,
+        **keywords: Unpack[PreviewOptions],
+    ) -> TurnPreview:
+        """Return what a send would give the model now, without a call of the model.
+
+        Nothing is stored. A window (config.context) that the turn would move is moved only in the
+        preview, and what would be sent does not count for it.
+
+        Args:
+            session_id: the session.
+            prompt: the user's text. Default: the history as it is.
+            **keywords: messages, format, model, options, parent_seq, as in send; timeout.
+
+        Returns:
+            The request as the model's API would get it, and how it differs from what is stored.
+
+        Raises:
+            SessionNotFound: if there is no such session.
+            ModelNotConfigured: if the server has no such model.
+            ContextTooLarge: if the history or the request is too large.
+            FormatUnreadable: if no model can be given a message of the history.
+            ModelRequestRejected: if nothing of the history can be sent.
+            SessiondError: as in send, for messages.
+        """
+        request = turn_requests.preview(session_id, prompt, keywords)
+        response = await self._connection.call(
+            lambda stubs: stubs.conversations.PreviewTurn, request, keywords.get("timeout")
+        )
+        return TurnPreview(response)
 
     async def abort(
         self,

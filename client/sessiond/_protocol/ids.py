@@ -1,6 +1,7 @@
 """Ids of sessions and messages that are made from other programs' ids."""
 
 import hashlib
+import re
 from urllib.parse import quote
 
 from sessiond.errors import invalid_field
@@ -8,6 +9,8 @@ from sessiond.errors import invalid_field
 # The server's limits, in characters.
 MAX_ID = 1_024
 MAX_MESSAGE_ID = 256
+# Control characters, and halves of surrogate pairs.
+UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 # What encodeURIComponent() of JavaScript leaves, so that ids are those of the TypeScript adapters.
 _SAFE = "-_.!~*'()"
 
@@ -37,7 +40,11 @@ def part(text: str, most: int, field: str) -> str:
 
 
 def message_id(text: str) -> str:
-    """Return a framework's id of a message as a message_id: itself, or a hash if it is too long."""
-    if len(text) <= MAX_MESSAGE_ID:
+    """Return a program's id of a message as a message_id: itself, or a hash if it cannot be one.
+
+    An id that is too long cannot be one, nor can one that is not valid Unicode or has control
+    characters.
+    """
+    if len(text) <= MAX_MESSAGE_ID and not UNFIT.search(text):
         return text
     return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

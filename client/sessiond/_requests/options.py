@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypedDict
 
+from sessiond._requests.input import MessageInput
+
 
 class SessionSettings(TypedDict, total=False):
     """The settings of a session. None is the same as leaving a setting out."""
@@ -182,3 +184,20 @@ class TaskSettings(TypedDict, total=False):
     """Data about the task: a JSON object of at most 64 KiB, integers within ±2^53."""
     message_seqs: Iterable[int] | None
     """Seqs of the task's messages, which must exist; at most 10,000. A StoredRange, for example."""
+
+
+class PreviewOptions(TypedDict, total=False):
+    """What a preview would send, and how."""
+
+    messages: Iterable[MessageInput] | None
+    """Messages as in send, instead of a prompt."""
+    format: str | None
+    """Format of dicts and JSON texts in messages, as in send."""
+    model: str | None
+    """Model to ask. Default: the session's, or the server's default."""
+    options: Mapping[str, Any] | None
+    """Fields of the request to the model, as in send."""
+    parent_seq: int | None
+    """Seq of the message that the turn would continue. Default: the newest message."""
+    timeout: float | None
+    """Deadline over all attempts, in seconds. Default: the client's."""

@@ -6,11 +6,12 @@ from typing import Any, Literal, TypeAlias, TypedDict
 
 from sessiond._protocol.model_options import text_of
 from sessiond._requests.attachments import Attachment, AttachmentInput, attachments_of
-from sessiond._requests.fields import filled, request_id_or_new
+from sessiond._requests.fields import check_keywords, filled, request_id_or_new
 from sessiond._requests.inline_files import least_bytes
 from sessiond._requests.input import MessageInput, add_batch
+from sessiond._requests.options import PreviewOptions
 from sessiond.errors import InvalidField, invalid_field
-from sessiond.v1.conversation_service_pb2 import AbortRequest, SendRequest
+from sessiond.v1.conversation_service_pb2 import AbortRequest, PreviewTurnRequest, SendRequest
 from sessiond.v1.message_pb2 import ROLE_USER, Message, Part, Parts
 
 Prompt: TypeAlias = str | Mapping[str, Any]
@@ -141,6 +142,25 @@ class Sending:
         text = [Part(text=self.text)] if self.text else []
         self.request.ClearField("messages")
         self.request.messages.append(Message(role=ROLE_USER, parts=Parts(parts=[*text, *parts])))
+
+
+def preview(session_id: str, prompt: str | None, given: PreviewOptions) -> PreviewTurnRequest:
+    """Return the request of a preview. The caller must apply the timeout itself.
+
+    Raises:
+        InvalidField: if a value cannot be sent.
+    """
+    check_keywords(given, PreviewOptions.__optional_keys__)
+    keywords = {key: value for key, value in given.items() if key != "timeout"}
+    sent = Sending(session_id, prompt, keywords).request
+    return PreviewTurnRequest(
+        session_id=session_id,
+        prompt=sent.prompt,
+        messages=sent.messages,
+        model=sent.model,
+        options_json=sent.options_json,
+        parent_seq=sent.parent_seq,
+    )
 
 
 def aborts(on_timeout: str) -> bool:

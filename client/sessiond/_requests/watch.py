@@ -7,10 +7,11 @@ from sessiond._requests.fields import filled
 from sessiond.errors import invalid_field
 from sessiond.v1.conversation_service_pb2 import WatchRequest
 
-# Interval of the server's heartbeats, which it sends while nothing happens.
-HEARTBEAT_S = 15.0
-# A stream that is silent for longer is broken.
-MAX_SILENCE_S = 2.5 * HEARTBEAT_S
+# Interval of the server's heartbeats, which it sends while nothing happens. Some proxies cut
+# connections that are silent for ten seconds.
+HEARTBEAT_S = 8.0
+# A stream that is silent for longer is broken. Earlier servers send a heartbeat every 15 seconds.
+MAX_SILENCE_S = 37.5
 
 
 def watch(

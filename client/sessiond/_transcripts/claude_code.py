@@ -26,7 +26,9 @@ _AGENTS = "subagents"
 def find(directory: Path) -> list[Path]:
     """Return the transcripts below a directory; of the program's own directory, its projects."""
     projects = directory / "projects"
-    return files_below(projects if projects.is_dir() else directory, "*.jsonl")
+    found = files_below(projects if projects.is_dir() else directory, "*.jsonl")
+    # The journal of a workflow lies beside the transcripts of its agents.
+    return [path for path in found if path.name != "journal.jsonl"]
 
 
 def read(path: Path) -> Iterator[Transcript]:
@@ -108,29 +110,18 @@ class _Branches:
         self._answer_id = ""
 
     def parent_of(self, name: str, value: dict[str, Any]) -> str | None:
-        """Return the message_id of the line from which a branch begins.
-
-        Returns:
-            None = no branch begins here; "" = one that follows no line.
-        """
+        """Return the message_id of the line from which a branch begins. None = no branch."""
         self._count += 1
         parent = self._places.get(message_id(string_of(value.get("parentUuid"))))
         message = value.get("message")
         kind, is_side = value.get("type"), value.get("isSidechain") is True
         if is_side or kind not in ("user", "assistant") or not isinstance(message, dict):
-            if not parent:
-                # A compaction begins a new chain, but goes on with the conversation.
-                goes_on = string_of(value.get("subtype")).endswith("compact_boundary")
-                is_root = "parentUuid" in value and not (value["parentUuid"] or goes_on)
-                parent = (0, "") if is_root and not is_side else (self._count, self._tip)
-            self._places[name] = parent
+            # A line without a parent, such as the boundary of a compaction, goes on with the
+            # conversation.
+            self._places[name] = parent or (self._count, self._tip)
             return None
         answer_id = string_of(message.get("id")) if kind == "assistant" else ""
         is_same_answer = bool(answer_id) and answer_id == self._answer_id
-        is_summary = value.get("isCompactSummary") is True
-        if kind == "user" and not is_summary and value.get("parentUuid", "") is None:
-            # The user has written the first prompt anew.
-            parent = (0, "")
         is_result = kind == "user" and _is_results(message.get("content"))
         begins = bool(
             parent
@@ -146,7 +137,7 @@ class _Branches:
             self._last_prompt = self._count
         self._places[name] = (self._count, name)
         self._tip = name
-        return parent[1] if begins and parent else None
+        return parent[1] or None if begins and parent else None
 
 
 def _is_results(content: object) -> bool:

@@ -13,6 +13,8 @@ from sessiond._types.transcripts import BadLine
 FORMAT_NAME = "codex"
 # Keys of which every line has one; the first versions wrote items without an envelope.
 _KEYS = frozenset({"payload", "record_type", "role", "call_id", "summary", "instructions"})
+# Tags, and the instructions of the repository, which the program writes in the user's name.
+_PROGRAMS_TEXT = re.compile(r"\s*(<[a-z_]+[ >]|# AGENTS\.md)")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -48,7 +50,7 @@ def _meta(path: Path) -> dict[str, Any]:
 
 
 def _lines(path: Path) -> Iterator[Line | BadLine]:
-    ids = Ids()
+    ids, prompts, previous = Ids(), _Prompts(), ""
     for number, line in lines_of(path):
         if isinstance(line, BadLine):
             yield line
@@ -62,4 +64,39 @@ def _lines(path: Path) -> Iterator[Line | BadLine]:
             yield BadLine(number, "is not a line of Codex", line)
             continue
         # Lines have no ids.
-        yield Line(number, line, ids.of(line), None, FORMAT_NAME)
+        name = ids.of(line)
+        yield Line(number, line, name, prompts.parent_of(value, previous), FORMAT_NAME)
+        previous = name
+
+
+class _Prompts:
+    """Finds where the user took turns back: the conversation goes on before their prompts."""
+
+    def __init__(self) -> None:
+        # The line before each prompt.
+        self._before: list[str] = []
+
+    def parent_of(self, value: dict[str, Any], previous: str) -> str | None:
+        """Return the message_id of the line that a line follows. None = the one before it."""
+        payload = value.get("payload")
+        payload = payload if isinstance(payload, dict) else {}
+        count = payload.get("num_turns")
+        if payload.get("type") == "thread_rolled_back" and isinstance(count, int) and count > 0:
+            if taken := self._before[-count:]:
+                del self._before[-count:]
+                return taken[0] or None
+        elif value.get("type") == "response_item" and _is_prompt(payload):
+            self._before.append(previous)
+        return None
+
+
+def _is_prompt(item: dict[str, Any]) -> bool:
+    """Whether an item is what the user wrote, not what the program wrote in the user's name."""
+    content = item.get("content")
+    texts = (
+        [part.get("text") for part in content if isinstance(part, dict)]
+        if isinstance(content, list)
+        else []
+    )
+    first = next((text for text in texts if isinstance(text, str)), "")
+    return item.get("role") == "user" and not _PROGRAMS_TEXT.match(first)

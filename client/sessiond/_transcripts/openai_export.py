@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from sessiond._protocol.ids import message_id, part
+from sessiond._protocol.ids import UNFIT, message_id, part
 from sessiond._transcripts.lines import items_of, members_of
 from sessiond._transcripts.records import Line, Transcript, files_below, parsed, string_of
 from sessiond._types.transcripts import BadLine
 
+MAX_TITLE_CHARACTERS = 512
 FORMAT_NAME = "openai-export"
 
 
@@ -39,9 +40,14 @@ def _conversation(path: Path, text: str, place: int) -> Transcript | BadLine:
         path,
         f"openai/{part(name, 200, 'conversation_id')}",
         lambda: _lines(text, string_of(value.get("current_node"))),
-        title=string_of(value.get("title")),
+        title=_title(string_of(value.get("title"))),
         metadata={"openai": {"conversationId": name}},
     )
+
+
+def _title(text: str) -> str:
+    """Return a title as a server takes it: one line without control characters."""
+    return " ".join(UNFIT.sub(" ", text).split())[:MAX_TITLE_CHARACTERS].strip()
 
 
 def _lines(text: str, current_node: str) -> Iterator[Line | BadLine]:

@@ -10,7 +10,7 @@ from sessiond._transcripts import claude_code, codex, openai_export
 from sessiond._transcripts.documents import LANGCHAIN, SHAREGPT
 from sessiond._transcripts.records import Program, Transcript
 from sessiond._types.transcripts import BadLine
-from sessiond.errors import invalid_field
+from sessiond.errors import InvalidField, invalid_field
 
 PROGRAMS: dict[str, Program] = {
     "claude-code": cast("Program", claude_code),
@@ -72,3 +72,6 @@ def transcripts_of(program: Program, name: str, path: Path) -> Iterator[Transcri
         yield from program.read(path)
     except OSError as error:
         yield BadLine(0, error.strerror or str(error))
+    except InvalidField as error:
+        # The name of the file, or an id in it, cannot be that of a session.
+        yield BadLine(0, str(error))

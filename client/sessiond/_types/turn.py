@@ -1,11 +1,13 @@
 """Turns of a session, and the tokens that they used."""
 
+import json
 from datetime import datetime
+from typing import Any
 
 from sessiond._protocol.names import FIT_CHANGE_KIND_NAMES, TURN_STATE_NAMES
 from sessiond._protocol.times import from_timestamp
 from sessiond._types.record import ProtoRecord
-from sessiond.v1 import turn_pb2
+from sessiond.v1 import conversation_service_pb2, turn_pb2
 
 
 class Usage(ProtoRecord[turn_pb2.Usage]):
@@ -235,6 +237,66 @@ class MessageTurn(ProtoRecord[turn_pb2.MessageTurn]):
     def usage(self) -> Usage | None:
         """Usage of the call that produced this message. None = not reported."""
         return Usage(self._pb.usage) if self._pb.HasField("usage") else None
+
+
+class TurnPreview(ProtoRecord[conversation_service_pb2.PreviewTurnResponse]):
+    """What a send would give the model, as preview_turn returned it."""
+
+    __slots__ = ()
+
+    _fields = (
+        "model",
+        "provider",
+        "request_json",
+        "request_bytes",
+        "seqs",
+        "changes",
+        "change_count",
+    )
+    _identity = ("provider", "model", "request_bytes")
+
+    @property
+    def model(self) -> str:
+        """The name of the model as its provider knows it."""
+        return self._pb.model
+
+    @property
+    def provider(self) -> str:
+        """The name of the provider in the server's settings."""
+        return self._pb.provider
+
+    @property
+    def request_json(self) -> str:
+        """The body of the request as JSON text, with notes in the places of assets' contents.
+
+        Empty = it has more than 2 MiB of text.
+        """
+        return self._pb.request_json
+
+    @property
+    def request(self) -> dict[str, Any] | None:
+        """The body of the request, parsed. None = it has more than 2 MiB of text."""
+        return json.loads(self._pb.request_json) if self._pb.request_json else None
+
+    @property
+    def request_bytes(self) -> int:
+        """The size of the body with the contents of its assets, in bytes."""
+        return self._pb.request_bytes
+
+    @property
+    def seqs(self) -> list[int]:
+        """The seqs of the stored messages that the request is made of."""
+        return list(self._pb.seqs)
+
+    @property
+    def changes(self) -> list[FitChange]:
+        """How the request differs from the stored messages; at most 100."""
+        return [FitChange(change) for change in self._pb.changes]
+
+    @property
+    def change_count(self) -> int:
+        """The number of all changes, including those beyond 100."""
+        return self._pb.change_count
 
 
 class SentMessage(str):

@@ -19,7 +19,7 @@ Errors reach the caller as sessiond raises them. Where a framework has its own e
 the adapter raises that one `from` ours.
 """
 
-import re
+import json
 import threading
 import weakref
 from collections import OrderedDict
@@ -58,8 +58,8 @@ MAX_NAMESPACE = 200  # characters
 # How many connections stay open that no adapter uses. A web server makes an adapter for each
 # request; each of them would open a connection.
 _IDLE_CONNECTIONS = 16
-# Whole numbers that orjson would read as floating-point numbers.
-_LONG_NUMBER = re.compile(r"\d{19}")
+# json.loads() has a few checks for options.
+_loads = json.JSONDecoder().decode
 
 
 class Backend:
@@ -180,13 +180,20 @@ def encoded(item: Mapping[str, Any], path: str) -> bytes:
 def decoded(message: Message) -> dict[str, Any]:
     """Return the item that a message was made of, equal to what was encoded."""
     text = message.proto.json
-    if _LONG_NUMBER.search(text) is None:
-        try:
-            item: dict[str, Any] = orjson.loads(text)
+    item: dict[str, Any]
+    try:
+        item = orjson.loads(text)
+        # orjson reads whole numbers beyond 64 bits as floating-point numbers. Most messages consist
+        # of texts.
+        if set(map(type, item.values())) == {str}:
             return item
-        except ValueError:
-            pass  # lone surrogates, and numbers out of range
-    return message.blob
+    except ValueError:
+        pass  # a lone surrogate, or a number that is out of range
+    try:
+        item = _loads(text)
+    except RecursionError:
+        return message.blob
+    return item
 
 
 async def append(
@@ -275,6 +282,14 @@ _lock = threading.RLock()
 _connections: "weakref.WeakValueDictionary[ClientSettings, _Connection]"
 _connections = weakref.WeakValueDictionary()
 _latest: OrderedDict[ClientSettings, _Connection] = OrderedDict()
+
+
+async def _stop_all() -> None:
+    for connection in list(_connections.values()):
+        await connection.client.stop()
+
+
+_portal.at_close.append(_stop_all)
 
 
 def _connection(settings: ClientSettings) -> _Connection:

@@ -48,12 +48,14 @@ def is_response_item(item: Item) -> bool:
     What is stored in the format "openai" and is none, such as a message of Chat Completions with
     calls, was stored by another program.
     """
-    role = item.get("role")
+    role, content = item.get("role"), item.get("content")
+    # Nearly all messages, at each read.
+    if len(item) == 2 and type(content) is str and role in _ROLES:
+        return True
     if role is None:
         return isinstance(kind := item.get("type"), str) and kind != "message"
-    if role not in _ROLES or not item.keys().isdisjoint(_CHAT_KEYS):
+    if role not in _ROLES or any(key in item for key in _CHAT_KEYS):
         return False
-    content = item.get("content")
     return isinstance(content, str) or (
         isinstance(content, list)
         and all(isinstance(part, dict) and part.get("type") not in _CHAT_PARTS for part in content)

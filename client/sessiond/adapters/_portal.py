@@ -72,8 +72,10 @@ class Portal:
             self._loop.call_soon_threadsafe(lambda: self._start(work))
 
     def close(self) -> None:
-        """Cancel the running work, and end the loop and its thread."""
-        self._loop.call_soon_threadsafe(self._cancel_all)
+        """Cancel the running work, close the channels, and end the loop and its thread."""
+        if self._loop.is_closed():
+            return
+        self._loop.call_soon_threadsafe(lambda: self._start(self._end))
         self._thread.join(_CLOSE_TIMEOUT_S)
         if not self._thread.is_alive():
             self._loop.close()
@@ -84,13 +86,20 @@ class Portal:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _cancel_all(self) -> None:
-        tasks = asyncio.all_tasks(self._loop)
-        for task in tasks:
-            task.cancel()
-        ended = asyncio.gather(*tasks, return_exceptions=True)
-        ended.add_done_callback(lambda _: self._loop.stop())
+    async def _end(self) -> None:
+        try:
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for stop in at_close:
+                await stop()
+        finally:
+            self._loop.stop()
 
+
+at_close: list[Work[None]] = []
+"""Called on the portal's loop when the process ends."""
 
 _portal: Portal | None = None
 _lock = threading.Lock()
@@ -126,14 +135,15 @@ def _after_fork() -> None:
         _portal = None
 
 
-def _at_exit() -> None:
+def shut_down() -> None:
+    """End the portal, if there is one. Called when the process ends; adapters do not work after."""
     if _portal is not None:
         _portal.close()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-atexit.register(_at_exit)
+atexit.register(shut_down)
 
 
 def stop_soon(stop: Work[None]) -> None:

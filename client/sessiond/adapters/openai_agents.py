@@ -23,6 +23,7 @@ from sessiond.adapters._backend import (
     AnyClient,
     Backend,
     append,
+    collected,
 )
 from sessiond.adapters._history import Item, Place, read_items
 from sessiond.adapters._openai_items import as_other, converted, messages_of, own_item
@@ -136,6 +137,14 @@ class SessiondSession:
         async def call(client: AsyncClient) -> list[Item]:
             try:
                 limit = None if most is None or most < 0 else most
+                # Nearly all sessions have only the SDK's own items.
+                order = "asc" if limit is None else "desc"
+                messages = client.sessions.get_messages(self._id, order=order, limit=limit)
+                found = await collected(messages, own_item)
+                own = [item for item in found if item is not None]
+                if len(own) == len(found):
+                    self._has_others = False
+                    return own if limit is None else own[::-1]
                 return [place.item for place in await self._places(client, limit)]
             except SessionNotFound:
                 return []
@@ -271,7 +280,7 @@ class SessiondSession:
         )
 
     async def _places(self, client: AsyncClient, limit: int | None, **options: Any) -> list[Place]:
-        """Read the latest items, or all. Options are those of get_messages."""
+        """Read the latest items, or all, with their places. Options are those of get_messages."""
         if limit is None:
             places = await read_items(client, self._id, own_item, converted, **options)
         else:

@@ -29,7 +29,7 @@ from sessiond.v1 import message_pb2 as sessiond_dot_v1_dot_message__pb2
 from sessiond.v1 import turn_pb2 as sessiond_dot_v1_dot_turn__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&sessiond/v1/conversation_service.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17sessiond/v1/event.proto\x1a\x19sessiond/v1/message.proto\x1a\x16sessiond/v1/turn.proto\"\x8e\x03\n\x0bSendRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12&\n\x08messages\x18\x03 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\r\n\x05model\x18\x04 \x01(\t\x12\x14\n\x0coptions_json\x18\x05 \x01(\t\x12#\n\x04mode\x18\x06 \x01(\x0e\x32\x15.sessiond.v1.SendMode\x12/\n\x0cturn_timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1b\n\x13\x61\x62ort_on_disconnect\x18\x08 \x01(\x08\x12\x11\n\tafter_seq\x18\t \x01(\x03\x12\x12\n\nrequest_id\x18\n \x01(\t\x12\x19\n\x0ckeep_partial\x18\x0b \x01(\x08H\x00\x88\x01\x01\x12\x1b\n\x0e\x65xpected_epoch\x18\x0c \x01(\x03H\x01\x88\x01\x01\x12\x12\n\nparent_seq\x18\r \x01(\x03\x42\x0f\n\r_keep_partialB\x11\n\x0f_expected_epoch\"g\n\x0cSendResponse\x12\"\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x12.sessiond.v1.Event\x12\x1f\n\x04turn\x18\x02 \x01(\x0b\x32\x11.sessiond.v1.Turn\x12\x12\n\nmessage_id\x18\x03 \x01(\t\"e\n\x0c\x41\x62ortRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\x12\x16\n\x0einclude_queued\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"1\n\rAbortResponse\x12 \n\x05turns\x18\x01 \x03(\x0b\x32\x11.sessiond.v1.Turn\"j\n\x0eGetTurnRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07turn_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\'\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"z\n\x10ListTurnsRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.sessiond.v1.TurnState\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"N\n\x11ListTurnsResponse\x12 \n\x05turns\x18\x01 \x03(\x0b\x32\x11.sessiond.v1.Turn\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd8\x01\n\x0cWatchRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x16\n\tafter_seq\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x35\n\x12heartbeat_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bincarnation\x18\x04 \x01(\t\x12\x18\n\x10\x66ollow_recreated\x18\x05 \x01(\x08\x12\x18\n\x0b\x61\x66ter_epoch\x18\x06 \x01(\x03H\x01\x88\x01\x01\x42\x0c\n\n_after_seqB\x0e\n\x0c_after_epoch\"f\n\rWatchResponse\x12\"\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x12.sessiond.v1.Event\x12\x12\n\x05\x65poch\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0bincarnation\x18\x03 \x01(\tB\x08\n\x06_epoch*U\n\x08SendMode\x12\x19\n\x15SEND_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11SEND_MODE_ENQUEUE\x10\x01\x12\x17\n\x13SEND_MODE_IMMEDIATE\x10\x02\x32\xec\x02\n\x13\x43onversationService\x12=\n\x04Send\x12\x18.sessiond.v1.SendRequest\x1a\x19.sessiond.v1.SendResponse0\x01\x12>\n\x05\x41\x62ort\x12\x19.sessiond.v1.AbortRequest\x1a\x1a.sessiond.v1.AbortResponse\x12>\n\x07GetTurn\x12\x1b.sessiond.v1.GetTurnRequest\x1a\x11.sessiond.v1.Turn\"\x03\x90\x02\x01\x12O\n\tListTurns\x12\x1d.sessiond.v1.ListTurnsRequest\x1a\x1e.sessiond.v1.ListTurnsResponse\"\x03\x90\x02\x01\x12\x45\n\x05Watch\x12\x19.sessiond.v1.WatchRequest\x1a\x1a.sessiond.v1.WatchResponse\"\x03\x90\x02\x01\x30\x01\x42l\n\x0bsessiond.v1B\x18\x43onversationServiceProtoP\x01Z\x16sessiond/v1;sessiondv1\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&sessiond/v1/conversation_service.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17sessiond/v1/event.proto\x1a\x19sessiond/v1/message.proto\x1a\x16sessiond/v1/turn.proto\"\x8e\x03\n\x0bSendRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12&\n\x08messages\x18\x03 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\r\n\x05model\x18\x04 \x01(\t\x12\x14\n\x0coptions_json\x18\x05 \x01(\t\x12#\n\x04mode\x18\x06 \x01(\x0e\x32\x15.sessiond.v1.SendMode\x12/\n\x0cturn_timeout\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1b\n\x13\x61\x62ort_on_disconnect\x18\x08 \x01(\x08\x12\x11\n\tafter_seq\x18\t \x01(\x03\x12\x12\n\nrequest_id\x18\n \x01(\t\x12\x19\n\x0ckeep_partial\x18\x0b \x01(\x08H\x00\x88\x01\x01\x12\x1b\n\x0e\x65xpected_epoch\x18\x0c \x01(\x03H\x01\x88\x01\x01\x12\x12\n\nparent_seq\x18\r \x01(\x03\x42\x0f\n\r_keep_partialB\x11\n\x0f_expected_epoch\"g\n\x0cSendResponse\x12\"\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x12.sessiond.v1.Event\x12\x1f\n\x04turn\x18\x02 \x01(\x0b\x32\x11.sessiond.v1.Turn\x12\x12\n\nmessage_id\x18\x03 \x01(\t\"e\n\x0c\x41\x62ortRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0f\n\x07turn_id\x18\x02 \x01(\t\x12\x16\n\x0einclude_queued\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"1\n\rAbortResponse\x12 \n\x05turns\x18\x01 \x03(\x0b\x32\x11.sessiond.v1.Turn\"\x9f\x01\n\x12PreviewTurnRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12&\n\x08messages\x18\x03 \x03(\x0b\x32\x14.sessiond.v1.Message\x12\r\n\x05model\x18\x04 \x01(\t\x12\x14\n\x0coptions_json\x18\x05 \x01(\t\x12\x12\n\nparent_seq\x18\x06 \x01(\x03\"\xb0\x01\n\x13PreviewTurnResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12\x14\n\x0crequest_json\x18\x03 \x01(\t\x12\x15\n\rrequest_bytes\x18\x04 \x01(\x03\x12\x0c\n\x04seqs\x18\x05 \x03(\x03\x12\'\n\x07\x63hanges\x18\x06 \x03(\x0b\x32\x16.sessiond.v1.FitChange\x12\x14\n\x0c\x63hange_count\x18\x07 \x01(\x03\"j\n\x0eGetTurnRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07turn_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\'\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"z\n\x10ListTurnsRequest\x12\x18\n\nsession_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.sessiond.v1.TurnState\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"N\n\x11ListTurnsResponse\x12 \n\x05turns\x18\x01 \x03(\x0b\x32\x11.sessiond.v1.Turn\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd8\x01\n\x0cWatchRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x16\n\tafter_seq\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x35\n\x12heartbeat_interval\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bincarnation\x18\x04 \x01(\t\x12\x18\n\x10\x66ollow_recreated\x18\x05 \x01(\x08\x12\x18\n\x0b\x61\x66ter_epoch\x18\x06 \x01(\x03H\x01\x88\x01\x01\x42\x0c\n\n_after_seqB\x0e\n\x0c_after_epoch\"f\n\rWatchResponse\x12\"\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x12.sessiond.v1.Event\x12\x12\n\x05\x65poch\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0bincarnation\x18\x03 \x01(\tB\x08\n\x06_epoch*U\n\x08SendMode\x12\x19\n\x15SEND_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11SEND_MODE_ENQUEUE\x10\x01\x12\x17\n\x13SEND_MODE_IMMEDIATE\x10\x02\x32\xc3\x03\n\x13\x43onversationService\x12=\n\x04Send\x12\x18.sessiond.v1.SendRequest\x1a\x19.sessiond.v1.SendResponse0\x01\x12>\n\x05\x41\x62ort\x12\x19.sessiond.v1.AbortRequest\x1a\x1a.sessiond.v1.AbortResponse\x12U\n\x0bPreviewTurn\x12\x1f.sessiond.v1.PreviewTurnRequest\x1a .sessiond.v1.PreviewTurnResponse\"\x03\x90\x02\x01\x12>\n\x07GetTurn\x12\x1b.sessiond.v1.GetTurnRequest\x1a\x11.sessiond.v1.Turn\"\x03\x90\x02\x01\x12O\n\tListTurns\x12\x1d.sessiond.v1.ListTurnsRequest\x1a\x1e.sessiond.v1.ListTurnsResponse\"\x03\x90\x02\x01\x12\x45\n\x05Watch\x12\x19.sessiond.v1.WatchRequest\x1a\x1a.sessiond.v1.WatchResponse\"\x03\x90\x02\x01\x30\x01\x42l\n\x0bsessiond.v1B\x18\x43onversationServiceProtoP\x01Z\x16sessiond/v1;sessiondv1\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,20 +41,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SENDREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002'
   _globals['_ABORTREQUEST'].fields_by_name['session_id']._loaded_options = None
   _globals['_ABORTREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002'
+  _globals['_PREVIEWTURNREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_PREVIEWTURNREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002'
   _globals['_GETTURNREQUEST'].fields_by_name['session_id']._loaded_options = None
   _globals['_GETTURNREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002'
   _globals['_GETTURNREQUEST'].fields_by_name['turn_id']._loaded_options = None
   _globals['_GETTURNREQUEST'].fields_by_name['turn_id']._serialized_options = b'\342A\001\002'
   _globals['_LISTTURNSREQUEST'].fields_by_name['session_id']._loaded_options = None
   _globals['_LISTTURNSREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002'
+  _globals['_CONVERSATIONSERVICE'].methods_by_name['PreviewTurn']._loaded_options = None
+  _globals['_CONVERSATIONSERVICE'].methods_by_name['PreviewTurn']._serialized_options = b'\220\002\001'
   _globals['_CONVERSATIONSERVICE'].methods_by_name['GetTurn']._loaded_options = None
   _globals['_CONVERSATIONSERVICE'].methods_by_name['GetTurn']._serialized_options = b'\220\002\001'
   _globals['_CONVERSATIONSERVICE'].methods_by_name['ListTurns']._loaded_options = None
   _globals['_CONVERSATIONSERVICE'].methods_by_name['ListTurns']._serialized_options = b'\220\002\001'
   _globals['_CONVERSATIONSERVICE'].methods_by_name['Watch']._loaded_options = None
   _globals['_CONVERSATIONSERVICE'].methods_by_name['Watch']._serialized_options = b'\220\002\001'
-  _globals['_SENDMODE']._serialized_start=1491
-  _globals['_SENDMODE']._serialized_end=1576
+  _globals['_SENDMODE']._serialized_start=1832
+  _globals['_SENDMODE']._serialized_end=1917
   _globals['_SENDREQUEST']._serialized_start=197
   _globals['_SENDREQUEST']._serialized_end=595
   _globals['_SENDRESPONSE']._serialized_start=597
@@ -63,16 +67,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ABORTREQUEST']._serialized_end=803
   _globals['_ABORTRESPONSE']._serialized_start=805
   _globals['_ABORTRESPONSE']._serialized_end=854
-  _globals['_GETTURNREQUEST']._serialized_start=856
-  _globals['_GETTURNREQUEST']._serialized_end=962
-  _globals['_LISTTURNSREQUEST']._serialized_start=964
-  _globals['_LISTTURNSREQUEST']._serialized_end=1086
-  _globals['_LISTTURNSRESPONSE']._serialized_start=1088
-  _globals['_LISTTURNSRESPONSE']._serialized_end=1166
-  _globals['_WATCHREQUEST']._serialized_start=1169
-  _globals['_WATCHREQUEST']._serialized_end=1385
-  _globals['_WATCHRESPONSE']._serialized_start=1387
-  _globals['_WATCHRESPONSE']._serialized_end=1489
-  _globals['_CONVERSATIONSERVICE']._serialized_start=1579
-  _globals['_CONVERSATIONSERVICE']._serialized_end=1943
+  _globals['_PREVIEWTURNREQUEST']._serialized_start=857
+  _globals['_PREVIEWTURNREQUEST']._serialized_end=1016
+  _globals['_PREVIEWTURNRESPONSE']._serialized_start=1019
+  _globals['_PREVIEWTURNRESPONSE']._serialized_end=1195
+  _globals['_GETTURNREQUEST']._serialized_start=1197
+  _globals['_GETTURNREQUEST']._serialized_end=1303
+  _globals['_LISTTURNSREQUEST']._serialized_start=1305
+  _globals['_LISTTURNSREQUEST']._serialized_end=1427
+  _globals['_LISTTURNSRESPONSE']._serialized_start=1429
+  _globals['_LISTTURNSRESPONSE']._serialized_end=1507
+  _globals['_WATCHREQUEST']._serialized_start=1510
+  _globals['_WATCHREQUEST']._serialized_end=1726
+  _globals['_WATCHRESPONSE']._serialized_start=1728
+  _globals['_WATCHRESPONSE']._serialized_end=1830
+  _globals['_CONVERSATIONSERVICE']._serialized_start=1920
+  _globals['_CONVERSATIONSERVICE']._serialized_end=2371
 # @@protoc_insertion_point(module_scope)

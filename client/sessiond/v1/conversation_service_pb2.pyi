@@ -250,6 +250,104 @@ class AbortResponse(_message.Message):
 Global___AbortResponse: _TypeAlias = AbortResponse  # noqa: Y015
 
 @_typing.final
+class PreviewTurnRequest(_message.Message):
+    """PreviewTurnRequest says what would be sent, and to whom; see SendRequest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    OPTIONS_JSON_FIELD_NUMBER: _builtins.int
+    PARENT_SEQ_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """session_id of the session, which may be destroyed. Required."""
+    prompt: _builtins.str
+    """prompt as in SendRequest. It does not count for the window (config.context), which a turn may therefore move."""
+    model: _builtins.str
+    """model as in SendRequest."""
+    options_json: _builtins.str
+    """options_json as in SendRequest."""
+    parent_seq: _builtins.int
+    """parent_seq as in SendRequest."""
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
+        """messages as in SendRequest."""
+
+    def __init__(
+        self,
+        *,
+        session_id: _builtins.str = ...,
+        prompt: _builtins.str = ...,
+        messages: _abc.Iterable[_message_pb2.Message] | None = ...,
+        model: _builtins.str = ...,
+        options_json: _builtins.str = ...,
+        parent_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "model", b"model", "options_json", b"options_json", "parent_seq", b"parent_seq", "prompt", b"prompt", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewTurnRequest: _TypeAlias = PreviewTurnRequest  # noqa: Y015
+
+@_typing.final
+class PreviewTurnResponse(_message.Message):
+    """PreviewTurnResponse is what the model would be given."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    REQUEST_JSON_FIELD_NUMBER: _builtins.int
+    REQUEST_BYTES_FIELD_NUMBER: _builtins.int
+    SEQS_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    CHANGE_COUNT_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """model is the name of the model as its provider knows it."""
+    provider: _builtins.str
+    """provider is the name of the provider in the server's settings."""
+    request_json: _builtins.str
+    """request_json is the body of the request as JSON text. In the place of an asset's content stands "[content of asset ID]". Empty = it has more
+    than 2 MiB of text.
+    """
+    request_bytes: _builtins.int
+    """request_bytes is the size of the body with the content of its assets; for assets that are sent as text, an estimate."""
+    change_count: _builtins.int
+    """change_count is the number of all changes, also of those beyond 100."""
+    @_builtins.property
+    def seqs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """seqs of the stored messages that the request is made of, in order."""
+
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[_turn_pb2.FitChange]:
+        """changes lists what the request does not contain, or contains in another form than it is stored: at most 100. What would be sent has the seqs
+        after the newest message.
+        """
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        request_json: _builtins.str = ...,
+        request_bytes: _builtins.int = ...,
+        seqs: _abc.Iterable[_builtins.int] | None = ...,
+        changes: _abc.Iterable[_turn_pb2.FitChange] | None = ...,
+        change_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_count", b"change_count", "changes", b"changes", "model", b"model", "provider", b"provider", "request_bytes", b"request_bytes", "request_json", b"request_json", "seqs", b"seqs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewTurnResponse: _TypeAlias = PreviewTurnResponse  # noqa: Y015
+
+@_typing.final
 class GetTurnRequest(_message.Message):
     """GetTurnRequest names a turn."""
 

@@ -46,6 +46,11 @@ class ConversationServiceStub(object):
                 request_serializer=sessiond_dot_v1_dot_conversation__service__pb2.AbortRequest.SerializeToString,
                 response_deserializer=sessiond_dot_v1_dot_conversation__service__pb2.AbortResponse.FromString,
                 _registered_method=True)
+        self.PreviewTurn = channel.unary_unary(
+                '/sessiond.v1.ConversationService/PreviewTurn',
+                request_serializer=sessiond_dot_v1_dot_conversation__service__pb2.PreviewTurnRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_conversation__service__pb2.PreviewTurnResponse.FromString,
+                _registered_method=True)
         self.GetTurn = channel.unary_unary(
                 '/sessiond.v1.ConversationService/GetTurn',
                 request_serializer=sessiond_dot_v1_dot_conversation__service__pb2.GetTurnRequest.SerializeToString,
@@ -92,6 +97,15 @@ class ConversationServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PreviewTurn(self, request, context):
+        """PreviewTurn answers what a Send with these fields would give the model now: the request as the model's API would get it, and how it differs from
+        the stored messages. Nothing is stored, and no model is called. Errors: as Send's of which nothing is stored, and CONTEXT_TOO_LARGE,
+        FORMAT_UNREADABLE and MODEL_REQUEST_REJECTED (nothing of the history can be sent).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetTurn(self, request, context):
         """GetTurn says how a turn stands, or how it ended; with wait, once it has ended. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD.
         """
@@ -133,6 +147,11 @@ def add_ConversationServiceServicer_to_server(servicer, server):
                     servicer.Abort,
                     request_deserializer=sessiond_dot_v1_dot_conversation__service__pb2.AbortRequest.FromString,
                     response_serializer=sessiond_dot_v1_dot_conversation__service__pb2.AbortResponse.SerializeToString,
+            ),
+            'PreviewTurn': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewTurn,
+                    request_deserializer=sessiond_dot_v1_dot_conversation__service__pb2.PreviewTurnRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_conversation__service__pb2.PreviewTurnResponse.SerializeToString,
             ),
             'GetTurn': grpc.unary_unary_rpc_method_handler(
                     servicer.GetTurn,
@@ -205,6 +224,33 @@ class ConversationService(object):
             '/sessiond.v1.ConversationService/Abort',
             sessiond_dot_v1_dot_conversation__service__pb2.AbortRequest.SerializeToString,
             sessiond_dot_v1_dot_conversation__service__pb2.AbortResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewTurn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.ConversationService/PreviewTurn',
+            sessiond_dot_v1_dot_conversation__service__pb2.PreviewTurnRequest.SerializeToString,
+            sessiond_dot_v1_dot_conversation__service__pb2.PreviewTurnResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,11 @@ class ConversationServiceStub:
     """Abort ends turns before they are done. What they appended is kept. The text that the model had written is kept as an incomplete message,
     unless keep_partial of the Send says otherwise. Without anything to abort it succeeds. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
     """
+    PreviewTurn: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.PreviewTurnRequest, _conversation_service_pb2.PreviewTurnResponse]
+    """PreviewTurn answers what a Send with these fields would give the model now: the request as the model's API would get it, and how it differs from
+    the stored messages. Nothing is stored, and no model is called. Errors: as Send's of which nothing is stored, and CONTEXT_TOO_LARGE,
+    FORMAT_UNREADABLE and MODEL_REQUEST_REJECTED (nothing of the history can be sent).
+    """
     GetTurn: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.GetTurnRequest, _turn_pb2.Turn]
     """GetTurn says how a turn stands, or how it ended; with wait, once it has ended. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD."""
     ListTurns: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ListTurnsRequest, _conversation_service_pb2.ListTurnsResponse]
@@ -88,6 +93,11 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     Abort: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.AbortRequest, _conversation_service_pb2.AbortResponse]  # type: ignore[assignment]
     """Abort ends turns before they are done. What they appended is kept. The text that the model had written is kept as an incomplete message,
     unless keep_partial of the Send says otherwise. Without anything to abort it succeeds. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+    """
+    PreviewTurn: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.PreviewTurnRequest, _conversation_service_pb2.PreviewTurnResponse]  # type: ignore[assignment]
+    """PreviewTurn answers what a Send with these fields would give the model now: the request as the model's API would get it, and how it differs from
+    the stored messages. Nothing is stored, and no model is called. Errors: as Send's of which nothing is stored, and CONTEXT_TOO_LARGE,
+    FORMAT_UNREADABLE and MODEL_REQUEST_REJECTED (nothing of the history can be sent).
     """
     GetTurn: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.GetTurnRequest, _turn_pb2.Turn]  # type: ignore[assignment]
     """GetTurn says how a turn stands, or how it ended; with wait, once it has ended. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD."""
@@ -135,6 +145,17 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_conversation_service_pb2.AbortResponse, _abc.Awaitable[_conversation_service_pb2.AbortResponse]]:
         """Abort ends turns before they are done. What they appended is kept. The text that the model had written is kept as an incomplete message,
         unless keep_partial of the Send says otherwise. Without anything to abort it succeeds. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def PreviewTurn(
+        self,
+        request: _conversation_service_pb2.PreviewTurnRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_service_pb2.PreviewTurnResponse, _abc.Awaitable[_conversation_service_pb2.PreviewTurnResponse]]:
+        """PreviewTurn answers what a Send with these fields would give the model now: the request as the model's API would get it, and how it differs from
+        the stored messages. Nothing is stored, and no model is called. Errors: as Send's of which nothing is stored, and CONTEXT_TOO_LARGE,
+        FORMAT_UNREADABLE and MODEL_REQUEST_REJECTED (nothing of the history can be sent).
         """
 
     @_abc_1.abstractmethod

@@ -66,7 +66,9 @@ class _SessionOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionO
     SESSION_ORDER_UNSPECIFIED: _SessionOrder.ValueType  # 0
     """The most recently active first."""
     SESSION_ORDER_ACTIVE_DESC: _SessionOrder.ValueType  # 1
-    """The most recently active first."""
+    """The most recently active first. If more than 1,000 of the project's sessions (of the filter's user, if it names one) were active in one
+    minute, the order of these is stable, but arbitrary.
+    """
     SESSION_ORDER_CREATED_DESC: _SessionOrder.ValueType  # 2
     """The newest first."""
     SESSION_ORDER_CREATED_ASC: _SessionOrder.ValueType  # 3
@@ -74,7 +76,7 @@ class _SessionOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionO
     SESSION_ORDER_ID_ASC: _SessionOrder.ValueType  # 4
     """By session_id, in the order of its UTF-8 bytes."""
     SESSION_ORDER_ACTIVE_ASC: _SessionOrder.ValueType  # 5
-    """The least recently active first."""
+    """The least recently active first; crowded minutes as in SESSION_ORDER_ACTIVE_DESC."""
 
 class SessionOrder(_SessionOrder, metaclass=_SessionOrderEnumTypeWrapper):
     """SessionOrder is an order of sessions."""
@@ -82,7 +84,9 @@ class SessionOrder(_SessionOrder, metaclass=_SessionOrderEnumTypeWrapper):
 SESSION_ORDER_UNSPECIFIED: SessionOrder.ValueType  # 0
 """The most recently active first."""
 SESSION_ORDER_ACTIVE_DESC: SessionOrder.ValueType  # 1
-"""The most recently active first."""
+"""The most recently active first. If more than 1,000 of the project's sessions (of the filter's user, if it names one) were active in one
+minute, the order of these is stable, but arbitrary.
+"""
 SESSION_ORDER_CREATED_DESC: SessionOrder.ValueType  # 2
 """The newest first."""
 SESSION_ORDER_CREATED_ASC: SessionOrder.ValueType  # 3
@@ -90,7 +94,7 @@ SESSION_ORDER_CREATED_ASC: SessionOrder.ValueType  # 3
 SESSION_ORDER_ID_ASC: SessionOrder.ValueType  # 4
 """By session_id, in the order of its UTF-8 bytes."""
 SESSION_ORDER_ACTIVE_ASC: SessionOrder.ValueType  # 5
-"""The least recently active first."""
+"""The least recently active first; crowded minutes as in SESSION_ORDER_ACTIVE_DESC."""
 Global___SessionOrder: _TypeAlias = SessionOrder  # noqa: Y015
 
 class _MessageOrder:

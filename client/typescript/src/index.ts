@@ -41,6 +41,7 @@ export {
   SessionPool,
   type SessionPoolOptions,
 } from "./pool.js";
+export type { PreviewOptions } from "./previews.js";
 export type { LeaseHandler, Processing, WorkOptions } from "./processing.js";
 export type { JsonObject } from "./protocol/json.js";
 export type {
@@ -120,6 +121,7 @@ export type {
   SentMessage,
   Turn,
   TurnError,
+  TurnPreview,
   Usage,
 } from "./types/turn.js";
 export { VERSION } from "./version.js";

@@ -1,11 +1,12 @@
 import { CopySessionRequest, DeleteSessionRequest } from "./gen/sessiond/v1/session_service.js";
 import { sessionMethods } from "./methods.js";
 import { CALL_OPTIONS, type CallOptions } from "./options.js";
+import { PreviewCalls } from "./previews.js";
 import { checkBoolean, checkKnown, checkOptionalText, checkText } from "./protocol/checks.js";
 import { invalidField } from "./protocol/invalid.js";
 import { Deadline } from "./protocol/retry.js";
 import { requestIdOr } from "./requests/ids.js";
-import { type SendAndWaitOptions, TurnCalls, WAIT_TIMEOUT_MS } from "./turns.js";
+import { type SendAndWaitOptions, WAIT_TIMEOUT_MS } from "./turns.js";
 import type { Message } from "./types/message.js";
 
 /** How an answer is replaced. `timeoutMs` covers the whole wait. Default: 60,000. */
@@ -41,7 +42,7 @@ const REGENERATE: ReadonlySet<string> = new Set([
 ]);
 
 /** The call of `client.sessions` that has a model answer again. */
-export abstract class RegenerationCalls extends TurnCalls {
+export abstract class RegenerationCalls extends PreviewCalls {
   /**
    * Have the model answer again in the place of the last answer; wait for the new answer.
    *

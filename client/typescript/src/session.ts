@@ -11,6 +11,7 @@ import type {
   StoreOptions,
 } from "./messages.js";
 import type { CallOptions, ChangeOptions } from "./options.js";
+import type { PreviewOptions } from "./previews.js";
 import { checkFunction } from "./protocol/checks.js";
 import type { RegenerateOptions } from "./regeneration.js";
 import type { MessageInput } from "./requests/input.js";
@@ -40,7 +41,7 @@ import type {
   StoredRange,
   TokenCounts,
 } from "./types/session.js";
-import type { SentMessage, Turn } from "./types/turn.js";
+import type { SentMessage, Turn, TurnPreview } from "./types/turn.js";
 
 /** What a handle needs of its client. @internal */
 export interface SessionContext {
@@ -206,6 +207,11 @@ export class Session {
     const answer = await this.#sessions.waitForTurn(this.sessionId, turnId, options);
     await this.#handlers.delivered(answer.seq);
     return answer;
+  }
+
+  /** Return what a send would give the model now; see `client.sessions.previewTurn`. */
+  async previewTurn(prompt?: string, options?: PreviewOptions): Promise<TurnPreview> {
+    return await this.#sessions.previewTurn(this.sessionId, prompt, options);
   }
 
   /** Abort the running turn, or a given one; see `client.sessions.abort`. */

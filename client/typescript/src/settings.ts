@@ -76,14 +76,35 @@ export function settingsOf(options: ClientOptions): Settings {
   const metadata = new Metadata();
   const key = keyOf(options.apiKey ?? process.env.SESSIOND_API_KEY ?? "");
   if (key) metadata.set("authorization", `Bearer ${key}`);
+  const target = targetOf(options.target || process.env.SESSIOND_TARGET || DEFAULT_TARGET);
   return {
-    target: targetOf(options.target || process.env.SESSIOND_TARGET || DEFAULT_TARGET),
+    target,
     timeoutMs,
     retries,
     metadata,
     credentials: credentialsOf(options.tls ?? false),
-    channelOptions: { ...CHANNEL_OPTIONS, ...options.channelOptions },
+    channelOptions: { ...CHANNEL_OPTIONS, ...proxyOptions(target), ...options.channelOptions },
   };
+}
+
+/**
+ * Return the options that keep calls to this machine away from a proxy.
+ *
+ * gRPC sends all calls to the proxy of the variables grpc_proxy, https_proxy and http_proxy, unless
+ * no_proxy names the host. A proxy does not reach this machine's loopback.
+ */
+function proxyOptions(target: string): ChannelOptions {
+  return isLocal(target) ? { "grpc.enable_http_proxy": 0 } : {};
+}
+
+/** Return whether a target, in any of gRPC's forms, is on the loopback or a Unix socket. */
+function isLocal(target: string): boolean {
+  if (target.startsWith("unix:")) return true;
+  const addresses = target.replace(/^(dns|ipv4|ipv6):(\/\/[^/]*\/)?/, "");
+  return addresses.split(",").every((address) => {
+    const host = address.replace(/^\[([^\]]*)\](:\d*)?$/, "$1").replace(/^([^:]*):\d*$/, "$1");
+    return /^(localhost|.*\.localhost|127(\.\d+){3}|(0*:)+0*1)\.?$/i.test(host);
+  });
 }
 
 function keyOf(value: unknown): string {

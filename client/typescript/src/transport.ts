@@ -21,21 +21,46 @@ export interface Responses<Response> extends AsyncIterable<Response> {
   cancel(): void;
 }
 
-/** The channel of a client: calls as promises and async iterables, without retries. */
+// Servers of sessiond allow a connection 1,000 calls at once; proxies often 100. Further calls wait
+// without a word. Streams, which may be open for days, fill half of what is common.
+const STREAMS_A_CHANNEL = 50;
+
+/** The channels of a client: calls as promises and async iterables, without retries. */
 export class Transport {
+  readonly #settings: Settings;
   readonly #client: Client;
+  /** How many streams each channel carries. The first one carries all other calls, too. */
+  readonly #streams = new Map<Client, number>();
   readonly #metadata: Metadata;
   readonly #calls = new Set<Cancellable>();
 
   constructor(settings: Settings) {
-    this.#client = new Client(settings.target, settings.credentials, settings.channelOptions);
+    this.#settings = settings;
+    this.#client = this.#open();
     this.#metadata = settings.metadata;
   }
 
-  /** End the running calls and close the channel. */
+  #open(): Client {
+    const { target, credentials, channelOptions } = this.#settings;
+    const client = new Client(target, credentials, channelOptions);
+    this.#streams.set(client, 0);
+    return client;
+  }
+
+  /** Return a channel with room for a stream. */
+  #withRoom(): Client {
+    for (const [client, count] of this.#streams) if (count < STREAMS_A_CHANNEL) return client;
+    return this.#open();
+  }
+
+  #count(client: Client, change: number): void {
+    this.#streams.set(client, (this.#streams.get(client) ?? 0) + change);
+  }
+
+  /** End the running calls and close the channels. */
   close(): void {
     for (const call of this.#calls) call.cancel();
-    this.#client.close();
+    for (const client of this.#streams.keys()) client.close();
   }
 
   /**
@@ -80,7 +105,8 @@ export class Transport {
     request: Request,
     attempt: Attempt,
   ): Responses<Response> {
-    const call = this.#client.makeServerStreamRequest<Buffer, Response>(
+    const client = this.#withRoom();
+    const call = client.makeServerStreamRequest<Buffer, Response>(
       method.path,
       (value) => value,
       method.decode,
@@ -97,6 +123,14 @@ export class Transport {
     });
     // An error that nobody waits for must not end the process.
     call.on("error", () => {});
+    this.#count(client, 1);
+    let isOpen = true;
+    const release = () => {
+      if (isOpen) this.#count(client, -1);
+      isOpen = false;
+    };
+    // A stream that nobody reads ends with its status.
+    call.once("status", release);
     async function* iterate(): AsyncGenerator<Response, void, undefined> {
       try {
         for await (const response of call) {
@@ -109,6 +143,7 @@ export class Transport {
         remove();
         calls.delete(call);
         call.cancel();
+        release();
       }
       if (aborted) throw aborted.reason;
     }

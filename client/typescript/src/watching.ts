@@ -7,9 +7,9 @@ import { responses } from "./streams.js";
 import { Event } from "./types/event.js";
 
 // The interval at which the server sends something even if nothing happens.
-const HEARTBEAT_MS = 15_000;
+const HEARTBEAT_MS = 8_000;
 /** A stream that is silent for longer is broken. */
-export const MAX_SILENCE_MS = 2.5 * HEARTBEAT_MS;
+export const MAX_SILENCE_MS = 37_500;
 
 /** Which events to watch. */
 export interface Watch {

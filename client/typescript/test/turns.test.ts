@@ -212,3 +212,18 @@ describe("attachments", () => {
     );
   });
 });
+
+describe("previews", () => {
+  test("show the request of a turn, and send nothing", async () => {
+    const session = await newSession();
+    await session.storeMessage({ role: "user", content: "a" });
+    const preview = await session.previewTurn("b", { model: "echo-2" });
+    const { messages } = JSON.parse(preview.requestJson) as { messages: { content: string }[] };
+    assert.deepEqual(
+      messages.map(({ content }) => content),
+      ["a", "b"],
+    );
+    assert.deepEqual([preview.model, preview.seqs, preview.changes], ["echo-2", [1], []]);
+    assert.equal((await session.refresh()).lastSeq, 1);
+  });
+});

@@ -11,6 +11,7 @@ from sessiond_console.pages import (
     messages,
     notes,
     operations,
+    picked,
     sessions,
     settings,
     transcript,
@@ -23,6 +24,7 @@ RouteEntry: TypeAlias = tuple[str, str, Callable[[Site], Page]]
 
 ROUTES: Sequence[RouteEntry] = (
     *sessions.ROUTES,
+    *picked.ROUTES,
     *transcript.ROUTES,
     *messages.ROUTES,
     *live.ROUTES,

@@ -1,5 +1,6 @@
 """The context that the model is given, and plots of a session's tokens and times."""
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sessiond import AsyncClient, FitChange, Message, Turn
+from sessiond import AsyncClient, FitChange, Message, Turn, TurnPreview
+from sessiond.errors import NotFound, ServerUnavailable, SessiondError, Unauthenticated
 from sessiond_console.listing import turn_page
 from sessiond_console.plots import plots_of, points_of
 from sessiond_console.rendering.messages import excerpt
@@ -15,6 +17,9 @@ from sessiond_console.site import Page, Site
 
 MAX_MESSAGES = 500
 MAX_BYTES = 16 * 1024 * 1024
+# Characters of a request that are shown, and of a field of the form that are used.
+MAX_SHOWN = 256 * 1024
+MAX_FIELD = 4000
 WINDOW_KEYS = ("max_messages", "max_tokens", "keep_fraction")
 
 
@@ -50,17 +55,51 @@ def window_of(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: found[key] for key in WINDOW_KEYS if found.get(key)}
 
 
+async def preview_of(
+    api: AsyncClient, session_id: str, asked: Mapping[str, str]
+) -> tuple[TurnPreview | None, str]:
+    """Return what the next turn would give its model; or None, and why it would give nothing.
+
+    Args:
+        api: the client.
+        session_id: the session.
+        asked: the prompt and the model; "" = none, and that of the session.
+    """
+    try:
+        preview = await api.sessions.preview_turn(
+            session_id, asked["prompt"] or None, model=asked["model"] or None
+        )
+    except (Unauthenticated, NotFound, ServerUnavailable):
+        raise
+    except SessiondError as error:
+        return None, error.message
+    return preview, ""
+
+
+def shown_request(preview: TurnPreview | None) -> str:
+    """Return the request as indented JSON; "" if it is too large to be shown."""
+    if preview is None or not 0 < len(preview.request_json) <= MAX_SHOWN:
+        return ""
+    return json.dumps(preview.request, ensure_ascii=False, indent=2)
+
+
 def _context(site: Site) -> Page:
     async def show(request: Request, api: AsyncClient) -> Response:
         session_id = request.path_params["session_id"]
         info = await api.sessions.get(session_id)
         messages, branch, is_partial = await branch_of(api, session_id)
+        asked = {
+            name: request.query_params.get(name, "")[:MAX_FIELD] for name in ("prompt", "model")
+        }
+        preview, problem = await preview_of(api, session_id, asked)
         turns, _ = await turn_page(api, session_id, "", "", 50)
         latest: Turn | None = next((turn for turn in turns if turn.ended_at), None)
-        changes: dict[int, list[FitChange]] = defaultdict(list)
-        for change in latest.changes if latest else ():
-            changes[change.seq or 0].append(change)
-        given = [message for message in messages if message.seq in branch]
+        next_changes: dict[int, list[FitChange]] = defaultdict(list)
+        for change in preview.changes if preview else ():
+            next_changes[change.seq or 0].append(change)
+        # What the preview gives is exact: the branch, within the window.
+        seqs = set(preview.seqs) if preview else branch
+        given = [message for message in messages if message.seq in seqs]
         prompt = info.config.get("system_prompt")
         return site.page(
             request,
@@ -68,14 +107,21 @@ def _context(site: Site) -> Page:
             info=info,
             session_id=session_id,
             tab="context",
-            messages=[(message, message.seq in branch, excerpt(message)) for message in messages],
+            messages=[
+                (message, message.seq in seqs, message.seq in branch, excerpt(message))
+                for message in messages
+            ],
+            asked=asked,
+            preview=preview,
+            problem=problem,
+            request_text=shown_request(preview),
+            next_changes=dict(next_changes),
             is_partial=is_partial,
             system_prompt=prompt if isinstance(prompt, str) else "",
             window=window_of(info.config),
             latest=latest,
-            changes=dict(changes),
             given_tokens=sum(message.token_count for message in given),
-            given_count=len(given),
+            given_count=len(preview.seqs) if preview else len(given),
             largest=max((message.token_count for message in messages), default=1) or 1,
         )
 

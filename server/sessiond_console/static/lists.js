@@ -8,6 +8,13 @@ export function setUpLists() {
       if (document.hidden) disconnect(place);
       else connect(place, address);
     });
+    place.addEventListener("htmx:sseClose", (event) => {
+      if (event.detail.type === "message") place.querySelector("[data-denied]").hidden = false;
+    });
+    // The list stands still while sessions are picked: a new one would have no marks.
+    place.addEventListener("htmx:beforeRequest", (event) => {
+      if (place.querySelector("input[name=pick]:checked")) event.preventDefault();
+    });
   }
 }
 

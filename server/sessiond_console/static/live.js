@@ -73,6 +73,7 @@ class Tail {
     on("reload", () => location.reload());
     on("session", () => this.say());
     on("gone", () => this.end("The session is deleted or has expired."));
+    on("denied", () => this.end("You are signed out: the key is revoked, or the login has ended. Sign in again."));
   }
 
   close() {

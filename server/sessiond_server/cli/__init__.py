@@ -11,6 +11,7 @@ from sessiond_server.cli import (
     health,
     keys,
     migrate,
+    projects,
     serve,
     sessions,
     verify,
@@ -23,6 +24,7 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "serve": (serve.run, "serve sessions over gRPC"),
     "migrate": (migrate.run, "migrate the database's schema to this version"),
     "keys": (keys.run, "create, list and revoke API keys"),
+    "projects": (projects.run, "list and delete projects"),
     "sessions": (
         sessions.run,
         "list, show, copy, export, import and delete the sessions of a server",

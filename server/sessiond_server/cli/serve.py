@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 
 import structlog
 import uvloop
@@ -16,7 +17,7 @@ from sessiond_server.cli.errors import CommandError
 from sessiond_server.core.cancellation import cancel_all
 from sessiond_server.core.service_manager import notify, watched_over
 from sessiond_server.embedded import EmbeddedPostgres
-from sessiond_server.settings import Settings
+from sessiond_server.settings import Settings, load
 from sessiond_server.telemetry.endpoint import metrics_endpoint
 
 # Connections of a process outside its pool: one listens, and one is for the health check.
@@ -50,7 +51,7 @@ def run(arguments: list[str]) -> int:
     log.info("settings", **settings.redacted())
     with _database(settings, "--migrate" in arguments) as (url, embedded):
         try:
-            uvloop.run(_serve(settings, url, embedded))
+            uvloop.run(_serve(settings, url, embedded, partial(load, flags)))
         except (OSError, workers.WorkersError) as e:
             raise CommandError(str(e)) from None
     return 0
@@ -74,7 +75,9 @@ def _database(
         yield url, embedded
 
 
-async def _serve(settings: Settings, url: str, embedded: EmbeddedPostgres | None) -> None:
+async def _serve(
+    settings: Settings, url: str, embedded: EmbeddedPostgres | None, reload: Callable[[], Settings]
+) -> None:
     serve = server.run if settings.workers == 1 else workers.run
     announce = _announcer(settings, embedded)
     async with (
@@ -89,7 +92,7 @@ async def _serve(settings: Settings, url: str, embedded: EmbeddedPostgres | None
             start_console(port)
             notify("READY=1")
 
-        await serve(settings, url, on_ready=on_ready)
+        await serve(settings, url, on_ready=on_ready, load=reload)
 
 
 @asynccontextmanager

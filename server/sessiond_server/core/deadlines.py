@@ -8,7 +8,7 @@ import asyncio
 from contextvars import ContextVar
 
 # Time for the answer to travel.
-MARGIN_S = 0.25
+MARGIN_S = 1.0
 MARGIN_SHARE = 0.1
 
 _waits_until: ContextVar[float | None] = ContextVar("waits_until", default=None)

@@ -170,6 +170,11 @@ def time(value: Any) -> datetime:
     return found.astimezone(UTC)
 
 
+def time_or_none(value: Any) -> datetime | None:
+    """Parses an ISO 8601 time that has a time zone, or null."""
+    return None if value is None else time(value)
+
+
 def text(value: Any) -> str:
     """Parses a string that PostgreSQL can store."""
     if not isinstance(value, str) or "\0" in value:

@@ -32,7 +32,8 @@ _SESSION_SETTINGS = {
 }
 
 # Also "on" at a standby.
-_READ_ONLY = "SELECT current_setting('transaction_read_only')"
+_IS_READ_ONLY = "current_setting('transaction_read_only') = 'on'"
+_READ_ONLY = "the database is read-only: it is a standby, or default_transaction_read_only is on"
 
 _REMEDY = "ALTER ROLE ... SET default_transaction_isolation = 'read committed'"
 LONGEST_RETRY_S = 1.0
@@ -64,7 +65,11 @@ class _Attempt(AttemptWithBackoff):
 
 
 async def configure(
-    connection: AsyncConnection[Any], *, has_session: bool | None, lock_timeout_s: float
+    connection: AsyncConnection[Any],
+    *,
+    has_session: bool | None,
+    lock_timeout_s: float,
+    needs_writable: bool,
 ) -> bool:
     """Configure a new connection of the pool, with one round trip.
 
@@ -76,9 +81,13 @@ async def configure(
         connection: the connection.
         has_session: whether all transactions run in one session of PostgreSQL; None to find out.
         lock_timeout_s: how long a statement waits for a lock. Unit: seconds; 0 = without end.
+        needs_writable: refuse a connection that cannot write.
 
     Returns:
         Whether they do. If not, nothing is prepared on the connection.
+
+    Raises:
+        psycopg.errors.ReadOnlySqlTransaction: if the connection cannot write, and has to.
     """
     # A binary timestamptz is an int64 of microseconds since 2000-01-01. The hot paths put it on the
     # wire as it is; making a datetime of each, to take it apart again, would cost more than the
@@ -86,14 +95,16 @@ async def configure(
     connection.adapters.register_loader("timestamptz", Int8BinaryLoader)
     connection.adapters.register_dumper(Int8s, Int8sDumper)
     known = {None: _is_own_process(connection), True: "true", False: "false"}[has_session]
-    calls = [known, "current_setting('default_transaction_isolation')"]
+    calls = [known, "current_setting('default_transaction_isolation')", _IS_READ_ONLY]
     calls += [_set(*setting) for setting in _CLIENT_SETTINGS.items()]
     settings = _SESSION_SETTINGS | {"lock_timeout": f"{round(lock_timeout_s * 1000)}ms"}
     calls += [f"CASE WHEN {known} THEN {_set(*setting)} END" for setting in settings.items()]
     cursor = await connection.execute(f"SELECT {', '.join(calls)}".encode())
     row = await cursor.fetchone()
     assert row is not None  # noqa: S101 - a SELECT without FROM has a row
-    is_session, isolation, *_ = row
+    is_session, isolation, is_read_only, *_ = row
+    if is_read_only and needs_writable:
+        raise psycopg.errors.ReadOnlySqlTransaction(_READ_ONLY)
     if not is_session:
         connection.prepare_threshold = None
         if isolation != "read committed":
@@ -141,8 +152,6 @@ async def check_writable(connection: AsyncConnection[Any]) -> None:
         psycopg.errors.ReadOnlySqlTransaction: if the database is read-only, e.g. a standby.
         psycopg.Error: if the connection is broken.
     """
-    row = await (await connection.execute(_READ_ONLY)).fetchone()
-    if row and row[0] == "on":
-        raise psycopg.errors.ReadOnlySqlTransaction(
-            "the database is read-only: it is a standby, or default_transaction_read_only is on"
-        )
+    row = await (await connection.execute(f"SELECT {_IS_READ_ONLY}".encode())).fetchone()
+    if row and row[0]:
+        raise psycopg.errors.ReadOnlySqlTransaction(_READ_ONLY)

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -19,9 +20,10 @@ import structlog
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, TupleRow, dict_row
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
-from sqlalchemy import ClauseElement
+from sqlalchemy import ClauseElement, UpdateBase
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
+from sessiond_server.core.disks import is_full
 from sessiond_server.db import address
 from sessiond_server.db.connections import (
     ConnectionPool,
@@ -40,6 +42,14 @@ log = structlog.get_logger(__name__)
 
 class DatabaseUnavailable(Exception):
     """The database does not respond, or the connection broke. A change may have been committed."""
+
+
+class DatabaseReadOnly(DatabaseUnavailable):
+    """The database cannot be written to, as during a failover. Nothing was changed."""
+
+
+class DatabaseFull(DatabaseUnavailable):
+    """The disk of the database is full. Nothing was changed."""
 
 
 class PoolExhausted(Exception):
@@ -77,6 +87,7 @@ class Database:
         lock_timeout_s: float = 0.5,
         has_session: bool | None = None,
         listen_url: str | None = None,
+        directory: Path | None = None,
     ) -> None:
         """Creates a closed pool.
 
@@ -89,7 +100,9 @@ class Database:
             has_session: whether all transactions of a connection run in one session of PostgreSQL,
                 as they do not behind a pooler in transaction mode; None to find out.
             listen_url: URL of the same database for the connection that listens; None = `url`.
+            directory: where the embedded database keeps its data; None for another database.
         """
+        self._directory = directory
         self._conninfo = address.conninfo(url)
         self._listen_conninfo = address.conninfo(listen_url) if listen_url else None
         self._needs_writable = address.needs_writable(url)
@@ -178,21 +191,30 @@ class Database:
             except psycopg.OperationalError as e:
                 log.warning("listen_database_unavailable", error=str(e))
             else:
-                return connection, bool(self._has_session) or await has_session(connection)
+                return connection, await self._can_listen(connection, self._has_session or None)
         connection = await self.connect_alone(application_name)
-        if self._has_session is None:
-            return connection, await has_session(connection)
-        return connection, self._has_session
+        return connection, await self._can_listen(connection, self._has_session)
+
+    async def _can_listen(self, connection: AsyncConnection[TupleRow], known: bool | None) -> bool:
+        """Return whether a connection can listen, and close it if that cannot be found out."""
+        if known is not None:
+            return known
+        try:
+            return await has_session(connection)
+        except BaseException:
+            await connection.close()
+            raise
 
     async def _configure(self, connection: AsyncConnection[TupleRow]) -> None:
         is_session = await configure(
-            connection, has_session=self._has_session, lock_timeout_s=self._lock_timeout_s
+            connection,
+            has_session=self._has_session,
+            lock_timeout_s=self._lock_timeout_s,
+            needs_writable=self._needs_writable,
         )
         if not is_session and not self._is_pooler_known:
             self._is_pooler_known = True
             log.info("pooler_found", prepares=False)
-        if self._needs_writable:
-            await check_writable(connection)
 
     async def renew(self, reason: str) -> None:
         """Replace all connections; those in use when they are returned.
@@ -259,8 +281,13 @@ class Database:
             PoolExhausted, DatabaseUnavailable, Contention: as for `connection`, if `on` is None.
         """
         if on is None:
-            async with self.connection() as connection:
-                return await self.rows(statement, parameters, on=connection)
+            try:
+                async with self.connection() as connection:
+                    return await self.rows(statement, parameters, on=connection)
+            except DatabaseReadOnly:
+                # Nothing was changed, and the pool has no such connection any more.
+                async with self.connection() as connection:
+                    return await self.rows(statement, parameters, on=connection)
         if isinstance(statement, str):
             text = statement.encode()
         elif parameters is None:
@@ -273,9 +300,15 @@ class Database:
         else:
             text = str(statement.compile(dialect=self._dialect)).encode()
             self._compiled[statement] = text
-        # A client cursor writes values into the text, so that each statement is planned for its
-        # values (see _PREPARED_SETTINGS), and receives text results: the binary loaders of these
-        # connections are for the hot paths (see _configure).
+        # Results are text: the binary loaders of these connections are for the hot paths (see
+        # db/connections.py).
+        if _writes_content(statement):
+            # PostgreSQL logs the text of a statement that fails. Values that are sent apart from it
+            # do not get there.
+            async with on.cursor(row_factory=dict_row) as cursor:
+                await cursor.execute(text, parameters, prepare=False)
+                return await cursor.fetchall() if cursor.description else []
+        # A client cursor writes values into the text, so that the statement is planned for them.
         async with TimedClientCursor(on, row_factory=dict_row) as cursor:
             await cursor.execute(text, parameters)
             return await cursor.fetchall() if cursor.description else []
@@ -284,6 +317,10 @@ class Database:
         """Returns the psycopg text of a Core statement, and the values that it contains."""
         compiled = statement.compile(dialect=self._dialect)
         return str(compiled), compiled.params
+
+    def is_disk_full(self) -> bool:
+        """Return whether the embedded database has no room for the next piece of its log."""
+        return self._directory is not None and is_full(self._directory)
 
     async def _is_away(self) -> bool:
         """Whether the database accepts no connections at all, as opposed to having no free ones.
@@ -309,6 +346,17 @@ class Database:
         return False
 
 
+def _writes_content(statement: str | ClauseElement) -> bool:
+    """Whether a statement writes values of callers: titles, metadata, prompts.
+
+    It is an insert, or an update that is assembled for its call. These find their rows by key, so
+    any plan is good for all values.
+    """
+    if isinstance(statement, str):
+        return statement.lstrip().startswith("INSERT ")
+    return isinstance(statement, UpdateBase)
+
+
 class PooledConnection:
     """Lends a connection from the pool for the duration of a block.
 
@@ -330,6 +378,8 @@ class PooledConnection:
                 self._connection = await pool.getconn()
         except (PoolTimeout, TooManyRequests) as e:
             if await self._database._is_away():
+                if self._database.is_disk_full():
+                    raise DatabaseFull("the disk of the database is full") from e
                 raise DatabaseUnavailable("no connection to the database") from e
             raise PoolExhausted("every database connection is busy") from e
         except PoolClosed as e:
@@ -369,18 +419,16 @@ class PooledConnection:
             # QueryCanceled is an OperationalError, but the connection is intact.
             case psycopg.errors.QueryCanceled():
                 raise StatementCanceled(str(exc)) from exc
-            case (
-                psycopg.OperationalError()
-                | psycopg.InterfaceError()
-                | psycopg.errors.ReadOnlySqlTransaction()
-            ):
-                if is_read_only or self._connection.broken:
+            # An OperationalError, too; the statement failed, and the connection is intact.
+            case psycopg.errors.DiskFull():
+                raise DatabaseFull(str(exc)) from exc
+            case psycopg.errors.ReadOnlySqlTransaction():
+                await self._database.renew(str(exc))
+                raise DatabaseReadOnly("the database is read-only") from exc
+            case psycopg.OperationalError() | psycopg.InterfaceError():
+                if self._connection.broken:
                     await self._database.renew(str(exc))
-                raise DatabaseUnavailable(
-                    "the database is read-only"
-                    if is_read_only
-                    else "the connection to the database broke"
-                ) from exc
+                raise DatabaseUnavailable("the connection to the database broke") from exc
 
 
 def columns_of(row_type: type[Any], alias: str = "") -> str:

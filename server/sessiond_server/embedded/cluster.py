@@ -19,10 +19,12 @@ from urllib.parse import quote
 
 import psycopg
 import structlog
+from psycopg.conninfo import conninfo_to_dict
 
+from sessiond_server.core.disks import is_full
 from sessiond_server.embedded.errors import EmbeddedError
 from sessiond_server.embedded.postmaster import disown_stale_pid, find_postmaster, wait_for_end
-from sessiond_server.embedded.system_user import SystemUser, let_through, system_user
+from sessiond_server.embedded.system_user import SystemUser, let_through, name_of, system_user
 
 DATABASE = "sessiond"
 PORT = 5432  # part of the socket's name; nothing listens on TCP
@@ -182,6 +184,12 @@ class EmbeddedPostgres:
                 delay_s = min(delay_s * 2, MAX_DELAY_S)
             else:
                 delay_s = 0.1
+            if is_full(self._cluster):
+                log.error(
+                    "disk_full",
+                    directory=str(self._cluster),
+                    remedy="make room on the disk: PostgreSQL then starts by itself",
+                )
             try:
                 await asyncio.to_thread(self._run)
                 log.warning("embedded_postgres_restarted")
@@ -229,6 +237,7 @@ class EmbeddedPostgres:
             let_through(self._bin)
         self._own(self.socket_dir)
         version_file = self._cluster / "PG_VERSION"
+        self._check_owner()
         if version_file.exists():
             found, ours = version_file.read_text().strip(), self._major_version()
             if found != ours:
@@ -255,6 +264,21 @@ class EmbeddedPostgres:
             "--no-instructions",
         )  # fmt: skip
         unfinished.rename(self._cluster)
+
+    def _check_owner(self) -> None:
+        """Refuse a cluster of another user, which PostgreSQL refuses with less of an explanation.
+
+        It is not taken over: its owner could not start it any more.
+        """
+        wanted = self._user.uid if self._user else os.geteuid()
+        with suppress(FileNotFoundError):
+            found = self._cluster.stat().st_uid
+            if found != wanted:
+                raise EmbeddedError(
+                    f"{self._cluster} belongs to the user {name_of(found)}, and PostgreSQL would "
+                    f"run as {name_of(wanted)}: run sessiond as its owner, or give it away with "
+                    f"chown -R {name_of(wanted)} {shlex.quote(str(self._cluster))}"
+                )
 
     def _own(self, directory: Path) -> None:
         """Create the directory if necessary, and make it accessible to PostgreSQL alone."""
@@ -373,6 +397,17 @@ class EmbeddedPostgres:
         with suppress(OSError):
             return "\n".join(self._log_file.read_text(errors="replace").splitlines()[-8:])
         return ""
+
+
+def embedded_directory(data_dir: Path, database_url: str) -> Path | None:
+    """Return the directory of the embedded cluster, if a URL is that of its running database."""
+    cluster = data_dir.expanduser().absolute() / "postgres"
+    with suppress(OSError):
+        # The fifth line is the directory of the socket.
+        lines = (cluster / "postmaster.pid").read_text().splitlines()
+        if len(lines) > 4 and conninfo_to_dict(database_url).get("host") == lines[4]:
+            return cluster
+    return None
 
 
 def _binaries() -> Path:

@@ -75,6 +75,16 @@ def _existing_user() -> SystemUser | None:
     return None
 
 
+def name_of(uid: int) -> str:
+    """Return the name of a user, or the number of one without a name."""
+    import pwd  # missing on some platforms on which the client runs
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
 def let_through(path: Path) -> None:
     """Let other users traverse, but not list, the directories on the way to a path."""
     for directory in (path, *path.parents):

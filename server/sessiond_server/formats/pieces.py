@@ -152,6 +152,8 @@ class Entry:
             for an agent without an id. "" = the format has no threads.
         replaces: what the message stands for, a summary that its program wrote: EVERYTHING before
             it, or the ANSWERS. "" = nothing.
+        own_id: the id by which other messages of its program know the message. "" = none.
+        keeps: the own_ids of messages that the summary after this one does not stand for.
         sayings: what the message contains, if it contains the words of several speakers; each is an
             entry of the same seq. [] = one speaker.
     """
@@ -169,6 +171,8 @@ class Entry:
     answer_id: str = ""
     thread: str = ""
     replaces: str = ""
+    own_id: str = ""
+    keeps: Sequence[str] = ()
     sayings: list["Entry"] = field(default_factory=list)
 
     @property

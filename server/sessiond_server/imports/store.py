@@ -38,7 +38,7 @@ INSERT INTO sessions (key, project_id, session_id, log, state, model, user_name,
 SELECT %(key)s, %(project_id)s, %(session_id)s, %(log)s, %(status)s, %(model)s, %(user_name)s,
     %(title)s, %(config)s, %(metadata)s, %(count)s, %(content_bytes)s, %(largest_bytes)s,
     %(tokens)s, %(estimated)s, %(first_words)s, %(first_words_place)s,
-    COALESCE(%(created_at)s, now), COALESCE(%(active_at)s, now), now, %(idle_ttl_ms)s,
+    COALESCE(%(created_at)s, now), COALESCE(%(active_at)s, now), now, %(idle_ttl_ms)s::bigint,
     now + %(idle_ttl_ms)s::bigint * interval '1 millisecond'
 FROM clock_timestamp() AS now
 ON CONFLICT DO NOTHING RETURNING {", ".join(field.name for field in fields(SessionRow))}"""

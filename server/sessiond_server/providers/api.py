@@ -14,9 +14,9 @@ from orjson import JSONEncodeError
 from sessiond.v1.message_pb2 import Format, Message
 from sessiond_server.dialects.request import FittedRequest, History
 from sessiond_server.formats.pieces import JSON
-from sessiond_server.formats.report import UnsendableHistory
+from sessiond_server.formats.report import Report, UnsendableHistory
 from sessiond_server.formats.wire import AssetInfo, AssetString
-from sessiond_server.providers.base import Answer, Delta, ModelRequest
+from sessiond_server.providers.base import Answer, Delta, ModelRequest, Preview
 from sessiond_server.providers.body import AssetChanged, RequestBody, encode_body, encode_messages
 from sessiond_server.providers.errors import ProviderCall, ProviderFault
 from sessiond_server.providers.references import asset_ids_of
@@ -28,8 +28,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 10.0
-# From this size of stored messages on, the request is prepared in a thread.
+# Above this size or number of stored messages, the request is prepared in a thread. A message takes
+# some 50 microseconds, whatever its size, in which the event loop would serve nobody else.
 THREAD_BYTES = 256 * 1024
+THREAD_MESSAGES = 32
 
 
 class AnswerBuilder(ABC):
@@ -134,12 +136,7 @@ class ApiProvider(ABC):
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Delta | Answer, None]:
         """See Provider."""
-        call = ProviderCall(self.name, request.model, self._silence_timeout_s, self._key)
-        size = sum(map(Message.ByteSize, request.messages))
-        run = asyncio.to_thread if size > THREAD_BYTES else _run_here
-        ids = await run(asset_ids_of, request.messages)
-        assets = await request.describe_assets(ids) if ids else {}
-        prepared = await run(self._prepare, call, request, assets)
+        prepared = await self._prepared(request)
         if fitted := prepared.call.fitted:
             request.on_report(fitted.report)
         async with aclosing(
@@ -147,6 +144,30 @@ class ApiProvider(ABC):
         ) as pieces:
             async for piece in pieces:
                 yield piece
+
+    async def preview(self, request: ModelRequest) -> Preview:
+        """See Provider."""
+        prepared = await self._prepared(request)
+        optional, model = self._optional, request.model
+        is_extra = optional and optional[0] not in prepared.fields
+        extra = {optional[0]: optional[1]} if optional and is_extra else {}
+        if model in self._without_optional:
+            extra = {}
+        fields = {**extra, **prepared.fields, **self._fixed(model)}
+        body = prepared.body(self._messages_key, fields)
+        prepared.check_size(body)
+        fitted = prepared.call.fitted
+        report = fitted.report if fitted else Report()
+        return Preview(body.with_notes(), body.size_bytes, report)
+
+    async def _prepared(self, request: ModelRequest) -> "_Prepared":
+        call = ProviderCall(self.name, request.model, self._silence_timeout_s, self._key)
+        size = sum(map(Message.ByteSize, request.messages))
+        is_large = size > THREAD_BYTES or len(request.messages) > THREAD_MESSAGES
+        run = asyncio.to_thread if is_large else _run_here
+        ids = await run(asset_ids_of, request.messages)
+        assets = await request.describe_assets(ids) if ids else {}
+        return await run(self._prepare, call, request, assets)
 
     @abstractmethod
     async def close(self) -> None:

@@ -99,6 +99,21 @@ class ModelRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Preview:
+    """A request that is not sent.
+
+    Attributes:
+        text: the body as JSON text, with notes in the places of assets' contents.
+        size_bytes: the size of the body with the contents of its assets.
+        report: what the request lacks or contains in another form.
+    """
+
+    text: str
+    size_bytes: int
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
     """Text that the model added to its answer or its reasoning.
 
@@ -150,6 +165,13 @@ class Provider(Protocol):
         Raises:
             ModelFault: if the call fails, after the retries that are safe. Nothing is retried after
                 a delta.
+        """
+
+    async def preview(self, request: ModelRequest) -> Preview:
+        """Create the request of a call without making the call.
+
+        Raises:
+            ModelFault: MODEL_REQUEST_REJECTED; CONTEXT_TOO_LARGE.
         """
 
     async def close(self) -> None:

@@ -68,6 +68,13 @@ class RequestBody:
             len(piece) if isinstance(piece, bytes) else self._size(piece) for piece in self._pieces
         )
 
+    def with_notes(self) -> str:
+        """Return the JSON text, with a note in the place of each asset's content."""
+        return b"".join(
+            piece if isinstance(piece, bytes) else f"[content of asset {piece.asset_id}]".encode()
+            for piece in self._pieces
+        ).decode()
+
     async def load_texts(self) -> bool:
         """Load the assets that are sent as text, because the size of their JSON is unknown before.
 

@@ -6,11 +6,12 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from sessiond.v1.error_reason_pb2 import ErrorReason
-from sessiond.v1.message_pb2 import FORMAT_OPENAI, ROLE_USER, Format
+from sessiond.v1.message_pb2 import FORMAT_OPENAI, ROLE_USER, Format, Role
 from sessiond.v1.turn_pb2 import Usage
 from sessiond_server.formats.pieces import Entry, Text
 from sessiond_server.formats.read.conversation import read_all, spoken
-from sessiond_server.providers.base import Answer, Delta, ModelFault, ModelRequest
+from sessiond_server.formats.report import Report
+from sessiond_server.providers.base import Answer, Delta, ModelFault, ModelRequest, Preview
 from sessiond_server.providers.json_text import dumps
 
 _WORD = re.compile(r"\s*\S+\s*")
@@ -83,6 +84,20 @@ class Echo:
                 input_tokens=sum(len(prompt.split()) for prompt in prompts), output_tokens=count
             ),
         )
+
+    async def preview(self, request: ModelRequest) -> Preview:
+        """See Provider. The request has the texts of the history, which this model counts."""
+        history = [
+            {
+                "role": Role.Name(entry.role).removeprefix("ROLE_").lower(),
+                "content": _text_of(entry),
+            }
+            for entry in spoken(read_all(request.messages))
+        ]
+        prompt = [{"role": "system", "content": request.system_prompt}]
+        messages = [*(prompt if request.system_prompt else []), *history]
+        text = dumps({"model": request.model, "messages": messages, **request.options})
+        return Preview(text, len(text.encode()), Report())
 
     async def close(self) -> None:
         """See Provider: there is nothing to close."""

@@ -61,6 +61,9 @@ class Models:
         self._echo = Echo() if echo_models else None
         self._environment = os.environ if environment is None else environment
         self._providers: dict[str, Provider] = {}
+        # The keys of these, and former providers, which running turns may still use.
+        self._keys: dict[str, str] = {}
+        self._former: list[Provider] = []
 
     def route(self, name: str) -> Route:
         """Find the provider of a model.
@@ -97,10 +100,25 @@ class Models:
             with suppress(ModelFault):
                 self._provider(name, name)
 
+    def reload(self, providers: Mapping[str, ProviderSettings]) -> None:
+        """Use other settings of providers and newly read keys, from the next model call on.
+
+        Raises:
+            ValueError: if a provider has no type.
+        """
+        settings = merge_built_in(providers)
+        for name in list(self._providers):
+            old, new = self._settings[name], settings.get(name)
+            if old != new or self._key_of(self._settings[name])[0] != self._keys.get(name, ""):
+                self._former.append(self._providers.pop(name))
+        self._settings = settings
+        self.prepare()
+
     async def close(self) -> None:
         """Close the providers' connections."""
-        providers, self._providers = self._providers, {}
-        for provider in providers.values():
+        providers = [*self._providers.values(), *self._former]
+        self._providers, self._former = {}, []
+        for provider in providers:
             await provider.close()
 
     def _provider(self, name: str, model: str) -> Provider:
@@ -112,24 +130,16 @@ class Models:
         settings = self._settings[name]
         if settings.type is None or settings.type == "echo":
             return Echo(name)
-        variable, public_url, key_variable = _ENDPOINTS[settings.type]
-        if settings.api_key_env is not None:
-            key_variable = settings.api_key_env
-        elif settings.base_url:
-            # The operator's own server must not receive the key of the public API.
-            key_variable = ""
-        variables = (key_variable, _SECOND_VARIABLES.get(key_variable, ""))
-        key = next(
-            filter(None, (self._environment.get(name, "").strip() for name in variables if name)),
-            "",
-        )
-        if key_variable and not key:
-            raise self._not_configured(
-                name,
-                model,
-                f"has no key: set {key_variable} in the server's environment",
-                key_variable,
+        variable, public_url, _ = _ENDPOINTS[settings.type]
+        key, source = self._key_of(settings)
+        if source and not key:
+            remedy = (
+                "put it into its api_key_file, which the server must be able to read"
+                if settings.api_key_file
+                else f"set {source} in the server's environment"
             )
+            raise self._not_configured(name, model, f"has no key: {remedy}", source)
+        self._keys[name] = key
         base_url = settings.base_url or self._environment.get(variable) or public_url
         make, install = _maker(settings, base_url)
         try:
@@ -144,6 +154,29 @@ class Models:
             raise self._not_configured(
                 name, model, f"needs a package that is not installed: {install}", install
             ) from None
+
+    def _key_of(self, settings: ProviderSettings) -> tuple[str, str]:
+        """Return the key of a provider, and the variable that has to hold it, or "api_key_file".
+
+        Both may be "": there is no key, or none is needed.
+        """
+        if settings.type is None or settings.type == "echo":
+            return "", ""
+        if settings.api_key_file:
+            try:
+                key = settings.api_key_file.read_text("utf-8").strip()
+            except (OSError, UnicodeDecodeError):
+                key = ""
+            return key, "api_key_file"
+        variable = _ENDPOINTS[settings.type][2]
+        if settings.api_key_env is not None:
+            variable = settings.api_key_env
+        elif settings.base_url:
+            # The operator's own server must not receive the key of the public API.
+            variable = ""
+        names = (variable, _SECOND_VARIABLES.get(variable, ""))
+        keys = (self._environment.get(name, "").strip() for name in names if name)
+        return next(filter(None, keys), ""), variable
 
     def _not_configured(self, provider: str, model: str, text: str, setting: str) -> ModelFault:
         return ModelFault(

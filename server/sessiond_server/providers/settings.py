@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal, get_args
 from urllib.parse import urlsplit
 
@@ -9,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 ProviderType = Literal["openai", "openai-responses", "anthropic", "gemini", "echo"]
 # Settings that openai-responses takes from openai, unless it has its own.
-_OF_ENDPOINT = ("base_url", "api_key_env", "silence_timeout_s", "retries")
+_OF_ENDPOINT = ("base_url", "api_key_env", "api_key_file", "silence_timeout_s", "retries")
 # Settings that only one type of provider has.
 _OF_TYPE: Mapping[str, ProviderType] = {
     "reasoning_key": "openai",
@@ -62,6 +63,10 @@ class ProviderSettings(BaseModel):
         description="The environment variable that holds the key. Default: OPENAI_API_KEY, "
         "ANTHROPIC_API_KEY or GEMINI_API_KEY (else GOOGLE_API_KEY), but none with a base_url. "
         "Empty = none.",
+    )
+    api_key_file: Path | None = Field(
+        default=None,
+        description="A file that holds the key, instead of a variable. It is read again at SIGHUP.",
     )
     models: tuple[str, ...] = Field(
         default=(), description="Patterns of its models' names, with * and ?. Case-sensitive."

@@ -2,15 +2,30 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
 
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.interruption import Interruptible
+from sessiond_server.core.memory import Memory
 
 # These calls last as long as clients keep them open. They have a limit of their own, and are never
 # logged as slow.
 STREAMING_RPCS = frozenset({"Watch", "Send"})
+
+# These calls carry messages and files. They are refused while memory is short.
+LARGE_RPCS = frozenset(
+    {
+        "StoreMessages",
+        "BatchStoreMessages",
+        "ImportMessages",
+        "ImportSession",
+        "RewindSession",
+        "UploadAsset",
+        "Send",
+    }
+)
 
 # While calls are held, the server counts as quiet when no call has arrived for QUIET_S. Callers
 # that send one call after the other fall silent within milliseconds; others never do.
@@ -24,20 +39,49 @@ STREAMS_A_SECOND = 1000
 MAX_SPREAD_S = 5.0
 
 
+class _Running(Interruptible):
+    """A block that is in a set while it runs.
+
+    It is a class, since a generator as a context manager would cost every call twice as much.
+    """
+
+    __slots__ = ("_all",)
+
+    def __init__(self, all_running: set[Interruptible]) -> None:
+        super().__init__()
+        self._all = all_running
+
+    async def __aenter__(self) -> Interruptible:
+        self._all.add(self)
+        return await super().__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._all.discard(self)
+        await super().__aexit__(kind, error, traceback)
+
+
 class Admission:
     """Counts the calls in this process, and refuses calls above the limits.
 
     Args:
         max_calls: limit for `calls`.
         max_streams: limit for `streams`.
+        memory: tells whether memory is short.
 
     Attributes:
+        memory: see above.
         calls: number of calls in progress that are not in `streams`.
         streams: number of calls of STREAMING_RPCS in progress.
         is_draining: whether the server is shutting down.
     """
 
-    def __init__(self, max_calls: int, max_streams: int) -> None:
+    def __init__(self, max_calls: int, max_streams: int, memory: Memory) -> None:
+        self.memory = memory
         self.calls = 0
         self.streams = 0
         self.is_draining = False
@@ -67,22 +111,24 @@ class Admission:
         """Stop counting a call."""
         self._count(method, -1)
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[Interruptible]:
-        """Run a block that handles a call, which interrupt_all() may end."""
-        async with Interruptible() as running:
-            self._running.add(running)
-            try:
-                yield running
-            finally:
-                self._running.discard(running)
+    def running(self) -> Interruptible:
+        """Return a block that handles a call, which interrupt_all() may end."""
+        return _Running(self._running)
 
     def admit(self, method: str) -> None:
         """Check whether a call that has begun may continue.
 
         Raises:
-            Fault: OVERLOADED if more calls of this kind are in progress than the limit allows.
+            Fault: OVERLOADED if more calls of this kind are in progress than the limit allows, or
+                if memory is too short for the call.
         """
+        if self.memory.is_short and method in LARGE_RPCS:
+            raise Fault(
+                "OVERLOADED",
+                "this server is short of memory, and takes no messages and files for now; try "
+                "again",
+                retry_after_s=1.0,
+            )
         if method in STREAMING_RPCS:
             count, limit, kind = self.streams, self._max_streams, "watches and sends"
         else:

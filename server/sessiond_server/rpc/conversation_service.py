@@ -2,6 +2,8 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from itertools import islice
+from typing import Any
 
 from sessiond.v1.conversation_service_pb2 import (
     SEND_MODE_IMMEDIATE,
@@ -10,6 +12,8 @@ from sessiond.v1.conversation_service_pb2 import (
     GetTurnRequest,
     ListTurnsRequest,
     ListTurnsResponse,
+    PreviewTurnRequest,
+    PreviewTurnResponse,
     SendMode,
     SendRequest,
     SendResponse,
@@ -19,9 +23,12 @@ from sessiond.v1.turn_pb2 import FitChangeKind, Turn, TurnState
 from sessiond_server.core.cancellation import run_to_completion
 from sessiond_server.projects.authentication import Caller
 from sessiond_server.rpc import conversions
+from sessiond_server.turns.errors import storable
+from sessiond_server.turns.previews import Previews
 from sessiond_server.turns.rows import TurnRow
 from sessiond_server.turns.sending import Sending
 from sessiond_server.turns.service import Turns
+from sessiond_server.turns.store import MAX_CHANGES
 from sessiond_server.turns.streams import TurnStreams
 from sessiond_server.watch.hub import WatchHub
 from sessiond_server.watch.options import WatchOptions
@@ -35,9 +42,12 @@ class ConversationServicer:
 
     needs_admin = False
 
-    def __init__(self, turns: Turns, streams: TurnStreams, watching: WatchHub) -> None:
+    def __init__(
+        self, turns: Turns, streams: TurnStreams, previews: Previews, watching: WatchHub
+    ) -> None:
         self._turns = turns
         self._streams = streams
+        self._previews = previews
         self._watching = watching
 
     async def Send(self, request: SendRequest, caller: Caller) -> AsyncGenerator[bytes, None]:
@@ -78,6 +88,30 @@ class ConversationServicer:
         )
         ended = await run_to_completion(aborting)
         return AbortResponse(turns=[_message(row, request.session_id) for row in ended])
+
+    async def PreviewTurn(self, request: PreviewTurnRequest, caller: Caller) -> PreviewTurnResponse:
+        preview = await self._previews.preview(
+            Sending(
+                caller.project_id,
+                request.session_id,
+                request.prompt,
+                list(request.messages),
+                request.model,
+                request.options_json,
+                parent_seq=request.parent_seq,
+            )
+        )
+        response = PreviewTurnResponse(
+            model=preview.model,
+            provider=preview.provider,
+            request_json=preview.request_json,
+            request_bytes=preview.request_bytes,
+            seqs=preview.seqs,
+            change_count=len(preview.report),
+        )
+        for change in islice(preview.report, MAX_CHANGES):
+            _add_change(response.changes, change.seq, change.kind.name, storable(change.detail))
+        return response
 
     async def GetTurn(self, request: GetTurnRequest, caller: Caller) -> Turn:
         row = await self._streams.wait(
@@ -141,11 +175,15 @@ def _message(row: TurnRow, session_id: str) -> Turn:
         turn.error.message = row.error["message"]
         turn.error.metadata.update(row.error["metadata"])
     for seq, kind, detail in row.changes or ():
-        number = FitChangeKind.DESCRIPTOR.values_by_name.get(f"FIT_CHANGE_KIND_{kind}")
-        turn.changes.add(seq=seq, kind=number.number if number else 0, detail=detail)
+        _add_change(turn.changes, seq, kind, detail)
     turn.create_time.FromDatetime(row.created_at)
     if row.started_at:
         turn.start_time.FromDatetime(row.started_at)
     if row.ended_at:
         turn.end_time.FromDatetime(row.ended_at)
     return turn
+
+
+def _add_change(changes: Any, seq: int, kind: str, detail: str) -> None:
+    number = FitChangeKind.DESCRIPTOR.values_by_name.get(f"FIT_CHANGE_KIND_{kind}")
+    changes.add(seq=seq, kind=number.number if number else 0, detail=detail)

@@ -10,6 +10,8 @@ from sessiond_server.assets.store.objects import ObjectStoreUnavailable
 from sessiond_server.core.errors import Fault
 from sessiond_server.db.pool import (
     Contention,
+    DatabaseFull,
+    DatabaseReadOnly,
     DatabaseUnavailable,
     LockTimeout,
     PoolExhausted,
@@ -91,6 +93,19 @@ def as_fault(error: BaseException) -> Fault | None:
     match error:
         case Fault():
             return error
+        case DatabaseReadOnly():
+            return Fault(
+                "DATABASE_UNAVAILABLE",
+                "the database is read-only, as during a failover; nothing was changed: try again",
+                retry_after_s=1.0,
+            )
+        case DatabaseFull():
+            return Fault(
+                "DATABASE_UNAVAILABLE",
+                "the disk of the database is full; nothing was changed: make room on it and try "
+                "again",
+                retry_after_s=1.0,
+            )
         case DatabaseUnavailable():
             return Fault(
                 "DATABASE_UNAVAILABLE",

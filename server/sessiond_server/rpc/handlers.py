@@ -210,7 +210,6 @@ class Calls:
         stream_idle_timeout_s: time without a message after which a client's stream is refused.
             Unit: seconds.
         check_messages: returns the invalid fields of messages, by path.
-        received: called with the size of each request, in bytes.
         log_calls: whether each call is logged at the level info.
     """
 
@@ -221,12 +220,10 @@ class Calls:
         lock_waits: LockWaits,
         *,
         check_messages: CheckMessages,
-        received: Callable[[int], None],
         default_deadline_s: float,
         stream_idle_timeout_s: float,
         log_calls: bool = False,
     ) -> None:
-        self._received = received
         self._log_calls = log_calls
         self._authenticator = authenticator
         self._admission = admission
@@ -252,6 +249,8 @@ class Calls:
         return Gate(prompt, patient, self._is_welcome)
 
     def _is_welcome(self, metadata: Metadata) -> bool:
+        if self._admission.memory.is_short:
+            return False
         keys = [str(value) for key, value in metadata if key == "authorization"]
         return len(keys) < 2 and self._authenticator.knows(keys[0] if keys else None)
 
@@ -266,7 +265,13 @@ class Calls:
 
         def arguments(kind: str) -> tuple[str, CallFigures, Decode, Any, bool]:
             figures = CallFigures(service, method.name, kind)
-            return method.name, figures, decoder(method, self._received), function, needs_admin
+            return (
+                method.name,
+                figures,
+                decoder(method, self._admission.memory.received),
+                function,
+                needs_admin,
+            )
 
         if method.client_streaming:
             upload: Handler = grpc.stream_unary_rpc_method_handler(

@@ -75,7 +75,8 @@ from sessiond_server.rpc.handlers import status_of_part
 from sessiond_server.rpc.task_service import task_message
 from sessiond_server.sessions.service import Sessions
 from sessiond_server.sessions.settings import SessionSettings
-from sessiond_server.sessions.store.sessions import Listing, SessionRow
+from sessiond_server.sessions.store.listing import Listing
+from sessiond_server.sessions.store.sessions import SessionRow
 from sessiond_server.sessions.store.state import StateChange
 from sessiond_server.telemetry import metrics
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from itertools import accumulate
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -31,14 +31,13 @@ from sessiond_server.sessions.settings import (
 )
 from sessiond_server.sessions.state import state_changed, too_large
 from sessiond_server.sessions.store.filters import SessionFilter
+from sessiond_server.sessions.store.listing import Listing
 from sessiond_server.sessions.store.sessions import (
     Etag,
-    Listing,
     SessionCounts,
     SessionRow,
     SessionStore,
     TooLarge,
-    sort_key,
 )
 from sessiond_server.sessions.store.state import StateChange, StateChanged, StateTooLarge
 
@@ -48,8 +47,8 @@ ATTEMPTS = 5
 DELETED_A_BATCH = 500
 
 _POSITIONS: dict[str, tuple[pagination.Parser, ...]] = {
-    "active_desc": (pagination.int4, pagination.time, UUID),
-    "active_asc": (pagination.int4, pagination.time, UUID),
+    "active_desc": (pagination.int4, pagination.time_or_none, UUID),
+    "active_asc": (pagination.int4, pagination.time_or_none, UUID),
     "created_desc": (pagination.time, UUID),
     "created_asc": (pagination.time, UUID),
     "id_asc": (pagination.text,),
@@ -155,12 +154,14 @@ class Sessions:
         paging = Paging(page_size, page_token, ("sessions", listing), *_POSITIONS[listing.order])
         _check_filter(listing.filter)
         found = await self._store.list(replace(listing, limit=paging.size, after=paging.after))
-        rows, has_more = found.rows, found.has_more
-        if with_state and rows:
-            sums: Iterable[int] = accumulate(await self._store.state_sizes(rows))
+        listed, has_more = found.rows, found.has_more
+        if with_state and listed:
+            sizes = await self._store.state_sizes([session.row for session in listed])
+            sums: Iterable[int] = accumulate(sizes)
             fitting = max(1, sum(size <= MAX_PAGE_BYTES for size in sums))
-            rows, has_more = rows[:fitting], has_more or fitting < len(rows)
-        return paging.page(rows, partial(sort_key, listing.order), has_more=has_more)
+            listed, has_more = listed[:fitting], has_more or fitting < len(listed)
+        page = paging.page(listed, attrgetter("sort_key"), has_more=has_more)
+        return Page([session.row for session in page.items], page.next_page_token)
 
     async def states(self, rows: Sequence[SessionRow]) -> Sequence[str]:
         """Returns the states of sessions as JSON text, in the order of the rows."""

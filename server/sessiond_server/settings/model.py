@@ -1,6 +1,5 @@
 """The settings, with their defaults and valid values."""
 
-import json
 import os
 import re
 from contextvars import ContextVar
@@ -18,6 +17,7 @@ from pydantic_settings import (
 
 from sessiond_server.db import address
 from sessiond_server.providers.settings import ProviderSettings, merge_built_in
+from sessiond_server.settings import views
 from sessiond_server.settings.addresses import asset_store, is_local, listen_address
 
 ENV_PREFIX = "SESSIOND_"
@@ -167,6 +167,13 @@ class Settings(BaseSettings):
         "Clients resume streams that are cut.",
     )
 
+    max_memory_bytes: int | None = Field(
+        None,
+        ge=0,
+        description="Resident memory of a process, in bytes, above which requests with messages "
+        "and files are refused as OVERLOADED. 0 = no limit. Default: 85 % of the container's "
+        "limit, divided by --workers; no limit outside of a container.",
+    )
     max_request_bytes: int = Field(
         64 * 1024 * 1024,
         ge=64 * 1024,
@@ -279,7 +286,7 @@ class Settings(BaseSettings):
         15.0,
         ge=0.5,
         le=600,
-        description="Seconds without a renewal after which other servers end a server's turns.",
+        description="Seconds after the death of a server within which others end its turns.",
     )
     max_context_bytes: int = Field(
         32 * 1024 * 1024,
@@ -413,11 +420,7 @@ class Settings(BaseSettings):
 
     def redacted(self) -> dict[str, object]:
         """Return the settings for the log, without the password in the database's URL."""
-        shown = self.model_dump(mode="json") | {"providers": self._providers_as_given()}
-        for name in ("database_url", "listen_database_url"):
-            if url := shown[name]:
-                shown[name] = address.redacted(url)
-        return shown
+        return views.redacted(self)
 
     @property
     def has_session(self) -> bool | None:
@@ -432,15 +435,4 @@ class Settings(BaseSettings):
 
     def environment(self) -> dict[str, str]:
         """Return the settings as environment variables for a worker process."""
-        dumped = self.model_dump(mode="json", exclude_none=True) | {
-            "providers": json.dumps(self._providers_as_given())
-        }
-        return {f"{ENV_PREFIX}{name.upper()}": str(value) for name, value in dumped.items()}
-
-    def _providers_as_given(self) -> dict[str, object]:
-        # Fields that were not given are left out, or they would override those of the built-in
-        # providers.
-        return {
-            name: provider.model_dump(mode="json", exclude_unset=True)
-            for name, provider in self.providers.items()
-        }
+        return views.environment(self, ENV_PREFIX)

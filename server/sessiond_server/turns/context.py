@@ -127,10 +127,17 @@ class Contexts:
         self._marks = marks
         self._max_bytes = max_bytes
 
-    async def read(self, wanted: ContextRequest, limits: WindowLimits | None) -> Context:
+    async def read(
+        self, wanted: ContextRequest, limits: WindowLimits | None, *, keeps_mark: bool = True
+    ) -> Context:
         """Return the branch that a turn continues, or its newest messages within the limits.
 
         All system and developer messages of the branch are included in the context.
+
+        Args:
+            wanted: the session and the turn.
+            limits: the limits of the window; None = there is no window.
+            keeps_mark: whether to remember where a new window begins.
 
         Raises:
             Fault: CONTEXT_TOO_LARGE; SESSION_NOT_FOUND if the session is deleted meanwhile.
@@ -149,7 +156,7 @@ class Contexts:
                 else:
                     mark = await self._marks.get(wanted.key, head, limits)
                     messages, new_mark = await reading.window(limits, mark or Mark())
-                    if new_mark:
+                    if new_mark and keeps_mark:
                         await self._marks.put(wanted.key, head, limits, new_mark)
             except _Moved:
                 continue

@@ -3,11 +3,13 @@
 Texts from providers are made storable here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from sessiond.v1.message_pb2 import Message
 from sessiond_server.core.errors import Fault
+from sessiond_server.formats.read.other import unreadable
 from sessiond_server.formats.wire import replace_surrogates
 from sessiond_server.providers.base import ModelFault
 
@@ -30,6 +32,21 @@ def parent_not_found(session_id: str, parent_seq: int, last_seq: int) -> Fault:
         metadata={"session_id": session_id, "last_seq": last_seq},
         fields={"parent_seq": "names no message of the session"},
     )
+
+
+def check_readable(messages: Sequence[Message]) -> None:
+    """Check that a model can be given the messages.
+
+    Raises:
+        Fault: FORMAT_UNREADABLE if the server can store a message but not read its format.
+    """
+    if message := unreadable(messages):
+        raise Fault(
+            "FORMAT_UNREADABLE",
+            f"message {message.seq} is of the format {message.format_name!r}, which this server "
+            "can store but not give to a model",
+            metadata={"format_name": message.format_name, "seq": message.seq},
+        )
 
 
 def internal_error(turn_id: UUID) -> Fault:

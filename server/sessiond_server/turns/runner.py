@@ -21,7 +21,6 @@ from sessiond_server.core.errors import Fault
 from sessiond_server.core.events import Event, EventPublisher
 from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
-from sessiond_server.formats.read.other import unreadable
 from sessiond_server.providers.base import Answer, ModelFault, ModelRequest
 from sessiond_server.providers.routing import Models
 from sessiond_server.sessions.store.lock import SessionMissing
@@ -31,7 +30,7 @@ from sessiond_server.turns.announcements import TurnAnnouncements
 from sessiond_server.turns.answer_text import AnswerText
 from sessiond_server.turns.asset_files import AssetFiles
 from sessiond_server.turns.context import ContextRequest, Contexts, policy_of
-from sessiond_server.turns.errors import fault_of_model, internal_error
+from sessiond_server.turns.errors import check_readable, fault_of_model, internal_error
 from sessiond_server.turns.handover import Handovers
 from sessiond_server.turns.state import RunningTurn, TurnChanges, TurnSlots
 from sessiond_server.turns.store import TurnStore
@@ -279,13 +278,7 @@ class TurnRunner:
         )
         route = self._models.route(running.model)
         context = await self._contexts.read(wanted, policy.limits)
-        if message := unreadable(context.messages):
-            raise Fault(
-                "FORMAT_UNREADABLE",
-                f"message {message.seq} is of the format {message.format_name!r}, which this "
-                "server can store but not give to a model",
-                metadata={"format_name": message.format_name, "seq": message.seq},
-            )
+        check_readable(context.messages)
         running.text = AnswerText()
         # Watchers tell by answered_seq whether a text is newer than the answers that they have.
         running.text.answered_seq = running.after_seq if running.parent_seq else context.last_seq

@@ -113,7 +113,7 @@ class Turns:
                 return await self._joined(sending, record, first)
         if session.state == SessionStatus.DESTROYED:
             raise _destroyed(session_id)
-        turn = self._new_turn(sending, session, turn_id, timeout_ms)
+        turn = self.new_turn(sending, session, turn_id, timeout_ms)
         ids = [(i, m.message_id) for i, m in enumerate(sending.messages) if m.message_id]
         if ids and (stored := await self._store.stored_ids(key, project_id, ids)):
             raise already_exists(session_id, ids, stored)
@@ -311,7 +311,7 @@ class Turns:
             raise session_not_found(session_id)
         return paging.page(found.rows, lambda row: [row.turn_id], has_more=found.has_more)
 
-    def _new_turn(
+    def new_turn(
         self, sending: Sending, session: SessionRow, turn_id: UUID, timeout_ms: int
     ) -> NewTurn:
         """Check a Send, and return the turn to queue.

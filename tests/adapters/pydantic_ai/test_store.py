@@ -1,6 +1,7 @@
 """Conversations of Pydantic AI in sessiond: what the store in memory has no answer to."""
 
 import asyncio
+import contextlib
 import threading
 import uuid
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sessiond import Client, NewMessage
+from sessiond import Client
 
 pytest.importorskip("pydantic_ai", reason="needs the framework: `make adapters-test`")
 
@@ -16,6 +17,7 @@ import trio
 from pydantic_ai import (
     BinaryImage,
     Conversation,
+    DeferredToolRequests,
     ModelRequest,
     ModelResponse,
     RunUsage,
@@ -23,12 +25,16 @@ from pydantic_ai import (
     ToolCallPart,
     ToolReturnPart,
 )
-from pydantic_ai.conversation_store import ConversationConflict
+from pydantic_ai.conversation_store import (
+    ConversationConflict,
+    ConversationEntry,
+    ConversationRecord,
+)
 from pydantic_ai.exceptions import UserError
 from pydantic_ai.messages import UserPromptPart
 
 from sessiond.adapters.pydantic_ai import SessiondConversationStore
-from sessiond.errors import InvalidField, MessageTooLarge
+from sessiond.errors import InvalidField, MessageTooLarge, SessionDestroyed
 
 MIB = 1024 * 1024
 
@@ -246,118 +252,6 @@ def test_it_is_used_from_several_loops_threads_and_trio(store: SessiondConversat
     assert len(asyncio.run(store.list_conversations())) == 6  # type: ignore[arg-type]
 
 
-async def test_what_others_store_continues_the_conversation(
-    store: SessiondConversationStore, client: Client
-) -> None:
-    conversation = talk("c", "Tea?", "Yes.")
-    entries = await store.save(conversation)
-    session_id = store.sessiond_id("c")
-    client.sessions.store_messages(
-        session_id,
-        [
-            {"role": "user", "content": "And milk?"},
-            {
-                "role": "assistant",
-                "content": None,
-                "tool_calls": [
-                    {
-                        "id": "c1",
-                        "type": "function",
-                        "function": {"name": "fridge", "arguments": '{"look": 1}'},
-                    }
-                ],
-            },
-            {"role": "tool", "tool_call_id": "c1", "content": "half a litre"},
-            NewMessage({"role": "assistant", "content": "There is some."}, message_id="m4"),
-        ],
-    )
-    conversation.messages.append(ask("lost?"))
-    with pytest.raises(ConversationConflict):
-        await store.save(conversation)
-    loaded = await store.load("c")
-    assert loaded is not None
-    assert [type(message) for message in loaded.messages] == [ModelRequest, ModelResponse] * 3
-    call, result = loaded.messages[3].parts[0], loaded.messages[4].parts[0]
-    assert isinstance(call, ToolCallPart)
-    assert isinstance(result, ToolReturnPart)
-    assert (call.tool_name, call.args_as_dict(), call.tool_call_id) == ("fridge", {"look": 1}, "c1")
-    assert (result.tool_name, result.content, result.tool_call_id) == (
-        "fridge",
-        "half a litre",
-        "c1",
-    )
-    found = await store.load_entries("c") or []
-    assert [entry.parent_id for entry in found] == [None, *(entry.id for entry in found[:-1])]
-    assert [found[0].id, found[1].id, found[5].id] == [entries[0].id, entries[1].id, "m4"]
-    assert await store.read_entry(found[3].id) == found[3]
-    loaded.messages.append(ask("Good."))
-    await store.save(loaded)
-    assert len((await store.load("c") or talk("")).messages) == 7
-    forked = await store.fork("c", from_entry=found[2].id)
-    assert len(forked.messages) == 3
-
-
-async def test_a_session_of_others_can_be_loaded_and_saved(
-    store: SessiondConversationStore, client: Client
-) -> None:
-    session_id = store.sessiond_id("c")
-    client.sessions.create(session_id, user="ann", title="T")
-    assert await store.load("c") is None
-    client.sessions.store_messages(session_id, [{"role": "user", "content": "Tea?"}])
-    assert await store.list_conversations() == []
-    with pytest.raises(ConversationConflict):
-        await store.save(talk("c", "Coffee?"))
-    loaded = await store.load("c", scope="ann")
-    assert loaded is not None
-    loaded.messages.append(answer("Yes."))
-    await store.save(loaded)
-    assert texts(await store.load("c")) == ["Tea?", "Yes."]
-    assert [record.scope for record in await store.list_conversations(scope="ann")] == ["ann"]
-    assert client.sessions.get(session_id).title == "T"
-
-
-async def test_a_prepared_session_becomes_the_conversation(
-    store: SessiondConversationStore, client: Client
-) -> None:
-    for id, said in (("empty", ()), ("full", ("Tea?",))):
-        client.sessions.create(store.sessiond_id(id), title="T")
-        await store.save(talk(id, *said))
-        assert texts(await store.load(id)) == [*said]
-        assert client.sessions.get(store.sessiond_id(id)).title == "T"
-
-
-async def test_a_history_that_was_taken_back_is_what_is_loaded(
-    store: SessiondConversationStore, client: Client
-) -> None:
-    entries = await store.save(talk("c", "Tea?", "Yes.", "Milk?", "No."))
-    client.sessions.rewind(store.sessiond_id("c"), drop_last=2)
-    loaded = await store.load("c")
-    assert texts(loaded) == ["Tea?", "Yes."]
-    with pytest.raises(KeyError):
-        await store.read_entry(entries[3].id)
-    assert loaded is not None
-    loaded.messages.append(ask("Sugar?"))
-    await store.save(loaded)
-    assert texts(await store.load("c")) == ["Tea?", "Yes.", "Sugar?"]
-
-
-async def test_a_copied_session_is_a_conversation_of_its_own(
-    store: SessiondConversationStore, client: Client
-) -> None:
-    original = talk("c", "Tea?", "Yes.")
-    await store.save(original)
-    client.sessions.copy(store.sessiond_id("c"), store.sessiond_id("d"))
-    copied = await store.load("d")
-    assert copied is not None
-    assert (texts(copied), copied.conversation_id) == (["Tea?", "Yes."], "d")
-    copied.messages.append(ask("Milk?"))
-    await store.save(copied)
-    assert await store.load("c") == original
-    ids = {record.conversation_id: record for record in await store.list_conversations()}
-    assert ids.keys() == {"c", "d"}
-    assert ids["d"].forked_from == "c"
-
-
 async def test_listings_are_of_the_namespace(target: str, namespace: str, client: Client) -> None:
     whole = SessiondConversationStore(target=target)
     inner = SessiondConversationStore(target=target, namespace=namespace)
@@ -369,6 +263,118 @@ async def test_listings_are_of_the_namespace(target: str, namespace: str, client
     assert listed.count(id) == 1
     assert f"{namespace}/{id}" not in listed
     await whole.delete(id)
+
+
+async def test_deferred_requests_come_back_and_have_a_limit(
+    store: SessiondConversationStore, other: SessiondConversationStore
+) -> None:
+    def waiting(size: int) -> DeferredToolRequests:
+        call = ToolCallPart("write", {"text": "x" * size}, tool_call_id="c1")
+        return DeferredToolRequests(approvals=[call], metadata={"c1": {"why": "é"}})
+
+    conversation = talk("c", "Tea?")
+    conversation.deferred_tool_requests = waiting(500_000)
+    await store.save(conversation)
+    assert await other.load("c") == conversation
+    conversation.deferred_tool_requests = waiting(2 * MIB)
+    conversation.messages.append(answer("Yes."))
+    with pytest.raises(InvalidField, match="1048576"):
+        await store.save(conversation)
+    assert texts(await other.load("c")) == ["Tea?"]
+
+
+async def test_a_cancelled_save_is_made_or_not_but_never_half(
+    store: SessiondConversationStore, other: SessiondConversationStore
+) -> None:
+    saved = 0
+    for i in range(12):
+        conversation = talk(f"c{i}", "Tea?", "Yes.")
+        task = asyncio.create_task(store.save(conversation))
+        for _ in range(i):
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        loaded = await other.load(f"c{i}")
+        if loaded is not None:
+            saved += 1
+            assert texts(loaded) == ["Tea?", "Yes."]
+    assert saved < 12
+
+
+async def test_concurrent_deletions_and_saves_leave_one_state(
+    store: SessiondConversationStore, other: SessiondConversationStore
+) -> None:
+    for round_ in range(8):
+        id = f"c{round_}"
+        await store.save(talk(id, "old"))
+        loaded = await other.load(id)
+        assert loaded is not None
+        loaded.messages.append(answer("new"))
+        new = talk(id, "another")
+        outcomes = await asyncio.gather(
+            store.delete(id),
+            other.save(loaded),
+            other.delete(id),
+            store.save(new),
+            return_exceptions=True,
+        )
+        errors = {type(found) for found in outcomes if isinstance(found, BaseException)}
+        assert errors <= {ConversationConflict}
+        left = await store.load(id)
+        assert left is None or texts(left) in (["another"], ["old", "new"])
+        if not isinstance(outcomes[3], BaseException):
+            assert left is None or texts(left) == ["another"]
+
+
+async def test_a_destroyed_session_can_be_loaded_and_deleted(
+    store: SessiondConversationStore, client: Client
+) -> None:
+    await store.save(talk("c", "Tea?"))
+    client.sessions.destroy(store.sessiond_id("c"))
+    loaded = await store.load("c")
+    assert loaded is not None
+    loaded.messages.append(answer("Yes."))
+    with pytest.raises(SessionDestroyed):
+        await store.save(loaded)
+    await store.delete("c")
+    assert await store.load("c") is None
+    assert not client.sessions.list(session_id_prefix=store.sessiond_id("c")).to_list()
+
+
+async def test_ids_that_cannot_be_stored_are_refused_by_their_names(
+    store: SessiondConversationStore,
+) -> None:
+    for id in ("", "x" * 257, "a\nb", "\ud800"):
+        entry = ConversationEntry(id=id, parent_id=None, message=ask("Tea?"))
+        record = ConversationRecord(conversation_id="c", head_id=id)
+        with pytest.raises(UserError, match="entry id"):
+            await store.write_record(record, new_entries=[entry], expected_revision=None)
+        with pytest.raises(KeyError):
+            await store.read_entry(id)
+    assert await store.load("c") is None
+    with pytest.raises(InvalidField, match="conversation_id"):
+        await store.load(3)  # type: ignore[arg-type]
+
+
+async def test_entries_may_be_a_tree(store: SessiondConversationStore) -> None:
+    def entry(id: str, parent_id: str | None) -> ConversationEntry:
+        return ConversationEntry(id=id, parent_id=parent_id, message=ask(id))
+
+    tree = [entry("a", None), entry("b", "a"), entry("c", "a"), entry("d", None), entry("e", "b")]
+    record = ConversationRecord(conversation_id="c", head_id="c")
+    await store.write_record(record, new_entries=tree, expected_revision=None)
+    assert await store.read_record("c") == record
+    for id, path in {"c": "ac", "e": "abe", "d": "d"}.items():
+        assert [found.id for found in await store.read_history(id)] == [*path]
+    assert await store.read_history("e", limit=2) == [tree[1], tree[4]]
+    # A fork that brings entries of its own.
+    forked = ConversationRecord(conversation_id="f", head_id="g", forked_from="c", forked_at="b")
+    await store.write_record(forked, new_entries=[entry("g", "b")], expected_revision=None)
+    assert [found.id for found in await store.read_history("g")] == [*"abg"]
+    nowhere = ConversationRecord(conversation_id="h", head_id="z")
+    with pytest.raises(ConversationConflict):
+        await store.write_record(nowhere, expected_revision=None)
 
 
 async def test_arguments_are_checked(target: str, client: Client) -> None:

@@ -234,6 +234,20 @@ def test_a_deleted_session_takes_its_agents(
     assert texts(repository.list_messages("s", "helper")) == ["new"]
 
 
+def test_a_session_lives_as_long_as_one_of_its_agents(
+    repository: SessiondSessionRepository, other: SessiondSessionRepository, client: Client
+) -> None:
+    filled(repository, "a", agent_id="helper")
+    # Another agent's messages do not keep the session itself from expiring.
+    client.sessions.delete(repository.sessiond_id("s"))
+    found = other.read_session("s")
+    assert found is not None
+    assert other.read_session("s") == found
+    assert texts(other.list_messages("s", "helper")) == ["a"]
+    client.sessions.create(repository.sessiond_id("t/", "x"))
+    assert other.read_session("t/") is None
+
+
 def test_of_two_writers_none_overwrites_the_other(
     repository: SessiondSessionRepository, other: SessiondSessionRepository
 ) -> None:

@@ -25,6 +25,7 @@ from pydantic_ai.messages import (
 from sessiond._async._client import AsyncClient
 from sessiond._requests.input import NewMessage
 from sessiond._types.message import Message
+from sessiond.adapters._backend import MAX_MESSAGE_ID
 from sessiond.adapters._history import CallIds, read_parts, text_of
 from sessiond.v1 import message_pb2
 
@@ -37,6 +38,10 @@ _FOREIGN = "sessiond:"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+class MessageRemoved(Exception):
+    """A message was removed by a rewind while the conversation was read."""
+
+
 def new_messages(
     entries: Sequence[ConversationEntry], parents: Sequence[int | None]
 ) -> list[NewMessage]:
@@ -47,8 +52,14 @@ def new_messages(
         parents: for each, the seq of its parent; 0 = it has none, None = the message before it.
 
     Raises:
-        UserError: if JSON cannot represent an entry's message.
+        UserError: if JSON cannot represent an entry's message, or if its id cannot be stored.
     """
+    for entry in entries:
+        if not is_message_id(entry.id):
+            raise UserError(
+                f"The entry id {entry.id!r:.80} cannot be saved: it needs 1 to {MAX_MESSAGE_ID} "
+                "characters, none of them a control character."
+            )
     return [
         NewMessage(
             _json_of(entry),
@@ -77,6 +88,7 @@ async def entries_of(
         parent_id: id of the entry before the first one.
 
     Raises:
+        MessageRemoved: if a rewind has removed a message since it was read.
         SessiondError: as in get_messages.
     """
     others = [message.seq for message in messages if not _is_own(message)]
@@ -92,7 +104,7 @@ async def entries_of(
         elif message.seq in parts:
             content = _converted(parts[message.seq], names, call_ids)
         else:
-            raise KeyError(entry_id(message))  # a rewind has removed it meanwhile
+            raise MessageRemoved
         if content is None:
             continue
         if isinstance(content, ModelResponse):
@@ -121,6 +133,20 @@ def seq_in(id: str) -> int | None:
     """Return the seq in an id that entry_id() has made. None = another id."""
     seq = id.removeprefix(_FOREIGN).partition("@")[0]
     return int(seq) if id.startswith(_FOREIGN) and seq.isascii() and seq.isdecimal() else None
+
+
+def is_message_id(text: str) -> bool:
+    """Whether a message can have this id."""
+    return 0 < len(text) <= MAX_MESSAGE_ID and is_printable(text)
+
+
+def is_printable(text: str) -> bool:
+    """Whether a text is valid Unicode without control characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return not any(c < " " or "\x7f" <= c <= "\x9f" for c in text)
 
 
 def _json_of(entry: ConversationEntry) -> bytes:

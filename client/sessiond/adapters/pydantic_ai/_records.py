@@ -140,7 +140,10 @@ async def _left(
     path = {
         message.seq
         async for message in client.sessions.get_messages(
-            info.session_id, branch_of=head_seq or None, view="basic"
+            info.session_id,
+            branch_of=head_seq or None,
+            view="basic",
+            expected_epoch=info.epoch,
         )
     }
     found = []

@@ -1,5 +1,6 @@
 """The store: the five primitives of a `ConversationStore`, and whole histories."""
 
+import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -19,20 +20,28 @@ from sessiond._types.message import Message
 from sessiond._types.session import SessionInfo
 from sessiond.adapters._backend import (
     MAX_ID,
-    MAX_MESSAGE_ID,
     MAX_NAMESPACE,
     AnyClient,
     Backend,
 )
-from sessiond.adapters.pydantic_ai._entries import entries_of, entry_id, seq_in
+from sessiond.adapters.pydantic_ai._entries import (
+    MessageRemoved,
+    entries_of,
+    entry_id,
+    is_message_id,
+    is_printable,
+    seq_in,
+)
 from sessiond.adapters.pydantic_ai._records import DELETED, KEY, Place, place_of
 from sessiond.adapters.pydantic_ai._writes import Writer, user_of
-from sessiond.errors import HistoryRewound, MessageNotFound, SessionNotFound
+from sessiond.errors import HistoryRewound, MessageNotFound, SessionNotFound, invalid_field
 
 # How many entries a store remembers the sessions of.
 _REMEMBERED = 65_536
+# How many sessions are asked at once for an entry whose session is not known.
+_ASKED_AT_ONCE = 32
 # How many conversations are remembered between a read and the write that follows.
-_READ_LAST = 1_024
+_READ_LAST = 128
 # How far the clocks of this machine and of the server may differ. Listings are cut by it.
 _CLOCK_SKEW = timedelta(minutes=5)
 # What an id may have so that it fits into the longest namespace, too.
@@ -91,7 +100,14 @@ class SessiondConversationStore(ConversationStore):
 
         Args:
             conversation_id: the conversation.
+
+        Raises:
+            InvalidField: if it is no text.
         """
+        if not isinstance(conversation_id, str):
+            raise invalid_field(
+                "conversation_id", f"must be a text, not {type(conversation_id).__name__}"
+            )
         if _is_session_id(conversation_id):
             return self._backend.session_id(conversation_id)
         digest = hashlib.sha256(conversation_id.encode("utf-8", "surrogatepass")).hexdigest()
@@ -233,6 +249,8 @@ class SessiondConversationStore(ConversationStore):
             KeyError: if there is no such entry.
             SessiondError: if the server was not reached.
         """
+        if not isinstance(entry_id, str):
+            raise KeyError(entry_id)
         return (await self.read_history(entry_id, limit=1))[0]
 
     async def read_history(
@@ -291,7 +309,7 @@ class SessiondConversationStore(ConversationStore):
                     break
                 # Some messages have no entries.
                 through = path[0].seq - 1
-        except (SessionNotFound, MessageNotFound, HistoryRewound):
+        except (SessionNotFound, MessageNotFound, HistoryRewound, MessageRemoved):
             return None
         entries = [
             entry if i == 0 else replace(entry, parent_id=entries[i - 1].id)
@@ -334,12 +352,26 @@ class SessiondConversationStore(ConversationStore):
                 self._remember(id, session_id, seq)
                 return session_id, seq
             del self._places[id]
+        asked: list[str] = []
         async for info in client.list_sessions(
             session_id_prefix=self._backend.path("") or None, page_size=500
         ):
-            if seq := await _seq_of(client, id, info.session_id):
-                self._remember(id, info.session_id, seq)
-                return info.session_id, seq
+            asked.append(info.session_id)
+            if len(asked) == _ASKED_AT_ONCE:
+                if found := await self._find_among(client, id, asked):
+                    return found
+                asked = []
+        return await self._find_among(client, id, asked)
+
+    async def _find_among(
+        self, client: AsyncClient, id: str, session_ids: Sequence[str]
+    ) -> tuple[str, int] | None:
+        """Return the session and the seq of an entry; None if none of the sessions has it."""
+        seqs = await asyncio.gather(*(_seq_of(client, id, one) for one in session_ids))
+        for session_id, seq in zip(session_ids, seqs, strict=True):
+            if seq:
+                self._remember(id, session_id, seq)
+                return session_id, seq
         return None
 
     async def _find_surely(self, client: AsyncClient, id: str) -> tuple[str, int] | None:
@@ -373,15 +405,15 @@ async def _read(client: AsyncClient, session_id: str, conversation_id: str) -> P
             return await place_of(client, info, conversation_id)
         except SessionNotFound:
             return Place()
-        except HistoryRewound:
-            continue  # read what it is now
+        except (HistoryRewound, MessageNotFound, MessageRemoved):
+            continue  # a rewind has removed messages meanwhile
 
 
 async def _seq_of(client: AsyncClient, id: str, session_id: str) -> int:
     """Return the seq of an entry in a session; 0 if the session does not have it."""
     seq = seq_in(id)
     wanted: dict[str, Any] = {"seq": seq} if seq else {"message_id": id}
-    if not seq and not _is_message_id(id):
+    if not seq and not is_message_id(id):
         return 0
     try:
         message = await client.sessions.get_message(session_id, **wanted)
@@ -402,20 +434,4 @@ def _is_session_id(text: str) -> bool:
     """Whether a text can be the id of a session in any namespace, and is no hash."""
     if not text or len(text) > _MAX_OWN_ID or text.strip() != text or text.startswith(_HASHED):
         return False
-    return not _has_control_characters(text) and 0 < _size(text) <= 2 * _MAX_OWN_ID
-
-
-def _is_message_id(text: str) -> bool:
-    return 0 < len(text) <= MAX_MESSAGE_ID and not _has_control_characters(text) and _size(text) > 0
-
-
-def _has_control_characters(text: str) -> bool:
-    return any(c < " " or "\x7f" <= c <= "\x9f" for c in text)
-
-
-def _size(text: str) -> int:
-    """Return the size of a text in UTF-8; -1 if it is not valid Unicode."""
-    try:
-        return len(text.encode())
-    except UnicodeEncodeError:
-        return -1
+    return is_printable(text) and len(text.encode()) <= 2 * _MAX_OWN_ID

@@ -1,6 +1,5 @@
 """The repository: sessions, agents, groups of agents, and messages."""
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from strands.session.session_repository import SessionRepository
@@ -12,6 +11,7 @@ from sessiond._requests.options import SessionSettings
 from sessiond._types.session import SessionInfo
 from sessiond.adapters._backend import MAX_BATCH_MESSAGES, AnyClient, Backend, Call, append, part
 from sessiond.adapters.strands._messages import new_message, records_of
+from sessiond.adapters.strands._states import AGENT, SESSION, agent_in, group_key, times_of
 from sessiond.errors import (
     HistoryRewound,
     InvalidField,
@@ -25,19 +25,10 @@ from sessiond.errors import (
 if TYPE_CHECKING:
     from strands.multiagent import MultiAgentBase
 
-# Keys of a session's state.
-_SESSION, _AGENT, _GROUP = "strands_session", "strands_agent", "strands_multi_agent:"
 _DEFAULT_AGENT = "default"
 # Characters of the parts of an id, which has 1,024 of them with a namespace of 200.
-_MAX_SESSION, _MAX_AGENT, _MAX_GROUP = 500, 300, 200
+_MAX_SESSION, _MAX_AGENT = 500, 300
 _MAX_ATTEMPTS = 50
-# What the default manager of an agent's window writes if nothing was removed.
-_NOTHING_REMOVED = {
-    "__name__": "SlidingWindowConversationManager",
-    "removed_message_count": 0,
-    "model_call_count": 0,
-}
-
 _T = TypeVar("_T")
 
 
@@ -108,14 +99,14 @@ class SessiondSessionRepository(SessionRepository):
             SessionException: if the session exists.
         """
         id = self._id(session.session_id)
-        state = {_SESSION: session.to_dict()}
+        state = {SESSION: session.to_dict()}
 
         async def call(client: AsyncClient) -> None:
             try:
                 await client.sessions.create(id, state=state, **self._create)
             except SessionAlreadyExists:
                 info = await client.sessions.get(id)
-                if info.last_seq or _SESSION in (info.state or {}):
+                if info.last_seq or SESSION in (info.state or {}):
                     raise
                 await client.sessions.update(id, state=state, state_etag=info.state_etag)
 
@@ -130,14 +121,14 @@ class SessiondSessionRepository(SessionRepository):
         """
         info = self._info(self._id(session_id))
         if info is None:
-            return None
-        kept = (info.state or {}).get(_SESSION)
+            return self._of_agents(session_id)
+        kept = (info.state or {}).get(SESSION)
         if kept is not None:
             type = SessionType(kept["session_type"])
             return cast("Session", Session.from_dict({**kept, "session_type": type}))
         if not info.last_seq:
             return None
-        return Session(session_id, SessionType.AGENT, *_times(info.created_at, info.active_at))
+        return Session(session_id, SessionType.AGENT, *times_of(info.created_at, info.active_at))
 
     def delete_session(self, session_id: str, **kwargs: Any) -> None:
         """Delete a session with its agents, groups of agents and messages.
@@ -163,13 +154,13 @@ class SessiondSessionRepository(SessionRepository):
         """
         agent_id = session_agent.agent_id
         id, root = self._id(session_id, agent_id), self._id(session_id)
-        state = {_AGENT: session_agent.to_dict()}
+        state = {AGENT: session_agent.to_dict()}
 
         async def call(client: AsyncClient) -> None:
             info = await client.sessions.get(root)
             if id != root:
                 info = await client.sessions.create(id, get_or_create=True, **self._create)
-            if _AGENT in (info.state or {}):
+            if AGENT in (info.state or {}):
                 raise SessionException(f"Agent {agent_id} already exists in session {session_id}")
             await client.sessions.update(id, state=state, state_etag=info.state_etag)
 
@@ -186,7 +177,7 @@ class SessiondSessionRepository(SessionRepository):
         """
         id = self._id(session_id, agent_id)
         info = self._info(id)
-        agent = None if info is None else _agent_in(info, agent_id)
+        agent = None if info is None else agent_in(info, agent_id)
         if agent is not None:
             self._created[id] = agent.created_at
         return agent
@@ -200,7 +191,7 @@ class SessiondSessionRepository(SessionRepository):
         id = self._id(session_id, session_agent.agent_id)
         self._check_agent(session_id, session_agent.agent_id)
         session_agent.created_at = self._created[id]
-        state = {_AGENT: session_agent.to_dict()}
+        state = {AGENT: session_agent.to_dict()}
         what = f"Agent {session_agent.agent_id} of session {session_id} cannot be updated"
         self._run(lambda client: client.sessions.update(id, state=state), what)
 
@@ -353,7 +344,7 @@ class SessiondSessionRepository(SessionRepository):
             SessionException: if the server was not reached.
         """
         info = self._info(self._id(session_id))
-        found = (info.state or {}).get(_group_key(multi_agent_id)) if info else None
+        found = (info.state or {}).get(group_key(multi_agent_id)) if info else None
         return cast("dict[str, Any] | None", found)
 
     def update_multi_agent(
@@ -371,7 +362,7 @@ class SessiondSessionRepository(SessionRepository):
         self._put_group(session_id, multi_agent)
 
     def _put_group(self, session_id: str, group: "MultiAgentBase") -> None:
-        id, state = self._id(session_id), {_group_key(group.id): group.serialize_state()}
+        id, state = self._id(session_id), {group_key(group.id): group.serialize_state()}
         what = f"MultiAgent state {group.id} of session {session_id} cannot be stored"
         self._run(lambda client: client.sessions.update(id, state=state), what)
 
@@ -388,10 +379,33 @@ class SessiondSessionRepository(SessionRepository):
         except InvalidField as error:
             raise SessionException(str(error)) from error
 
+    def _of_agents(self, session_id: str) -> Session | None:
+        """Make the session again if agents are left of it.
+
+        The sessions of agents other than "default" are used more often, so they outlive it.
+        """
+        id = self._id(session_id)
+
+        async def call(client: AsyncClient) -> Session | None:
+            async for info in client.list_sessions(session_id_prefix=f"{id}/", with_state=True):
+                if AGENT in (info.state or {}):
+                    times = times_of(info.created_at, info.active_at)
+                    session = Session(session_id, SessionType.AGENT, *times)
+                    await client.sessions.create(
+                        id,
+                        get_or_create=True,
+                        state={SESSION: session.to_dict()},
+                        **self._create,
+                    )
+                    return session
+            return None
+
+        return self._run(call, f"Session {session_id} cannot be read")
+
     def has_only_messages(self, session_id: str, agent_id: str) -> bool:
         """Whether others have stored messages for an agent that does not exist yet."""
         info = self._info(self._id(session_id, agent_id))
-        return info is not None and info.last_seq > 0 and _AGENT not in (info.state or {})
+        return info is not None and info.last_seq > 0 and AGENT not in (info.state or {})
 
     def _info(self, id: str) -> SessionInfo | None:
         async def call(client: AsyncClient) -> SessionInfo | None:
@@ -408,25 +422,3 @@ class SessiondSessionRepository(SessionRepository):
             return self._backend.run_sync(call)
         except SessiondError as error:
             raise SessionException(f"{what}: {error}") from error
-
-
-def _agent_in(info: SessionInfo, agent_id: str) -> SessionAgent | None:
-    kept = (info.state or {}).get(_AGENT)
-    if kept is not None:
-        return cast("SessionAgent", SessionAgent.from_dict(kept))
-    if not info.last_seq:
-        return None
-    return SessionAgent(
-        agent_id, {}, {**_NOTHING_REMOVED}, {}, *_times(info.created_at, info.active_at)
-    )
-
-
-def _group_key(id: str) -> str:
-    try:
-        return _GROUP + part(id, _MAX_GROUP, "multi_agent_id")
-    except InvalidField as error:
-        raise SessionException(str(error)) from error
-
-
-def _times(created: datetime, active: datetime) -> tuple[str, str]:
-    return created.isoformat(), active.isoformat()

@@ -64,7 +64,7 @@ export class Message {
   get content(): string {
     return this.#proto.content?.$case === "parts"
       ? textOfParts(this.parts, this.role === "tool")
-      : textOfBlob(this.blob, this.format);
+      : textOfBlob(this.blob, this.format, this.formatName);
   }
 
   /** The message's payload as an event; `data.content` is the text. */

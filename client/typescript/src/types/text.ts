@@ -1,16 +1,21 @@
 import { isObject, type JsonObject } from "../protocol/json.js";
 import type { Format } from "../protocol/names.js";
 import type { Part } from "./parts.js";
+import { textOfProgram } from "./program-text.js";
 
 // Types of text parts in Chat Completions and Anthropic, and in Responses (input and output).
 const TEXT_TYPES: ReadonlySet<unknown> = new Set(["text", "input_text", "output_text"]);
 
 /**
- * Return the text of a provider's message: its text parts joined. Reasoning and tool calls are no
+ * Return the text of a message: its text parts joined. Reasoning and tool calls are no
  * text. A tool's message is the text of the result.
  */
-export function textOfBlob(blob: JsonObject, format: Format | undefined): string {
-  if (format === "other") return "";
+export function textOfBlob(
+  blob: JsonObject,
+  format: Format | undefined,
+  formatName?: string,
+): string {
+  if (format === "other") return textOfProgram(blob, formatName ?? "", textOfBlob);
   if (format === "gemini") return geminiText(blob);
   if (format === "openai" && blob.role === undefined && "type" in blob) return textOfItem(blob);
   return textOf(blob.content) || string(blob.refusal);

@@ -1,3 +1,4 @@
+import type { PreviewTurnResponse } from "../gen/sessiond/v1/conversation_service.js";
 import * as proto from "../gen/sessiond/v1/turn.js";
 import {
   FIT_CHANGE_KINDS,
@@ -123,14 +124,48 @@ export function turnOf(turn: proto.Turn): Turn {
     stopReason: turn.stopReason,
     usage: turn.usage && { ...turn.usage },
     error: turn.error && { ...turn.error },
-    changes: turn.changes.map(({ seq, kind, detail }) => ({
-      seq: seq || undefined,
-      kind: FIT_CHANGE_KINDS.nameOf(kind) ?? "unknown",
-      detail,
-    })),
+    changes: turn.changes.map(changeOf),
     changeCount: turn.changeCount,
     createdAt: fromTimestamp(turn.createTime),
     startedAt: fromOptionalTimestamp(turn.startTime),
     endedAt: fromOptionalTimestamp(turn.endTime),
   };
+}
+
+/** What a send would give the model, as previewTurn returned it. */
+export interface TurnPreview {
+  /** The name of the model as its provider knows it. */
+  readonly model: string;
+  /** The name of the provider in the server's settings. */
+  readonly provider: string;
+  /**
+   * The body of the request as JSON text, with notes in the places of assets' contents. Empty = it
+   * has more than 2 MiB of text.
+   */
+  readonly requestJson: string;
+  /** The size of the body with the contents of its assets, in bytes. */
+  readonly requestBytes: number;
+  /** The seqs of the stored messages that the request is made of. */
+  readonly seqs: readonly number[];
+  /** How the request differs from the stored messages; at most 100. */
+  readonly changes: readonly FitChange[];
+  /** The number of all changes, including those beyond 100. */
+  readonly changeCount: number;
+}
+
+/** Return a preview as callers read it. */
+export function previewOf(preview: PreviewTurnResponse): TurnPreview {
+  return {
+    model: preview.model,
+    provider: preview.provider,
+    requestJson: preview.requestJson,
+    requestBytes: preview.requestBytes,
+    seqs: preview.seqs,
+    changes: preview.changes.map(changeOf),
+    changeCount: preview.changeCount,
+  };
+}
+
+function changeOf({ seq, kind, detail }: proto.FitChange): FitChange {
+  return { seq: seq || undefined, kind: FIT_CHANGE_KINDS.nameOf(kind) ?? "unknown", detail };
 }

@@ -66,7 +66,7 @@ sessions = Table(
     Column("active_at", TIME, nullable=False),
     # Listings by activity are ordered by (active_minute, active_at). Only active_minute is indexed.
     # It changes at most once a minute, so that most appends stay heap-only (HOT). It never
-    # decreases as active_at grows, so the order is exact.
+    # decreases as active_at grows, so sorting within each minute gives the order.
     Column("active_minute", Integer, Computed(ACTIVE_MINUTE, persisted=True), nullable=False),
     Column("idle_ttl_ms", BigInteger, comment="null: never expires"),
     Column(
@@ -138,9 +138,11 @@ sessions = Table(
         "message_log IS NULL OR written_seq = last_seq", name="sessions_message_log_check"
     ),
     UniqueConstraint("project_id", "session_id"),
-    Index("sessions_activity_idx", "project_id", text("active_minute DESC")),
+    Index("sessions_activity_idx", "project_id", "active_minute", "key"),
     Index("sessions_created_idx", "project_id", "created_at", "key"),
-    Index("sessions_user_idx", "project_id", "user_name", text("active_minute DESC")),
+    Index("sessions_user_idx", "project_id", "user_name", "active_minute", "key"),
+    Index("sessions_model_idx", "project_id", "model"),
+    Index("sessions_status_idx", "project_id", postgresql_where=text("state <> 1")),
     Index(
         "sessions_expiry_idx",
         "expiry_check_at",

@@ -66,10 +66,14 @@ def _hide_replaced(entries: Sequence[Entry], report: Report) -> None:
     if not found:
         return
     place, replaces = found[-1]
+    before = found[-2][0] if len(found) > 1 else 0
+    kept = {name for entry in entries[before:place] for name in entry.keeps}
     hidden = 0
     for entry in entries[:place]:
-        is_kept = entry.role in (ROLE_SYSTEM, ROLE_DEVELOPER) or (
-            replaces == ANSWERS and _is_prompt(entry)
+        is_kept = (
+            entry.role in (ROLE_SYSTEM, ROLE_DEVELOPER)
+            or (replaces == ANSWERS and _is_prompt(entry))
+            or entry.own_id in kept
         )
         if not (is_kept or entry.is_hidden):
             entry.is_hidden = True

@@ -1,7 +1,7 @@
 """Filters of sessions, as conditions of a statement."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +14,8 @@ from sessiond_server.db import schema as tables
 from sessiond_server.db.expiry import alive
 
 T = tables.sessions.c
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +49,22 @@ def filter_conditions(chosen: SessionFilter) -> list[ColumnElement[bool]]:
         *(column >= time for column, time in since if time is not None),
         *(column < time for column, time in before if time is not None),
     ]
+    # active_at has no index, so the minutes are limited, too.
+    if chosen.active_from is not None:
+        conditions.append(T.active_minute >= _minute(chosen.active_from))
+    if chosen.active_before is not None:
+        conditions.append(T.active_minute <= _minute(chosen.active_before))
     if chosen.session_id_prefix:
         # Unlike LIKE, a range condition needs no escaping and can use the unique index, whose
         # collation "C" is byte order.
         prefix = chosen.session_id_prefix
         conditions += [T.session_id >= prefix, T.session_id < _next_prefix(prefix)]
     return conditions
+
+
+def _minute(at: datetime) -> int:
+    """Returns the active_minute of an active_at."""
+    return (at - _EPOCH) // timedelta(minutes=1)
 
 
 def _next_prefix(prefix: str) -> str:

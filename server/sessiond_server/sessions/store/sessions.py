@@ -12,14 +12,12 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
-    Select,
     Text,
     and_,
     cast,
     func,
     or_,
     select,
-    tuple_,
     update,
 )
 
@@ -38,6 +36,7 @@ from sessiond_server.db.pages import RowPage, page_of
 from sessiond_server.db.pool import Database, columns_of
 from sessiond_server.sessions.store.deletion import DeletedSession, delete_sessions
 from sessiond_server.sessions.store.filters import SessionFilter, as_jsonb, filter_conditions
+from sessiond_server.sessions.store.listing import ActivityKey, Listing, list_statement
 from sessiond_server.sessions.store.state import (
     NO_PATCH,
     StateChange,
@@ -97,8 +96,8 @@ INSERT INTO sessions (key, project_id, session_id, log, state, model, user_name,
     metadata, created_at, active_at, used_at, idle_ttl_ms, expiry_check_at)
 VALUES (%(key)s, %(project_id)s, %(session_id)s, %(log)s, {SessionStatus.ACTIVE.value}, %(model)s,
     %(user_name)s, %(title)s, %(config)s, %(metadata)s, statement_timestamp(),
-    statement_timestamp(), statement_timestamp(), %(idle_ttl_ms)s,
-    statement_timestamp() + %(idle_ttl_ms)s * interval '1 millisecond')
+    statement_timestamp(), statement_timestamp(), %(idle_ttl_ms)s::bigint,
+    statement_timestamp() + %(idle_ttl_ms)s::bigint * interval '1 millisecond')
 ON CONFLICT DO NOTHING RETURNING {_COLUMNS}"""
 
 _SET_STATE = f"""
@@ -124,21 +123,16 @@ class NewSession:
     state: StatePatch = NO_PATCH
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """Filter and order of a listing.
+class ListedSession(NamedTuple):
+    """A session in a listing.
 
     Attributes:
-        filter: selects the sessions.
-        order: active_desc, active_asc, created_desc, created_asc or id_asc.
-        limit: maximum number of rows.
-        after: sort key of the last row of the previous page; None for the first page.
+        row: its row.
+        sort_key: its place in the listing's order, for Listing.after.
     """
 
-    filter: SessionFilter
-    order: str
-    limit: int
-    after: tuple[Any, ...] | None = None
+    row: SessionRow
+    sort_key: tuple[Any, ...]
 
 
 class Etag(NamedTuple):
@@ -328,10 +322,15 @@ class SessionStore:
         async with self._database.transaction() as connection:
             return await delete_sessions(self._database, connection, condition, limit=limit)
 
-    async def list(self, listing: Listing) -> RowPage[SessionRow]:
-        """Returns at most listing.limit rows after listing.after, in order."""
-        statement = list_statement(replace(listing, limit=listing.limit + 1))
-        return await page_of(self._database, statement, None, listing.limit, SessionRow)
+    async def list(self, listing: Listing) -> RowPage[ListedSession]:
+        """Return at most listing.limit rows after listing.after, in order."""
+
+        def listed(*, is_crowded: bool, **columns: Any) -> ListedSession:
+            row = SessionRow(**columns)
+            return ListedSession(row, _sort_key(listing.order, row, is_crowded))
+
+        statement = list_statement(replace(listing, limit=listing.limit + 1), COLUMNS)
+        return await page_of(self._database, statement, None, listing.limit, listed)
 
     async def states(self, rows: Sequence[SessionRow]) -> Sequence[str]:
         """Return the states of sessions as JSON text, in the order of the rows."""
@@ -369,57 +368,19 @@ async def insert_session(
     return SessionRow(**rows[0])
 
 
-def list_statement(listing: Listing) -> Select[Any]:
-    """Returns the statement of a listing. It is public for a test of its plan."""
-    conditions = filter_conditions(listing.filter)
-    order, keyset = _ORDERS[listing.order]
-    if listing.after is not None:
-        conditions.append(keyset(*listing.after))
-    return select(*COLUMNS).where(*conditions).order_by(*order).limit(listing.limit)
-
-
-# The index can use the first condition of a keyset; the row comparison makes the result exact.
-_ORDERS: dict[str, Any] = {
-    "active_desc": (
-        (T.active_minute.desc(), T.active_at.desc(), T.key.desc()),
-        lambda minute, at, key: and_(
-            T.active_minute <= minute,
-            tuple_(T.active_minute, T.active_at, T.key) < tuple_(minute, at, key),
-        ),
-    ),
-    "active_asc": (
-        (T.active_minute.asc(), T.active_at.asc(), T.key.asc()),
-        lambda minute, at, key: and_(
-            T.active_minute >= minute,
-            tuple_(T.active_minute, T.active_at, T.key) > tuple_(minute, at, key),
-        ),
-    ),
-    "created_desc": (
-        (T.created_at.desc(), T.key.desc()),
-        lambda at, key: tuple_(T.created_at, T.key) < tuple_(at, key),
-    ),
-    "created_asc": (
-        (T.created_at.asc(), T.key.asc()),
-        lambda at, key: tuple_(T.created_at, T.key) > tuple_(at, key),
-    ),
-    "id_asc": ((T.session_id.asc(),), lambda session_id: T.session_id > session_id),
-}
+def _sort_key(order: str, row: SessionRow, is_crowded: bool) -> tuple[Any, ...]:
+    match order:
+        case "active_desc" | "active_asc":
+            return ActivityKey(row.active_minute, None if is_crowded else row.active_at, row.key)
+        case "id_asc":
+            return (row.session_id,)
+        case _:
+            return (row.created_at, row.key)
 
 
 def _existed(at: datetime) -> ColumnElement[bool]:
     # created_at alone is not enough: an imported session may have a created_at in the future.
     return or_(T.created_at < at, T.used_at < at)
-
-
-def sort_key(order: str, row: SessionRow) -> tuple[Any, ...]:
-    """Returns the sort key of a row, for Listing.after."""
-    match order:
-        case "active_desc" | "active_asc":
-            return (row.active_minute, row.active_at, row.key)
-        case "id_asc":
-            return (row.session_id,)
-        case _:
-            return (row.created_at, row.key)
 
 
 def _is(key: UUID, project_id: UUID, etag: Etag | None) -> list[ColumnElement[bool]]:

@@ -40,13 +40,22 @@ def read(entry: Entry) -> Iterator[Entry]:
     elif kind == "attachment" and isinstance(attachment := value.get("attachment"), dict):
         line = _attachment(entry, attachment)
     else:
+        if kind == "system":
+            entry.keeps = _kept(value.get("compactMetadata"))
         line = None
     if line is None:
         return
-    line.thread = MAIN_THREAD
+    line.own_id, line.thread = string_of(value.get("uuid")), MAIN_THREAD
     if value.get("isSidechain") is True:
         line.thread = string_of(value.get("agentId")) or UNNAMED_AGENT
     yield line
+
+
+def _kept(compaction: object) -> list[str]:
+    """Return the uuids of the lines that a compaction has kept beside its summary."""
+    kept = compaction.get("preservedMessages") if isinstance(compaction, dict) else None
+    uuids = kept.get("uuids") if isinstance(kept, dict) else None
+    return [*filter(None, map(string_of, uuids))] if isinstance(uuids, list) else []
 
 
 def _message(entry: Entry, kind: str, message: JSON) -> Entry | None:

@@ -9,7 +9,7 @@ import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Duration } from "../../google/protobuf/duration.js";
 import { Event } from "./event.js";
 import { Message } from "./message.js";
-import { Turn, TurnState } from "./turn.js";
+import { FitChange, Turn, TurnState } from "./turn.js";
 
 export const protobufPackage = "sessiond.v1";
 
@@ -124,6 +124,46 @@ export interface AbortRequest {
 export interface AbortResponse {
   /** turns that this call ended. Empty = there was nothing to end. */
   turns: Turn[];
+}
+
+/** PreviewTurnRequest says what would be sent, and to whom; see SendRequest. */
+export interface PreviewTurnRequest {
+  /** session_id of the session, which may be destroyed. Required. */
+  sessionId: string;
+  /** prompt as in SendRequest. It does not count for the window (config.context), which a turn may therefore move. */
+  prompt: string;
+  /** messages as in SendRequest. */
+  messages: Message[];
+  /** model as in SendRequest. */
+  model: string;
+  /** options_json as in SendRequest. */
+  optionsJson: string;
+  /** parent_seq as in SendRequest. */
+  parentSeq: number;
+}
+
+/** PreviewTurnResponse is what the model would be given. */
+export interface PreviewTurnResponse {
+  /** model is the name of the model as its provider knows it. */
+  model: string;
+  /** provider is the name of the provider in the server's settings. */
+  provider: string;
+  /**
+   * request_json is the body of the request as JSON text. In the place of an asset's content stands "[content of asset ID]". Empty = it has more
+   * than 2 MiB of text.
+   */
+  requestJson: string;
+  /** request_bytes is the size of the body with the content of its assets; for assets that are sent as text, an estimate. */
+  requestBytes: number;
+  /** seqs of the stored messages that the request is made of, in order. */
+  seqs: number[];
+  /**
+   * changes lists what the request does not contain, or contains in another form than it is stored: at most 100. What would be sent has the seqs
+   * after the newest message.
+   */
+  changes: FitChange[];
+  /** change_count is the number of all changes, also of those beyond 100. */
+  changeCount: number;
 }
 
 /** GetTurnRequest names a turn. */
@@ -652,6 +692,262 @@ export const AbortResponse: MessageFns<AbortResponse> = {
   },
 };
 
+function createBasePreviewTurnRequest(): PreviewTurnRequest {
+  return { sessionId: "", prompt: "", messages: [], model: "", optionsJson: "", parentSeq: 0 };
+}
+
+export const PreviewTurnRequest: MessageFns<PreviewTurnRequest> = {
+  encode(message: PreviewTurnRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sessionId !== "") {
+      writer.uint32(10).string(message.sessionId);
+    }
+    if (message.prompt !== "") {
+      writer.uint32(18).string(message.prompt);
+    }
+    for (const v of message.messages) {
+      Message.encode(v!, writer.uint32(26).fork()).join();
+    }
+    if (message.model !== "") {
+      writer.uint32(34).string(message.model);
+    }
+    if (message.optionsJson !== "") {
+      writer.uint32(42).string(message.optionsJson);
+    }
+    if (message.parentSeq !== 0) {
+      writer.uint32(48).int64(message.parentSeq);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PreviewTurnRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePreviewTurnRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.sessionId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.prompt = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.messages.push(Message.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.model = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.optionsJson = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.parentSeq = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<PreviewTurnRequest>, I>>(base?: I): PreviewTurnRequest {
+    return PreviewTurnRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PreviewTurnRequest>, I>>(object: I): PreviewTurnRequest {
+    const message = createBasePreviewTurnRequest();
+    message.sessionId = object.sessionId ?? "";
+    message.prompt = object.prompt ?? "";
+    message.messages = object.messages?.map((e) => Message.fromPartial(e)) || [];
+    message.model = object.model ?? "";
+    message.optionsJson = object.optionsJson ?? "";
+    message.parentSeq = object.parentSeq ?? 0;
+    return message;
+  },
+};
+
+function createBasePreviewTurnResponse(): PreviewTurnResponse {
+  return { model: "", provider: "", requestJson: "", requestBytes: 0, seqs: [], changes: [], changeCount: 0 };
+}
+
+export const PreviewTurnResponse: MessageFns<PreviewTurnResponse> = {
+  encode(message: PreviewTurnResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.model !== "") {
+      writer.uint32(10).string(message.model);
+    }
+    if (message.provider !== "") {
+      writer.uint32(18).string(message.provider);
+    }
+    if (message.requestJson !== "") {
+      writer.uint32(26).string(message.requestJson);
+    }
+    if (message.requestBytes !== 0) {
+      writer.uint32(32).int64(message.requestBytes);
+    }
+    if (message.seqs.length !== 0) {
+      writer.uint32(42).fork();
+      for (const v of message.seqs) {
+        writer.int64(v);
+      }
+      writer.join();
+    }
+    for (const v of message.changes) {
+      FitChange.encode(v!, writer.uint32(50).fork()).join();
+    }
+    if (message.changeCount !== 0) {
+      writer.uint32(56).int64(message.changeCount);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PreviewTurnResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePreviewTurnResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.model = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.provider = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.requestJson = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.requestBytes = longToNumber(reader.int64());
+            continue;
+          }
+          case 5: {
+            if (tag === 40) {
+              message.seqs.push(longToNumber(reader.int64()));
+
+              continue;
+            }
+
+            if (tag === 42) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.seqs.push(longToNumber(reader.int64()));
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.changes.push(FitChange.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.changeCount = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<PreviewTurnResponse>, I>>(base?: I): PreviewTurnResponse {
+    return PreviewTurnResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PreviewTurnResponse>, I>>(object: I): PreviewTurnResponse {
+    const message = createBasePreviewTurnResponse();
+    message.model = object.model ?? "";
+    message.provider = object.provider ?? "";
+    message.requestJson = object.requestJson ?? "";
+    message.requestBytes = object.requestBytes ?? 0;
+    message.seqs = object.seqs?.map((e) => e) || [];
+    message.changes = object.changes?.map((e) => FitChange.fromPartial(e)) || [];
+    message.changeCount = object.changeCount ?? 0;
+    return message;
+  },
+};
+
 function createBaseGetTurnRequest(): GetTurnRequest {
   return { sessionId: "", turnId: "", wait: undefined };
 }
@@ -1130,6 +1426,19 @@ export const ConversationServiceDefinition = {
       responseType: AbortResponse as typeof AbortResponse,
       responseStream: false,
       options: {},
+    },
+    /**
+     * PreviewTurn answers what a Send with these fields would give the model now: the request as the model's API would get it, and how it differs from
+     * the stored messages. Nothing is stored, and no model is called. Errors: as Send's of which nothing is stored, and CONTEXT_TOO_LARGE,
+     * FORMAT_UNREADABLE and MODEL_REQUEST_REJECTED (nothing of the history can be sent).
+     */
+    previewTurn: {
+      name: "PreviewTurn",
+      requestType: PreviewTurnRequest as typeof PreviewTurnRequest,
+      requestStream: false,
+      responseType: PreviewTurnResponse as typeof PreviewTurnResponse,
+      responseStream: false,
+      options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
     /** GetTurn says how a turn stands, or how it ended; with wait, once it has ended. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD. */
     getTurn: {

@@ -39,7 +39,10 @@ export enum OnDuplicate {
 export enum SessionOrder {
   /** SESSION_ORDER_UNSPECIFIED - The most recently active first. */
   SESSION_ORDER_UNSPECIFIED = 0,
-  /** SESSION_ORDER_ACTIVE_DESC - The most recently active first. */
+  /**
+   * SESSION_ORDER_ACTIVE_DESC - The most recently active first. If more than 1,000 of the project's sessions (of the filter's user, if it names one) were active in one
+   * minute, the order of these is stable, but arbitrary.
+   */
   SESSION_ORDER_ACTIVE_DESC = 1,
   /** SESSION_ORDER_CREATED_DESC - The newest first. */
   SESSION_ORDER_CREATED_DESC = 2,
@@ -47,7 +50,7 @@ export enum SessionOrder {
   SESSION_ORDER_CREATED_ASC = 3,
   /** SESSION_ORDER_ID_ASC - By session_id, in the order of its UTF-8 bytes. */
   SESSION_ORDER_ID_ASC = 4,
-  /** SESSION_ORDER_ACTIVE_ASC - The least recently active first. */
+  /** SESSION_ORDER_ACTIVE_ASC - The least recently active first; crowded minutes as in SESSION_ORDER_ACTIVE_DESC. */
   SESSION_ORDER_ACTIVE_ASC = 5,
 }
 

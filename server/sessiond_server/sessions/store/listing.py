@@ -1,0 +1,185 @@
+"""Listings of sessions: their orders, and statements whose cost does not depend on the project.
+
+Listings by activity are ordered by (active_minute, active_at, key), but the index has no active_at:
+it would change with each append. To sort a minute, all of its sessions have to be read, which takes
+long if an import or a nightly job touched 100,000 of them. A page therefore sorts a crowded minute
+by key alone, which the index gives.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    case,
+    false,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+    true,
+    tuple_,
+    union_all,
+)
+
+from sessiond_server.sessions.store.filters import SessionFilter, T, filter_conditions
+
+MAX_SORTED = 1000
+"""A minute with more active sessions than this is crowded: its sessions are ordered by key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Filter and order of a listing.
+
+    Attributes:
+        filter: selects the sessions.
+        order: active_desc, active_asc, created_desc, created_asc or id_asc.
+        limit: maximum number of rows.
+        after: sort key of the last row of the previous page; None for the first page.
+    """
+
+    filter: SessionFilter
+    order: str
+    limit: int
+    after: tuple[Any, ...] | None = None
+
+
+class ActivityKey(NamedTuple):
+    """Sort key of a session in a listing by activity.
+
+    Attributes:
+        minute: its active_minute.
+        at: its active_at; None if the listing sorts this minute by key alone.
+        key: its key.
+    """
+
+    minute: int
+    at: datetime | None
+    key: UUID
+
+
+def list_statement(listing: Listing, columns: Sequence[ColumnElement[Any]]) -> Select[Any]:
+    """Return the statement of a page.
+
+    Args:
+        listing: the listing. It returns at most `limit` rows.
+        columns: the columns to return. Listings by activity return `is_crowded`, too: whether the
+            row's minute is sorted by key alone.
+    """
+    if listing.order in ("active_desc", "active_asc"):
+        return _by_activity(listing, columns)
+    conditions = filter_conditions(listing.filter)
+    order, keyset = _ORDERS[listing.order]
+    if listing.after is not None:
+        conditions.append(keyset(*listing.after))
+    return (
+        select(*columns, false().label("is_crowded"))
+        .where(*conditions)
+        .order_by(*order)
+        .limit(listing.limit)
+    )
+
+
+_ORDERS: dict[str, Any] = {
+    "created_desc": (
+        (T.created_at.desc(), T.key.desc()),
+        lambda at, key: tuple_(T.created_at, T.key) < tuple_(at, key),
+    ),
+    "created_asc": (
+        (T.created_at.asc(), T.key.asc()),
+        lambda at, key: tuple_(T.created_at, T.key) > tuple_(at, key),
+    ),
+    "id_asc": ((T.session_id.asc(),), lambda session_id: T.session_id > session_id),
+}
+
+
+def _by_activity(listing: Listing, columns: Sequence[ColumnElement[Any]]) -> Select[Any]:
+    # The page reads its rows in the order of the index, (active_minute, key). All minutes but the
+    # last are then complete, so their rows can be sorted. The last one, the edge, is either read
+    # whole, or left in the order of the index.
+    is_descending = listing.order == "active_desc"
+    after = None if listing.after is None else ActivityKey(*listing.after)
+    conditions = filter_conditions(listing.filter)
+    if after is not None:
+        conditions += _after(after, is_descending)
+
+    def ordered(*sort: ColumnElement[Any]) -> list[ColumnElement[Any]]:
+        return [column.desc() if is_descending else column.asc() for column in sort]
+
+    head = (
+        select(T.key, T.active_minute, T.active_at)
+        .where(*conditions)
+        .order_by(*ordered(T.active_minute, T.key))
+        .limit(listing.limit)
+        .cte("head")
+        .prefix_with("MATERIALIZED")
+    )
+    last = (func.min if is_descending else func.max)(head.c.active_minute)
+    found = select(last.label("minute")).having(func.count() == listing.limit).subquery("found")
+    edge = select(found.c.minute, _is_crowded(listing.filter, found.c.minute, after)).cte("edge")
+    edge = edge.prefix_with("MATERIALIZED")
+    crowded = select(edge.c.minute).where(edge.c.is_crowded).scalar_subquery()
+    sorted_ = select(edge.c.minute).where(~edge.c.is_crowded).scalar_subquery()
+    place: ColumnElement[bool] = func.coalesce(head.c.active_minute == crowded, false())
+    if after is not None and after.at is None:
+        # Its earlier rows were given out by key, so the rest of the minute is, too.
+        place = or_(place, head.c.active_minute == after.minute)
+    chosen = union_all(
+        select(head.c.key, head.c.active_minute, head.c.active_at, place.label("is_crowded")).where(
+            func.coalesce(head.c.active_minute != sorted_, true())
+        ),
+        select(T.key, T.active_minute, T.active_at, false()).where(
+            *conditions, T.active_minute == sorted_
+        ),
+    ).subquery("chosen")
+    position = case((chosen.c.is_crowded, null()), else_=chosen.c.active_at)
+    picked = (
+        select(chosen.c.key, chosen.c.is_crowded, chosen.c.active_minute, position.label("at"))
+        .order_by(*ordered(chosen.c.active_minute, position, chosen.c.key))
+        .limit(listing.limit)
+        .subquery("picked")
+    )
+    return (
+        select(*columns, picked.c.is_crowded)
+        .join_from(picked, T.key.table, T.key == picked.c.key)
+        .order_by(*ordered(picked.c.active_minute, picked.c.at, picked.c.key))
+    )
+
+
+def _after(after: ActivityKey, is_descending: bool) -> list[ColumnElement[bool]]:
+    # The index can use the first condition; the comparison of rows makes the result exact.
+    minute, at, key = after
+    here: Any = tuple_(T.active_minute, T.key) if at is None else None
+    there: Any = tuple_(literal(minute), literal(key)) if at is None else None
+    if at is not None:
+        here = tuple_(T.active_minute, T.active_at, T.key)
+        there = tuple_(literal(minute), literal(at), literal(key))
+    if is_descending:
+        return [T.active_minute <= minute, here < there]
+    return [T.active_minute >= minute, here > there]
+
+
+def _is_crowded(
+    chosen: SessionFilter, minute: ColumnElement[int], after: ActivityKey | None
+) -> ColumnElement[bool]:
+    # Counts in the index that orders the listing, whatever else the filter says: a filter that few
+    # sessions match must not make a page read the whole minute.
+    other = T.key.table.alias("other")
+    conditions = [other.c.project_id == chosen.project_id, other.c.active_minute == minute]
+    if chosen.user_name:
+        conditions.append(other.c.user_name == chosen.user_name)
+    some = select(literal(1)).where(*conditions).limit(MAX_SORTED + 1).correlate_except(other)
+    count = select(func.count()).select_from(some.lateral("some")).scalar_subquery()
+    crowded = count > MAX_SORTED
+    if after is not None and after.at is None:
+        crowded = or_(crowded, minute == after.minute)
+    elif after is not None:
+        crowded = and_(crowded, minute != after.minute)
+    return crowded.label("is_crowded")
