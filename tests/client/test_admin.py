@@ -22,6 +22,9 @@ async def test_admin(colour, server, client) -> None:
     revoked = admin_service_pb2.ApiKey(key_id="k", revoke_time=Timestamp(seconds=2))
     server.on("RevokeApiKey", revoked)
     assert (await colour.call(client.admin.create_project, "p")).name == "p"
+    again = await colour.call(client.admin.create_project, "p", get_or_create=True)
+    assert again.name == "p"
+    assert [r.get_or_create for r in server.of("CreateProject")][-1]
     assert [p.name for p in await colour.collect(client.admin.list_projects())] == ["p", "p"]
     assert [r.page_token for r in server.of("ListProjects")] == ["", "t"]
     made = await colour.call(client.admin.create_api_key, "p", label="l", is_admin=True)

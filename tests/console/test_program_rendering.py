@@ -12,7 +12,7 @@ from sessiond_console.rendering.blocks import every_block
 from sessiond_console.rendering.messages import blocks_of, files_of
 
 FILES = Path(__file__).parents[1] / "imports" / "transcripts"
-PNG = "iVBORw0KGgo="
+PNG = "iVBORw0KGgo+/w=="
 NAMES = (
     *("claude-code", "codex", "openai-agents", "pydantic-ai", "strands", "langchain"),
     *("openai-export", "sharegpt", "bad-line"),
@@ -148,7 +148,8 @@ def test_a_note_of_a_program_is_shown_as_it_is() -> None:
 
 
 def test_a_file_of_a_framework_can_be_opened() -> None:
-    image = {"kind": "binary", "media_type": "image/png", "data": PNG}
+    url_safe = PNG.replace("+", "-").replace("/", "_")
+    image = {"kind": "binary", "media_type": "image/png", "data": url_safe}
     blob = {"kind": "request", "parts": [{"part_kind": "user-prompt", "content": [image]}]}
     [file] = files_of(blocks_of(message(blob, "pydantic-ai")))
     assert (file.kind, file.media_type, file.data) == ("image", "image/png", PNG)

@@ -109,6 +109,25 @@ def test_a_port_in_use_is_reported(
         assert "cannot listen on" in done.stderr
 
 
+def test_projects_are_listed_and_deleted(database_url: str) -> None:
+    environment = {"SESSIOND_DATABASE_URL": database_url}
+    for name in ("acme", "shop"):
+        sessiond("keys", "create", "--project", name, **environment)
+    listed = json.loads(sessiond("projects", "list", "--json", **environment).stdout)
+    assert [project["name"] for project in listed] == ["acme", "default", "shop"]
+    asked = sessiond("projects", "delete", "acme", **environment)
+    assert (asked.returncode, "--yes deletes it" in asked.stderr) == (2, True)
+    gone = sessiond("projects", "delete", "acme", "--yes", **environment)
+    assert (gone.returncode, gone.stdout.split(";")[0]) == (0, "project acme is deleted")
+    assert "acme" not in sessiond("projects", "list", **environment).stdout
+    missing = sessiond("projects", "delete", "none", "--yes", **environment)
+    assert (missing.returncode, "none" in missing.stderr) == (1, True)
+    default = sessiond("projects", "delete", "default", "--yes", **environment)
+    assert (default.returncode, "cannot be deleted" in default.stderr) == (1, True)
+    allowed = sessiond("projects", "delete", "none", "--yes", "--allow-missing", **environment)
+    assert allowed.returncode == 0
+
+
 def test_keys_from_creation_to_revocation(
     start_server: Callable[..., ServerProcess], database_url: str
 ) -> None:

@@ -12,28 +12,36 @@ class AsyncAdmin(AsyncCalls):
     """The calls about projects and API keys.
 
     If the server requires API keys, these calls need an admin key; without one they raise
-    AdminKeyRequired. create_project and create_api_key are not retried, because they have no
-    request_id.
+    AdminKeyRequired. create_project without get_or_create and create_api_key are not retried,
+    because they have no request_id.
     """
 
-    async def create_project(self, name: str, *, timeout: float | None = None) -> Project:
+    async def create_project(
+        self, name: str, *, get_or_create: bool = False, timeout: float | None = None
+    ) -> Project:
         """Create a project.
 
         Args:
             name: 1 to 64 characters of a-z, 0-9, "-" and "_", beginning with a letter or a digit.
                 Must be unique.
+            get_or_create: return the existing project if there is one of this name.
             timeout: deadline of the call, in seconds.
 
         Returns:
             The project.
 
         Raises:
-            ProjectAlreadyExists: if the name is taken.
+            ProjectAlreadyExists: if the name is taken, unless get_or_create is True.
+            ProjectBeingDeleted: if a deleted project of this name is not removed yet.
         """
-        request = pb.CreateProjectRequest(project=filled(pb.Project(), name=name))
+        request = filled(pb.CreateProjectRequest(), get_or_create=get_or_create)
+        filled(request.project, name=name)
         return project_of(
             await self._connection.call(
-                lambda stubs: stubs.admin.CreateProject, request, timeout, is_repeatable=False
+                lambda stubs: stubs.admin.CreateProject,
+                request,
+                timeout,
+                is_repeatable=get_or_create,
             )
         )
 

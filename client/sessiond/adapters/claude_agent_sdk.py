@@ -10,42 +10,23 @@ subagent. Each entry is a message, kept byte for byte, whose message_id is the e
 """
 
 import asyncio
-import random
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 from weakref import WeakValueDictionary
 
 from sessiond._async._client import AsyncClient
-from sessiond._requests.input import NewMessage
 from sessiond._requests.options import SessionSettings
 from sessiond._types.session import SessionInfo
-from sessiond.adapters._backend import (
-    AnyClient,
-    Backend,
-    append,
-    encoded,
-    message_id,
-    part,
+from sessiond.adapters._backend import AnyClient, Backend, append, part
+from sessiond.adapters._claude_summaries import (
+    Ends,
+    append_with_summary,
+    kept_summary,
+    new_entries,
+    read_entries,
 )
-from sessiond.adapters._claude_entries import FORMAT_NAME, converted, linked, own_entry
-from sessiond.adapters._history import Item, read_items
-from sessiond.errors import (
-    HistoryRewound,
-    MessageAlreadyExists,
-    MessageNotFound,
-    SequenceConflict,
-    SessiondError,
-    SessionNotFound,
-)
-
-try:
-    from claude_agent_sdk import fold_session_summary
-except ImportError as error:
-    raise ImportError(
-        "sessiond.adapters.claude_agent_sdk needs the Claude Agent SDK: "
-        'pip install "sessiond[claude-agent-sdk]"'
-    ) from error
+from sessiond.adapters._history import Item
+from sessiond.errors import SessionNotFound
 
 if TYPE_CHECKING:
     from claude_agent_sdk import (
@@ -56,25 +37,15 @@ if TYPE_CHECKING:
         SessionSummaryEntry,
     )
 
-# Key of the session's state: {"epoch": ..., "seq": ..., "data": ...}, the summary of the entries up
-# to this place. `data` is null if it was too large to keep.
-_SUMMARY = "claude_summary"
-_MAX_SUMMARY_BYTES = 256 * 1024
 # Characters of the parts of an id, which has 1,024 of them with a namespace of 200.
 _MAX_PROJECT, _MAX_SESSION, _MAX_SUBPATH = 400, 200, 200
-# A conflict means that another process has appended, so this many in a row are no coincidence.
-_MAX_ATTEMPTS = 50
-# From this number on, reading the transcript is faster than looking each uuid up.
-_MAX_LOOKUPS = 64
-
-_NewEntry: TypeAlias = tuple[NewMessage, "SessionStoreEntry"]
 
 
 class SessiondSessionStore:
     """A `SessionStore` of the Claude Agent SDK, with all of its optional methods.
 
-    It can be used from any event loop, and from trio. It keeps no state of its own: any number of
-    stores in any number of processes may have the same namespace.
+    It can be used from any event loop, and from trio. Any number of stores in any number of
+    processes may have the same namespace.
 
     An append is atomic, whatever its size. Entries whose uuid the transcript has already are left
     out, so a repeated or an overlapping append adds only what is new. Summaries are folded in the
@@ -105,6 +76,7 @@ class SessiondSessionStore:
     ) -> None:
         self._backend = Backend(client, target, api_key, namespace)
         self._create: SessionSettings = {**create} if create else {}
+        self._ends = Ends()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def sessiond_id(self, key: "SessionKey") -> str:
@@ -138,7 +110,7 @@ class SessiondSessionStore:
         if not entries:
             return
         session_id = self.sessiond_id(key)
-        new = _new_entries(entries)
+        new = new_entries(entries)
         create = self._creation(key)
 
         async def call(client: AsyncClient) -> None:
@@ -150,7 +122,7 @@ class SessiondSessionStore:
             # Without the lock, the concurrent appends of one process would only conflict.
             lock = self._locks.setdefault(session_id, asyncio.Lock())
             async with lock:
-                await _append_with_summary(client, session_id, key, new, create)
+                await append_with_summary(client, session_id, key, new, create, self._ends)
 
         await self._backend.run(call)
 
@@ -171,7 +143,7 @@ class SessiondSessionStore:
 
         async def call(client: AsyncClient) -> list[Item]:
             try:
-                return await _entries(client, session_id, key)
+                return await read_entries(client, session_id, key)
             except SessionNotFound:
                 return []
 
@@ -212,7 +184,7 @@ class SessiondSessionStore:
         return [
             {"session_id": session_id, "mtime": _mtime(info), "data": data}
             for session_id, info in await self._transcripts(project_key, with_state=True)
-            if (data := _kept_summary(info)) is not None
+            if (data := kept_summary(info)) is not None
         ]
 
     async def delete(self, key: "SessionKey") -> None:
@@ -227,6 +199,7 @@ class SessiondSessionStore:
         session_id = self.sessiond_id(key)
 
         async def call(client: AsyncClient) -> None:
+            self._ends.take(session_id)
             await client.sessions.delete(session_id, allow_missing=True)
             if not key.get("subpath"):
                 await client.sessions.delete_many(session_id_prefix=f"{session_id}/")
@@ -276,166 +249,6 @@ class SessiondSessionStore:
             names["subpath"] = subpath
         metadata = {**(self._create.get("metadata") or {}), "claude": names}
         return {**self._create, "metadata": metadata}
-
-
-def _new_entries(entries: Sequence["SessionStoreEntry"]) -> list[_NewEntry]:
-    """Return the entries with their messages, each uuid once."""
-    new: list[_NewEntry] = []
-    ids: set[str] = set()
-    for i, entry in enumerate(entries):
-        uuid = entry.get("uuid")
-        id = message_id(uuid) if isinstance(uuid, str) and uuid else None
-        if id is not None:
-            if id in ids:
-                continue
-            ids.add(id)
-        blob = encoded(entry, f"entries[{i}]")
-        message = NewMessage(blob, format="other", format_name=FORMAT_NAME, message_id=id)
-        new.append((message, entry))
-    return new
-
-
-async def _append_with_summary(
-    client: AsyncClient,
-    session_id: str,
-    key: "SessionKey",
-    new: list[_NewEntry],
-    create: SessionSettings,
-) -> None:
-    """Append entries, and fold them into the summary, in one commit.
-
-    The summary is that of a place in the history, and the append is refused if the history does not
-    end there. So of concurrent appends, each folds what the others have folded.
-    """
-    conflict: SessiondError
-    for attempt in range(_MAX_ATTEMPTS):
-        try:
-            info = await client.sessions.get(session_id)
-            last_seq, epoch = info.last_seq, info.epoch
-            prev = await _current_summary(client, key, info)
-        except SessionNotFound:
-            last_seq, epoch, prev = 0, 0, _empty_summary(key)
-        folded = _fold(prev, key, [entry for _, entry in new])
-        place = {"epoch": epoch, "seq": last_seq + len(new), "data": _small(folded)}
-        try:
-            await append(
-                client,
-                session_id,
-                [message for message, _ in new],
-                expected_last_seq=last_seq,
-                expected_epoch=epoch,
-                state={_SUMMARY: place},
-                create=create,
-            )
-            return
-        except MessageAlreadyExists as error:
-            conflict = error
-            known = await _known_ids(client, session_id, new)
-            new = [(message, entry) for message, entry in new if message.message_id not in known]
-            if not new:
-                return
-        except (SequenceConflict, HistoryRewound) as error:
-            conflict = error
-            await asyncio.sleep(random.uniform(0, 0.01 * min(attempt, 10)))  # noqa: S311
-    raise conflict
-
-
-async def _known_ids(client: AsyncClient, session_id: str, new: list[_NewEntry]) -> set[str]:
-    """Return which message_ids the session has, or more than those."""
-    wanted = [message.message_id for message, _ in new if message.message_id]
-    if len(wanted) > _MAX_LOOKUPS:
-        messages = client.sessions.get_messages(session_id)
-        return {message.message_id async for message in messages if message.message_id}
-
-    async def found(id: str) -> bool:
-        try:
-            await client.sessions.get_message(session_id, message_id=id)
-        except (MessageNotFound, SessionNotFound):
-            return False
-        return True
-
-    are_found = await asyncio.gather(*map(found, wanted))
-    return {id for id, is_found in zip(wanted, are_found, strict=True) if is_found}
-
-
-async def _current_summary(
-    client: AsyncClient, key: "SessionKey", info: SessionInfo
-) -> "SessionSummaryEntry | None":
-    """Return the summary of all entries of a session.
-
-    Entries that were not folded, because another program has appended them, are read and folded.
-
-    Returns:
-        The summary. None = it was too large to keep.
-    """
-    kept = (info.state or {}).get(_SUMMARY) or {"epoch": info.epoch, "seq": 0, "data": {}}
-    summary: SessionSummaryEntry | None = None
-    if kept["data"] is not None:
-        summary = {"session_id": key["session_id"], "mtime": 0, "data": kept["data"]}
-    seq = kept["seq"]
-    if kept["epoch"] != info.epoch or seq > info.last_seq:
-        # Entries were taken back, so all that remain are folded anew.
-        summary, seq = _empty_summary(key), 0
-    if seq < info.last_seq and summary is not None:
-        unseen = await _entries(client, info.session_id, key, seq, info.last_seq)
-        summary = _fold(summary, key, unseen)
-    return summary
-
-
-def _fold(
-    prev: "SessionSummaryEntry | None", key: "SessionKey", entries: Sequence[Any]
-) -> "SessionSummaryEntry | None":
-    if prev is None:
-        return None
-    folded: SessionSummaryEntry = fold_session_summary(prev, key, list(entries))
-    return folded
-
-
-def _empty_summary(key: "SessionKey") -> "SessionSummaryEntry":
-    return {"session_id": key["session_id"], "mtime": 0, "data": {}}
-
-
-def _small(summary: "SessionSummaryEntry | None") -> Item | None:
-    """Return the data of a summary; None if it is too large, as with a pasted book as a prompt.
-
-    Without a summary, the SDK reads the entries.
-    """
-    if summary is None or len(encoded(summary["data"], "summary")) > _MAX_SUMMARY_BYTES:
-        return None
-    data: Item = summary["data"]
-    return data
-
-
-def _kept_summary(info: SessionInfo) -> Item | None:
-    """Return the data of the summary that was kept, if it is that of all entries."""
-    kept = (info.state or {}).get(_SUMMARY)
-    if not kept or (kept["epoch"], kept["seq"]) != (info.epoch, info.last_seq):
-        return None
-    data: Item | None = kept["data"]
-    return data
-
-
-async def _entries(
-    client: AsyncClient,
-    session_id: str,
-    key: "SessionKey",
-    after_seq: int = 0,
-    through_seq: int | None = None,
-) -> list[Item]:
-    """Return the entries with after_seq < seq <= through_seq; all to the newest by default."""
-    places = await read_items(
-        client,
-        session_id,
-        own_entry,
-        converted,
-        after_seq=after_seq,
-        through_seq=through_seq,
-    )
-    last: Item | None = None
-    if after_seq and places and not places[0].is_own:
-        before = await _entries(client, session_id, key, through_seq=after_seq)
-        last = next((e for e in reversed(before) if e.get("uuid")), None)
-    return linked(places, key["session_id"], last)
 
 
 def _mtime(info: SessionInfo) -> int:

@@ -16,6 +16,7 @@ from sessiond_console.rendering.blocks import (
 from sessiond_console.rendering.files import file_block, from_base64, from_data_url
 
 _Json = dict[str, Any]
+_FROM_URL_SAFE = str.maketrans("-_", "+/")
 _FILES = {"image": "image", "audio": "audio", "video": "file", "document": "file"}
 
 
@@ -113,7 +114,9 @@ def _file(item: Any) -> Block:
     shown = _FILES.get(kind.removesuffix("-url"), media_type.partition("/")[0])
     shown = shown if shown in ("image", "audio") else "file"
     if kind == "binary":
-        return file_block(from_base64(shown, as_text(get(item, "data")), media_type=media_type))
+        # Pydantic writes the alphabet for URLs.
+        data = as_text(get(item, "data")).translate(_FROM_URL_SAFE)
+        return file_block(from_base64(shown, data, media_type=media_type))
     if kind.endswith("-url"):
         return file_block(from_data_url(shown, as_text(get(item, "url")), media_type=media_type))
     return other_block(item, kind)

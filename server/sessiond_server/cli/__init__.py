@@ -3,7 +3,17 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from sessiond_server.cli import chat, console, health, keys, migrate, serve, sessions, version
+from sessiond_server.cli import (
+    chat,
+    console,
+    health,
+    keys,
+    migrate,
+    projects,
+    serve,
+    sessions,
+    version,
+)
 from sessiond_server.cli.errors import CommandError
 from sessiond_server.embedded import EmbeddedError
 
@@ -11,6 +21,7 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "serve": (serve.run, "serve sessions over gRPC"),
     "migrate": (migrate.run, "migrate the database's schema to this version"),
     "keys": (keys.run, "create, list and revoke API keys"),
+    "projects": (projects.run, "list and delete projects"),
     "sessions": (
         sessions.run,
         "list, show, copy, export, import and delete the sessions of a server",

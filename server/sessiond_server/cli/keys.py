@@ -56,10 +56,15 @@ def run(arguments: list[str]) -> int:
     options, rest = parser.parse_known_args(arguments)
     settings = load_settings(rest, "keys")
     with database(settings) as url:
-        return asyncio.run(_with_keys(url, lambda keys: _COMMANDS[options.command](keys, options)))
+        return asyncio.run(with_keys(url, lambda keys: _COMMANDS[options.command](keys, options)))
 
 
-async def _with_keys(url: str, work: Callable[[Keys], Awaitable[None]]) -> int:
+async def with_keys(url: str, work: Callable[[Keys], Awaitable[None]]) -> int:
+    """Run a command on the projects and keys of a database; return the exit code.
+
+    Raises:
+        CommandError: if the command fails.
+    """
     store = Database(url, size=1)
     await store.open()
     try:

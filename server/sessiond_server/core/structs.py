@@ -18,7 +18,7 @@ MAX_DEPTH = 30  # levels of nested objects and arrays in config, metadata and da
 MAX_INTEGER = 2**53  # absolute value of integers in config, metadata and data
 
 # No Struct takes more than six times the bytes of its JSON: a digit in a list takes eleven for two.
-MAX_STRUCT_BYTES = 8 * MAX_JSON_BYTES
+MAX_STRUCT_BYTES = 8 * MAX_JSON_BYTES  # config or metadata of a request, as protobuf encodes it
 
 
 def to_dict(struct: Struct, field: str, *, text_key: str = "") -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sessiond import Client, InvalidField
+from sessiond import Client, InvalidField, SessiondError
 
 pytest.importorskip("claude_agent_sdk", reason="needs the SDK: `make adapters-test`")
 
@@ -17,7 +17,6 @@ import trio
 from claude_agent_sdk import fold_session_summary
 from claude_agent_sdk.testing import run_session_store_conformance
 
-from sessiond.adapters import claude_agent_sdk as adapter
 from sessiond.adapters.claude_agent_sdk import SessiondSessionStore
 
 KEY: Any = {"project_key": "-home-ada-tea", "session_id": "9b1c"}
@@ -118,7 +117,7 @@ async def test_a_large_append_is_all_or_nothing(store: SessiondSessionStore) -> 
     entries = [entry(f"u{i}") for i in range(1_500)]
     # No server takes a message of this size.
     too_large = entry("large", data="x" * 20 * MIB)
-    with pytest.raises(adapter.SessiondError):
+    with pytest.raises(SessiondError):
         await store.append(KEY, [*entries, too_large])
     assert await store.load(KEY) is None
     await store.append(KEY, entries)
@@ -208,6 +207,32 @@ async def test_a_summary_takes_in_what_other_programs_have_appended(
     [summary] = await store.list_session_summaries(KEY["project_key"])
     assert summary["data"]["custom_title"] == "one"
     assert [e["uuid"] for e in await store.load(KEY) or []] == ["a", "d"]
+
+
+async def test_a_transcript_that_another_store_deleted_begins_anew(
+    target: str, namespace: str
+) -> None:
+    one, other = (SessiondSessionStore(target=target, namespace=namespace) for _ in range(2))
+    for i in range(3):
+        await one.append(KEY, [entry(f"old-{i}", customTitle="old")])
+    await other.delete(KEY)
+    await one.append(KEY, [entry("new", gitBranch="main")])
+    assert await one.load(KEY) == [entry("new", gitBranch="main")]
+    [summary] = await other.list_session_summaries(KEY["project_key"])
+    assert "custom_title" not in summary["data"]
+    await one.delete(KEY)
+    await one.append(KEY, [entry("newer")])
+    assert await other.load(KEY) == [entry("newer")]
+
+
+async def test_an_append_in_a_row_costs_one_call(
+    store: SessiondSessionStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.append(KEY, [entry("a")])
+    client = store._backend._connection.client
+    monkeypatch.setattr(client.sessions, "get", None)
+    await store.append(KEY, [entry("b")])
+    assert len(await store.load(KEY) or []) == 2
 
 
 async def test_a_prompt_too_large_for_a_summary_is_no_obstacle(
