@@ -1,4 +1,4 @@
-"""Soaks behind PgBouncer, and behind HAProxy while a primary becomes read-only.
+"""Soaks behind PgBouncer, behind HAProxy while a primary becomes read-only, and quiet streams.
 
 SESSIOND_SOAK_S is their length in seconds: 120 by default.
 """
@@ -62,10 +62,39 @@ async def test_a_soak_behind_pgbouncer_is_no_error_to_any_caller(
 
 
 async def test_a_failover_behind_haproxy_is_no_error_to_any_caller(start_server: Start) -> None:
-    with replicated() as both, haproxy(both.ports) as url:
+    with replicated() as both, haproxy(both.ports) as port:
+        url = f"postgresql://sessiond@127.0.0.1:{port}/sessiond"
         async with working(start_server, url):
             await asyncio.sleep(LENGTH_S / 2)
             await asyncio.to_thread(both.fail_over)
             await asyncio.sleep(LENGTH_S / 2)
         with both.connect(1) as connection:
             assert connection.execute("SELECT pg_is_in_recovery()").fetchone() == (False,)
+
+
+@pytest.mark.parametrize("silence", ["10s", "1s"])
+async def test_quiet_streams_go_on_behind_a_proxy_that_cuts_silent_connections(
+    start_server: Start, database_url: str, silence: str
+) -> None:
+    server = await asyncio.to_thread(start_server, SESSIOND_DATABASE_URL=database_url)
+    with haproxy((int(server.target.rpartition(":")[2]),), silence=silence) as port:
+        async with AsyncClient(f"127.0.0.1:{port}") as client:
+            session = await client.create_session("one", model="echo")
+            seen = []
+
+            async def watch() -> None:
+                async for event in session.events(after_seq=0):
+                    if event.seq:
+                        seen.append(event.seq)
+                    if event.seq == 4:
+                        return
+
+            watching = asyncio.create_task(watch())
+            await session.store_messages([{"role": "user", "content": "hello"}])
+            await asyncio.sleep(25)
+            await session.store_messages([{"role": "user", "content": "again"}])
+            # A turn that says nothing for longer than connections may be silent.
+            options = {"echo_text": "one two", "echo_delay_ms": 13_000}
+            assert await session.send_and_wait("hi", options=options, timeout=120)
+            await asyncio.wait_for(watching, 60)
+            assert seen == [1, 2, 3, 4]

@@ -69,9 +69,19 @@ async def test_read_only_connections_are_replaced_after_the_first_refusal(
 ) -> None:
     await make_read_only(database)
     with pytest.raises(DatabaseUnavailable, match="read-only"):
-        await database.rows(WRITE)
+        async with database.connection() as connection:
+            await connection.execute(WRITE.encode())
     for _ in range(2 * SIZE):
-        await database.rows(WRITE)
+        async with database.connection() as connection:
+            await connection.execute(WRITE.encode())
+
+
+async def test_a_lone_statement_that_was_refused_is_repeated_on_a_new_connection(
+    database: Database,
+) -> None:
+    await make_read_only(database)
+    await database.rows(WRITE)
+    assert await database.rows("SELECT n FROM written") == [{"n": 1}]
 
 
 async def test_a_transaction_that_was_refused_is_rolled_back_and_its_connection_closed(

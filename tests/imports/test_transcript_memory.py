@@ -144,3 +144,17 @@ async def test_ids_and_titles_that_a_server_does_not_take_are_changed(
     info = await client.sessions.get(done.session_id)
     assert info.title.startswith("Tea or coffee coffee")
     assert len(info.title) <= 512
+
+
+@pytest.mark.slow
+async def test_a_transcript_of_256_mib_comes_in_and_is_found_again(
+    client: AsyncClient, tmp_path: Path
+) -> None:
+    file = tmp_path / "-p" / "s.jsonl"
+    file.parent.mkdir()
+    with file.open("w") as target:
+        for number in range(256):
+            target.write(json.dumps({"type": "user", "uuid": f"{number}", "x": "x" * MIB}) + "\n")
+    for added, known in ((256, 0), (0, 256)):
+        [done] = (await client.sessions.import_transcripts(file, "claude-code")).imported
+        assert (done.added, done.known) == (added, known)

@@ -11,7 +11,7 @@ import pytest
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, Message
 from sessiond.v1.session_service_pb2 import GetMessagesRequest, StoreMessagesRequest
 from sessiond_server.core import memory
-from sessiond_server.core.structs import MAX_STRUCT_BYTES
+from sessiond_server.core.limits import MAX_JSON_BYTES
 from sessiond_server.rpc.admission import LARGE_RPCS
 from sessiond_server.server import Running
 
@@ -119,7 +119,7 @@ async def test_a_huge_struct_is_refused_before_it_is_converted(
         raise AssertionError("it is converted")
 
     monkeypatch.setattr("sessiond_server.core.structs._object", never)
-    huge = {f"key {number}": 0 for number in range(MAX_STRUCT_BYTES // 10)}
+    huge = {f"key {number}": 0 for number in range(MAX_JSON_BYTES)}
     error = await error_of(wire.create("one", metadata=huge))
     assert (error.reason, list(error.fields)) == ("INVALID_FIELD", ["session.metadata"])
 

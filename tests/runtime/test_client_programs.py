@@ -125,6 +125,76 @@ class TestEventLoops:
         """)
         assert lines == ["[0, 1, 2]"]
 
+    async def test_a_pool_in_another_loop_or_process_is_refused_at_once(self, run: Run) -> None:
+        lines = await run("""
+            import asyncio, os, sys
+            from sessiond import AsyncClient, AsyncSessionPool, Client, PoolClosed, SessionPool
+
+            client = AsyncClient(sys.argv[1])
+            pool = AsyncSessionPool(client, size=2)
+
+            async def borrow():
+                try:
+                    await pool.acquire()
+                    print("lent", flush=True)
+                except PoolClosed as e:
+                    print("one pool for each" in str(e), flush=True)
+
+            async def end():
+                await pool.close()
+                print(len(await client.list_sessions().to_list()))
+                await client.close()
+
+            asyncio.run(borrow())
+            asyncio.run(borrow())
+            asyncio.run(end())
+            with SessionPool(Client(sys.argv[1]), size=2) as pool:
+                kept = pool.acquire()
+                if not (child := os.fork()):
+                    try:
+                        pool.acquire()
+                    except PoolClosed as e:
+                        print("one pool for each" in str(e), flush=True)
+                    pool.close()
+                    os._exit(0)
+                os.waitpid(child, 0)
+                print(kept.refresh().session_id == kept.session_id)
+        """)
+        assert lines == ["lent", "True", "0", "True", "True"]
+
+
+class TestThreads:
+    async def test_many_threads_share_a_client_and_its_end_reaches_all(self, run: Run) -> None:
+        lines = await run(f"""
+            import sys, threading
+            from sessiond import Client, ClientClosed
+
+            client = Client(sys.argv[1])
+            meeting = threading.Barrier(33)
+            results = []
+
+            def work(number):
+                session = client.get_or_create_session(f"s{{number % 4}}")
+                for _ in range(10):
+                    session.store_messages({HELLO})
+                meeting.wait()
+                try:
+                    while True:
+                        session.refresh()
+                except ClientClosed:
+                    results.append("closed")
+
+            threads = [threading.Thread(target=work, args=[n]) for n in range(32)]
+            for thread in threads: thread.start()
+            meeting.wait()
+            client.close()
+            for thread in threads: thread.join()
+            with Client(sys.argv[1]) as other:
+                print(sum(info.last_seq for info in other.list_sessions()))
+            print(len(results))
+        """)
+        assert lines == ["320", "32"]
+
 
 FORKS = f"""
     import asyncio, gc, multiprocessing, os, sys

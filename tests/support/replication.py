@@ -143,8 +143,13 @@ def replicated() -> Iterator[Replicated]:
 
 
 @contextmanager
-def haproxy(ports: tuple[int, ...]) -> Iterator[str]:
-    """Run HAProxy, which spreads connections over ports, and yield the URL of the database."""
+def haproxy(ports: tuple[int, ...], *, silence: str = "1h") -> Iterator[int]:
+    """Run HAProxy, which spreads connections over ports, and yield its own port.
+
+    Args:
+        ports: ports of this machine.
+        silence: how long a connection may be silent, as HAProxy writes times.
+    """
     if HAPROXY is None:
         pytest.skip("haproxy is not here: apt-get install haproxy")
     port = free_port()
@@ -152,13 +157,14 @@ def haproxy(ports: tuple[int, ...]) -> Iterator[str]:
         file = Path(directory) / "haproxy.cfg"
         servers = "\n".join(f"  server s{n} 127.0.0.1:{p} check" for n, p in enumerate(ports))
         file.write_text(
-            "defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n"
-            f"listen postgres\n  bind 127.0.0.1:{port}\n  balance roundrobin\n{servers}\n"
+            "defaults\n  mode tcp\n  timeout connect 5s\n"
+            f"  timeout client {silence}\n  timeout server {silence}\n"
+            f"listen all\n  bind 127.0.0.1:{port}\n  balance roundrobin\n{servers}\n"
         )
         process = subprocess.Popen([HAPROXY, "-q", "-db", "-f", str(file)])
         try:
             until(lambda: _answers(port), "haproxy answers")
-            yield f"postgresql://sessiond@127.0.0.1:{port}/sessiond"
+            yield port
         finally:
             process.terminate()
             process.wait(PATIENCE_S)

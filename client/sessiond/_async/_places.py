@@ -3,7 +3,8 @@
 from collections import deque
 from threading import Lock
 
-from sessiond._async._wire import Signal
+from sessiond._async._wire import Signal, scope
+from sessiond._protocol import forks
 from sessiond._protocol.retry import Deadline
 from sessiond.errors import PoolClosed, PoolTimeout
 
@@ -30,6 +31,21 @@ class Places:
         self._lock = Lock()
         self._waiters: deque[_Waiter] = deque()
         self._closed = False
+        # Where sessions are lent and taken back: the process and the event loop of the first use.
+        self._scope: object = None
+        self._generation = forks.generation
+
+    @property
+    def are_inherited(self) -> bool:
+        """Whether the pool is a copy that a forked process has of its parent's."""
+        return self._generation != forks.generation
+
+    @property
+    def are_here(self) -> bool:
+        """Whether the pool belongs to this process and to the running event loop."""
+        if self._scope is None:
+            self._scope = scope()
+        return not self.are_inherited and self._scope == scope()
 
     async def take(self, deadline: Deadline) -> None:
         """Take a place; wait if none is free.
@@ -82,9 +98,14 @@ class Places:
             waiter.signal.set()
 
     def check_open(self) -> None:
-        """Raise PoolClosed after close()."""
+        """Raise PoolClosed after close(), and outside the pool's event loop and process."""
         if self._closed:
             raise PoolClosed("the pool is closed")
+        if not self.are_here:
+            raise PoolClosed(
+                "the pool belongs to another event loop or process, which takes its sessions back: "
+                "make one pool for each"
+            )
 
     def _leave_queue(self, waiter: _Waiter) -> bool:
         """Remove a waiter from the queue; return whether it was still queued, without a place."""

@@ -175,7 +175,7 @@ class AsyncSessionPool:
         """Create or look up the template now, instead of at the first acquire().
 
         Raises:
-            PoolClosed: if the pool is closed.
+            PoolClosed: if the pool is closed, or belongs to another event loop or process.
             SessionNotFound: if the given template does not exist any longer.
         """
         await self._template_after(None)
@@ -191,7 +191,7 @@ class AsyncSessionPool:
 
         Raises:
             PoolTimeout: if all sessions stayed on loan. It is a TimeoutError.
-            PoolClosed: if the pool is closed.
+            PoolClosed: if the pool is closed, or belongs to another event loop or process.
             SessionNotFound: if the given template does not exist any longer.
         """
         await self._places.take(Deadline(timeout))
@@ -258,8 +258,11 @@ class AsyncSessionPool:
     async def close(self) -> None:
         """Take all sessions back, and delete the pool's own template.
 
-        Calls that wait for a session raise PoolClosed.
+        Calls that wait for a session raise PoolClosed. In a forked process this does nothing, since
+        the sessions are the parent's.
         """
+        if self._places.are_inherited:
+            return
         with self._lock:
             self._closed = True
             self._places.close()
@@ -270,7 +273,7 @@ class AsyncSessionPool:
             self._places.free_one()
             await self._delete(session_id, self._keep)
         async with self._template_mutex:
-            if self._has_reaper:
+            if self._has_reaper and self._places.are_here:
                 # The reaper may still be deleting a session.
                 await self._reaper_ended.wait(None)
             template, self._template = self._template, None

@@ -206,6 +206,11 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
+def scope() -> object:
+    """Return what background work belongs to: the process and the running event loop."""
+    return forks.generation, _running_loop()
+
+
 class AsyncStubs:
     """The generated stubs on the client's channel, for calls that the client does not wrap.
 

@@ -352,9 +352,12 @@ def _responses(
     """
     while stop is None or not stop.is_set:
         stubs = connection.stubs.with_room()
-        call = stub(stubs)(
-            request, timeout=retry.deadline.remaining(), metadata=connection.metadata
-        )
+        try:
+            call = stub(stubs)(
+                request, timeout=retry.deadline.remaining(), metadata=connection.metadata
+            )
+        except FAULTS as fault:
+            raise connection.error_of(fault) from fault
         stubs.watch(call)
         prefetched = Prefetch(call) if prefetches else None
         watchdog = Watchdog(call, max_silence_s)

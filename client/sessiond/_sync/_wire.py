@@ -45,8 +45,9 @@ _Response = TypeVar("_Response")
 Metadata = tuple[tuple[str, str], ...]
 Source = Iterable[_Item]
 
-# The exceptions that a failed call raises.
-FAULTS = (grpc.RpcError,)
+# The exceptions that a failed call raises. gRPC raises ValueError for a call that begins while
+# another thread closes the channel.
+FAULTS = (grpc.RpcError, ValueError)
 
 sleep = time.sleep
 
@@ -166,6 +167,11 @@ class Watchdog:
 def in_background(function: Callable[[], None]) -> None:
     """Call a function in a new daemon thread. The function must not raise."""
     threading.Thread(target=function, name="sessiond-events", daemon=True).start()
+
+
+def scope() -> object:
+    """Return what background work belongs to: the process."""
+    return forks.generation
 
 
 class Stubs:

@@ -281,8 +281,13 @@ class Database:
             PoolExhausted, DatabaseUnavailable, Contention: as for `connection`, if `on` is None.
         """
         if on is None:
-            async with self.connection() as connection:
-                return await self.rows(statement, parameters, on=connection)
+            try:
+                async with self.connection() as connection:
+                    return await self.rows(statement, parameters, on=connection)
+            except DatabaseReadOnly:
+                # Nothing was changed, and the pool has no such connection any more.
+                async with self.connection() as connection:
+                    return await self.rows(statement, parameters, on=connection)
         if isinstance(statement, str):
             text = statement.encode()
         elif parameters is None:

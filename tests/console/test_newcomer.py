@@ -1,0 +1,121 @@
+"""Someone who has never seen the console answers four questions by what is to be seen on it.
+
+Each step clicks or fills something that is visible; nobody types an address.
+"""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from sessiond import Client, TurnFailed
+
+from ..conftest import Databases, as_url, make_conninfo
+from ..support.processes import ServerProcess
+from .browsing import Site, running_chromium, running_console, watched
+
+LENGTHS = {"ada": (4, 22, 10), "bob": (8, 40, 2), "eve": (3, 9, 5)}
+YESTERDAY = ("ada-0", "ada-1", "bob-1")
+
+
+def fill(client: Client, url: str) -> None:
+    for user, lengths in LENGTHS.items():
+        for number, length in enumerate(lengths):
+            session = client.create_session(f"{user}-{number}", user=user, model="echo")
+            session.store_messages(
+                [
+                    {"role": ("user", "assistant")[seq % 2], "content": f"{user}, message {seq}"}
+                    for seq in range(length)
+                ]
+            )
+    # The longest session of ada is not the longest of those that were active yesterday.
+    client.sessions.store_messages(
+        "ada-2", [{"role": "user", "content": f"more {seq}"} for seq in range(90)]
+    )
+    session = client.get_session("ada-1")
+    session.send_and_wait("Where is my parcel?")
+    with pytest.raises(TurnFailed):
+        session.send_and_wait(
+            "And when does it come?", options={"echo_fault": "MODEL_RATE_LIMITED"}
+        )
+    fork = session.copy("ada-1-fork", up_to_seq=22)
+    fork.store_messages(
+        [
+            {"role": "user", "content": "Another question"},
+            {"role": "assistant", "content": "Another answer"},
+        ]
+    )
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "UPDATE sessions SET active_at = active_at - interval '1 day' "
+            "WHERE session_id = ANY(%s)",
+            [list(YESTERDAY)],
+        )
+
+
+@pytest.fixture(scope="module")
+def site(
+    postgres: str, databases: Databases, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    name = databases.create(template)
+    url = as_url(make_conninfo(postgres, dbname=name))
+    log = tmp_path_factory.mktemp("server") / "server.log"
+    server = ServerProcess((), {"SESSIOND_DATABASE_URL": url}, log)
+    try:
+        server.wait_until_ready()
+        with Client(server.target) as client, running_console(server.target) as (address, console):
+            fill(client, url)
+            yield Site(server, address, client, console)
+    finally:
+        server.end()
+        databases.leave(name)
+
+
+@pytest.fixture
+def page(site: Site) -> Iterator[Page]:
+    chromium: Browser
+    with running_chromium() as chromium, watched(chromium, site.url) as found:
+        page = found.page()
+        page.goto("/")
+        yield page
+
+
+def test_a_newcomer_finds_what_went_wrong_yesterday(page: Page) -> None:
+    # Yesterday's longest session of ada.
+    page.get_by_label("user", exact=True).fill("ada")
+    page.get_by_role("button", name="Filter").click()
+    page.get_by_role("link", name="active yesterday").click()
+    page.get_by_role("link", name="most messages first").click()
+    for chosen in ("active yesterday", "most messages first"):
+        link = page.get_by_role("link", name=chosen)
+        expect(link).to_have_attribute("aria-current", "true")
+    rows = page.locator("table.sessions tbody tr")
+    expect(rows).to_have_count(2)
+    first = rows.first
+    expect(first).to_contain_text("ada-1")
+    first.locator("a.title").click()
+
+    # The turn that failed, and why: on the transcript, and among the turns.
+    expect(page.get_by_text("MODEL_RATE_LIMITED").first).to_be_visible()
+    page.get_by_role("link", name="Turns", exact=True).click()
+    failed = page.locator("#turns tr", has_text="failed")
+    expect(failed).to_contain_text("MODEL_RATE_LIMITED")
+    failed.get_by_role("link").first.click()
+    expect(page.get_by_text("echo failed, as echo_fault requests").first).to_be_visible()
+
+    # What its fork changed.
+    page.get_by_role("link", name="Forks", exact=True).click()
+    page.get_by_role("link", name="this session and ada-1-fork").click()
+    expect(page.get_by_text("Another question")).to_be_visible()
+    expect(page.get_by_text("Where is my parcel?", exact=True)).to_be_visible()
+    expect(page.get_by_text("ada, message 3")).to_have_count(0)
+
+    # How many tokens the longest session of all has.
+    page.get_by_role("link", name="Sessions", exact=True).first.click()
+    page.get_by_role("link", name="most messages first").click()
+    longest = page.locator("table.sessions tbody tr").first
+    expect(longest).to_contain_text("ada-2")
+    headers = page.locator("table.sessions thead th").all_inner_texts()
+    tokens = longest.locator("th, td").nth(headers.index("Tokens")).inner_text()
+    assert tokens.strip("≈").replace("\u202f", "").isdigit()
