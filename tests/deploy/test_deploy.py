@@ -32,6 +32,7 @@ PAGES = [
     ROOT / "docs/guides/monitoring.md",
     ROOT / "docs/guides/deployment.md",
     ROOT / "docs/guides/sizing.md",
+    ROOT / "docs/guides/backup.md",
 ]
 FLAGS = {f"--{name.replace('_', '-')}" for name in Settings.model_fields}
 FLAGS_ALONE = {"--migrate", "--target", "--build", "--username", "--config", "--project"}
@@ -70,7 +71,7 @@ def test_each_setting_that_is_named_exists(path: Path) -> None:
     assert {name.lower() for name in variables} <= Settings.model_fields.keys()
     if path.suffix != ".md" or path in PAGES:
         flags = set(re.findall(r"(?<=[\s\"'`\[(])--[a-z][a-z0-9-]+", text))
-        others = {"--schema-only", "--pid", "--set", "--from-literal"}
+        others = {"--schema-only", "--pid", "--set", "--from-literal", "--no-assets"}
         assert flags - FLAGS_ALONE - others <= FLAGS
 
 

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from sessiond_server.rpc.lock_waits import SESSION_CHANGES, LockWaits
+from sessiond_server.sessions import locked
 from sessiond_server.settings import Settings
 
 from ..support.queues import ack, fill, lease_one
@@ -88,6 +89,32 @@ async def test_a_deadline_that_passes_while_a_change_waits_is_a_typed_error(
             assert error.retry_s
             assert error.metadata["session_id"] == "held"
         assert blocker.execute("SELECT to_jsonb(s) FROM sessions AS s").fetchall() == before
+
+
+async def test_too_many_changes_that_wait_for_a_held_session_are_refused_at_once(
+    wire: Wire, database_url: str, arrived: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locked, "MAX_WAITING", 2)
+    await wire.create("held")
+
+    def change() -> "asyncio.Task[WireError | None]":
+        return asyncio.ensure_future(
+            end_of(call(wire, "UpdateSession", CALLS["UpdateSession"]("held")))
+        )
+
+    with psycopg.connect(database_url) as blocker:
+        blocker.execute(HOLD)
+        arrived.clear()
+        waiting = [change(), change()]
+        await until_async(lambda: len(arrived) == 2, "both have begun")
+        await until_waiting(database_url, 1)
+        await until_waiting(database_url, 0)
+        refused = await change()
+        assert refused
+        assert refused.reason == "SESSION_BUSY"
+    assert await asyncio.gather(*waiting) == [None, None]
+    # As long as nobody else holds the session, any number may wait for each other.
+    assert await asyncio.gather(*(change() for _ in range(10))) == [None] * 10
 
 
 async def test_an_import_waits_for_a_held_session(wire: Wire, database_url: str) -> None:

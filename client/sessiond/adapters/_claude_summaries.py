@@ -14,7 +14,7 @@ from sessiond._async._client import AsyncClient
 from sessiond._requests.input import NewMessage
 from sessiond._requests.options import SessionSettings
 from sessiond._types.session import SessionInfo
-from sessiond.adapters._backend import append, encoded, message_id
+from sessiond.adapters._backend import append, collected, encoded, message_id
 from sessiond.adapters._claude_entries import FORMAT_NAME, converted, linked, own_entry
 from sessiond.adapters._history import Item, read_items
 from sessiond.errors import (
@@ -231,6 +231,14 @@ async def read_entries(
     through_seq: int | None = None,
 ) -> list[Item]:
     """Return the entries with after_seq < seq <= through_seq; all to the newest by default."""
+    # Nearly all transcripts have only the SDK's own entries.
+    messages = client.sessions.get_messages(
+        session_id, after_seq=after_seq, through_seq=through_seq
+    )
+    found = await collected(messages, own_entry)
+    own = [entry for entry in found if entry is not None]
+    if len(own) == len(found):
+        return own
     places = await read_items(
         client,
         session_id,

@@ -4,7 +4,9 @@ import sys
 from collections.abc import Callable, Sequence
 
 from sessiond_server.cli import (
+    backup,
     chat,
+    config,
     console,
     health,
     keys,
@@ -12,6 +14,7 @@ from sessiond_server.cli import (
     projects,
     serve,
     sessions,
+    verify,
     version,
 )
 from sessiond_server.cli.errors import CommandError
@@ -29,6 +32,10 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "chat": (chat.run, "talk to a model in a session of a server"),
     "console": (console.run, "serve the web console: pages to read and change sessions"),
     "health": (health.run, "check whether a server is serving (exit code 0 or 1)"),
+    "backup": (backup.run, "back up the database and the assets into a directory"),
+    "restore": (backup.restore, "restore a backup into an empty database"),
+    "config": (config.run, "check the settings"),
+    "verify": (verify.run, "check that everything stored is whole"),
     "version": (version.run, "print the version"),
 }
 

@@ -21,8 +21,9 @@ def notify(state: str) -> None:
         return
     if address.startswith("@"):  # a socket in Linux's abstract namespace
         address = "\0" + address[1:]
-    # A service manager that does not listen must not end the server.
+    # A service manager that does not listen must not end the server, nor hold its event loop.
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.setblocking(False)
         sender.connect(address)
         sender.send(state.encode())
 

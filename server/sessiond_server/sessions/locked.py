@@ -23,7 +23,7 @@ INTERVAL_S = 0.05
 # Maximum number of sessions in one look; the others are looked at in the next one.
 MAX_LOOKED_AT = 1000
 
-# Maximum number of calls of a process that wait for one session.
+# Maximum number of calls of a process that wait for one session while it is locked.
 MAX_WAITING = 256
 
 # How often a change is tried while the row of its session is free, but another lock is not.
@@ -167,7 +167,7 @@ class LockedSessions:
         turn = self._turns.get(key)
         if turn is None:
             turn = self._turns[key] = _Turn()
-        if turn.users >= MAX_WAITING:
+        if turn.users >= MAX_WAITING and self.is_locked(key):
             raise session_busy(session_id)
         turn.users += 1
         try:

@@ -286,7 +286,7 @@ class Settings(BaseSettings):
         15.0,
         ge=0.5,
         le=600,
-        description="Seconds without a renewal after which other servers end a server's turns.",
+        description="Seconds after the death of a server within which others end its turns.",
     )
     max_context_bytes: int = Field(
         32 * 1024 * 1024,

@@ -25,12 +25,16 @@ from pydantic_ai import (
     ToolCallPart,
     ToolReturnPart,
 )
-from pydantic_ai.conversation_store import ConversationConflict
+from pydantic_ai.conversation_store import (
+    ConversationConflict,
+    ConversationEntry,
+    ConversationRecord,
+)
 from pydantic_ai.exceptions import UserError
 from pydantic_ai.messages import UserPromptPart
 
 from sessiond.adapters.pydantic_ai import SessiondConversationStore
-from sessiond.errors import InvalidField, MessageTooLarge
+from sessiond.errors import InvalidField, MessageTooLarge, SessionDestroyed
 
 MIB = 1024 * 1024
 
@@ -321,6 +325,56 @@ async def test_concurrent_deletions_and_saves_leave_one_state(
         assert left is None or texts(left) in (["another"], ["old", "new"])
         if not isinstance(outcomes[3], BaseException):
             assert left is None or texts(left) == ["another"]
+
+
+async def test_a_destroyed_session_can_be_loaded_and_deleted(
+    store: SessiondConversationStore, client: Client
+) -> None:
+    await store.save(talk("c", "Tea?"))
+    client.sessions.destroy(store.sessiond_id("c"))
+    loaded = await store.load("c")
+    assert loaded is not None
+    loaded.messages.append(answer("Yes."))
+    with pytest.raises(SessionDestroyed):
+        await store.save(loaded)
+    await store.delete("c")
+    assert await store.load("c") is None
+    assert not client.sessions.list(session_id_prefix=store.sessiond_id("c")).to_list()
+
+
+async def test_ids_that_cannot_be_stored_are_refused_by_their_names(
+    store: SessiondConversationStore,
+) -> None:
+    for id in ("", "x" * 257, "a\nb", "\ud800"):
+        entry = ConversationEntry(id=id, parent_id=None, message=ask("Tea?"))
+        record = ConversationRecord(conversation_id="c", head_id=id)
+        with pytest.raises(UserError, match="entry id"):
+            await store.write_record(record, new_entries=[entry], expected_revision=None)
+        with pytest.raises(KeyError):
+            await store.read_entry(id)
+    assert await store.load("c") is None
+    with pytest.raises(InvalidField, match="conversation_id"):
+        await store.load(3)  # type: ignore[arg-type]
+
+
+async def test_entries_may_be_a_tree(store: SessiondConversationStore) -> None:
+    def entry(id: str, parent_id: str | None) -> ConversationEntry:
+        return ConversationEntry(id=id, parent_id=parent_id, message=ask(id))
+
+    tree = [entry("a", None), entry("b", "a"), entry("c", "a"), entry("d", None), entry("e", "b")]
+    record = ConversationRecord(conversation_id="c", head_id="c")
+    await store.write_record(record, new_entries=tree, expected_revision=None)
+    assert await store.read_record("c") == record
+    for id, path in {"c": "ac", "e": "abe", "d": "d"}.items():
+        assert [found.id for found in await store.read_history(id)] == [*path]
+    assert await store.read_history("e", limit=2) == [tree[1], tree[4]]
+    # A fork that brings entries of its own.
+    forked = ConversationRecord(conversation_id="f", head_id="g", forked_from="c", forked_at="b")
+    await store.write_record(forked, new_entries=[entry("g", "b")], expected_revision=None)
+    assert [found.id for found in await store.read_history("g")] == [*"abg"]
+    nowhere = ConversationRecord(conversation_id="h", head_id="z")
+    with pytest.raises(ConversationConflict):
+        await store.write_record(nowhere, expected_revision=None)
 
 
 async def test_arguments_are_checked(target: str, client: Client) -> None:

@@ -25,6 +25,7 @@ from pydantic_ai.messages import (
 from sessiond._async._client import AsyncClient
 from sessiond._requests.input import NewMessage
 from sessiond._types.message import Message
+from sessiond.adapters._backend import MAX_MESSAGE_ID
 from sessiond.adapters._history import CallIds, read_parts, text_of
 from sessiond.v1 import message_pb2
 
@@ -51,8 +52,14 @@ def new_messages(
         parents: for each, the seq of its parent; 0 = it has none, None = the message before it.
 
     Raises:
-        UserError: if JSON cannot represent an entry's message.
+        UserError: if JSON cannot represent an entry's message, or if its id cannot be stored.
     """
+    for entry in entries:
+        if not is_message_id(entry.id):
+            raise UserError(
+                f"The entry id {entry.id!r:.80} cannot be saved: it needs 1 to {MAX_MESSAGE_ID} "
+                "characters, none of them a control character."
+            )
     return [
         NewMessage(
             _json_of(entry),
@@ -126,6 +133,20 @@ def seq_in(id: str) -> int | None:
     """Return the seq in an id that entry_id() has made. None = another id."""
     seq = id.removeprefix(_FOREIGN).partition("@")[0]
     return int(seq) if id.startswith(_FOREIGN) and seq.isascii() and seq.isdecimal() else None
+
+
+def is_message_id(text: str) -> bool:
+    """Whether a message can have this id."""
+    return 0 < len(text) <= MAX_MESSAGE_ID and is_printable(text)
+
+
+def is_printable(text: str) -> bool:
+    """Whether a text is valid Unicode without control characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return not any(c < " " or "\x7f" <= c <= "\x9f" for c in text)
 
 
 def _json_of(entry: ConversationEntry) -> bytes:

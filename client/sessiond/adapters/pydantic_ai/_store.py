@@ -20,15 +20,21 @@ from sessiond._types.message import Message
 from sessiond._types.session import SessionInfo
 from sessiond.adapters._backend import (
     MAX_ID,
-    MAX_MESSAGE_ID,
     MAX_NAMESPACE,
     AnyClient,
     Backend,
 )
-from sessiond.adapters.pydantic_ai._entries import MessageRemoved, entries_of, entry_id, seq_in
+from sessiond.adapters.pydantic_ai._entries import (
+    MessageRemoved,
+    entries_of,
+    entry_id,
+    is_message_id,
+    is_printable,
+    seq_in,
+)
 from sessiond.adapters.pydantic_ai._records import DELETED, KEY, Place, place_of
 from sessiond.adapters.pydantic_ai._writes import Writer, user_of
-from sessiond.errors import HistoryRewound, MessageNotFound, SessionNotFound
+from sessiond.errors import HistoryRewound, MessageNotFound, SessionNotFound, invalid_field
 
 # How many entries a store remembers the sessions of.
 _REMEMBERED = 65_536
@@ -94,7 +100,14 @@ class SessiondConversationStore(ConversationStore):
 
         Args:
             conversation_id: the conversation.
+
+        Raises:
+            InvalidField: if it is no text.
         """
+        if not isinstance(conversation_id, str):
+            raise invalid_field(
+                "conversation_id", f"must be a text, not {type(conversation_id).__name__}"
+            )
         if _is_session_id(conversation_id):
             return self._backend.session_id(conversation_id)
         digest = hashlib.sha256(conversation_id.encode("utf-8", "surrogatepass")).hexdigest()
@@ -236,6 +249,8 @@ class SessiondConversationStore(ConversationStore):
             KeyError: if there is no such entry.
             SessiondError: if the server was not reached.
         """
+        if not isinstance(entry_id, str):
+            raise KeyError(entry_id)
         return (await self.read_history(entry_id, limit=1))[0]
 
     async def read_history(
@@ -398,7 +413,7 @@ async def _seq_of(client: AsyncClient, id: str, session_id: str) -> int:
     """Return the seq of an entry in a session; 0 if the session does not have it."""
     seq = seq_in(id)
     wanted: dict[str, Any] = {"seq": seq} if seq else {"message_id": id}
-    if not seq and not _is_message_id(id):
+    if not seq and not is_message_id(id):
         return 0
     try:
         message = await client.sessions.get_message(session_id, **wanted)
@@ -419,20 +434,4 @@ def _is_session_id(text: str) -> bool:
     """Whether a text can be the id of a session in any namespace, and is no hash."""
     if not text or len(text) > _MAX_OWN_ID or text.strip() != text or text.startswith(_HASHED):
         return False
-    return not _has_control_characters(text) and 0 < _size(text) <= 2 * _MAX_OWN_ID
-
-
-def _is_message_id(text: str) -> bool:
-    return 0 < len(text) <= MAX_MESSAGE_ID and not _has_control_characters(text) and _size(text) > 0
-
-
-def _has_control_characters(text: str) -> bool:
-    return any(c < " " or "\x7f" <= c <= "\x9f" for c in text)
-
-
-def _size(text: str) -> int:
-    """Return the size of a text in UTF-8; -1 if it is not valid Unicode."""
-    try:
-        return len(text.encode())
-    except UnicodeEncodeError:
-        return -1
+    return is_printable(text) and len(text.encode()) <= 2 * _MAX_OWN_ID

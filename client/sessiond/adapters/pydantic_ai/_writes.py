@@ -22,6 +22,7 @@ from sessiond.errors import (
     MessageNotFound,
     SequenceConflict,
     SessionAlreadyExists,
+    SessionDestroyed,
     SessionNotFound,
     TurnRunning,
 )
@@ -142,6 +143,13 @@ class Writer:
                 )
             except _CHANGED:
                 continue
+            except SessionDestroyed:
+                # It takes no changes until it is resumed, and then it has another etag.
+                try:
+                    await client.sessions.delete(session_id, etag=place.info.etag)
+                except _CHANGED:
+                    continue
+                return
             await _remove(client, place.info)
             return
 

@@ -1,0 +1,1 @@
+"""Everything of the feature that speaks to PostgreSQL."""
