@@ -92,7 +92,7 @@ ts: .venv-protos/.done ## Check the TypeScript client: stubs, style, types, pack
 	$(IN_TS) npm run --silent generate -- --check && npm run --silent lint && npm run --silent lint:package; fi
 
 ts-test: setup ## Run the tests of the TypeScript client; ARGS=--quick leaves out the long ones
-	$(IN_TS) node scripts/test.mjs $(ARGS); fi
+	$(IN_TS) npm run --silent check:adapters && node scripts/test.mjs $(ARGS); fi
 
 .venv-protos/.done: scripts/protos-requirements.txt
 	$(PYTHON) -m venv .venv-protos

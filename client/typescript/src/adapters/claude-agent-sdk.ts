@@ -26,8 +26,9 @@ export interface SessionKey {
 /** One line of a transcript. */
 export interface SessionStoreEntry {
   readonly type: string;
-  readonly uuid?: string | undefined;
-  readonly timestamp?: string | undefined;
+  // Not also undefined: the SDK's own type has no undefined, either.
+  readonly uuid?: string;
+  readonly timestamp?: string;
   readonly [key: string]: unknown;
 }
 
