@@ -35,7 +35,15 @@ PAGES = [
     ROOT / "docs/guides/backup.md",
 ]
 FLAGS = {f"--{name.replace('_', '-')}" for name in Settings.model_fields}
-FLAGS_ALONE = {"--migrate", "--target", "--build", "--username", "--config", "--project"}
+FLAGS_ALONE = {
+    "--liveness",
+    "--migrate",
+    "--target",
+    "--build",
+    "--username",
+    "--config",
+    "--project",
+}
 
 needs_helm = pytest.mark.skipif(HELM is None, reason="there is no helm; HELM can name one")
 
