@@ -72,6 +72,8 @@ RIGHT: dict[str, Any] = {
     "stop_when_empty": True,
     "type_or_handler": "user.message",
     "path": "export.jsonl",
+    "paths": ["transcripts"],
+    "program": "claude-code",
     "failed": True,
     "source": {"session": {}},
 }

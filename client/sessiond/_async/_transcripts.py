@@ -10,7 +10,9 @@ from sessiond._async._exports import AsyncExportCalls
 from sessiond._async._messages import AsyncMessageCalls
 from sessiond._async._wire import run_blocking, sleep
 from sessiond._export.records import Progress, check_progress
+from sessiond._protocol.checks import check_text
 from sessiond._requests.options import SessionSettings
+from sessiond._requests.sessions import put_creation
 from sessiond._transcripts.programs import files_of, program_of, transcripts_of
 from sessiond._transcripts.reading import Reading, Unreadable
 from sessiond._transcripts.records import Program, Transcript
@@ -29,6 +31,7 @@ from sessiond.errors import (
     Unavailable,
 )
 from sessiond.v1 import message_pb2
+from sessiond.v1 import session_service_pb2 as pb
 
 _ATTEMPTS = 5
 
@@ -77,6 +80,8 @@ class AsyncTranscriptCalls(AsyncExportCalls, AsyncMessageCalls):
                 before are stored; a repeated import goes on from there.
         """
         reader = program_of(program)
+        check_text(id_prefix, "id_prefix")
+        put_creation(pb.ImportMessagesRequest(), create)
         check_progress(progress)
         result = TranscriptImport([], [])
         files = await run_blocking(files_of, reader, paths)

@@ -59,3 +59,17 @@ def check_number(value: object, field: str, *, least: float) -> None:
     # NaN fails the comparison.
     if not isinstance(value, int | float) or not value >= least:
         raise invalid_field(field, f"is {value!r}; it must be a number of at least {least}")
+
+
+def check_text(value: object, field: str) -> None:
+    """Check that a value is a string that UTF-8 can represent.
+
+    Raises:
+        InvalidField: if it is not.
+    """
+    if not isinstance(value, str):
+        raise invalid_field(field, f"must be a string, not {type(value).__name__}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise invalid_field(field, "has half of a surrogate pair") from None

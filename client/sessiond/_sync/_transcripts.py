@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from sessiond._export.records import Progress, check_progress
+from sessiond._protocol.checks import check_text
 from sessiond._requests.options import SessionSettings
+from sessiond._requests.sessions import put_creation
 from sessiond._sync._exports import ExportCalls
 from sessiond._sync._messages import MessageCalls
 from sessiond._sync._wire import run_blocking, sleep
@@ -30,6 +32,7 @@ from sessiond.errors import (
     Unavailable,
 )
 from sessiond.v1 import message_pb2
+from sessiond.v1 import session_service_pb2 as pb
 
 _ATTEMPTS = 5
 
@@ -78,6 +81,8 @@ class TranscriptCalls(ExportCalls, MessageCalls):
                 before are stored; a repeated import goes on from there.
         """
         reader = program_of(program)
+        check_text(id_prefix, "id_prefix")
+        put_creation(pb.ImportMessagesRequest(), create)
         check_progress(progress)
         result = TranscriptImport([], [])
         files = run_blocking(files_of, reader, paths)

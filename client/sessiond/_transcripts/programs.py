@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import cast
 
-from sessiond._protocol.checks import path_of
+from sessiond._protocol.checks import listed, path_of
 from sessiond._transcripts import claude_code, codex, openai_export
 from sessiond._transcripts.documents import LANGCHAIN, SHAREGPT
 from sessiond._transcripts.records import Program, Transcript
@@ -47,7 +47,7 @@ def files_of(
     Raises:
         InvalidField: if a path is not one.
     """
-    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    given = [paths] if isinstance(paths, str | os.PathLike) else [*listed(paths, "paths")]
     found = [file for path in given for file in _below(program, Path(path_of(path, "paths")))]
     return list({path.resolve(): path for path in found}.values())
 
