@@ -16,7 +16,7 @@ from uuid import UUID
 import structlog
 
 from sessiond.v1.message_pb2 import Message
-from sessiond_server.core.cancellation import cancel_all
+from sessiond_server.core.cancellation import cancel_all, cancel_started
 from sessiond_server.core.deadlines import waits_until
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.events import EventPublisher
@@ -42,6 +42,9 @@ MIN_SPLIT = 32
 
 # How often an append is tried while its session's row is free, but another lock is not.
 MAX_LOCK_TIMEOUTS = 3
+
+# How often an append is left out of shared statements because its session is locked.
+MAX_SKIPS = 2
 
 log = structlog.get_logger(__name__)
 
@@ -202,7 +205,7 @@ class JoinedAppends:
             with suppress(ValueError):
                 queue.remove(waiting)
             if not queue and key in self._unlocking:
-                self._unlocking[key].cancel()
+                cancel_started(self._unlocking[key])
 
     def _has_room(self) -> bool:
         return self._in_flight < MAX_IN_FLIGHT and self._statements < self._max_statements
@@ -350,8 +353,12 @@ class JoinedAppends:
         """Put appends back to the front of their queue, until their session is found free."""
         for one in series:
             one.group = None
-        self._busy[key].extendleft(one for one in reversed(series) if not one.ended.done())
-        self._unlocking[key] = self._start(self._requeue(key, series))
+        queue = self._busy[key]
+        queue.extendleft(one for one in reversed(series) if not one.ended.done())
+        if queue:
+            self._unlocking[key] = self._start(self._requeue(key, series))
+        else:
+            self._release(key)
 
     async def _requeue(self, key: UUID, series: Series) -> None:
         try:
@@ -361,7 +368,10 @@ class JoinedAppends:
                 one.fail(error)
         else:
             for one in series:
-                one.must_be_alone = not was_locked
+                one.times_locked += was_locked
+                # A statement of its own waits in line for the lock. One that skips locked rows
+                # might never find a row free that other servers lock again and again.
+                one.must_be_alone = not was_locked or one.times_locked >= MAX_SKIPS
                 one.lock_timeouts = 0 if was_locked else one.lock_timeouts + 1
         finally:
             del self._unlocking[key]
