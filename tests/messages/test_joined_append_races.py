@@ -51,7 +51,7 @@ class Database:
         self.can_go_on.set()
 
     async def prepared(self, target: Any, messages: Sequence[Any]) -> PreparedAppend:
-        return prepared()
+        return prepared(target)
 
     async def append_prepared(self, prepared: PreparedAppend) -> Appended:
         self.alone += 1
@@ -86,13 +86,13 @@ async def joined(database: Database) -> JoinedAppends:
         cast("LockedSessions", database),
         Limits(),
         cast("EventPublisher", database),
-        max_statements=2,
+        max_statements=3,
     )
 
 
-async def store(joined: JoinedAppends) -> Appended:
+async def store(joined: JoinedAppends, key: uuid.UUID = KEY) -> Appended:
     async with asyncio.timeout(10):
-        return await joined.store(cast("Any", None), [])
+        return await joined.store(cast("Any", key), [])
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -140,3 +140,28 @@ async def test_a_session_that_others_lock_again_and_again_is_waited_for_in_line(
     database.is_locked = False
     assert await asyncio.gather(*(one.ended for one in several)) == [DONE] * 3
     assert database.shared == 2
+
+
+async def test_an_append_waits_only_briefly_for_slow_statements_of_other_sessions(
+    joined: JoinedAppends, database: Database
+) -> None:
+    database.can_go_on.clear()
+    slow = [asyncio.create_task(store(joined, uuid.uuid4())) for _ in range(2)]
+    await until(lambda: database.alone == 2)
+    other = asyncio.create_task(store(joined))
+    # It starts although neither has ended.
+    await until(lambda: database.alone == 3)
+    database.can_go_on.set()
+    assert await asyncio.gather(other, *slow) == [DONE] * 3
+
+
+async def test_an_append_alone_starts_no_task_and_no_timer(
+    joined: JoinedAppends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    started: list[str] = []
+    for name in ("call_at", "create_task"):
+        monkeypatch.setattr(loop, name, lambda *_args, name=name, **_: started.append(name))
+    result = await joined.store(cast("Any", KEY), [])
+    monkeypatch.undo()
+    assert (result, started) == (DONE, [])
