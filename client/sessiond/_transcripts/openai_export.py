@@ -46,7 +46,7 @@ def _conversation(path: Path, text: str, place: int) -> Transcript | BadLine:
 
 
 def _title(text: str) -> str:
-    """Return a title as a server takes it: one line without control characters."""
+    """Return a title that a server accepts: one line without control characters."""
     return " ".join(UNFIT.sub(" ", text).split())[:MAX_TITLE_CHARACTERS].strip()
 
 

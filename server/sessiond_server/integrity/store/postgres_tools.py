@@ -10,7 +10,7 @@ from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-# Variables of libpq for what must not be seen in the list of processes.
+# Variables of libpq for the parameters that must not appear in the list of processes.
 _SECRETS = {"password": "PGPASSWORD", "sslpassword": "PGSSLPASSWORD"}
 
 
