@@ -39,7 +39,7 @@ class Memory:
         """Count a request.
 
         Args:
-            size: its size. Unit: bytes.
+            size: size of the request. Unit: bytes.
         """
         if size >= LARGE_BYTES:
             self._taken += size
