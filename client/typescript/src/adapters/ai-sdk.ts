@@ -90,8 +90,8 @@ export class ChatStore<UIMessage extends ChatMessage = ChatMessage> {
 
   /**
    * Replace a chat's history with these messages, atomically. Equal messages at the beginning stay
-   * stored. The history is rewound to them, and the other messages are appended. So a longer version
-   * of an answer replaces the shorter one, and a regenerated answer replaces the old one.
+   * stored. The history is rewound to them, and the other messages are appended. So an answer that
+   * has grown replaces its shorter version, and a regenerated answer replaces the old one.
    */
   async save(id: string, messages: readonly UIMessage[]): Promise<void> {
     const { sessions } = this.#client;
