@@ -182,7 +182,7 @@ async def open_services(
         contexts = Contexts(stores.history, stores.marks, max_bytes=settings.max_context_bytes)
         handovers = Handovers(HandoverStore(), stores.turns, stores.turn_texts, transitions, lease)
         announcements = TurnAnnouncements(watching)
-        files = AssetFiles(assets)
+        files = AssetFiles(assets, max_request_bytes=settings.max_model_request_bytes)
         runner = TurnRunner(
             stores.turns,
             transitions,

@@ -10,7 +10,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
-from sessiond_server.db.connections import check_writable
+from sessiond_server.db.connections import check_writable, closing
 from sessiond_server.db.pool import Database
 from sessiond_server.rpc.services import SERVICES
 
@@ -74,7 +74,7 @@ class HealthMonitor:
     async def _probe_until_failure(self) -> None:
         async with asyncio.timeout(PROBE_TIMEOUT_S):
             connection = await self._database.connect_alone("sessiond-health")
-        async with connection:
+        async with closing(connection):
             while True:
                 async with asyncio.timeout(PROBE_TIMEOUT_S):
                     await self._check(connection)

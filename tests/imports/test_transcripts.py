@@ -230,9 +230,9 @@ async def test_progress_counts_bytes(client: AsyncClient) -> None:
 
 
 async def test_without_a_server_the_import_fails(client: AsyncClient) -> None:
-    async with AsyncClient("127.0.0.1:1", timeout=0.2) as nowhere:
+    async with AsyncClient("127.0.0.1:1") as nowhere:
         with pytest.raises((ServerUnavailable, TimeoutError)):
-            await imported(nowhere, "codex")
+            await nowhere.sessions.import_transcripts(FILES / "codex", "codex", timeout=0.2)
 
 
 async def test_the_sync_client_imports_each_file_once(server: Running) -> None:

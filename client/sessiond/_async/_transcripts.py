@@ -69,7 +69,8 @@ class AsyncTranscriptCalls(AsyncExportCalls, AsyncMessageCalls):
             keep_bad_lines: store each unreadable line as a message with the format_name "bad-line",
                 instead of refusing its transcript.
             progress: called from time to time with the numbers of bytes read, and of all bytes.
-            timeout: deadline of storing a transcript, in seconds. Default: no deadline.
+            timeout: deadline of looking a transcript up and of storing it, in seconds each.
+                Default: no deadline.
 
         Returns:
             The imported transcripts, and the failed ones.
@@ -145,7 +146,7 @@ class AsyncTranscriptCalls(AsyncExportCalls, AsyncMessageCalls):
         settings["metadata"] = {**transcript.metadata, **(settings.get("metadata") or {})}
         attempt = 0
         while True:
-            known, last_seq = await self._known(session_id)
+            known, last_seq = await self._known(session_id, timeout)
             reading = Reading(transcript, known, last_seq, keep_bad=keep_bad_lines)
             try:
                 if first := await run_blocking(reading.take):
@@ -172,12 +173,12 @@ class AsyncTranscriptCalls(AsyncExportCalls, AsyncMessageCalls):
                     raise
                 await sleep(0.1 * 2**attempt)
 
-    async def _known(self, session_id: str) -> tuple[dict[str, int], int]:
+    async def _known(self, session_id: str, timeout: float | None) -> tuple[dict[str, int], int]:
         """Return the seq of each message_id of a session, and its last_seq."""
         known: dict[str, int] = {}
         last_seq = 0
         try:
-            async for message in self.get_messages(session_id):
+            async for message in self.get_messages(session_id, timeout=timeout):
                 last_seq = message.seq
                 if message_id := message.message_id:
                     known[message_id] = last_seq

@@ -21,6 +21,14 @@ def check_cancelled() -> None:
         raise asyncio.CancelledError
 
 
+def cancel_started(task: asyncio.Task[None]) -> None:
+    """Cancels a task after its first step.
+
+    A task that is cancelled before it runs not even its `finally` blocks.
+    """
+    asyncio.get_running_loop().call_soon(task.cancel)
+
+
 async def cancel_all(tasks: Iterable[asyncio.Task[None]]) -> None:
     """Cancels tasks and waits until they have ended."""
     pending = set(tasks)

@@ -1,16 +1,20 @@
 """Connections: how they are configured, and how stale and read-only ones are recognised."""
 
 import select
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
 import structlog
 from psycopg import AsyncConnection
+from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg.types.numeric import Int8BinaryLoader
 from psycopg_pool import AsyncConnectionPool
 from psycopg_pool.base import AttemptWithBackoff
 
+from sessiond_server.core.cancellation import run_to_completion
 from sessiond_server.db.int8s import Int8s, Int8sDumper
 
 # Settings that the statements and psycopg rely on. They override the defaults of the database and
@@ -54,6 +58,17 @@ class ConnectionPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
         await super()._add_connection(
             attempt or _Attempt(timeout=self.reconnect_timeout), growing=growing
         )
+
+    async def give_back(self, connection: AsyncConnection[TupleRow]) -> None:
+        """Return a connection, also if the caller is cancelled meanwhile.
+
+        A cancelled putconn() loses the connection, and with it a place in the pool for good.
+        """
+        is_idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
+        if is_idle and not self._waiting and not self._lock.locked():
+            await self.putconn(connection)  # it does not wait, so it needs no task of its own
+        else:
+            await run_to_completion(self.putconn(connection))
 
 
 class _Attempt(AttemptWithBackoff):
@@ -126,6 +141,21 @@ def _is_own_process(connection: AsyncConnection[Any]) -> str:
 
 def _set(name: str, value: str) -> str:
     return f"set_config('{name}', '{value}', false)"
+
+
+@asynccontextmanager
+async def closing(
+    connection: AsyncConnection[TupleRow],
+) -> AsyncIterator[AsyncConnection[TupleRow]]:
+    """Close an autocommit connection at the end of the block.
+
+    Its own context manager rolls back first, and may wait for the event loop to do so. A task that
+    is cancelled again at that moment would leave the connection open.
+    """
+    try:
+        yield connection
+    finally:
+        await connection.close()  # it never waits
 
 
 async def is_usable(connection: AsyncConnection[Any]) -> bool:

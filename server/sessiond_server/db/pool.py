@@ -28,6 +28,7 @@ from sessiond_server.db import address
 from sessiond_server.db.connections import (
     ConnectionPool,
     check_writable,
+    closing,
     configure,
     has_session,
     is_usable,
@@ -334,8 +335,10 @@ class Database:
 
     async def _cannot_connect(self) -> bool:
         try:
-            connection = await AsyncConnection.connect(self._conninfo, connect_timeout=2)
-            async with connection:
+            connection = await AsyncConnection.connect(
+                self._conninfo, autocommit=True, connect_timeout=2
+            )
+            async with closing(connection):
                 if self._needs_writable:
                     await check_writable(connection)
         except psycopg.Error as e:
@@ -401,7 +404,7 @@ class PooledConnection:
         # The pool replaces a closed connection and rolls back an open transaction.
         if is_broken:
             await self._connection.close()
-        await self._database._pool.putconn(self._connection)
+        await self._database._pool.give_back(self._connection)
 
     async def __aexit__(
         self, exc_type: object, exc: BaseException | None, traceback: object

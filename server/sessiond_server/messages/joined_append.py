@@ -16,7 +16,7 @@ from uuid import UUID
 import structlog
 
 from sessiond.v1.message_pb2 import Message
-from sessiond_server.core.cancellation import cancel_all
+from sessiond_server.core.cancellation import cancel_all, cancel_started
 from sessiond_server.core.deadlines import waits_until
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.events import EventPublisher
@@ -43,17 +43,23 @@ MIN_SPLIT = 32
 # How often an append is tried while its session's row is free, but another lock is not.
 MAX_LOCK_TIMEOUTS = 3
 
+# How often an append is left out of shared statements because its session is locked.
+MAX_SKIPS = 2
+
 log = structlog.get_logger(__name__)
 
 
 class _Slot:
-    """A statement that other appends wait for, until it has ended or is found to be slow."""
+    """A statement.
 
-    __slots__ = ("is_awaited", "timer")
+    Attributes:
+        awaited_until: time of the event loop up to which other appends wait for it.
+    """
 
-    def __init__(self) -> None:
-        self.is_awaited = True
-        self.timer: asyncio.TimerHandle | None = None
+    __slots__ = ("awaited_until",)
+
+    def __init__(self, awaited_until: float) -> None:
+        self.awaited_until = awaited_until
 
 
 class JoinedAppends:
@@ -94,14 +100,19 @@ class JoinedAppends:
         self._busy: dict[UUID, deque[WaitingAppend]] = {}
         # Appends that wait for a statement to start, by session.
         self._ready: dict[UUID, deque[WaitingAppend]] = {}
-        self._in_flight = 0
+        # Statements that other appends wait for, the oldest first, and the number of all.
+        self._awaited: dict[_Slot, None] = {}
         self._statements = 0
+        # Runs while appends wait for a statement to start.
+        self._timer: asyncio.TimerHandle | None = None
         # Tasks that wait until a session is free.
         self._unlocking: dict[UUID, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
         """Cancel what is still being stored."""
+        if self._timer:
+            self._timer.cancel()
         await cancel_all(self._tasks)
 
     async def store(self, target: Target, messages: Sequence[Message]) -> Appended:
@@ -179,6 +190,10 @@ class JoinedAppends:
             if all_series:
                 group = Group(all_series)
                 group.task = self._start(self._run(all_series, self._begin()))
+        if self._ready and self._awaited and not self._timer:
+            oldest = next(iter(self._awaited))
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(oldest.awaited_until, self._pass_by)
 
     async def _end_of(self, waiting: WaitingAppend) -> Appended:
         ends_at = waits_until()
@@ -202,32 +217,29 @@ class JoinedAppends:
             with suppress(ValueError):
                 queue.remove(waiting)
             if not queue and key in self._unlocking:
-                self._unlocking[key].cancel()
+                cancel_started(self._unlocking[key])
 
     def _has_room(self) -> bool:
-        return self._in_flight < MAX_IN_FLIGHT and self._statements < self._max_statements
+        return len(self._awaited) < MAX_IN_FLIGHT and self._statements < self._max_statements
 
     def _begin(self) -> _Slot:
-        slot = _Slot()
-        slot.timer = asyncio.get_running_loop().call_later(MAX_WAIT_S, self._pass_by, slot)
-        self._in_flight += 1
+        slot = _Slot(asyncio.get_running_loop().time() + MAX_WAIT_S)
+        self._awaited[slot] = None
         self._statements += 1
         return slot
 
-    def _pass_by(self, slot: _Slot) -> None:
-        """Let waiting appends start although this statement has not ended."""
-        if slot.is_awaited:
-            slot.is_awaited = False
-            self._in_flight -= 1
-            self.dispatch()
+    def _pass_by(self) -> None:
+        """Let waiting appends start although the oldest statements have not ended."""
+        self._timer = None
+        # A timer of uvloop may run up to a millisecond early.
+        now = asyncio.get_running_loop().time() + 0.001
+        for slot in [slot for slot in self._awaited if slot.awaited_until <= now]:
+            del self._awaited[slot]
+        self.dispatch()
 
     def _end(self, slot: _Slot) -> None:
         self._statements -= 1
-        if slot.is_awaited:
-            slot.is_awaited = False
-            self._in_flight -= 1
-        if slot.timer:
-            slot.timer.cancel()
+        self._awaited.pop(slot, None)
 
     def _release(self, key: UUID) -> None:
         """Let the next appends to a session start."""
@@ -248,7 +260,7 @@ class JoinedAppends:
         all appends were withdrawn.
         """
         count = sum(map(len, self._ready.values()))
-        free = min(MAX_IN_FLIGHT - self._in_flight, self._max_statements - self._statements)
+        free = min(MAX_IN_FLIGHT - len(self._awaited), self._max_statements - self._statements)
         most = min(MAX_REQUESTS, count if count < MIN_SPLIT else -(-count // free))
         chosen: list[Series] = []
         room = Room(most, self._limits)
@@ -350,8 +362,12 @@ class JoinedAppends:
         """Put appends back to the front of their queue, until their session is found free."""
         for one in series:
             one.group = None
-        self._busy[key].extendleft(one for one in reversed(series) if not one.ended.done())
-        self._unlocking[key] = self._start(self._requeue(key, series))
+        queue = self._busy[key]
+        queue.extendleft(one for one in reversed(series) if not one.ended.done())
+        if queue:
+            self._unlocking[key] = self._start(self._requeue(key, series))
+        else:
+            self._release(key)
 
     async def _requeue(self, key: UUID, series: Series) -> None:
         try:
@@ -361,7 +377,10 @@ class JoinedAppends:
                 one.fail(error)
         else:
             for one in series:
-                one.must_be_alone = not was_locked
+                one.times_locked += was_locked
+                # A statement of its own waits in line for the lock. One that skips locked rows
+                # might never find a row free that other servers lock again and again.
+                one.must_be_alone = not was_locked or one.times_locked >= MAX_SKIPS
                 one.lock_timeouts = 0 if was_locked else one.lock_timeouts + 1
         finally:
             del self._unlocking[key]

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from uuid import UUID
 
+from sessiond_server.core.cancellation import cancel_started
 from sessiond_server.core.limits import Limits
 from sessiond_server.messages.append import PreparedAppend
 from sessiond_server.messages.store.append import Appended
@@ -19,9 +20,10 @@ class WaitingAppend:
         group: the series that are being stored with it; None while it waits.
         must_be_alone: whether it has to be stored alone, since a shared statement left it out.
         lock_timeouts: how often it was not stored because of a lock other than its session's row.
+        times_locked: how often it was not stored because its session's row was locked.
     """
 
-    __slots__ = ("ended", "group", "lock_timeouts", "must_be_alone", "prepared")
+    __slots__ = ("ended", "group", "lock_timeouts", "must_be_alone", "prepared", "times_locked")
 
     def __init__(self, prepared: PreparedAppend) -> None:
         self.prepared = prepared
@@ -29,6 +31,7 @@ class WaitingAppend:
         self.group: Group | None = None
         self.must_be_alone = False
         self.lock_timeouts = 0
+        self.times_locked = 0
 
     @property
     def key(self) -> UUID:
@@ -59,7 +62,7 @@ class Group:
 
     def cancel_if_abandoned(self) -> None:
         if self.task and all(one.ended.done() for series in self.all_series for one in series):
-            self.task.cancel()
+            cancel_started(self.task)
 
 
 class Room:

@@ -24,8 +24,15 @@ class AssetFiles:
     An asset is named by the hash of its content, so its first bytes are read once for each process.
     """
 
-    def __init__(self, assets: Assets) -> None:
+    def __init__(self, assets: Assets, *, max_request_bytes: int) -> None:
+        """Creates the object.
+
+        Args:
+            assets: the assets.
+            max_request_bytes: size above which a request is refused anyway.
+        """
         self._assets = assets
+        self._max_request_bytes = max_request_bytes
         # The first bytes of assets, by asset_id.
         self._first: dict[str, bytes] = {}
 
@@ -36,12 +43,16 @@ class AssetFiles:
         type: uploads of earlier versions kept the type that the caller gave.
         """
         rows = await self._assets.get_many(project_id, asset_ids)
+        shown = (row.size for row in rows.values() if _is_shown(row.media_type))
+        if sum(shown) > self._max_request_bytes:
+            # The request will be refused, so nothing is read for it.
+            return {id_: AssetInfo(row.media_type, row.size) for id_, row in rows.items()}
         described: dict[str, AssetInfo] = {}
         for asset_id, row in rows.items():
             media_type = row.media_type
             if media_type in UNKNOWN_TYPES:
                 media_type = media_type_of(await self._begin(project_id, asset_id), media_type)
-            elif plain_media_type(media_type) in SHOWN_TYPES:
+            elif _is_shown(media_type):
                 media_type = shown_type(await self._begin(project_id, asset_id), media_type)
             described[asset_id] = AssetInfo(media_type, row.size)
         return described
@@ -64,3 +75,7 @@ class AssetFiles:
                 self._first.clear()
             self._first[asset_id] = first
         return first
+
+
+def _is_shown(media_type: str) -> bool:
+    return plain_media_type(media_type) in SHOWN_TYPES

@@ -11,6 +11,7 @@ import structlog
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
+from sessiond_server.db.connections import closing
 from sessiond_server.db.expiry import ALIVE, TOUCH_DUE
 from sessiond_server.db.pool import Database, DatabaseUnavailable
 
@@ -139,7 +140,7 @@ class WatchStore:
         """
         try:
             connection, can_listen = await self._database.connect_to_listen(APPLICATION_NAME)
-            async with connection:
+            async with closing(connection):
                 if not can_listen:
                     log.info("notifications_polled", pause_s=READ_PAUSE_S)
                     async for payload in _notices(connection, is_watched):
