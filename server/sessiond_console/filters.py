@@ -109,7 +109,7 @@ def time_of(name: str, value: str) -> datetime:
         value: "2026-11-27", "2026-11-27T08:30", "today", "yesterday", "tomorrow" or "7d" (ago).
 
     Raises:
-        FormError: if it is none of these.
+        FormError: if the value has none of these forms.
     """
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     words = {"today": 0, "yesterday": -1, "tomorrow": 1}

@@ -85,7 +85,7 @@ class HealthMonitor:
         try:
             await check_writable(connection)
         except psycopg.errors.ReadOnlySqlTransaction as e:
-            # Callers should not have to find that out with each connection of the pool.
+            # Without this, callers would find it out connection by connection.
             await self._database.renew(str(e))
             raise
 

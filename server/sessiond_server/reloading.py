@@ -1,4 +1,4 @@
-"""SIGHUP: takes some settings anew, without ending a call or a connection."""
+"""SIGHUP: reloads some settings without ending a call or a connection."""
 
 import signal
 import sys
@@ -13,8 +13,8 @@ from sessiond_server.providers.routing import Models
 from sessiond_server.settings import Settings
 from sessiond_server.settings.loading import SettingsError
 
-# What changes in a running process. The TLS certificate and the providers' key files are read
-# again, too.
+# Settings that can change in a running process. The TLS certificate and the providers' key files
+# are read again, too.
 RELOADABLE = frozenset({"log_level", "providers"})
 
 log = structlog.get_logger(__name__)
@@ -29,7 +29,7 @@ def on_hangup(
 
 
 def loaded(load: Callable[[], Settings], current: Settings) -> Settings | None:
-    """Load the settings again, and log which of the changed ones need a restart.
+    """Load the settings again, and log which changed settings need a restart.
 
     Returns:
         The settings; None if they are invalid, which is logged.
@@ -56,7 +56,7 @@ class Reloader:
         self._certificate = certificate
 
     def apply(self, settings: Settings) -> None:
-        """Apply what can change in a running process. What fails stays as it was."""
+        """Apply the reloadable settings. A certificate that cannot be read is not replaced."""
         logs.set_level(settings.log_level)
         self._models.reload(settings.providers)
         if self._certificate:

@@ -1,4 +1,4 @@
-"""Samples what a process has and does into gauges, for /metrics."""
+"""Samples the state of a process into gauges, for /metrics."""
 
 import asyncio
 import os

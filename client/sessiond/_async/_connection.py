@@ -31,7 +31,7 @@ class AsyncConnection:
         self.settings = settings
         self._lock = Lock()
         self._generation = forks.generation
-        # Those that were used last, and all that are open.
+        # The stubs that were used last, and the stubs of all open channels.
         self._stubs: AsyncStubs | None = None
         self._all: list[AsyncStubs] = []
         self._closed = False

@@ -259,7 +259,7 @@ class AsyncSessionPool:
         """Take all sessions back, and delete the pool's own template.
 
         Calls that wait for a session raise PoolClosed. In a forked process this does nothing, since
-        the sessions are the parent's.
+        the parent takes its sessions back.
         """
         if self._places.are_inherited:
             return

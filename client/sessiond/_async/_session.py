@@ -195,7 +195,7 @@ class AsyncSession:
     async def preview_turn(
         self, prompt: str | None = None, **keywords: Unpack[PreviewOptions]
     ) -> TurnPreview:
-        """Return what a send would give the model now; see `client.sessions.preview_turn`."""
+        """Return the request that a send would make now; see `client.sessions.preview_turn`."""
         return await self._sessions.preview_turn(self.session_id, prompt, **keywords)
 
     async def abort(

@@ -52,33 +52,33 @@ class AsyncTranscriptCalls(AsyncExportCalls, AsyncMessageCalls):
     ) -> TranscriptImport:
         """Import the transcripts that another program has written to files.
 
-        Each transcript becomes a session, and each of its lines a message, byte for byte, with the
-        format "other" and the program's name. Its session's id is made of the program's own ids, so
-        the import can be repeated: it adds the lines that are new. A transcript comes in as a whole
-        or not at all; those that fail are in the result, and do not keep the others from coming in.
+        Each transcript becomes a session. Each of its lines becomes a message of the format "other"
+        with the program's name, byte for byte. The session's id is made from the program's own ids,
+        so a repeated import adds only the new lines. A transcript is imported completely or not at
+        all. The result lists the transcripts that failed; the others are imported nevertheless.
 
-        Files of lines are read in bounded memory; of a JSON document, one conversation at a time.
+        Files of lines are read in bounded memory, and JSON documents one conversation at a time.
 
         Args:
-            paths: a file or a directory, or several. Of a directory, all transcripts below it.
+            paths: files and directories. A directory stands for all transcripts below it.
             program: "claude-code", "codex", "openai-export" (ChatGPT's conversations.json),
                 "sharegpt" or "langchain" (what messages_to_dict or dumpd returns, as JSON).
-            id_prefix: a text before the ids of the sessions.
+            id_prefix: text that is put before the ids of the sessions.
             create: settings of new sessions: model, user, title, config, metadata, idle_ttl,
                 never_expires.
-            keep_bad_lines: store lines that cannot be read as messages with the format_name
-                "bad-line", instead of refusing their transcript.
+            keep_bad_lines: store each unreadable line as a message with the format_name "bad-line",
+                instead of refusing its transcript.
             progress: called from time to time with the numbers of bytes read, and of all bytes.
             timeout: deadline of looking a transcript up and of storing it, in seconds each.
                 Default: no deadline.
 
         Returns:
-            The transcripts that came in, and those that failed.
+            The imported transcripts, and the failed ones.
 
         Raises:
             InvalidField: if an argument is malformed.
-            SessiondError: if the server was not reached, or refused the caller. The transcripts
-                before are stored; a repeated import goes on from there.
+            SessiondError: if the server was not reached, or refused the caller. Earlier transcripts
+                are stored; a repeated import continues after them.
         """
         reader = program_of(program)
         check_text(id_prefix, "id_prefix")
@@ -166,8 +166,8 @@ class AsyncTranscriptCalls(AsyncExportCalls, AsyncMessageCalls):
             except (InvalidRequest, FailedPrecondition) as error:
                 return FailedTranscript(path, session_id, reading.bad_lines_of(error))
             except (Conflict, MessageAlreadyExists, Unavailable):
-                # Somebody else has stored messages, or the connection broke. What is stored by now
-                # is looked up again.
+                # Another caller stored messages, or the connection broke. The next attempt first
+                # reads what is stored.
                 attempt += 1
                 if attempt == _ATTEMPTS:
                     raise
@@ -197,7 +197,7 @@ class _Bytes:
         self._done = 0
 
     def report(self, size: int) -> None:
-        """Report the bytes that were read of the current file."""
+        """Report how many bytes of the current file were read."""
         if self._progress:
             self._progress(min(self._done + size, self._total), self._total)
 

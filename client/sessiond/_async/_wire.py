@@ -296,8 +296,8 @@ class AsyncStubs:
     def with_room(self) -> AsyncStubs:
         """Return stubs on a channel with room for a stream.
 
-        A server or a proxy allows each connection some hundred calls at once, and lets all others
-        wait. So many streams are spread over more channels, and leave room for short calls.
+        A server or a proxy allows each connection some hundred calls at once; further calls wait.
+        Streams are therefore spread over several channels, which leaves room for short calls.
         """
         for stubs in (self, *self._more):
             if len(stubs._streams) < STREAMS_A_CHANNEL:

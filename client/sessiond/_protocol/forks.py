@@ -1,7 +1,7 @@
-"""Forks. A child process inherits connections that are its parent's, and perhaps a broken gRPC.
+"""Forks. A child process inherits its parent's connections, and perhaps a broken gRPC.
 
-gRPC survives a fork if no thread is inside it. The thread of `grpc.aio` always is while a channel
-is open. In the child, that thread does not exist: calls hang, or the process is aborted.
+gRPC survives a fork if no thread is executing its code. While a channel of `grpc.aio` is open, its
+thread always is. That thread does not exist in the child: calls hang, or the process is aborted.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ generation = 0
 
 # Channels of grpc.aio that are open in this process.
 _channels: WeakSet[object] = WeakSet()
-# What this process inherited. It is never freed: freeing a channel tells the server, on the
-# connection of the parent, that the connection ends.
+# Channels that this process inherited. They are never freed: freeing one would tell the server, on
+# the parent's connection, that the connection ends.
 _inherited: list[object] = []
 _is_broken = False
 
@@ -41,7 +41,7 @@ def check() -> None:
     """Check that grpc.aio works in this process.
 
     Raises:
-        ClientForked: if it does not.
+        ClientForked: if grpc.aio does not work.
     """
     if _is_broken:
         raise ClientForked(

@@ -11,7 +11,7 @@ MAX_ID = 1_024
 MAX_MESSAGE_ID = 256
 # Control characters, and halves of surrogate pairs.
 UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-# What encodeURIComponent() of JavaScript leaves, so that ids are those of the TypeScript adapters.
+# Characters that JavaScript's encodeURIComponent() keeps, as in ids of the TypeScript adapters.
 _SAFE = "-_.!~*'()"
 
 
@@ -20,7 +20,7 @@ def part(text: str, most: int, field: str) -> str:
 
     Args:
         text: the text.
-        most: how many characters the part may have, at least 100. The end of a longer part is
+        most: maximum length of the part in characters, at least 100. The end of a longer part is
             replaced by "$" and a hash, so that different texts always give different parts.
         field: the text's name, for errors.
 
@@ -40,10 +40,9 @@ def part(text: str, most: int, field: str) -> str:
 
 
 def message_id(text: str) -> str:
-    """Return a program's id of a message as a message_id: itself, or a hash if it cannot be one.
+    """Return the message_id for the id that a program gave a message: that id, or its hash.
 
-    An id that is too long cannot be one, nor can one that is not valid Unicode or has control
-    characters.
+    The id is hashed if it is too long, is not valid Unicode or has control characters.
     """
     if len(text) <= MAX_MESSAGE_ID and not UNFIT.search(text):
         return text

@@ -14,8 +14,8 @@ MAX_DELAY_S = 2.0
 FIRST_STREAM_DELAY_S = 0.25
 MAX_STREAM_DELAY_S = 4.0
 
-# A call with a deadline is retried until the deadline. One without is retried for as long as a
-# server takes to restart, and at least as often as this.
+# A call with a deadline is retried until the deadline. A call without a deadline is retried for
+# PATIENCE_S, in which a server can restart, and at least MIN_ATTEMPTS times.
 MIN_ATTEMPTS = 8
 PATIENCE_S = 60.0
 

@@ -19,8 +19,8 @@ DEFAULT_TARGET = "localhost:50051"
 DEFAULT_PORT = 50051
 DEFAULT_TIMEOUT_S = 30.0
 
-# Servers of sessiond allow a connection 1,000 calls at once; proxies often 100. Further calls wait
-# without a word. Streams, which may be open for days, fill half of what is common.
+# sessiond's servers allow a connection 1,000 calls at once; many proxies allow 100. Further calls
+# wait without an error. Streams may be open for days, so they take at most half of the 100.
 STREAMS_A_CHANNEL = 50
 
 Tls: TypeAlias = bool | str | os.PathLike[str] | grpc.ChannelCredentials

@@ -128,10 +128,10 @@ def never_began(error: SessiondError) -> bool:
 
 
 def _is_transport_fault(code: grpc.StatusCode, text: str) -> bool:
-    """Return whether a failure that no sessiond server has reported comes from the connection."""
+    """Return whether the connection caused a failure that no sessiond server has reported."""
     lower = text.lower()
     if code is grpc.StatusCode.CANCELLED:
-        # Nobody has asked for it: a server was shut down, or a proxy has reset the stream.
+        # Not cancelled by this process: a server was shut down, or a proxy reset the stream.
         return not lower.startswith(_OWN_CANCELLATIONS)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         # A proxy's ENHANCE_YOUR_CALM. Otherwise, gRPC has refused a message that is too large.

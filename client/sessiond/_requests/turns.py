@@ -74,8 +74,8 @@ class SendOptions(TypedDict, total=False):
     expected_epoch: int | None
     """Start no turn unless the session's epoch is this."""
     parent_seq: int | None
-    """Seq of the message that the turn continues, as a branch beside what continues it already: the
-    parent of the first message, or of the answer if nothing is sent. Default: the newest one."""
+    """Seq of the message that the turn continues. The turn becomes a branch of its own if other
+    messages continue that message. Default: the newest message."""
     request_id: str | None
     """Makes the call safe to repeat: a call with the same id joins the turn. Default: random."""
 

@@ -32,7 +32,7 @@ class Connection:
         self.settings = settings
         self._lock = Lock()
         self._generation = forks.generation
-        # Those that were used last, and all that are open.
+        # The stubs that were used last, and the stubs of all open channels.
         self._stubs: Stubs | None = None
         self._all: list[Stubs] = []
         self._closed = False

@@ -38,7 +38,7 @@ class Places:
 
     @property
     def are_inherited(self) -> bool:
-        """Whether the pool is a copy that a forked process has of its parent's."""
+        """Whether this process inherited the pool from its parent, by a fork."""
         return self._generation != forks.generation
 
     @property

@@ -256,7 +256,7 @@ class SessionPool:
         """Take all sessions back, and delete the pool's own template.
 
         Calls that wait for a session raise PoolClosed. In a forked process this does nothing, since
-        the sessions are the parent's.
+        the parent takes its sessions back.
         """
         if self._places.are_inherited:
             return

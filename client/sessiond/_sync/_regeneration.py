@@ -46,7 +46,7 @@ class RegenerationCalls(TurnCalls, RewindCalls, MessageCalls):
         Args:
             session_id: the session.
             branch: keep the old answer in the session, and make the new one a branch beside it.
-                What follows continues the new answer; `get_messages(branch_of=...)` reads either.
+                Later messages continue the new answer; `get_messages(branch_of=...)` reads either.
             copy_to: first copy the session, with the old answer, to this id. Default: the old
                 answer is lost, even if the new turn fails.
             model: as in send.
@@ -105,9 +105,9 @@ class RegenerationCalls(TurnCalls, RewindCalls, MessageCalls):
         )
 
     def _last_answered(self, session_id: str, last_seq: int, epoch: int, deadline: Deadline) -> int:
-        """Return the seq of the message that the last answer of the newest branch answers.
+        """Return the seq of the message to which the newest branch's last answer replies.
 
-        That is the newest message of another role; 0 if there is none.
+        That is the newest message whose role is not "assistant"; 0 if there is none.
         """
         if not last_seq:
             return 0

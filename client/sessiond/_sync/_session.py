@@ -192,7 +192,7 @@ class Session:
     def preview_turn(
         self, prompt: str | None = None, **keywords: Unpack[PreviewOptions]
     ) -> TurnPreview:
-        """Return what a send would give the model now; see `client.sessions.preview_turn`."""
+        """Return the request that a send would make now; see `client.sessions.preview_turn`."""
         return self._sessions.preview_turn(self.session_id, prompt, **keywords)
 
     def abort(

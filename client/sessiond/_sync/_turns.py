@@ -198,10 +198,10 @@ class TurnCalls(Calls):
         prompt: str | None = None,
         **keywords: Unpack[PreviewOptions],
     ) -> TurnPreview:
-        """Return what a send would give the model now, without a call of the model.
+        """Return the request that a send would make now, without calling the model.
 
-        Nothing is stored. A window (config.context) that the turn would move is moved only in the
-        preview, and what would be sent does not count for it.
+        Nothing is stored. If the turn would move its window (config.context), only the preview
+        moves it. The prompt and the messages do not count towards the window.
 
         Args:
             session_id: the session.
@@ -215,8 +215,8 @@ class TurnCalls(Calls):
             SessionNotFound: if there is no such session.
             ModelNotConfigured: if the server has no such model.
             ContextTooLarge: if the history or the request is too large.
-            FormatUnreadable: if no model can be given a message of the history.
-            ModelRequestRejected: if nothing of the history can be sent.
+            FormatUnreadable: if the history has a message that the server cannot give to a model.
+            ModelRequestRejected: if no message of the history can be sent.
             SessiondError: as in send, for messages.
         """
         request = turn_requests.preview(session_id, prompt, keywords)

@@ -1,6 +1,6 @@
 """Transcripts of Claude Code: projects/PROJECT/SESSION.jsonl, and those of its agents.
 
-Their ids are those of the adapter of the Claude Agent SDK, which can go on with them.
+The adapter of the Claude Agent SDK uses the same session ids, so it can resume these sessions.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ _AGENTS = "subagents"
 
 
 def find(directory: Path) -> list[Path]:
-    """Return the transcripts below a directory; of the program's own directory, its projects."""
+    """Return the transcripts below a directory, or below its "projects" if it has that folder."""
     projects = directory / "projects"
     found = files_below(projects if projects.is_dir() else directory, "*.jsonl")
     # The journal of a workflow lies beside the transcripts of its agents.
@@ -87,7 +87,7 @@ def _lines(path: Path) -> Iterator[Line | BadLine]:
             yield BadLine(number, "is not a line of Claude Code", line)
             continue
         uuid = string_of(value.get("uuid"))
-        # A program that goes on with a session may write its lines again.
+        # A program that resumes a session may write the session's lines again.
         name = message_id(uuid) if uuid else ids.of(line)
         parent = branches.parent_of(name, value) if uuid else None
         yield Line(number, line, name, parent, FORMAT_NAME)
@@ -96,14 +96,14 @@ def _lines(path: Path) -> Iterator[Line | BadLine]:
 class _Branches:
     """Finds where a user went back in the conversation.
 
-    Each line names its parent, but not every line whose parent is not the line before it begins a
-    branch: results of parallel calls name their calls, and notes lie in between. A branch begins
-    where a prompt or another answer of the model lies between a line and its parent.
+    Each line names its parent. A parent other than the previous line need not mean a branch:
+    results of parallel calls name their calls, and notes lie in between. A branch begins if a
+    prompt or another answer of the model lies between a line and its parent.
     """
 
     def __init__(self) -> None:
         self._count = 0
-        # The place of each line of the conversation, and for each note the line that it follows.
+        # By id: the number and the id of the line. A note has those of the line that it follows.
         self._places: dict[str, tuple[int, str]] = {}
         self._tip = ""
         self._last_prompt = self._answer_start = 0
@@ -116,7 +116,7 @@ class _Branches:
         message = value.get("message")
         kind, is_side = value.get("type"), value.get("isSidechain") is True
         if is_side or kind not in ("user", "assistant") or not isinstance(message, dict):
-            # A line without a parent, such as the boundary of a compaction, goes on with the
+            # A line without a parent, such as the boundary of a compaction, continues the
             # conversation.
             self._places[name] = parent or (self._count, self._tip)
             return None

@@ -70,14 +70,14 @@ def _lines(path: Path) -> Iterator[Line | BadLine]:
 
 
 class _Prompts:
-    """Finds where the user took turns back: the conversation goes on before their prompts."""
+    """Finds where the user took turns back. The next line follows the line before their prompts."""
 
     def __init__(self) -> None:
         # The line before each prompt.
         self._before: list[str] = []
 
     def parent_of(self, value: dict[str, Any], previous: str) -> str | None:
-        """Return the message_id of the line that a line follows. None = the one before it."""
+        """Return the message_id of the parent of a line. None = the previous line."""
         payload = value.get("payload")
         payload = payload if isinstance(payload, dict) else {}
         count = payload.get("num_turns")

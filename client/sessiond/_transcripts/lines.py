@@ -73,7 +73,7 @@ def items_of(path: Path) -> Iterator[str]:
                 except RecursionError:
                     raise ValueError(f"is nested too deeply, in item {count + 1}") from None
                 else:
-                    # A number at the end of what was read may go on.
+                    # A number at the end of the buffer may be incomplete.
                     if end < len(text) or is_end:
                         count += 1
                         yield text[place:end]

@@ -46,7 +46,7 @@ def _conversation(path: Path, text: str, place: int) -> Transcript | BadLine:
 
 
 def _title(text: str) -> str:
-    """Return a title as a server takes it: one line without control characters."""
+    """Return a title that a server accepts: one line without control characters."""
     return " ".join(UNFIT.sub(" ", text).split())[:MAX_TITLE_CHARACTERS].strip()
 
 
@@ -72,7 +72,7 @@ def _lines(text: str, current_node: str) -> Iterator[Line | BadLine]:
         stack += _ordered(children.get(key, []), node, current)
     if place < len(nodes):
         lost = len(nodes) - place
-        yield BadLine(place, f"{lost} nodes are not connected to the first of the conversation")
+        yield BadLine(place, f"{lost} nodes are not connected to the conversation's first node")
 
 
 def _ordered(keys: list[str], parent: dict[str, Any], current: set[str]) -> list[str]:

@@ -42,10 +42,10 @@ def files_of(
 
     Args:
         program: the program.
-        paths: files and directories. A directory without transcripts is returned itself.
+        paths: files and directories. A directory without transcripts is itself returned.
 
     Raises:
-        InvalidField: if a path is not one.
+        InvalidField: if a value is not a path.
     """
     given = [paths] if isinstance(paths, str | os.PathLike) else [*listed(paths, "paths")]
     found = [file for path in given for file in _below(program, Path(path_of(path, "paths")))]
@@ -73,5 +73,5 @@ def transcripts_of(program: Program, name: str, path: Path) -> Iterator[Transcri
     except OSError as error:
         yield BadLine(0, error.strerror or str(error))
     except InvalidField as error:
-        # The name of the file, or an id in it, cannot be that of a session.
+        # The name of the file, or an id in the file, cannot be part of a session id.
         yield BadLine(0, str(error))

@@ -9,7 +9,7 @@ from sessiond._types.transcripts import BadLine, ImportedTranscript
 from sessiond.errors import SessiondError
 from sessiond.v1 import message_pb2
 
-# So many bad lines of a file are named.
+# Maximum number of bad lines of a file that are reported.
 MAX_NAMED = 100
 _BATCH_BYTES = 256 * 1024
 
@@ -25,8 +25,8 @@ class Reading:
         bad_lines: the lines that cannot be read.
         known: number of lines that the session has.
         repeated: number of lines that repeat an earlier one.
-        added: number of messages that were taken.
-        size: bytes that were read.
+        added: number of messages that take() returned.
+        size: number of bytes that were read.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Reading:
         self._keep_bad = keep_bad
         self._seqs = dict(known)
         self._first_new = last_seq + 1
-        # The line of each message that was taken.
+        # The line number of each message that take() returned.
         self._places = array("q")
         self._messages = self._read(transcript)
 

@@ -75,7 +75,7 @@ class Program(Protocol):
 
 
 class Ids:
-    """Gives an id to each line that has none: a hash of it, and how often it has occurred."""
+    """Gives ids to lines without one: a hash of the line, and a number if the line is repeated."""
 
     def __init__(self) -> None:
         self._counts: Counter[bytes] = Counter()
@@ -92,7 +92,7 @@ def parsed(text: bytes) -> dict[str, Any]:
     """Parse a JSON object.
 
     Raises:
-        ValueError: if it is not one. The text says why.
+        ValueError: if the text is not a JSON object. The message says why.
     """
     try:
         value = orjson.loads(text)

@@ -13,7 +13,7 @@ TextOf = Callable[[_Json, int], str]
 def text_of_program(blob: _Json, format_name: str, text_of: TextOf) -> str:
     """Return the text of a message of FORMAT_OTHER. "" = the format is unknown, or has no text.
 
-    A note of the program has a text if it is one to read, such as the summary of a session.
+    A note of the program has a text if people are meant to read it, such as a session's summary.
 
     Args:
         blob: the message.

@@ -18,7 +18,7 @@ class BadLine:
 
 @dataclass(frozen=True, slots=True)
 class ImportedTranscript:
-    """A transcript that is in sessiond as a whole."""
+    """A transcript that was imported completely."""
 
     path: str
     """Path of its file."""
@@ -31,12 +31,12 @@ class ImportedTranscript:
     repeated: int = 0
     """Number of lines that repeat an earlier line of the same file."""
     bad_lines: list[BadLine] = field(default_factory=list)
-    """The lines that were kept as text, because they cannot be read."""
+    """The unreadable lines, which were stored as text."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailedTranscript:
-    """A transcript of which nothing was stored by this import."""
+    """A transcript from which this import stored nothing."""
 
     path: str
     """Path of its file, or a path without transcripts."""
@@ -58,9 +58,9 @@ class TranscriptImport:
     """The result of an import of transcripts."""
 
     imported: list[ImportedTranscript]
-    """The transcripts that came in, in the order of their paths."""
+    """The imported transcripts, in the order of their paths."""
     failed: list[FailedTranscript]
-    """The transcripts that did not."""
+    """The transcripts that were not imported."""
 
     @property
     def added(self) -> int:

@@ -240,7 +240,7 @@ class MessageTurn(ProtoRecord[turn_pb2.MessageTurn]):
 
 
 class TurnPreview(ProtoRecord[conversation_service_pb2.PreviewTurnResponse]):
-    """What a send would give the model, as preview_turn returned it."""
+    """The request that a send would make, as preview_turn returned it."""
 
     __slots__ = ()
 

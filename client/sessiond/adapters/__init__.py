@@ -1,4 +1,4 @@
-"""sessiond under other agent frameworks: each module is the store that one framework asks for.
+"""Session stores for agent frameworks, kept by sessiond: one module per framework.
 
 | framework | module | extra |
 |---|---|---|

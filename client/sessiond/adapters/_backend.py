@@ -1,4 +1,4 @@
-"""What every adapter stands on: a client on the portal, a namespace, and ids.
+"""The base of every adapter: a client on the portal, a namespace, and ids.
 
 An adapter is a class with the methods that its framework calls, and a Backend. Each method makes
 one coroutine that calls an AsyncClient, and hands it to `run` (from async code, of any loop and of
@@ -50,15 +50,15 @@ _Result = TypeVar("_Result")
 AnyClient: TypeAlias = AsyncClient | Client
 Call: TypeAlias = Callable[[AsyncClient], Coroutine[Any, Any, _Result]]
 
-# What one append takes. Larger ones are imports, which are atomic, too. A server takes 32 MiB
-# by default, but an operator may have set less, and from here on an import is as fast.
+# Limits of one append. Larger appends are made as imports, which are atomic, too. A server accepts
+# 32 MiB by default. But an operator may have set less, and above 4 MiB an import is as fast.
 MAX_BATCH_MESSAGES = 1_000
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 MAX_NAMESPACE = 200  # characters
-# How many connections stay open that no adapter uses. A web server makes an adapter for each
-# request; each of them would open a connection.
+# Maximum number of open connections that no adapter uses. A web server makes an adapter for each
+# request; without this, each adapter would open a connection.
 _IDLE_CONNECTIONS = 16
-# json.loads() has a few checks for options.
+# Faster than json.loads(), which checks its options at each call.
 _loads = json.JSONDecoder().decode
 
 
@@ -74,7 +74,7 @@ class Backend:
         target: HOST:PORT of the server. Default: $SESSIOND_TARGET, or localhost:50051.
         api_key: the API key. Default: $SESSIOND_API_KEY, or none.
         namespace: a prefix of all session ids, at most 200 characters, which keeps them apart from
-            those of other namespaces. Default: none; then ids are as the framework gives them.
+            those of other namespaces. Default: none; ids are then the framework's.
 
     Raises:
         InvalidField: if an argument is malformed.
@@ -107,8 +107,8 @@ class Backend:
 
         Args:
             call: gets the client, on the portal's loop.
-            settles: when the caller is cancelled, let the calls end before the cancellation goes
-                on, so that a change is never half known. Otherwise they are cancelled, too.
+            settles: whether a cancelled caller waits until the calls have ended, so that the result
+                of a change is known. Otherwise the calls are cancelled, too.
 
         Returns:
             What `call` returns.
@@ -136,16 +136,16 @@ class Backend:
         connection = self._connection
 
         async def work() -> _Result:
-            # Refers to the connection, which is closed when nothing does.
+            # Keeps a reference to the connection, which is closed with its last reference.
             return await call(connection.client)
 
         return work
 
     def session_id(self, session_id: str) -> str:
-        """Return an id as it is, in the namespace.
+        """Return the namespace's prefix and an unchanged id.
 
         Raises:
-            InvalidField: if the id is empty, or longer than the server takes.
+            InvalidField: if the id is empty, or longer than the server allows.
         """
         if not isinstance(session_id, str) or not session_id:
             raise invalid_field("session_id", f"is {session_id!r:.60}; it must be a text")
@@ -157,7 +157,7 @@ class Backend:
         return self._prefix + session_id
 
     def path(self, *parts: str) -> str:
-        """Return the id of parts, e.g. "claude/PROJECT/SESSION", in the namespace.
+        """Return the namespace's prefix and an id of several parts, e.g. "claude/PROJECT/SESSION".
 
         Different parts always give different ids. Use part() for parts that may be long.
         """
@@ -169,7 +169,7 @@ def encoded(item: Mapping[str, Any], path: str) -> bytes:
 
     Args:
         item: the item.
-        path: its place in the framework's call, for errors.
+        path: path of the item in the framework's call, for errors.
 
     Raises:
         InvalidField: if JSON cannot represent the item.
@@ -229,9 +229,9 @@ async def append(
 async def collected(
     messages: AsyncLazy[Message], convert: Callable[[Message], _Result]
 ) -> list[_Result]:
-    """Read messages, and return what they are converted to.
+    """Read messages, and return the results of converting them.
 
-    The messages do not live longer than their batch: 100,000 of them would slow down the garbage
+    Messages are freed batch by batch, because 100,000 of them would slow down the garbage
     collector.
     """
     found: list[_Result] = []
@@ -248,7 +248,8 @@ def errors_as(
     """Raise a framework's own errors in the place of ours, with ours as their cause.
 
     Args:
-        errors: makes the framework's error, by the class of ours. The first class that fits counts.
+        errors: functions that make a framework's error, by class of sessiond's error. The first
+            class that matches is used.
     """
     try:
         yield

@@ -25,12 +25,12 @@ def own_entry(message: Message) -> Item | None:
 
 
 def converted(message: Message, call_ids: CallIds) -> Iterator[Item]:
-    """Yield an entry that says what a message with typed parts says; none for one without parts."""
+    """Yield the entry for a message with typed parts; nothing for a message without parts."""
     is_assistant = message.role == "assistant"
     content = [*_blocks(message.proto.parts.parts, call_ids, is_assistant)]
     if not content:
         return
-    # The same at each read, since later entries refer to it.
+    # The uuid is the same at each read, since later entries refer to it.
     created_at = message["createdAt"]
     name = f"{message.session_id}/{message.seq}/{created_at}"
     entry: Item = {
@@ -56,12 +56,12 @@ def converted(message: Message, call_ids: CallIds) -> Iterator[Item]:
 
 
 def linked(places: Iterable[Place], session_id: str, last: Item | None) -> list[Item]:
-    """Return entries, of which the converted ones follow the entry before them.
+    """Return entries. The parent of each converted entry is the entry before it.
 
     Args:
         places: the entries.
         session_id: the transcript's session_id.
-        last: the entry before them. None = there is none.
+        last: the entry before the first one. None = there is none.
     """
     entries: list[Item] = []
     for place in places:
@@ -102,7 +102,7 @@ def _blocks(
                 yield {"type": "image", "source": source}
             case "reasoning":
                 reasoning = part.reasoning
-                # Reasoning is sent to its maker only.
+                # Reasoning is sent only to the provider that signed it.
                 if is_assistant and reasoning.format == message_pb2.FORMAT_ANTHROPIC:
                     signature = reasoning.signature.decode("latin-1")
                     yield {"type": "thinking", "thinking": reasoning.text, "signature": signature}

@@ -1,7 +1,8 @@
 """Appends to transcripts of Claude Code, with the summaries that the SDK folds from their entries.
 
-The summary is that of a place in the history: {"epoch": ..., "seq": ..., "data": ...} in the
-session's state. `data` is null if it was too large to keep; then the SDK reads the entries.
+The session's state keeps a summary with the seq of the last entry that it covers, in the form
+{"epoch": ..., "seq": ..., "data": ...}. `data` is null if the summary was too large to keep. The
+SDK then reads the entries.
 """
 
 import asyncio
@@ -39,18 +40,18 @@ if TYPE_CHECKING:
 
 _SUMMARY = "claude_summary"
 _MAX_SUMMARY_BYTES = 256 * 1024
-# A conflict means that another process has appended, so this many in a row are no coincidence.
+# A conflict means that another process has appended. So many in a row are no coincidence.
 _MAX_ATTEMPTS = 50
 # From this number on, reading the transcript is faster than looking each uuid up.
 _MAX_LOOKUPS = 64
-# How many transcripts a store remembers the ends of.
+# Maximum number of transcripts whose ends a store remembers.
 _MAX_REMEMBERED = 1_000
 
 NewEntry: TypeAlias = tuple[NewMessage, "SessionStoreEntry"]
 
 
 class _End(NamedTuple):
-    """The end of a transcript, and the summary of its entries; None = it was too large to keep."""
+    """The end of a transcript, and its summary; None = the summary was too large to keep."""
 
     last_seq: int
     epoch: int
@@ -60,9 +61,9 @@ class _End(NamedTuple):
 class Ends:
     """Remembers where transcripts end, so that an append need not read the summary first.
 
-    What is remembered may be out of date: an append that expects another end is refused. Only a
-    transcript that was deleted and grew to the same number of entries elsewhere looks unchanged;
-    its summary would be that of the deleted one.
+    A remembered end may be out of date; the server then refuses the append. One case is not
+    detected: another process deletes the transcript, and appends as many entries again. The summary
+    then covers the deleted entries.
     """
 
     def __init__(self) -> None:
@@ -107,8 +108,8 @@ async def append_with_summary(
 ) -> None:
     """Append entries, and fold them into the summary, in one commit.
 
-    The summary is that of a place in the history, and the append is refused if the history does not
-    end there. So of concurrent appends, each folds what the others have folded.
+    The server refuses the append if the history does not end where the summary ends. So concurrent
+    appends fold their entries one after another, and none is missed.
     """
     conflict: SessiondError
     for attempt in range(_MAX_ATTEMPTS):
@@ -149,7 +150,7 @@ async def _end(client: AsyncClient, session_id: str, key: "SessionKey") -> _End:
 
 
 async def _known_ids(client: AsyncClient, session_id: str, new: list[NewEntry]) -> set[str]:
-    """Return which message_ids the session has, or more than those."""
+    """Return message_ids that the session has, among them all of `new` that it has."""
     wanted = [message.message_id for message, _ in new if message.message_id]
     if len(wanted) > _MAX_LOOKUPS:
         messages = client.sessions.get_messages(session_id)
@@ -171,10 +172,10 @@ async def _current_summary(
 ) -> "SessionSummaryEntry | None":
     """Return the summary of all entries of a session.
 
-    Entries that were not folded, because another program has appended them, are read and folded.
+    Entries that another program has appended are not folded yet: they are read and folded here.
 
     Returns:
-        The summary. None = it was too large to keep.
+        The summary. None = the summary was too large to keep.
     """
     kept = (info.state or {}).get(_SUMMARY) or {"epoch": info.epoch, "seq": 0, "data": {}}
     summary: SessionSummaryEntry | None = None
@@ -204,7 +205,7 @@ def _empty_summary(key: "SessionKey") -> "SessionSummaryEntry":
 
 
 def _small(summary: "SessionSummaryEntry | None") -> Item | None:
-    """Return the data of a summary; None if it is too large, as with a pasted book as a prompt.
+    """Return the data of a summary; None if it is too large, e.g. if a prompt is a whole book.
 
     Without a summary, the SDK reads the entries.
     """
@@ -215,7 +216,7 @@ def _small(summary: "SessionSummaryEntry | None") -> Item | None:
 
 
 def kept_summary(info: SessionInfo) -> Item | None:
-    """Return the data of the summary that was kept, if it is that of all entries."""
+    """Return the data of the stored summary; None if it does not cover all entries."""
     kept = (info.state or {}).get(_SUMMARY)
     if not kept or (kept["epoch"], kept["seq"]) != (info.epoch, info.last_seq):
         return None

@@ -1,8 +1,8 @@
-"""Reads a session whose messages may be other programs', converted to a framework's own items.
+"""Reads a session as items of a framework, and converts the messages of other programs.
 
 A framework's own messages are given back as they were stored. Messages of any other format, of
-another framework or of a turn of sessiond itself, are read as typed parts, and the adapter makes
-items of those.
+another framework or of a turn of sessiond itself, are read as typed parts. The adapter converts the
+parts to items.
 """
 
 import json
@@ -66,8 +66,8 @@ async def read_items(
         client: the client.
         session_id: the session.
         own: returns the item that a message holds; None if it is another program's.
-        convert: returns the items for another program's message, whose content is typed parts. One
-            that holds nothing of the conversation has no parts.
+        convert: returns the items for another program's message, whose content is typed parts. A
+            message that is no part of the conversation has no parts.
         after_seq: skip the messages up to this seq. Default: none.
         **options: as in get_messages, except view.
 
@@ -118,11 +118,11 @@ async def read_parts(
         client: the client.
         session_id: the session.
         seqs: the seqs of the messages.
-        convert: makes something of each message, in their order.
+        convert: converts one message. It is called in the order of the messages.
         expected_epoch: as in get_messages.
 
     Returns:
-        What was made of the messages, by their seqs.
+        The converted messages, by their seqs.
 
     Raises:
         SessiondError: as in get_messages.
@@ -130,7 +130,7 @@ async def read_parts(
     if not seqs:
         return {}
     wanted = set(seqs)
-    # Also reads what is between them: one read costs less than one for each.
+    # Also reads the messages in between: one read costs less than a read for each message.
     messages = client.sessions.get_messages(
         session_id,
         after_seq=min(wanted) - 1,
@@ -145,7 +145,7 @@ async def read_parts(
 
 
 def text_of(parts: Iterable[message_pb2.Part]) -> str:
-    """Return the text of parts; what is not text as a note in brackets."""
+    """Return the text of parts. A file becomes a note in brackets."""
     return "\n".join(filter(None, map(_text, parts)))
 
 
@@ -172,7 +172,7 @@ def url_of(blob: message_pb2.Blob) -> str:
 
 
 def arguments_of(call: message_pb2.ToolCall) -> Item:
-    """Return the arguments of a call as an object; what is none under the key "input"."""
+    """Return the arguments of a call as an object. Others are put under the key "input"."""
     try:
         value = json.loads(call.arguments_json or "{}")
     except ValueError:

@@ -13,8 +13,8 @@ from sessiond.v1 import message_pb2
 
 FORMAT_NAME = "openai-agents"
 
-# Roles of messages that are items of the Responses API. Others, such as "tool", are those of Chat
-# Completions, which the SDK does not take; an item with one is the framework's own matter.
+# Roles of messages in the Responses API. An item with another role, such as "tool" of Chat
+# Completions, is stored in the format "other".
 _ROLES = ("user", "assistant", "system", "developer")
 # Keys of Chat Completions, and its parts.
 _CHAT_KEYS = ("tool_calls", "tool_call_id", "function_call")
@@ -45,11 +45,11 @@ def as_other(messages: Sequence[NewMessage]) -> list[NewMessage]:
 def is_response_item(item: Item) -> bool:
     """Whether an item is one of the Responses API, as far as its shape shows.
 
-    What is stored in the format "openai" and is none, such as a message of Chat Completions with
-    calls, was stored by another program.
+    If a message in the format "openai" is no such item, another program has stored it. An example
+    is a message of Chat Completions with calls.
     """
     role, content = item.get("role"), item.get("content")
-    # Nearly all messages, at each read.
+    # A fast path, which nearly all messages take at each read.
     if len(item) == 2 and type(content) is str and role in _ROLES:
         return True
     if role is None:
@@ -74,7 +74,7 @@ def own_item(message: Message) -> Item | None:
 
 
 def converted(message: Message, call_ids: CallIds) -> Iterator[Item]:
-    """Yield items that say what a message with typed parts says."""
+    """Yield the items for a message with typed parts."""
     role = message.role if message.role in _ROLES else "user"
     content: list[Item] = []
 
@@ -110,7 +110,7 @@ def converted(message: Message, call_ids: CallIds) -> Iterator[Item]:
             case "image" if role != "assistant" and (url := url_of(part.image)):
                 content.append({"type": "input_image", "image_url": url, "detail": "auto"})
             case "reasoning":
-                pass  # signed for its maker
+                pass  # only the provider that signed it accepts it
             case _ if text := text_of([part]):
                 kind = "output_text" if role == "assistant" else "input_text"
                 content.append({"type": kind, "text": text})

@@ -1,6 +1,6 @@
 """An event loop in a thread, on which all adapters of a process make their calls.
 
-gRPC's asyncio channels belong to one event loop, and know no other library than asyncio. Frameworks
+gRPC's asyncio channels belong to one event loop, and work only with asyncio. Frameworks
 call their stores from whatever runs: a loop for each `run_sync()`, several loops at once, trio, or
 no loop at all. So an adapter never calls the server where it is called. It hands a coroutine to the
 portal, and waits for the result in the way of the caller's library.
@@ -136,7 +136,7 @@ def _after_fork() -> None:
 
 
 def shut_down() -> None:
-    """End the portal, if there is one. Called when the process ends; adapters do not work after."""
+    """End the portal, if there is one. Called when the process ends; adapters fail afterwards."""
     if _portal is not None:
         _portal.close()
 
@@ -147,7 +147,7 @@ atexit.register(shut_down)
 
 
 def stop_soon(stop: Work[None]) -> None:
-    """Stop what made calls on the portal. Called by the garbage collector, on any thread."""
+    """Stop a client of the portal. Called by the garbage collector, on any thread."""
     if _portal is not None and _portal.is_used:
         _portal.start_soon(stop)
 
@@ -179,8 +179,8 @@ async def await_(work: Work[_Result], *, settles: bool = False) -> _Result:
 
     Args:
         work: makes the coroutine.
-        settles: when the caller is cancelled, let the work end before the cancellation goes on, so
-            that a change is never half known. Otherwise the work is cancelled, too.
+        settles: whether a cancelled caller waits until the work has ended, so that the result of a
+            change is known. Otherwise the work is cancelled, too.
 
     Returns:
         Its result.
@@ -243,6 +243,6 @@ async def _await_in_trio(future: "Future[_Result]", settles: bool) -> _Result:
         future.cancel()
         raise
     if settles:
-        # Raises what the shield has held back, before a result that nobody waits for.
+        # Raises a cancellation that the shield has delayed. The result is then dropped.
         await trio.lowlevel.checkpoint_if_cancelled()
     return future.result()

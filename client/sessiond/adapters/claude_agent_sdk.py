@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         SessionSummaryEntry,
     )
 
-# Characters of the parts of an id, which has 1,024 of them with a namespace of 200.
+# Maximum lengths of an id's parts, in characters. With a namespace of 200, the id has up to 1,024.
 _MAX_PROJECT, _MAX_SESSION, _MAX_SUBPATH = 400, 200, 200
 
 
@@ -133,8 +133,8 @@ class SessiondSessionStore:
             key: the transcript.
 
         Returns:
-            The entries, equal to those that were appended. Messages of other programs, and of turns
-            of sessiond, are entries that say the same. None = there are none.
+            The entries, equal to those that were appended. Messages of other programs and of turns
+            of sessiond are converted to entries. None = there are no entries.
 
         Raises:
             SessiondError: if the server was not reached.
@@ -188,10 +188,10 @@ class SessiondSessionStore:
         ]
 
     async def delete(self, key: "SessionKey") -> None:
-        """Delete a transcript, and with a session's own those of its subagents.
+        """Delete a transcript. Deleting a main transcript also deletes those of its subagents.
 
         Args:
-            key: the transcript. One that does not exist is no error.
+            key: the transcript. It need not exist.
 
         Raises:
             SessiondError: if the server was not reached.
@@ -207,10 +207,10 @@ class SessiondSessionStore:
         await self._backend.run(call)
 
     async def list_subkeys(self, key: "SessionListSubkeysKey") -> list[str]:
-        """List the subpaths of a session, those of its subagents' transcripts.
+        """List the subpaths of the transcripts of a session's subagents.
 
         Args:
-            key: the session. One that does not exist has none.
+            key: the session. A session that does not exist has no subpaths.
 
         Raises:
             SessiondError: if the server was not reached.

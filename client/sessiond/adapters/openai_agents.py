@@ -72,11 +72,11 @@ class SessiondSession:
 
     The session is created by the first items. Adding items is atomic, whatever their size. Taking
     items back is a rewind: it takes the same time for a history of any length, concurrent
-    `pop_item()`s get different items, and copies of the session keep them. A change whose caller is
-    cancelled ends first, so that it never happens unseen.
+    `pop_item()`s get different items, and copies of the session keep them. If a
+    caller is cancelled, its change ends first, so that the caller knows whether it happened.
 
     Args:
-        session_id: 1 to 1,024 characters, together with the namespace.
+        session_id: id of the session. With its namespace it has 1 to 1,024 characters.
         client: a `Client` or an `AsyncClient`, whose address, API key, TLS and timeout are used.
             Not together with target or api_key.
         target: HOST:PORT of the server. Default: $SESSIOND_TARGET, or localhost:50051.
@@ -84,7 +84,7 @@ class SessiondSession:
         namespace: keeps the session apart from those of other namespaces, at most 200 characters.
             Default: none.
         session_settings: the SDK's `SessionSettings`, or a dict of its fields: `limit` is how many
-            items, the latest ones, the history has at most.
+            of the latest items the history has at most.
         create: settings of a new session: model, user, title, config, metadata, idle_ttl,
             never_expires. Default: the server's.
 
@@ -110,7 +110,7 @@ class SessiondSession:
         self._backend = Backend(client, target, api_key, namespace)
         self._id = self._backend.session_id(session_id)
         self._create: SessionSettings = {**create} if create else {}
-        # Whether the items that were read last were not all the SDK's own.
+        # Whether the last read found items that are not the SDK's own.
         self._has_others = False
         self.session_id = session_id
         self.session_settings = sdk_settings.coerce_session_settings(session_settings or {})
@@ -124,7 +124,7 @@ class SessiondSession:
         """Return the items in chronological order.
 
         Args:
-            limit: return only so many, the latest ones. 0 = none; below 0 = all, as in
+            limit: maximum number of items; the latest are returned. 0 = none; below 0 = all, as in
                 SQLiteSession. Default: that of session_settings, or all.
 
         Raises:
@@ -213,11 +213,11 @@ class SessiondSession:
         does not compact.
 
         Args:
-            limit: how many items.
+            limit: maximum number of items.
             prune_prefix: says which of the oldest items may be removed on this occasion.
 
         Returns:
-            The snapshot. None if a subclass changes items, which this would bypass, or if items
+            The snapshot. None if a subclass overrides a method that this would bypass, or if items
             were taken back meanwhile.
         """
         if self._is_changed():
@@ -250,7 +250,7 @@ class SessiondSession:
 
         Returns:
             Whether they were replaced. False if they are too many for one commit, or if a subclass
-            changes items, which this would bypass.
+            overrides a method that this would bypass.
         """
         if self._is_changed():
             return False
@@ -269,11 +269,11 @@ class SessiondSession:
         except InvalidRequest:
             if all(message.format == "other" for message in messages):
                 raise
-            # An item looks like OpenAI's and is not. Only the server's check is exact.
+            # An item only looks like one of the Responses API. Only the server's check is exact.
             await append(client, self._id, as_other(messages), create=self._create)
 
     def _is_changed(self) -> bool:
-        """Whether a subclass has put another method in the place of one of ours."""
+        """Whether a subclass overrides one of the methods for items."""
         return any(
             getattr(type(self), name) is not getattr(SessiondSession, name)
             for name in ("get_items", "add_items", "pop_item", "clear_session")
@@ -311,7 +311,7 @@ class SessiondSession:
     async def _pop_of_mixed(self, client: AsyncClient) -> Item | None:
         """Remove the latest item of a session that other programs have written to as well.
 
-        Their message may hold several items. The others stay, as messages of their own.
+        The newest message may hold several items. The others stay, each as a message of its own.
         """
         while True:
             try:
@@ -338,7 +338,7 @@ class SessiondSession:
         output: "Sequence[TResponseInputItem]",
         prune_prefix: "Callable[[Any], bool] | None",
     ) -> bool:
-        """Replace items to the end, unless the history has changed since it was read.
+        """Replace all items from `start` on, unless the history has changed since it was read.
 
         Args:
             end: the end of the history.
@@ -351,7 +351,7 @@ class SessiondSession:
             too many for one commit.
         """
         seq = end.places[start].seq
-        # Items of the same message that stay.
+        # Items of the first replaced message that stay.
         before = [place.item for place in end.places[:start] if place.seq == seq]
         messages = messages_of([*before, *output])
 
@@ -381,7 +381,7 @@ class SessiondSession:
         """Return the items up to a seq without the oldest ones that may be removed.
 
         Returns:
-            None if there are none of those.
+            The items. None if none of the oldest items may be removed.
         """
         places = await self._places(client, None, through_seq=through_seq, expected_epoch=epoch)
         items = [place.item for place in places]
@@ -398,7 +398,7 @@ class SessiondSession:
         """Remove the items after a seq, and append others, in one commit.
 
         Returns:
-            Whether this was done. False if the messages are too many for one commit.
+            Whether the history was changed. False if the messages are too many for one commit.
         """
         size = sum(len(message.blob or ()) for message in messages)
         if len(messages) > MAX_BATCH_MESSAGES or size > MAX_BATCH_BYTES:

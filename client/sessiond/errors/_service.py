@@ -37,7 +37,7 @@ class Overloaded(ResourceExhausted, reason="OVERLOADED"):
 
 
 class SessionBusy(Overloaded, reason="SESSION_BUSY"):
-    """Another change holds the session, and the call waited for it in vain.
+    """The session is locked by another change, and the lock was not released in time.
 
     Nothing was changed. The client has retried until its deadline.
     """

@@ -161,8 +161,7 @@ export class Client {
   }
 
   /**
-   * Make a unary call of the protos, with the API key and typed errors, for what the other calls do
-   * not offer.
+   * Make a unary call that only the protos offer. The API key is sent, and errors are typed.
    *
    * @example
    * ```ts

@@ -85,11 +85,11 @@ export interface AcknowledgeOptions extends ChangeOptions {
 
 /** Which messages to requeue. Exactly one of failed, fromSeq and seqs is required. */
 export interface RequeueOptions extends ChangeOptions {
-  /** Those that workers gave up on. */
+  /** The messages that workers gave up on. */
   readonly failed?: boolean | undefined;
-  /** All from this seq on, at least 1. Leases with any of them are lost. */
+  /** All messages from this seq on, at least 1. Leases with any of them are lost. */
   readonly fromSeq?: number | undefined;
-  /** Those with these seqs, each given once, at most 10,000. */
+  /** The messages with these seqs, each given once, at most 10,000. */
   readonly seqs?: Iterable<number> | undefined;
 }
 

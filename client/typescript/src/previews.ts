@@ -22,12 +22,12 @@ const PREVIEW: ReadonlySet<string> = new Set([
 /** The call of `client.sessions` that shows what a turn would send. */
 export abstract class PreviewCalls extends TurnCalls {
   /**
-   * Return what a send would give the model now, without a call of the model.
+   * Return the request that a send would make now, without calling the model.
    *
-   * Nothing is stored. A window (config.context) that the turn would move is moved only in the
-   * preview, and what would be sent does not count for it.
+   * Nothing is stored. If the turn would move its window (config.context), only the preview moves
+   * it. The prompt and the messages do not count towards the window.
    *
-   * @throws SessiondError as send does, and as turns do for a history that no model can be given.
+   * @throws SessiondError as send does, and as turns do if the history cannot be given to a model.
    */
   async previewTurn(
     sessionId: string,

@@ -14,8 +14,8 @@ export interface RegenerateOptions
   extends CallOptions,
     Pick<SendAndWaitOptions, "model" | "options" | "turnTimeoutMs" | "onTimeout"> {
   /**
-   * Keep the old answer in the session, and make the new one a branch beside it. What follows
-   * continues the new answer; `getMessages({ branchOf })` reads either.
+   * Keep the old answer in the session, and make the new one a branch beside it. Later messages
+   * continue the new answer; `getMessages({ branchOf })` reads either.
    */
   readonly branch?: boolean | undefined;
   /**
@@ -100,7 +100,7 @@ export abstract class RegenerationCalls extends PreviewCalls {
     });
   }
 
-  /** Return the seq of the message that the newest branch's last answer answers; 0 = none. */
+  /** Return the seq of the message to which the newest branch's last answer replies; 0 = none. */
   async #lastAnswered(
     sessionId: string,
     lastSeq: number,

@@ -209,7 +209,7 @@ export class Session {
     return answer;
   }
 
-  /** Return what a send would give the model now; see `client.sessions.previewTurn`. */
+  /** Return the request that a send would make now; see `client.sessions.previewTurn`. */
   async previewTurn(prompt?: string, options?: PreviewOptions): Promise<TurnPreview> {
     return await this.#sessions.previewTurn(this.sessionId, prompt, options);
   }

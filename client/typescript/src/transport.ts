@@ -21,8 +21,8 @@ export interface Responses<Response> extends AsyncIterable<Response> {
   cancel(): void;
 }
 
-// Servers of sessiond allow a connection 1,000 calls at once; proxies often 100. Further calls wait
-// without a word. Streams, which may be open for days, fill half of what is common.
+// sessiond's servers allow a connection 1,000 calls at once; many proxies allow 100. Further calls
+// wait without an error. Streams may be open for days, so they take at most half of the 100.
 const STREAMS_A_CHANNEL = 50;
 
 /** The channels of a client: calls as promises and async iterables, without retries. */

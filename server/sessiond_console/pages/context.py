@@ -17,7 +17,7 @@ from sessiond_console.site import Page, Site
 
 MAX_MESSAGES = 500
 MAX_BYTES = 16 * 1024 * 1024
-# Characters of a request that are shown, and of a field of the form that are used.
+# Maximum number of characters of a shown request, and of a form field.
 MAX_SHOWN = 256 * 1024
 MAX_FIELD = 4000
 WINDOW_KEYS = ("max_messages", "max_tokens", "keep_fraction")
@@ -58,12 +58,12 @@ def window_of(config: Mapping[str, Any]) -> dict[str, Any]:
 async def preview_of(
     api: AsyncClient, session_id: str, asked: Mapping[str, str]
 ) -> tuple[TurnPreview | None, str]:
-    """Return what the next turn would give its model; or None, and why it would give nothing.
+    """Return the request that the next turn would make; or None, and why it would make none.
 
     Args:
         api: the client.
         session_id: the session.
-        asked: the prompt and the model; "" = none, and that of the session.
+        asked: "prompt" ("" = none) and "model" ("" = the session's).
     """
     try:
         preview = await api.sessions.preview_turn(
@@ -97,7 +97,7 @@ def _context(site: Site) -> Page:
         next_changes: dict[int, list[FitChange]] = defaultdict(list)
         for change in preview.changes if preview else ():
             next_changes[change.seq or 0].append(change)
-        # What the preview gives is exact: the branch, within the window.
+        # The preview knows exactly which messages are sent; `branch` is only an estimate.
         seqs = set(preview.seqs) if preview else branch
         given = [message for message in messages if message.seq in seqs]
         prompt = info.config.get("system_prompt")

@@ -37,7 +37,7 @@ class Budget:
         self._left = characters
 
     def spend(self, blocks: Iterable[Block]) -> None:
-        """Shorten the texts of blocks to what is left."""
+        """Shorten the texts of blocks to the rest of the budget."""
         for block in every_block(blocks):
             limit = max(SHORT_TEXT_CHARACTERS, min(MAX_TEXT_CHARACTERS, self._left))
             block.cut(limit)
@@ -70,7 +70,7 @@ def _other(message: Message) -> list[Block]:
     """Return the blocks of a message of another program."""
     known = programs.read(message.blob, message.format_name or "", message.role)
     if known is not None:
-        # What the program noted beside it, such as times and paths.
+        # The whole message also shows the program's notes, such as times and paths.
         return [*known, other_block(message.blob, "whole message")]
     inner = message.blob.get("message")
     if isinstance(inner, dict) and "content" in inner:

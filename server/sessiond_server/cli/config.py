@@ -32,7 +32,7 @@ CERTIFICATE_DAYS = 14
 
 
 class Finding(NamedTuple):
-    """Something to say about the settings."""
+    """A line of the report about the settings."""
 
     level: Literal["ok", "warning", "error"]
     text: str
@@ -110,7 +110,7 @@ def _variables() -> Iterator[Finding]:
 
 
 def _file_keys() -> Iterator[Finding]:
-    """Name settings of the file of SESSIOND_CONFIG that a variable overrides."""
+    """Yield a warning for each setting of the SESSIOND_CONFIG file that a variable overrides."""
     path = os.environ.get(f"{ENV_PREFIX}CONFIG")
     if not path or not Path(path).is_file():
         return

@@ -59,7 +59,7 @@ def run(arguments: list[str]) -> int:
         help="check only whether the process answers, whether or not its database does",
     )
     options = parser.parse_args(arguments)
-    # The variables of a proxy must not make a container look ill.
+    # A check of this machine ignores proxy variables, which would make it fail.
     direct = list(proxy_options(options.target).items())
     if options.tls_ca:
         try:

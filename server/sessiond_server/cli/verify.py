@@ -1,4 +1,4 @@
-"""`sessiond verify`."""
+"""`sessiond verify`: checks that everything stored is whole."""
 
 import argparse
 import asyncio
@@ -15,7 +15,7 @@ from sessiond_server.settings import Settings
 
 
 def run(arguments: list[str]) -> int:
-    """Look for what is not whole, and print a line for each problem.
+    """Check that everything stored is whole, and print a line for each problem.
 
     Args:
         arguments: flags for the settings, and --no-assets.

@@ -1,7 +1,7 @@
 """How long the current call may wait for others in memory.
 
-A call that waits until its deadline learns nothing but that its time is over. So it gives up a
-little earlier, and its caller still receives the reason.
+A caller whose call lasts until the deadline only receives DEADLINE_EXCEEDED. So the call gives up a
+little earlier, and its caller receives the reason.
 """
 
 import asyncio

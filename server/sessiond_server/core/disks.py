@@ -8,7 +8,7 @@ FULL_BELOW_BYTES = 16 * 1024 * 1024
 
 
 def is_full(directory: Path) -> bool:
-    """Return whether the disk of a directory has no room for a database to go on."""
+    """Return whether the disk of a directory is too full for a database to keep running."""
     try:
         return shutil.disk_usage(directory).free < FULL_BELOW_BYTES
     except OSError:

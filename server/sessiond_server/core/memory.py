@@ -1,4 +1,4 @@
-"""Memory of this process: gives back what large requests have taken, and says when it is short."""
+"""Memory of this process: returns what large requests have used, and tells when it is short."""
 
 import asyncio
 import ctypes
@@ -39,7 +39,7 @@ class Memory:
         """Count a request.
 
         Args:
-            size: its size. Unit: bytes.
+            size: size of the request. Unit: bytes.
         """
         if size >= LARGE_BYTES:
             self._taken += size
@@ -63,7 +63,7 @@ class Memory:
     async def trim(self) -> None:
         """Trim, if large requests have come since the last time, or if memory is short."""
         if self._trim and (self.is_short or self._taken >= TRIM_BYTES):
-            # What is still in use now is given back by one more round.
+            # Memory that is still in use now is returned by one more trim.
             self._taken = TRIM_BYTES if self._taken > TRIM_BYTES else 0
             # The call takes up to tens of milliseconds, without the interpreter's lock.
             await asyncio.to_thread(self._trim, 0)

@@ -36,9 +36,7 @@ def to_dict(struct: Struct, field: str, *, text_key: str = "") -> dict[str, Any]
     text = struct.fields[text_key].string_value if text_key in struct.fields else ""
     if struct.ByteSize() - len(text.encode(errors="replace")) > MAX_STRUCT_BYTES:
         # Its conversion would take seconds.
-        raise invalid(
-            field, f"takes far more than {MAX_JSON_BYTES} bytes as JSON, which are the limit"
-        )
+        raise invalid(field, f"takes far more than the limit of {MAX_JSON_BYTES} bytes as JSON")
     result = _object(struct, field, 1)
     counted = result
     if isinstance(result.get(text_key), str):

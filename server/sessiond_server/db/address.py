@@ -9,10 +9,10 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-# What libpq is told unless the URL says otherwise.
+# Parameters for libpq that the URL may override.
 #
-# A host that disappears without a word is noticed after 15 seconds if data is on its way to it, and
-# after a minute if not. The kernel's own defaults are a quarter of an hour and two hours.
+# The loss of a host is noticed after 15 seconds if data is on its way to it, and after a minute if
+# not. The kernel's own defaults are a quarter of an hour and two hours.
 _DEFAULTS = {
     "connect_timeout": "10",
     "keepalives_idle": "30",
@@ -76,7 +76,7 @@ def conninfo(url: str) -> str:
 
 
 def needs_writable(url: str) -> bool:
-    """Return whether connections have to be able to write, because the URL allows no others."""
+    """Return whether connections must be able to write; they need not if the URL says so."""
     return _wanted_server(conninfo_to_dict(url)) in ("", "read-write", "primary")
 
 

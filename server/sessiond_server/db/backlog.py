@@ -1,4 +1,4 @@
-"""What waits in the database for work in the background, for metrics."""
+"""The backlogs of background work in the database, for metrics."""
 
 from dataclasses import dataclass
 
@@ -43,7 +43,7 @@ ORDER BY sessions DESC NULLS LAST, queue LIMIT {MAX_QUEUES}"""
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Counts of what waits; none is above MAX_COUNTED.
+    """Backlogs of background work. No count is above MAX_COUNTED.
 
     Attributes:
         purge_logs: logs that wait for the purger.
@@ -64,7 +64,7 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class QueueBacklog:
-    """What waits in the queues of one name, in all projects.
+    """Backlog of the queues of one name, in all projects.
 
     Attributes:
         sessions: sessions with messages to process.
@@ -79,7 +79,7 @@ class QueueBacklog:
 
 
 async def read_backlog(database: Database) -> tuple[Backlog, list[QueueBacklog]]:
-    """Return what waits in the database, and the MAX_QUEUES longest queues.
+    """Return the backlogs in the database, and those of the MAX_QUEUES longest queues.
 
     Raises:
         DatabaseUnavailable, PoolExhausted, Contention: as for Database.connection.

@@ -18,8 +18,8 @@ from psycopg_pool.base import AttemptWithBackoff
 from sessiond_server.core.cancellation import run_to_completion
 from sessiond_server.db.int8s import Int8s, Int8sDumper
 
-# What the statements and psycopg rely on, whatever the defaults of the database and the role are.
-# PgBouncer keeps these for each of its clients.
+# Settings that the statements and psycopg rely on. They override the defaults of the database and
+# the role. PgBouncer keeps them for each of its clients.
 _CLIENT_SETTINGS = {
     "datestyle": "ISO, YMD",
     "timezone": "UTC",
@@ -49,8 +49,8 @@ log = structlog.get_logger(__name__)
 class ConnectionPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
     """A pool that goes on trying to connect at least once a second.
 
-    psycopg's own doubles the time between two attempts up to 16 seconds, which callers would wait
-    after the database is back.
+    psycopg's own pool doubles the time between two attempts up to 16 seconds. Callers would wait
+    that long after the database is back.
     """
 
     async def _add_connection(
@@ -97,20 +97,20 @@ async def configure(
     """Configure a new connection of the pool, with one round trip.
 
     Behind a pooler in transaction mode, such as PgBouncer, each transaction may run on another
-    connection to PostgreSQL. Such a pooler tells its clients ids of its own in place of the id of
+    connection to PostgreSQL. Such a pooler tells its clients ids of its own, and not the id of
     the process that serves them.
 
     Args:
         connection: the connection.
-        has_session: whether all transactions run in one session of PostgreSQL; None to find out.
+        has_session: whether all transactions run in one session of PostgreSQL; None = detect it.
         lock_timeout_s: how long a statement waits for a lock. Unit: seconds; 0 = without end.
         needs_writable: refuse a connection that cannot write.
 
     Returns:
-        Whether they do. If not, nothing is prepared on the connection.
+        Whether all transactions run in one session of PostgreSQL. If not, nothing is prepared.
 
     Raises:
-        psycopg.errors.ReadOnlySqlTransaction: if the connection cannot write, and has to.
+        psycopg.errors.ReadOnlySqlTransaction: if a connection that must write cannot.
     """
     # A binary timestamptz is an int64 of microseconds since 2000-01-01. The hot paths put it on the
     # wire as it is; making a datetime of each, to take it apart again, would cost more than the

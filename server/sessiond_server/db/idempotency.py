@@ -163,7 +163,7 @@ async def complete_request(
 async def forget_request(
     database: Database, connection: AsyncConnection[TupleRow], record: RequestRecord, log: UUID
 ) -> None:
-    """Removes a request that was recorded earlier in the same transaction, and changed nothing."""
+    """Removes the record of a request that changed nothing; the same transaction recorded it."""
     named = {"key": record.key, "log": log, "request_id": record.request_id}
     await database.rows(_FORGET, named, on=connection)
 

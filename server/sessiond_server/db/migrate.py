@@ -19,7 +19,7 @@ from sessiond_server.db import address
 LOCK = 0x5E5510D
 
 # The revision of the previous release, whose servers run on the newest schema, too. It is stored
-# with the schema, so that they know.
+# with the schema, where those servers look it up.
 OLDEST_SERVER = "0009"
 
 _SET = text("SELECT set_config(:name, :value, true)")
@@ -94,7 +94,7 @@ def newest() -> str:
 
 
 def is_known(revision: str) -> bool:
-    """Returns whether a revision is one of this version's; others are those of newer versions."""
+    """Returns whether this version has a revision; newer versions have further ones."""
     scripts = ScriptDirectory.from_config(_config())
     return revision in {script.revision for script in scripts.walk_revisions()}
 
@@ -113,7 +113,7 @@ def check_support(revision: str | None, oldest: str | None) -> None:
         oldest: the oldest revision whose servers run on it; None if that is not known.
 
     Raises:
-        MigrationRefused: if it does not.
+        MigrationRefused: if this version does not run on it.
     """
     if oldest is None or newest() < oldest:
         raise MigrationRefused(

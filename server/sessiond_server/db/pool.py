@@ -98,8 +98,8 @@ class Database:
             timeout_s: how long a caller waits for a connection. Unit: seconds.
             lock_timeout_s: how long a statement waits for a lock, except behind a pooler in
                 transaction mode. Unit: seconds; 0 = without end.
-            has_session: whether all transactions of a connection run in one session of PostgreSQL,
-                as they do not behind a pooler in transaction mode; None to find out.
+            has_session: whether all transactions of a connection run in one session of PostgreSQL.
+                Behind a pooler in transaction mode they do not. None = detect it.
             listen_url: URL of the same database for the connection that listens; None = `url`.
             directory: where the embedded database keeps its data; None for another database.
         """
@@ -197,7 +197,7 @@ class Database:
         return connection, await self._can_listen(connection, self._has_session)
 
     async def _can_listen(self, connection: AsyncConnection[TupleRow], known: bool | None) -> bool:
-        """Return whether a connection can listen, and close it if that cannot be found out."""
+        """Return whether a connection can listen, and close it if the check fails."""
         if known is not None:
             return known
         try:
@@ -218,7 +218,7 @@ class Database:
             log.info("pooler_found", prepares=False)
 
     async def renew(self, reason: str) -> None:
-        """Replace all connections; those in use when they are returned.
+        """Replace all connections. Connections in use are replaced when they are returned.
 
         Whoever finds a read-only or broken connection calls this, because the others are probably
         no better. Calls that follow each other closely do nothing.
@@ -422,7 +422,7 @@ class PooledConnection:
             # QueryCanceled is an OperationalError, but the connection is intact.
             case psycopg.errors.QueryCanceled():
                 raise StatementCanceled(str(exc)) from exc
-            # An OperationalError, too; the statement failed, and the connection is intact.
+            # DiskFull is an OperationalError, too, but the connection is intact.
             case psycopg.errors.DiskFull():
                 raise DatabaseFull(str(exc)) from exc
             case psycopg.errors.ReadOnlySqlTransaction():

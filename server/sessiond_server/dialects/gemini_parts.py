@@ -80,7 +80,7 @@ _SHAPES: dict[str, Shape] = {
         "OUTCOME_UNSPECIFIED", "OUTCOME_OK", "OUTCOME_FAILED", "OUTCOME_DEADLINE_EXCEEDED"
     ),
 }
-# What the API runs itself; only answers of the model may contain it.
+# Parts of tools that the API runs itself. Only answers of the model may contain them.
 _OF_MODELS = ("executableCode", "codeExecutionResult", "toolCall", "toolResponse")
 _TYPES: dict[str, type] = {
     "text": str,

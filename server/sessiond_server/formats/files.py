@@ -29,7 +29,7 @@ _ALIASES = {
 _FROM_URL_SAFE = str.maketrans("-_", "+/")
 # Text contains spaces, and names are not that long.
 _BASE64 = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9])[A-Za-z0-9+/_-]{1024}")
-# The types whose content is compared with what is given.
+# The types that are compared with the content of a file.
 SHOWN_TYPES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf"})
 # Number of bytes at the beginning of a file that media_type_of() examines.
 MAGIC_BYTES = 16
@@ -151,7 +151,7 @@ def media_type_of(content: bytes, given: str) -> str:
 
 
 def shown_type(content: bytes, given: str) -> str:
-    """Return the media type of a file: what is given, unless the content shows another one.
+    """Return the media type of a file: the given type, unless the content shows another one.
 
     Models' providers refuse a picture whose content is not of the type that is given.
 

@@ -144,18 +144,18 @@ class Entry:
         extras: the fields that the pieces do not carry; a conversion loses them.
         is_cut_off: whether the message is an answer that was cut off; it ends with a note.
         is_hidden: whether the message is no part of the conversation, and no model is given it.
-        is_context: whether a program wrote this message of the user, so it says nothing about what
-            the session is about.
+        is_context: whether a program wrote this message in the user's name, so that it does not
+            tell the subject of the session.
         answer_id: the model's answer that the message is a piece of; consecutive pieces form one
             answer. "" = the format does not say.
-        thread: MAIN_THREAD, or the agent whose conversation lies within another one; UNNAMED_AGENT
-            for an agent without an id. "" = the format has no threads.
-        replaces: what the message stands for, a summary that its program wrote: EVERYTHING before
-            it, or the ANSWERS. "" = nothing.
+        thread: MAIN_THREAD, or the id of the subagent that the message belongs to; UNNAMED_AGENT
+            for a subagent without an id. "" = the format has no threads.
+        replaces: what the summary in this message replaces: EVERYTHING before it, or the ANSWERS.
+            "" = the message is not a summary of its program.
         own_id: the id by which other messages of its program know the message. "" = none.
-        keeps: the own_ids of messages that the summary after this one does not stand for.
-        sayings: what the message contains, if it contains the words of several speakers; each is an
-            entry of the same seq. [] = one speaker.
+        keeps: the own_ids of earlier messages that the next summary does not replace.
+        sayings: an entry with the same seq for each speaker, if the message has several speakers.
+            [] = one speaker.
     """
 
     seq: int

@@ -20,8 +20,8 @@ from sessiond_server.formats.pieces import (
 def typed_parts(pieces: Iterable[Piece]) -> list[Part]:
     """Return the pieces of a message as typed parts, one for each.
 
-    What has no type of its own, such as a call that the provider ran itself, is `data`: the block
-    of the stored message.
+    A piece that fits no type, such as a call that the provider ran itself, becomes `data`: the
+    block of the stored message.
     """
     return [_part(piece) for piece in pieces]
 
@@ -33,7 +33,7 @@ def _part(piece: Piece) -> Part:
         case Media():
             return _media(piece)
         case Call():
-            # The type has no place for free text, which is a JSON string here.
+            # arguments_json must be JSON, so free text becomes a JSON string.
             arguments = dumps(piece.arguments) if piece.is_custom else piece.arguments
             return Part(
                 tool_call=ToolCall(call_id=piece.call_id, name=piece.name, arguments_json=arguments)

@@ -1,1 +1,1 @@
-"""Whether what is stored is whole."""
+"""Checks of everything stored, and backups."""

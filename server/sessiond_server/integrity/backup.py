@@ -35,7 +35,7 @@ class BackupError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a backup has.
+    """The manifest of a backup.
 
     Attributes:
         version: version of sessiond that made it.
@@ -43,8 +43,8 @@ class Manifest:
         created_at: the time, in ISO 8601.
         dump_bytes: size of the dump.
         dump_sha256: SHA-256 of the dump, in hex.
-        assets: number of assets; None = they are not part of it.
-        asset_bytes: their size.
+        assets: number of assets; None = the backup has no assets.
+        asset_bytes: size of these assets together.
         format: version of the layout.
     """
 
@@ -64,7 +64,7 @@ async def back_up(url: str, objects: Objects | None, directory: Path) -> Manifes
     Args:
         url: the database.
         objects: the store of the assets' content; None = leave it out.
-        directory: is created. It appears when the backup is whole.
+        directory: the directory to create. It appears when the backup is complete.
 
     Raises:
         BackupError: if the directory exists, or an asset is missing.
@@ -183,7 +183,7 @@ async def _pieces(path: Path) -> AsyncGenerator[bytes, None]:
 
 
 async def _each(items: Any, work: Callable[[Any], Awaitable[None]]) -> None:
-    """Do work for each item, some at once."""
+    """Do work for each item, for COPIES_AT_ONCE items at a time."""
     waiting = iter(items)
 
     async def do() -> None:

@@ -1,4 +1,4 @@
-"""Looks at everything that is stored, and reports what is not whole.
+"""Checks everything that is stored, and reports damage.
 
 Servers may go on serving: a batch of sessions is read in one snapshot, and an asset that looks
 wrong is looked at again.
@@ -25,7 +25,7 @@ ASSETS_A_BATCH = 500
 
 @dataclass(slots=True)
 class Seen:
-    """Numbers of what was looked at."""
+    """Counts of the objects that were checked."""
 
     sessions: int = 0
     messages: int = 0
@@ -41,7 +41,7 @@ async def problems(
     Args:
         store: the database.
         objects: the store of the assets' content.
-        seen: is counted up.
+        seen: the counts, which are increased.
         reads_assets: whether the content of the assets is read and hashed.
     """
     async with aclosing(store.batches(SESSIONS_A_BATCH)) as batches:

@@ -53,7 +53,7 @@ class PreparedAppend:
         rows: the messages; none if all are left out.
         asset_fields: path of the first field that refers to an asset, by the asset's sha256.
         indexes: see MessageValidator.
-        messages: all messages of the request, if some may be left out.
+        messages: all messages of the request if duplicates may be left out, otherwise none.
     """
 
     target: Target

@@ -75,7 +75,7 @@ class History:
             is_same = since_epoch < head.epoch
             kept = (await self._cuts.since(key, head, since_epoch)).last_seq if is_same else 0
             if place > kept:
-                raise _rewound(reading, head, "messages of the page before are gone")
+                raise _rewound(reading, head, "messages of the previous page were removed")
         if (name := reading.after_bookmark) is not None:
             check_bookmark_name(name, "after_bookmark")
             after_seq = await self._bookmarks.seq_of(key, project_id, name)

@@ -66,7 +66,7 @@ class Group:
 
 
 class Room:
-    """What a statement can still take: the limits of one request, and a number of appends."""
+    """The room left in a statement: for a number of appends, and up to the limits of a request."""
 
     def __init__(self, most: int, limits: Limits) -> None:
         self._appends = most
@@ -78,7 +78,7 @@ class Room:
 
         Args:
             queue: the appends of a session, of which the first is joinable.
-            is_first: whether to take the first one even if it does not fit.
+            is_first: whether to take the first append even if it does not fit.
         """
         series: Series = []
         request_ids: set[str] = set()

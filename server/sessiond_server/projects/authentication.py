@@ -92,7 +92,7 @@ class Authenticator:
         self._streams: dict[Interruptible, str] = {}
 
     def knows(self, authorization: str | None) -> bool:
-        """Return whether a caller is known, without a look-up; see `caller`."""
+        """Return whether the cache has the caller's key; see `caller`."""
         if not authorization:
             return not self._require_keys
         key_id, secret = _parts(authorization)

@@ -61,7 +61,7 @@ class Models:
         self._echo = Echo() if echo_models else None
         self._environment = os.environ if environment is None else environment
         self._providers: dict[str, Provider] = {}
-        # The keys of these, and former providers, which running turns may still use.
+        # The keys of these providers, and former providers that running turns may still use.
         self._keys: dict[str, str] = {}
         self._former: list[Provider] = []
 

@@ -74,7 +74,7 @@ class Admission:
         memory: tells whether memory is short.
 
     Attributes:
-        memory: see above.
+        memory: tells whether memory is short.
         calls: number of calls in progress that are not in `streams`.
         streams: number of calls of STREAMING_RPCS in progress.
         is_draining: whether the server is shutting down.
@@ -96,7 +96,7 @@ class Admission:
     async def begin(self, method: str) -> None:
         """Count a call that has arrived, whether it is admitted or not.
 
-        While calls are held, wait.
+        While calls are held, this waits.
         """
         self._arrived += 1
         self._count(method, 1)

@@ -20,7 +20,7 @@ Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
 
 
 class Gate(grpc.GenericRpcHandler):
-    """The handlers of a service, of which each exists twice.
+    """The handlers of a service. Each handler has two forms: prompt and patient.
 
     gRPC reads the request of a unary call before it calls the handler, but that of a stream when
     the handler asks for it. Whoever has no key could fill the memory with requests, so the calls of

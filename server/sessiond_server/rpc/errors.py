@@ -180,10 +180,10 @@ def text_of(fault: Fault) -> str:
 
 
 def log_text(fault: Fault) -> str:
-    """Return what the log says of a fault: its message, unless that may quote a message's content.
+    """Return the text of a fault for the log, which must not contain the content of messages.
 
-    What is wrong with a field is told by quoting it, and providers quote what they reject. Of
-    those, the log has the paths of the fields.
+    Faults about fields quote the values, and providers quote what they reject. For these faults,
+    the text consists of the paths of the fields. For others, it is the message of the fault.
     """
     is_quoting = CODES[fault.reason] is grpc.StatusCode.INVALID_ARGUMENT
     if is_quoting or fault.reason.startswith("MODEL_"):

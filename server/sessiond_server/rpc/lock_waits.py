@@ -1,4 +1,4 @@
-"""What calls do whose statement could not get a lock: they wait in memory, and try again.
+"""Calls whose statement could not get a lock wait in memory, and try again.
 
 A change of a session waits for the session's row, together with all others of that session. Any
 other call meets a lock that nobody else should hold, such as one on a whole table. It tries again
@@ -84,7 +84,7 @@ class LockWaits:
 
         Raises:
             Fault: SESSION_BUSY if the session stayed locked.
-            LockTimeout: if another lock was not to be had.
+            LockTimeout: if the call could not get another lock.
         """
         kind = method, project_id
         if method in SESSION_CHANGES and session_id:

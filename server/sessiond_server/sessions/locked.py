@@ -34,7 +34,7 @@ _Result = TypeVar("_Result")
 
 
 def session_busy(session_id: str) -> Fault:
-    """Return the fault for a change that waited for its session in vain, and changed nothing."""
+    """Return the fault for a change that did not get its session's lock, and changed nothing."""
     return Fault(
         "SESSION_BUSY",
         f"session {session_id!r} is locked by another change; nothing was changed, try again",
@@ -142,7 +142,7 @@ class LockedSessions:
 
         Raises:
             Fault: SESSION_BUSY if the session stayed locked, or if too many calls wait for it.
-            LockTimeout: if another lock than that of the session's row was not to be had.
+            LockTimeout: if the call could not get a lock other than that of the session's row.
         """
         if is_shared and not self.is_locked(key):
             try:

@@ -1,4 +1,4 @@
-"""When a certificate expires. The standard library can only say so of a connection's peer."""
+"""The expiry of a certificate. The standard library only reads that of a connection's peer."""
 
 import ssl
 from collections.abc import Iterator

@@ -2,7 +2,7 @@
 
 They are on if the standard variables name an exporter: OTEL_TRACES_EXPORTER=otlp (or console), or
 OTEL_EXPORTER_OTLP_ENDPOINT. Sampling and all else follow the other OTEL_* variables, as the SDK
-reads them. Off, a call pays for one look at `is_on`.
+reads them. If traces are off, a call only looks at `is_on`.
 
 Spans hold names, codes, sizes and counts: no content of messages, no statement's text or values, no
 key, and no text of an error, which may quote any of these.
@@ -165,7 +165,7 @@ class ModelSpan:
         self._span = span
 
     def answered(self, model: str, stop_reason: str, usage: Mapping[str, int]) -> None:
-        """Add what is known of the answer: no text of it."""
+        """Add properties of the answer, but none of its text."""
         self._span.set_attribute("gen_ai.response.model", model)
         self._span.set_attribute("gen_ai.response.finish_reasons", [stop_reason])
         for kind, tokens in usage.items():

@@ -131,6 +131,6 @@ class Previews:
         )
 
     def _as_stored(self, messages: Sequence[Message]) -> list[Message]:
-        """Return messages as the history would have them, with their roles."""
+        """Return messages as they would be stored, with their roles."""
         validator = MessageValidator(self._limits, self._tokenizer, keep_turn=True)
         return [Message.FromString(body) for body in validator.encode(messages).bodies]

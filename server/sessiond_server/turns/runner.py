@@ -176,7 +176,7 @@ class TurnRunner:
         self._running[running.turn_id] = self._logs[running.log] = running
         if not running.is_resumed:
             self._announcements.started(running)
-        # A turn that another turn starts belongs to the trace of neither's caller.
+        # If another turn starts this one, it belongs to no caller's trace.
         is_next = asyncio.current_task() in self._tasks
         task = asyncio.create_task(self._run(running), context=Context() if is_next else None)
         self._tasks.add(task)

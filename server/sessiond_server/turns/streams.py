@@ -288,7 +288,7 @@ class TurnFollower:
 
         Args:
             chunks: the watched events.
-            messages: for each chunk, its events of messages.
+            messages: the message events of each chunk.
         """
         ids = (self.own.turn_id, self.own.joined, self.own.steers)
         mine = {str(turn_id) for turn_id in ids if turn_id}

@@ -160,7 +160,7 @@ class TurnTransitions:
             changes.started = await self.resumed(changes, owned)
 
     async def resumed(self, changes: TurnChanges, owned: OwnedTurn) -> RunningTurn:
-        """Return a turn that runs already, as this process is to run it."""
+        """Return a RunningTurn with which this process continues a turn that was started before."""
         return await self._running(changes, owned, owned.turn.end_seq)
 
     async def settle(
@@ -263,7 +263,7 @@ class TurnTransitions:
     async def _set_parent(
         self, changes: TurnChanges, answer: Message, answered_seq: int, parent_seq: int
     ) -> None:
-        """Set parent_seq of an answer, unless it continues what follows the answered message."""
+        """Set the parent_seq of an answer, unless the answer continues the newest branch."""
         change = changes.change
         if parent_seq:
             answer.parent_seq = parent_seq if parent_seq != change.last_seq else 0

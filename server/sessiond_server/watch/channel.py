@@ -36,8 +36,8 @@ PAGE_ROWS, PAGE_BYTES = 256, 256 * 1024
 MAX_EPHEMERAL = MAX_QUEUED_CHUNKS // 2
 # During a burst, the channel pauses between two pages while a watcher's queue is more than half
 # full. It waits for at most this long, plus the time that this process needs to send everything
-# queued for all watchers. The channel does not wait again for a watcher that is still behind then,
-# until the watcher has caught up.
+# queued for all watchers. If a watcher is still behind then, the channel waits
+# for it again only after it has caught up.
 ROOM_TIMEOUT_S = 0.2
 SENT_BYTES_A_SECOND = 20_000_000
 MAX_SEQ = 2**63 - 1

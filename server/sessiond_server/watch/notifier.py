@@ -107,8 +107,8 @@ class Notifier:
 
         Args:
             turn_id: the turn.
-            freeze: whether the process publishes none of the text for a moment, because the turn is
-                being ended.
+            freeze: whether the process must stop publishing the text for a moment, because the turn
+                is being ended.
         """
         self._wanted[turn_id] = freeze or self._wanted.get(turn_id, False)
         self._wake.set()

@@ -19,7 +19,7 @@ class Watcher:
         epoch: epoch of that message.
         is_live: whether the watcher has caught up with its channel. Before that, it reads stored
             messages.
-        is_late: whether the channel waited for the watcher in vain.
+        is_late: whether the watcher was still behind after the channel had waited for it.
         error: the error that ends the call once the queue is empty.
         queued_bytes: size of the queue in bytes.
         has_room: set while at most half of the queue is used.

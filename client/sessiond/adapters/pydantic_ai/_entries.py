@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pydantic_ai.messages import ModelMessage
 
 FORMAT_NAME = "pydantic-ai"
-# Ids of messages that others have stored without one, made of their seq and time.
+# Prefix of the ids for messages that others stored without one. The seq and the time follow.
 _FOREIGN = "sessiond:"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -79,7 +79,7 @@ async def entries_of(
 ) -> list[ConversationEntry]:
     """Return the entries of the messages of a branch.
 
-    Messages of other programs are converted. Those without anything for a model are left out.
+    Messages of other programs are converted. Messages with nothing for a model are left out.
 
     Args:
         client: the client.
@@ -94,7 +94,7 @@ async def entries_of(
     others = [message.seq for message in messages if not _is_own(message)]
     parts = await read_parts(client, session_id, others, lambda message: message)
     own = [message.json for message in messages if _is_own(message)]
-    # One call is several times as fast as one for each.
+    # One call is several times as fast as a call for each message.
     parsed = iter(ModelMessagesTypeAdapter.validate_json(f"[{','.join(own)}]") if own else ())
     found: list[ConversationEntry] = []
     names, call_ids = dict[str, str](), CallIds()
@@ -117,7 +117,7 @@ async def entries_of(
 
 
 async def has_entry(client: AsyncClient, message: Message) -> bool:
-    """Whether there is anything in a message for a model."""
+    """Whether a message holds anything for a model."""
     return bool(await entries_of(client, message.session_id, [message], None))
 
 
@@ -215,7 +215,7 @@ def _response_part(part: message_pb2.Part, call_ids: CallIds) -> Any:
         call = part.tool_call
         id = call_ids.of_call(call)
         return ToolCallPart(call.name, call.arguments_json or "{}", tool_call_id=id)
-    # Reasoning is left out: it is signed for its maker.
+    # Reasoning is left out: only the provider that signed it accepts it.
     return TextPart(text) if (text := text_of([part])) else None
 
 

@@ -69,8 +69,8 @@ async def place_of(client: AsyncClient, info: SessionInfo, conversation_id: str)
     """Return the conversation that a session holds.
 
     If others have changed the history since the record was written, the conversation ends with the
-    session's newest message, and its revision is another one. So what was loaded before cannot be
-    saved over what they did.
+    session's newest message, and has a new revision. So a conversation that was loaded earlier
+    cannot be saved over their changes.
     """
     kept = (info.state or {}).get(KEY)
     if kept == DELETED:
@@ -109,7 +109,7 @@ async def place_of(client: AsyncClient, info: SessionInfo, conversation_id: str)
 async def _continued(
     client: AsyncClient, info: SessionInfo, record: ConversationRecord, kept: dict[str, Any] | None
 ) -> tuple[ConversationRecord, int]:
-    """Move the head of a record to the newest message; return its seq, too."""
+    """Return a record whose head is the newest message, and the seq of that message."""
     session_id, old_head = info.session_id, record.head_id
     head_id, head_seq = None, 0
     newest = client.sessions.get_messages(
@@ -125,7 +125,7 @@ async def _continued(
     if old_head is not None and old_head not in tips:
         tips.append(old_head)
     left = await _left(client, info, tips, head_seq)
-    # The calls that it waits for are those of its head.
+    # Deferred calls belong to the head.
     deferred = record.deferred_tool_requests if head_id == old_head else None
     record = replace(record, head_id=head_id, branches=left, deferred_tool_requests=deferred)
     return record, head_seq
@@ -134,7 +134,7 @@ async def _continued(
 async def _left(
     client: AsyncClient, info: SessionInfo, tips: Sequence[str], head_seq: int
 ) -> list[str]:
-    """Return which tips the session still has, and which are not on the path to its head."""
+    """Return the tips that the session still has and that are not on the path to its head."""
     if not tips:
         return []
     path = {

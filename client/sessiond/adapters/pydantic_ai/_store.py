@@ -36,17 +36,17 @@ from sessiond.adapters.pydantic_ai._records import DELETED, KEY, Place, place_of
 from sessiond.adapters.pydantic_ai._writes import Writer, user_of
 from sessiond.errors import HistoryRewound, MessageNotFound, SessionNotFound, invalid_field
 
-# How many entries a store remembers the sessions of.
+# Maximum number of entries whose sessions a store remembers.
 _REMEMBERED = 65_536
-# How many sessions are asked at once for an entry whose session is not known.
+# Number of sessions that are searched at once for an entry whose session is unknown.
 _ASKED_AT_ONCE = 32
-# How many conversations are remembered between a read and the write that follows.
+# Maximum number of conversations that are remembered between a read and the next write.
 _READ_LAST = 128
-# How far the clocks of this machine and of the server may differ. Listings are cut by it.
+# Maximum difference of the clocks of this machine and the server, which listings allow for.
 _CLOCK_SKEW = timedelta(minutes=5)
-# What an id may have so that it fits into the longest namespace, too.
+# Maximum length of an id that fits behind the longest namespace, in characters.
 _MAX_OWN_ID = MAX_ID - MAX_NAMESPACE - 1
-# Ids that cannot be a session's have this prefix and a hash in their place.
+# An id that cannot be a session id is replaced by this prefix and a hash.
 _HASHED = "sha256:"
 
 
@@ -87,22 +87,22 @@ class SessiondConversationStore(ConversationStore):
     ) -> None:
         self._backend = Backend(client, target, api_key, namespace)
         self._writer = Writer(create or {})
-        # (session_id, seq) by the id of the entry. Used only on the portal's loop.
+        # (session_id, seq) by entry id. Used only on the portal's loop.
         self._places: OrderedDict[str, tuple[str, int]] = OrderedDict()
-        # Conversations as they were read last, by session_id, until the write that follows.
+        # The last read of each conversation, by session_id, until the next write.
         self._read_last: OrderedDict[str, Place] = OrderedDict()
 
     def sessiond_id(self, conversation_id: str) -> str:
         """Return the id of a conversation's session, to read it, copy it or send to it by a client.
 
-        It is the conversation_id in the namespace. A conversation_id that a session cannot have,
-        such as one of 2,000 characters, is replaced by a hash.
+        The id is the namespace's prefix and the conversation_id. A conversation_id that cannot be a
+        session id, such as one of 2,000 characters, is replaced by a hash.
 
         Args:
             conversation_id: the conversation.
 
         Raises:
-            InvalidField: if it is no text.
+            InvalidField: if the conversation_id is not a string.
         """
         if not isinstance(conversation_id, str):
             raise invalid_field(
@@ -140,8 +140,8 @@ class SessiondConversationStore(ConversationStore):
         """Return the records of the conversations that were saved, the newest first.
 
         Args:
-            scope: only those with this scope.
-            limit: at most so many.
+            scope: only conversations with this scope. Default: all.
+            limit: maximum number of records. Default: all.
 
         Raises:
             SessiondError: if the server was not reached.
@@ -185,8 +185,8 @@ class SessiondConversationStore(ConversationStore):
             expected_revision: the stored record's revision; None = there must be none.
 
         Raises:
-            ConversationConflict: if the stored revision is another one, or an entry that the
-                record or a new entry points at is nowhere.
+            ConversationConflict: if the stored revision is another one, or if the record or a new
+                entry points at an entry that does not exist.
             UserError: if JSON cannot hold a message.
             SessiondError: if the server refused the entries, or was not reached.
         """
@@ -256,11 +256,11 @@ class SessiondConversationStore(ConversationStore):
     async def read_history(
         self, head_id: str | None, *, limit: int | None = None
     ) -> list[ConversationEntry]:
-        """Return the entries up to one, in order, by a single read.
+        """Return the entries up to `head_id`, in order, by a single read.
 
         Args:
             head_id: the last entry; None = there is none.
-            limit: only so many, the last ones.
+            limit: maximum number of entries; the last ones are returned. Default: all.
 
         Raises:
             KeyError: if there is no such entry.
@@ -343,7 +343,7 @@ class SessiondConversationStore(ConversationStore):
         return path
 
     async def _find(self, client: AsyncClient, id: str) -> tuple[str, int] | None:
-        """Return the session and the seq of an entry; None if it is nowhere."""
+        """Return the session and the seq of an entry; None if no session has it."""
         if (known := self._places.get(id)) is not None:
             session_id, seq = known
             if seq:
@@ -375,7 +375,7 @@ class SessiondConversationStore(ConversationStore):
         return None
 
     async def _find_surely(self, client: AsyncClient, id: str) -> tuple[str, int] | None:
-        """Like _find(), but do not believe what was remembered."""
+        """Do the same as _find(), but look the remembered seq up again."""
         if (known := self._places.get(id)) is not None:
             self._remember(id, known[0], 0)
         return await self._find(client, id)

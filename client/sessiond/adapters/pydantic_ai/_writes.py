@@ -42,7 +42,7 @@ _CHANGED = (
     SessionNotFound,
     MessageNotFound,
 )
-# What a session's user may have, in characters.
+# Maximum length of a session's user, in characters.
 _MAX_USER = 256
 
 Read: TypeAlias = Callable[[], Awaitable[Place]]
@@ -80,16 +80,16 @@ class Writer:
             record: the record.
             entries: the new entries.
             expected_revision: the stored record's revision; None = there must be none.
-            place: the conversation as it was read last, possibly long ago.
+            place: the last read of the conversation, possibly long ago.
             read: reads the conversation again.
-            find: returns the session and the seq of an entry; None if it is nowhere.
+            find: returns the session and the seq of an entry; None if no session has it.
 
         Returns:
             The seq of the first entry.
 
         Raises:
-            ConversationConflict: if the conversation has another revision, or if an entry that the
-                record or a new entry points at is nowhere.
+            ConversationConflict: if the conversation has another revision, or if the record or a
+                new entry points at an entry that does not exist.
         """
         if place.revision != expected_revision:
             place = await read()
@@ -103,7 +103,7 @@ class Writer:
                     return await self._continue(client, place, place.info, record, entries, find)
                 await _remove(client, place.info)
             except TurnRunning as error:
-                # The turn changes the conversation.
+                # A running turn changes the conversation.
                 raise ConversationConflict(record.conversation_id) from error
             except MessageAlreadyExists as error:
                 raise ConversationConflict(record.conversation_id) from error
@@ -144,7 +144,7 @@ class Writer:
             except _CHANGED:
                 continue
             except SessionDestroyed:
-                # It takes no changes until it is resumed, and then it has another etag.
+                # A destroyed session accepts no changes. If it is resumed, its etag changes.
                 try:
                     await client.sessions.delete(session_id, etag=place.info.etag)
                 except _CHANGED:
@@ -200,14 +200,14 @@ class Writer:
         root: str,
         find: Find,
     ) -> int:
-        """Create the session of a conversation as a copy, up to the entry that it begins with."""
+        """Create the session of a conversation by copying another up to the entry `root`."""
         found = await find(root)
         if found is None:
             raise ConversationConflict(record.conversation_id)
         source, seq = found
         _check_head(record, entries, {root: seq})
         state = kept_state(session_id, record, seq, seq, 0)
-        # With entries, the copy holds no conversation until they are appended.
+        # If there are entries, the copy holds no conversation until they are appended.
         await client.sessions.copy(
             source,
             session_id,
@@ -264,7 +264,7 @@ class Writer:
                 state_etag=info.state_etag,
             )
         else:
-            # A rewind that removes nothing changes the state under all conditions.
+            # Only a rewind changes the state under all these conditions. It removes nothing.
             await client.sessions.rewind(
                 info.session_id,
                 to_seq=info.last_seq,
@@ -300,7 +300,7 @@ def _parents(
     last_seq: int,
     known: dict[str, int],
 ) -> tuple[list[int | None], dict[str, int]]:
-    """Return the parents of entries, and the seqs that ids will have.
+    """Return the parents of new entries, and the seqs of all entries.
 
     Args:
         record: the record.
@@ -309,11 +309,11 @@ def _parents(
         known: seqs of stored entries.
 
     Returns:
-        For each entry, the seq of its parent, 0 = it has none, None = the message before it; and
-        the seq of each known and each new entry.
+        The seq of the parent of each new entry; 0 = it has none, None = the message before it. And
+        the seq of each known and each new entry, by id.
 
     Raises:
-        ConversationConflict: if an entry points at one that is nowhere.
+        ConversationConflict: if an entry points at an entry that does not exist.
     """
     seqs = dict(known)
     parents: list[int | None] = []
@@ -338,7 +338,7 @@ def _check_head(
 
 
 async def _remove(client: AsyncClient, info: SessionInfo) -> None:
-    """Delete a session that holds no conversation, unless it is another one by now."""
+    """Delete a session that holds no conversation, unless it was replaced by a new session."""
     session_id, created = info.session_id, info.created_at
     etag: str | None = info.etag
     while True:

@@ -4,10 +4,10 @@
     agent = Agent(session_manager=manager)
     agent("Hello")
 
-A message is one of a session, of the format "other" and the format_name "strands": the record that
-Strands keeps of it, as its own repositories write it. Its seq is its message_id + 1. The agent
-"default" has the session of the Strands session itself, each other agent one of its own. What
-Strands keeps besides of sessions, agents and groups of agents is in the sessions' states.
+Each message of an agent is a message of a session, with the format "other" and the format_name
+"strands". It holds the record that Strands' own repositories write. Its seq is its message_id + 1.
+The agent "default" uses the session with the id of the Strands session; each other agent has a
+session of its own. The sessions' states keep the records of sessions, agents and groups of agents.
 """
 
 from sessiond.adapters.strands._manager import SessiondSessionManager

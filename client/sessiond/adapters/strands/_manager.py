@@ -47,10 +47,10 @@ class SessiondSessionManager(RepositorySessionManager):
     def initialize(self, agent: "LocalAgent", **kwargs: Any) -> None:
         """Restore an agent from the session, or add it there.
 
-        An agent of a session that only others have written gets their messages.
+        If only other programs have written the session, the agent gets their messages.
         """
         repository, id = self.session_repository, agent.agent_id
-        # The state of the agent's window, without which it cannot be restored, is the agent's own.
+        # The agent cannot be restored without the state of its own window, so it is stored first.
         if id not in self._latest_agent_message and repository.has_only_messages(
             self.session_id, id
         ):

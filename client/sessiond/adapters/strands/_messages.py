@@ -32,9 +32,9 @@ def new_message(message: SessionMessage) -> NewMessage:
 async def records_of(
     client: AsyncClient, session_id: str, messages: Sequence[Message]
 ) -> list[SessionMessage]:
-    """Return the records of messages: as they were stored, or of what other programs said.
+    """Return the records of messages. Messages of other programs are converted.
 
-    Messages of others without anything for a model are left out.
+    Their messages with nothing for a model are left out.
 
     Raises:
         SessiondError: as in get_messages.
@@ -78,10 +78,10 @@ def _converted(message: Message, call_ids: CallIds) -> _Json:
                 )
             case "image" if image := _image(part.image):
                 content.append(image)
-            # Reasoning is left out: it is signed for its maker.
+            # Reasoning is left out: only the provider that signed it accepts it.
             case _ if text := text_of([part]):
                 content.append({"text": text})
-    # Strands knows no instructions among the messages.
+    # Strands has no role for instructions among the messages.
     return {"role": "assistant" if message.role == "assistant" else "user", "content": content}
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from strands.multiagent import MultiAgentBase
 
 _DEFAULT_AGENT = "default"
-# Characters of the parts of an id, which has 1,024 of them with a namespace of 200.
+# Maximum lengths of an id's parts, in characters. With a namespace of 200, the id has up to 1,024.
 _MAX_SESSION, _MAX_AGENT = 500, 300
 _MAX_ATTEMPTS = 50
 _T = TypeVar("_T")
@@ -74,8 +74,8 @@ class SessiondSessionRepository(SessionRepository):
     def sessiond_id(self, session_id: str, agent_id: str = _DEFAULT_AGENT) -> str:
         """Return the id of an agent's session, to read it, copy it or send to it by a client.
 
-        It is the session_id in the namespace, percent-encoded where necessary, and for another
-        agent than "default" followed by "/" and the agent_id.
+        The id is the namespace's prefix and the session_id, percent-encoded where necessary. For
+        agents other than "default", "/" and the agent_id follow.
 
         Args:
             session_id: the session of Strands.
@@ -92,8 +92,8 @@ class SessiondSessionRepository(SessionRepository):
     def create_session(self, session: Session, **kwargs: Any) -> Session:
         """Create a session.
 
-        A session of sessiond that Strands has not used yet, and in which no messages are, becomes
-        the session.
+        If sessiond has a session with this id that has no messages and that Strands has not used,
+        that session is used.
 
         Raises:
             SessionException: if the session exists.
@@ -114,7 +114,7 @@ class SessiondSessionRepository(SessionRepository):
         return session
 
     def read_session(self, session_id: str, **kwargs: Any) -> Session | None:
-        """Return a session; None = there is none. One in which others have stored messages is one.
+        """Return a session, even if only other programs have written it; None = there is none.
 
         Raises:
             SessionException: if the server was not reached.
@@ -150,7 +150,7 @@ class SessiondSessionRepository(SessionRepository):
         """Create an agent in a session.
 
         Raises:
-            SessionException: if the session does not exist, or the agent does.
+            SessionException: if the session does not exist, or if the agent exists already.
         """
         agent_id = session_agent.agent_id
         id, root = self._id(session_id, agent_id), self._id(session_id)
@@ -198,11 +198,11 @@ class SessiondSessionRepository(SessionRepository):
     def create_message(
         self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any
     ) -> None:
-        """Append a message to those of an agent.
+        """Append a message to the history of an agent.
 
         Raises:
-            SessionException: if there is no such agent, if the agent has a message with this
-                message_id, or if its last message is not the one before.
+            SessionException: if there is no such agent, or if the message_id is not the one after
+                that of the agent's last message.
         """
         id, number = self._id(session_id, agent_id), session_message.message_id
         what = f"Message {number} cannot be added to agent {agent_id} of session {session_id}"
@@ -246,8 +246,8 @@ class SessiondSessionRepository(SessionRepository):
     ) -> None:
         """Replace a message. Its created_at stays, and so do the messages after it.
 
-        The history is rewound to the message before, and continued with the new one and those that
-        followed, in one commit.
+        One commit rewinds the history to the previous message, and appends the new message and
+        those that followed the old one.
 
         Raises:
             SessionException: if there is no such message, or if more than 999 follow it.
@@ -299,8 +299,8 @@ class SessiondSessionRepository(SessionRepository):
         Args:
             session_id: the session.
             agent_id: the agent.
-            limit: at most so many. Default: all.
-            offset: leave out so many at the beginning.
+            limit: maximum number of messages. Default: all.
+            offset: number of messages to skip at the beginning.
             **kwargs: ignored.
 
         Raises:
@@ -315,7 +315,7 @@ class SessiondSessionRepository(SessionRepository):
                 info = await client.sessions.get(id)
                 if offset >= info.last_seq:
                     return []
-                # Others may have branched the history; the newest branch is the one that goes on.
+                # Other programs may have branched the history; the newest branch is read.
                 read = client.sessions.get_messages(
                     id, branch_of=info.last_seq, after_seq=max(offset, 0), limit=limit
                 )
@@ -367,7 +367,7 @@ class SessiondSessionRepository(SessionRepository):
         self._run(lambda client: client.sessions.update(id, state=state), what)
 
     def _check_agent(self, session_id: str, agent_id: str) -> None:
-        """Check that an agent exists. It is looked up once."""
+        """Check that an agent exists. Each agent is looked up only once."""
         if self._id(session_id, agent_id) in self._created:
             return
         if self.read_agent(session_id, agent_id) is None:
@@ -380,9 +380,9 @@ class SessiondSessionRepository(SessionRepository):
             raise SessionException(str(error)) from error
 
     def _of_agents(self, session_id: str) -> Session | None:
-        """Make the session again if agents are left of it.
+        """Create an expired session again if it still has agents; return it.
 
-        The sessions of agents other than "default" are used more often, so they outlive it.
+        The sessions of agents other than "default" are used more often, so they expire later.
         """
         id = self._id(session_id)
 
@@ -417,7 +417,7 @@ class SessiondSessionRepository(SessionRepository):
         return self._run(call, f"Session {id} cannot be read")
 
     def _run(self, call: Call[_T], what: str) -> _T:
-        """Make calls; raise their errors as those of Strands."""
+        """Make calls. Errors are raised as SessionException."""
         try:
             return self._backend.run_sync(call)
         except SessiondError as error:

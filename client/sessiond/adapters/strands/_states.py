@@ -1,4 +1,4 @@
-"""What Strands keeps of sessions and agents, in the states of sessions."""
+"""The records of Strands' sessions and agents, kept in the states of sessions."""
 
 from datetime import datetime
 from typing import cast
@@ -11,14 +11,14 @@ from sessiond.adapters._backend import part
 from sessiond.errors import InvalidField
 
 SESSION = "strands_session"
-"""Key of the record of a session."""
+"""Key of a session's record."""
 
 AGENT = "strands_agent"
-"""Key of the record of an agent."""
+"""Key of an agent's record."""
 
 _GROUP = "strands_multi_agent:"
 _MAX_GROUP = 200
-# What the default manager of an agent's window writes if nothing was removed.
+# The state that the default conversation manager writes if nothing was removed.
 _NOTHING_REMOVED = {
     "__name__": "SlidingWindowConversationManager",
     "removed_message_count": 0,

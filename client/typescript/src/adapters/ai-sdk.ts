@@ -89,9 +89,9 @@ export class ChatStore<UIMessage extends ChatMessage = ChatMessage> {
   }
 
   /**
-   * Make a chat's history these messages, atomically. Messages that are stored already stay as they
-   * are; the history is rewound to the first one that differs, and goes on with the rest. So an
-   * answer that has grown replaces itself, and a regenerated one replaces its predecessor.
+   * Replace a chat's history with these messages, atomically. Equal messages at the beginning stay
+   * stored. The history is rewound to them, and the other messages are appended. So an answer that
+   * has grown replaces its shorter version, and a regenerated answer replaces the old one.
    */
   async save(id: string, messages: readonly UIMessage[]): Promise<void> {
     const { sessions } = this.#client;

@@ -26,7 +26,7 @@ export interface SessionKey {
 /** One line of a transcript. */
 export interface SessionStoreEntry {
   readonly type: string;
-  // Not also undefined: the SDK's own type has no undefined, either.
+  // Without `| undefined`, as in the SDK's own type.
   readonly uuid?: string;
   readonly timestamp?: string;
   readonly [key: string]: unknown;

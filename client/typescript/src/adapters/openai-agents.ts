@@ -83,7 +83,7 @@ export class AgentsSession<Item extends object = any> {
   /**
    * Return the items in chronological order.
    *
-   * @param limit - return only so many, the latest ones. 0 = none. Default: all.
+   * @param limit - maximum number of items; the latest are returned. 0 = none. Default: all.
    */
   async getItems(limit?: number): Promise<Item[]> {
     if (limit !== undefined && limit <= 0) return [];

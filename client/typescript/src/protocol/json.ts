@@ -83,7 +83,7 @@ function checkJson(value: unknown, path: string, around: readonly unknown[]): vo
   }
 }
 
-/** Parse the JSON text of an object. Empty = it is none. */
+/** Parse the JSON text of an object. Other texts return an empty object. */
 export function parseObject(text: string): JsonObject {
   try {
     const value: unknown = JSON.parse(text);

@@ -5,8 +5,8 @@ import { isWorthRetrying } from "./status.js";
 const FIRST_DELAY_MS = 100;
 const MAX_DELAY_MS = 2_000;
 
-// What has no deadline is retried for as long as a server takes to restart, and at least as often as
-// this.
+// A call without a deadline is retried for PATIENCE_MS, in which a server can restart, and at least
+// MIN_ATTEMPTS times.
 const MIN_ATTEMPTS = 8;
 const PATIENCE_MS = 60_000;
 const FIRST_STREAM_DELAY_MS = 250;

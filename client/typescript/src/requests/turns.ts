@@ -55,8 +55,8 @@ export interface SendFields {
   /** Start no turn unless the session's epoch is this (HistoryRewound). Default: no check. */
   readonly expectedEpoch?: number | undefined;
   /**
-   * Seq of the message that the turn continues, as a branch beside what continues it already: the
-   * parent of the first message, or of the answer if nothing is sent. Default: the newest message.
+   * Seq of the message that the turn continues. The turn becomes a branch of its own if other
+   * messages continue that message. Default: the newest message.
    */
   readonly parentSeq?: number | undefined;
   /** Makes the call safe to repeat: a call with the same id joins the turn. Default: random. */

@@ -74,8 +74,8 @@ export class Event {
   }
 
   /**
-   * What else there is to say, often nothing. For a message, `data.content` is the text. Keys of
-   * other events are as the server has them, e.g. `data.delta_content`.
+   * Further fields of the event; often empty. For a message, `data.content` is the text. Keys of
+   * other events have the server's names, e.g. `data.delta_content`.
    */
   get data(): MessageData & JsonObject {
     return (this.message?.data ?? this.#proto.data ?? {}) as MessageData & JsonObject;

@@ -6,8 +6,8 @@ type TextOf = (blob: JsonObject, format: Format) => string;
 
 /**
  * Return the text of a message that an agents' program or a framework wrote. Empty if the format is
- * unknown, or has no text. A note of the program has a text if it is one to read, such as the
- * summary of a session.
+ * unknown, or has no text. A note of the program has a text if people are meant to read it, such as
+ * the summary of a session.
  */
 export function textOfProgram(blob: JsonObject, formatName: string, textOf: TextOf): string {
   switch (formatName) {

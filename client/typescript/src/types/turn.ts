@@ -132,7 +132,7 @@ export function turnOf(turn: proto.Turn): Turn {
   };
 }
 
-/** What a send would give the model, as previewTurn returned it. */
+/** The request that a send would make, as previewTurn returned it. */
 export interface TurnPreview {
   /** The name of the model as its provider knows it. */
   readonly model: string;

@@ -115,7 +115,7 @@ def progress(what: str, *, of_bytes: bool = False) -> Iterator[ProgressCallback]
     """Show a progress bar on stderr, if stderr is a terminal.
 
     Args:
-        what: what is done.
+        what: name of the work, for people to read.
         of_bytes: show numbers of bytes as sizes.
 
     Yields:

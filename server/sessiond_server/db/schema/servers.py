@@ -19,7 +19,7 @@ notices = Table(
     prefixes=["UNLOGGED"],
 )
 
-# A notice is written only while a process is registered here that was seen lately.
+# Notices are written only while this table has a process that was seen lately.
 notice_readers = Table(
     "notice_readers",
     metadata,

@@ -137,7 +137,7 @@ turn_texts = Table(
     Column("content", LargeBinary, nullable=False, comment="UTF-8; text cannot contain NUL"),
 )
 
-# Where the window of a session's turns begins, for as long as the config has these limits.
+# The beginning of the window of a session's turns. It is valid while the config has these limits.
 context_marks = Table(
     "context_marks",
     metadata,

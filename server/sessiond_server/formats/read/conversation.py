@@ -1,7 +1,7 @@
 """Reads a history, and finds the conversation in it.
 
-Transcripts of programs also hold what was never said in the conversation, or no longer counts: the
-program's notes, the conversations of other agents, and what a summary of the program stands for.
+Transcripts of programs also hold messages that are no part of the conversation: the program's
+notes, the conversations of subagents, and messages that a summary of the program replaces.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ def read_all(messages: Iterable[Message], report: Report | None = None) -> list[
 
     Args:
         messages: the history, or its end, oldest first.
-        report: receives what a summary stands for. None = no report.
+        report: receives the number of messages that a summary replaces. None = no report.
 
     Returns:
         An entry for each message.
@@ -42,9 +42,9 @@ def spoken(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def _hide_other_agents(entries: Sequence[Entry]) -> None:
-    """Hide the lines of agents that the main one called; it has their results.
+    """Hide the lines of subagents; the main agent's lines have their results.
 
-    An agent's transcript of its own has no lines of a main one, and remains.
+    A subagent's own transcript has no lines of a main agent, and remains visible.
     """
     has_main = False
     for entry in entries:
@@ -55,7 +55,7 @@ def _hide_other_agents(entries: Sequence[Entry]) -> None:
 
 
 def _hide_replaced(entries: Sequence[Entry], report: Report) -> None:
-    """Hide what the last summary stands for. Instructions remain."""
+    """Hide the messages that the last summary replaces. Instructions remain."""
     found = [
         (place, saying.replaces)
         for place, entry in enumerate(entries)

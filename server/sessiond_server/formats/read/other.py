@@ -1,7 +1,7 @@
 """Messages of FORMAT_OTHER, in formats that only the programs that wrote them know.
 
 A reader in READERS gives the messages of its program roles, text, tokens and turns. Messages of all
-other formats are kept, and no model can be given them.
+other formats are only stored: the server cannot give them to a model.
 """
 
 from collections.abc import Callable, Iterable
@@ -33,7 +33,7 @@ Reader = Callable[[Entry], Iterable[Entry]]
 of the conversation. Accepts any JSON object."""
 
 READERS: dict[str, Reader] = {
-    # What the import of transcripts keeps of lines that cannot be read.
+    # Unreadable lines that the import of transcripts has kept.
     "bad-line": lambda entry: (),
     "claude-code": claude_code.read,
     "codex": codex.read,
@@ -46,12 +46,12 @@ READERS: dict[str, Reader] = {
 }
 """The reader of each format_name."""
 
-# Which speaker gives a message with several its role.
+# A message with several speakers gets the first of these roles that one of them has.
 _LEADING = (ROLE_USER, ROLE_ASSISTANT, ROLE_TOOL, ROLE_SYSTEM)
 
 
 def read(entry: Entry, format_name: str) -> Entry:
-    """Split a message into pieces, and read its role; an unreadable one has no pieces.
+    """Split a message into pieces, and read its role. An unreadable message has no pieces.
 
     Args:
         entry: the stored message, with its value.
@@ -78,7 +78,7 @@ def read(entry: Entry, format_name: str) -> Entry:
 def read_json(message: Message, value: JSON) -> Entry:
     """Split a message that is not stored yet, given its parsed JSON.
 
-    The role is that of the message, if it has one, or else what its reader finds.
+    The role is that of the message, or else the one that the reader finds.
     """
     entry = read(Entry(0, ROLE_OTHER, FORMAT_OTHER, "", value, []), message.format_name)
     entry.role = message.role or entry.role
@@ -86,7 +86,7 @@ def read_json(message: Message, value: JSON) -> Entry:
 
 
 def is_readable(message: Message) -> bool:
-    """Whether a model can be given a message of FORMAT_OTHER, or is spared it on purpose."""
+    """Whether a message of FORMAT_OTHER can be given to a model, or is a note to leave out."""
     if message.format_name not in READERS:
         return False
     return message.format_name != "openai-agents" or not _is_sealed(message.json)

@@ -1,4 +1,4 @@
-"""Statements that look for what must not be: gaps, dangling references, lost rows."""
+"""Statements that look for damage: gaps, dangling references, lost rows."""
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -72,7 +72,7 @@ _NIL = UUID(int=0)
 
 @dataclass(frozen=True, slots=True)
 class SessionShape:
-    """A session's row, as far as it says what must be stored."""
+    """The columns of a session's row that determine what must be stored."""
 
     key: UUID
     project_id: UUID
@@ -87,7 +87,7 @@ class SessionShape:
 
 @dataclass(frozen=True, slots=True)
 class StoredRange:
-    """A range of seqs that a session reads, and what is stored of it."""
+    """A range of seqs that a session reads, and totals of the messages stored in it."""
 
     key: UUID
     first_seq: int
@@ -100,7 +100,7 @@ class StoredRange:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some sessions at one moment, with what is stored of them."""
+    """Sessions and the data stored for them, in one snapshot."""
 
     sessions: list[SessionShape]
     ranges: list[StoredRange]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-# Variables of libpq for what must not be seen in the list of processes.
+# Variables of libpq for the parameters that must not appear in the list of processes.
 _SECRETS = {"password": "PGPASSWORD", "sslpassword": "PGSSLPASSWORD"}
 
 
@@ -26,7 +26,7 @@ def find_tool(name: str, server_version: int) -> Path:
         server_version: the server's major version.
 
     Raises:
-        ToolError: if there is none.
+        ToolError: if there is no such tool.
     """
     seen: list[str] = []
     for path in _candidates(name):
@@ -51,7 +51,7 @@ def _candidates(name: str) -> list[Path]:
         paths.append(Path(spec.origin).parent / "pginstall" / "bin" / name)
     if found := shutil.which(name):
         paths.append(Path(found))
-    # Where Debian's packages have the programs of each version.
+    # Debian's packages install the programs of each version here.
     paths += sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), reverse=True)
     return [path for path in paths if path.is_file()]
 

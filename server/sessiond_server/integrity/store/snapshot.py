@@ -1,4 +1,4 @@
-"""What a backup takes from the database besides the dump, at the same moment as the dump."""
+"""The data that a backup reads besides the dump, in the snapshot of the dump."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,10 +16,10 @@ _EMPTY = "SELECT to_regclass('sessions') IS NULL AND to_regclass('alembic_versio
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A moment of a database.
+    """A snapshot of a database.
 
     Attributes:
-        name: names the moment for pg_dump.
+        name: PostgreSQL's name of the snapshot, for pg_dump.
         postgres_version: PostgreSQL's major version.
         revision: revision of the schema.
         assets: all assets.

@@ -35,7 +35,7 @@ _FOREIGN_PARTS = frozenset(
     {"tool_use", "tool_result", "redacted_thinking", "server_tool_use", "container_upload"}
     | {"tool-call", "tool-result", "tool-approval-request", "tool-approval-response"}
 )
-# Types of items that need neither an id nor another field that only items have.
+# Types of items that need none of _ITEM_FIELDS.
 _ITEMS = frozenset(
     {"reasoning", "compaction", "compaction_trigger", "compaction_summary", "item_reference"}
     | {"configuration_update", "additional_tools", "mcp_list_tools"}

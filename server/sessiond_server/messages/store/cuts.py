@@ -18,7 +18,7 @@ FROM rewinds WHERE key = %(key)s AND log = %(log)s AND epoch > %(since)s AND epo
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """What several rewinds together did to the history of an earlier epoch.
+    """The combined effect of several rewinds on the history of an earlier epoch.
 
     Attributes:
         epoch: the epoch that the last rewind began.

@@ -132,7 +132,7 @@ class PageQuery:
         descending: whether to read from the last message backwards.
         roles: roles of the messages to return; empty = all roles.
         basic: whether to leave out the bodies.
-        as_parts: whether the page is encoded with typed parts; the same rows.
+        as_parts: whether to encode the page with typed parts. The rows are the same.
     """
 
     segments: tuple[Segment, ...]

@@ -129,7 +129,7 @@ def _by_activity(listing: Listing, columns: Sequence[ColumnElement[Any]]) -> Sel
     sorted_ = select(edge.c.minute).where(~edge.c.is_crowded).scalar_subquery()
     place: ColumnElement[bool] = func.coalesce(head.c.active_minute == crowded, false())
     if after is not None and after.at is None:
-        # Its earlier rows were given out by key, so the rest of the minute is, too.
+        # Earlier pages returned rows of this minute by key, so its other rows follow by key, too.
         place = or_(place, head.c.active_minute == after.minute)
     chosen = union_all(
         select(head.c.key, head.c.active_minute, head.c.active_at, place.label("is_crowded")).where(

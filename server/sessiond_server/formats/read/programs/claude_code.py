@@ -69,7 +69,7 @@ def _message(entry: Entry, kind: str, message: JSON) -> Entry | None:
         message = {**message, "role": kind}
     line = native(entry, FORMAT_ANTHROPIC, message)
     if kind == "assistant":
-        # Each line has one block of the answer, which is spread over several lines.
+        # An answer takes several lines, with one block each.
         line.answer_id = string_of(message.get("id"))
     else:
         first = next((piece.text for piece in line.pieces if isinstance(piece, Text)), "")

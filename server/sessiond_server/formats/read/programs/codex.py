@@ -21,7 +21,7 @@ from sessiond_server.formats.read.programs.native import native, said
 
 # Items that the program keeps for itself.
 _NOTES = ("ghost_snapshot", "other")
-# Summaries that only their maker can read.
+# Summaries that only OpenAI can read.
 _SEALED = ("compaction", "compaction_summary", "context_compaction")
 # Texts that the program writes in the user's name: tags, and the instructions of the repository.
 _PROGRAMS_TEXT = re.compile(r"\s*(<[a-z_]+[ >]|# AGENTS\.md)")

@@ -36,7 +36,7 @@ ROLES: dict[str, Role.ValueType] = {
 }
 """The roles of OpenAI's, Anthropic's and Gemini's messages, and of the programs that follow them.
 """
-# The makers of signed reasoning, by the names under which frameworks know their APIs. A cloud that
+# The formats of the APIs that sign reasoning, by the providers' names in frameworks. A cloud that
 # serves another company's models is not listed: it may sign differently.
 MAKERS: dict[str, Format.ValueType] = {
     "openai": FORMAT_OPENAI,
@@ -60,7 +60,7 @@ def said(entry: Entry, role: Role.ValueType, pieces: list[Piece]) -> Entry:
 def native(entry: Entry, message_format: Format.ValueType, value: JSON) -> Entry:
     """Return a provider's message inside a stored message.
 
-    A message without a role of its format becomes a piece of its own, with its readable text.
+    A message whose role the format does not have becomes one piece with its readable text.
 
     Args:
         entry: the stored message.
