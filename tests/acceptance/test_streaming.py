@@ -13,7 +13,6 @@ import psutil
 import pytest
 
 from sessiond import AsyncClient, Client, Message
-from sessiond._protocol import retry
 
 from ..support.processes import ServerProcess
 from ..support.proxy import CuttingProxy
@@ -151,10 +150,8 @@ def test_a_killed_server_leaves_no_gap(
 
 
 async def test_a_killed_server_leaves_no_gap_async(
-    many: ServerProcess, database_url: str, start_server: Start, monkeypatch: pytest.MonkeyPatch
+    many: ServerProcess, database_url: str, start_server: Start
 ) -> None:
-    # The client reconnects during the restarts, which take longer on a busy machine.
-    monkeypatch.setattr(retry, "MIN_STREAM_PATIENCE_S", PATIENCE_S)
     server = many
     with CuttingProxy(many.target) as proxy:
         async with AsyncClient(proxy.target) as client:

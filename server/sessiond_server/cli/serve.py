@@ -15,7 +15,7 @@ from sessiond_server.cli.console_process import console_beside, with_address
 from sessiond_server.cli.database import check_schema, load_settings, started, upgrade
 from sessiond_server.cli.errors import CommandError
 from sessiond_server.core.cancellation import cancel_all
-from sessiond_server.core.service_manager import notify, watched_over
+from sessiond_server.core.service_manager import watched_over
 from sessiond_server.embedded import EmbeddedPostgres
 from sessiond_server.settings import Settings, load
 from sessiond_server.telemetry.endpoint import metrics_endpoint
@@ -82,7 +82,7 @@ async def _serve(
     announce = _announcer(settings, embedded)
     async with (
         supervised(embedded),
-        watched_over(),
+        watched_over() as tell_ready,
         metrics_endpoint(settings.metrics_listen, settings.workers),
         console_beside(settings) as start_console,
     ):
@@ -90,7 +90,7 @@ async def _serve(
         def on_ready(port: int) -> None:
             announce(port)
             start_console(port)
-            notify("READY=1")
+            tell_ready()
 
         await serve(settings, url, on_ready=on_ready, load=reload)
 

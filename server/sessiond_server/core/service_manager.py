@@ -6,7 +6,7 @@ Outside a unit of Type=notify, this does nothing.
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from sessiond_server.core.cancellation import cancel_all
@@ -29,12 +29,23 @@ def notify(state: str) -> None:
 
 
 @asynccontextmanager
-async def watched_over() -> AsyncIterator[None]:
-    """Tell the watchdog of the service manager, if it has one, that the event loop turns."""
+async def watched_over() -> AsyncIterator[Callable[[], None]]:
+    """Tell the watchdog of the service manager, if it has one, that the event loop turns.
+
+    Yields:
+        A function that tells the service manager that the service is ready. The watchdog counts
+        from then on: what is sent before only fills the socket's queue, and READY could get lost.
+    """
     interval_s = watchdog_s() / 3
-    tasks = [asyncio.create_task(_beat(interval_s))] if interval_s else []
+    is_ready = asyncio.Event()
+    tasks = [asyncio.create_task(_beat(is_ready, interval_s))] if interval_s else []
+
+    def on_ready() -> None:
+        notify("READY=1")
+        is_ready.set()
+
     try:
-        yield
+        yield on_ready
     finally:
         await cancel_all(tasks)
 
@@ -49,7 +60,8 @@ def watchdog_s() -> float:
         return 0.0
 
 
-async def _beat(interval_s: float) -> None:
+async def _beat(is_ready: asyncio.Event, interval_s: float) -> None:
+    await is_ready.wait()
     while True:
         notify("WATCHDOG=1")
         await asyncio.sleep(interval_s)

@@ -237,7 +237,6 @@ class EmbeddedPostgres:
             let_through(self._bin)
         self._own(self.socket_dir)
         version_file = self._cluster / "PG_VERSION"
-        self._check_owner()
         if version_file.exists():
             found, ours = version_file.read_text().strip(), self._major_version()
             if found != ours:
@@ -245,6 +244,7 @@ class EmbeddedPostgres:
                     f"{self._cluster} was made by PostgreSQL {found}, and this is {ours}: "
                     "dump it with the former version and restore it into a new data directory"
                 )
+            self._check_owner()
             return
         if self._cluster.exists() and any(self._cluster.iterdir()):
             raise EmbeddedError(
