@@ -60,7 +60,7 @@ class ConnectionPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
         )
 
     async def give_back(self, connection: AsyncConnection[TupleRow]) -> None:
-        """Return a connection, also if the caller is cancelled meanwhile.
+        """Return a connection to the pool, even if the caller is cancelled meanwhile.
 
         A cancelled putconn() loses the connection, and with it a place in the pool for good.
         """
@@ -149,8 +149,8 @@ async def closing(
 ) -> AsyncIterator[AsyncConnection[TupleRow]]:
     """Close an autocommit connection at the end of the block.
 
-    Its own context manager rolls back first, and may wait for the event loop to do so. A task that
-    is cancelled again at that moment would leave the connection open.
+    psycopg's own context manager rolls back first, and may wait for the event loop to do so. If the
+    task is cancelled again at that moment, the connection stays open.
     """
     try:
         yield connection
