@@ -50,6 +50,26 @@ async def test_a_caller_that_is_cancelled_as_it_returns_its_connection_does_not_
     await database.ping()
 
 
+async def test_a_caller_that_is_cancelled_as_the_lock_changes_hands_loses_no_connection(
+    database: Database,
+) -> None:
+    is_held, can_end = asyncio.Event(), asyncio.Event()
+    caller = asyncio.create_task(hold(database, is_held, can_end))
+    await is_held.wait()
+    async with database._pool._lock:
+        other = asyncio.create_task(database._pool._lock.acquire())
+        await asyncio.sleep(0)
+        can_end.set()
+    # The lock is free, and the next one to have it is known.
+    await asyncio.sleep(0)
+    caller.cancel()
+    await other
+    database._pool._lock.release()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    await database.ping()
+
+
 async def test_a_caller_that_is_cancelled_twice_in_a_transaction_does_not_lose_its_connection(
     database: Database,
 ) -> None:

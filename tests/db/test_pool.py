@@ -1,6 +1,7 @@
 """Database: running statements, and distinguishing failures."""
 
 import asyncio
+import select
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -55,6 +56,18 @@ async def test_a_database_that_refuses_connections_is_unavailable() -> None:
         with pytest.raises(DatabaseUnavailable):
             await database.ping()
         await database.close()
+
+
+async def test_a_transaction_that_the_database_has_ended_is_an_outage(database: Database) -> None:
+    async def change() -> None:
+        async with database.transaction() as connection:
+            await connection.execute("SET idle_in_transaction_session_timeout = 1")
+            await asyncio.to_thread(select.select, [connection.fileno()], [], [], 60)
+            await connection.execute("SELECT 1")
+
+    with pytest.raises(DatabaseUnavailable):
+        await change()
+    await database.ping()
 
 
 async def test_a_busy_pool_is_no_outage(database: Database) -> None:

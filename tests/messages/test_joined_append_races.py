@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from sessiond_server.core.errors import Fault
 from sessiond_server.core.events import EventPublisher
 from sessiond_server.core.limits import Limits
 from sessiond_server.db.pool import LockTimeout
@@ -116,6 +117,25 @@ async def test_a_caller_whose_time_ends_as_its_append_begins_to_wait_blocks_no_o
     assert waiting.ended.exception()
     database.is_locked = False
     assert await store(joined) == DONE
+
+
+async def test_an_append_whose_time_ends_in_a_statement_that_skips_it_is_refused(
+    joined: JoinedAppends, database: Database
+) -> None:
+    database.can_go_on.clear()
+    several = [joined.submit(prepared()) for _ in range(2)]
+    joined.dispatch()
+    await until(lambda: database.shared == 1)
+    joined.expire(several[0])
+    assert not several[0].ended.done()
+    database.is_locked = True
+    database.can_go_on.set()
+    await until(several[0].ended.done)
+    with pytest.raises(Fault) as caught:
+        several[0].ended.result()
+    assert caught.value.reason == "SESSION_BUSY"
+    database.is_locked = False
+    assert await several[1].ended == DONE
 
 
 async def test_a_caller_that_leaves_as_its_statement_begins_blocks_no_other(

@@ -1,5 +1,6 @@
 """Connections: how they are configured, and how stale and read-only ones are recognised."""
 
+import asyncio
 import select
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -65,10 +66,17 @@ class ConnectionPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
         A cancelled putconn() loses the connection, and with it a place in the pool for good.
         """
         is_idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
-        if is_idle and not self._waiting and not self._lock.locked():
-            await self.putconn(connection)  # it does not wait, so it needs no task of its own
-        else:
+        if not is_idle or self._waiting or self._lock.locked():
             await run_to_completion(self.putconn(connection))
+            return
+        # It hardly ever waits, so it needs no task of its own.
+        try:
+            await self.putconn(connection)
+        except asyncio.CancelledError:
+            # It waited for the lock, which another caller was about to take.
+            connection._pool = self
+            await run_to_completion(self.putconn(connection))
+            raise
 
 
 class _Attempt(AttemptWithBackoff):

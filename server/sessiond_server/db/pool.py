@@ -428,7 +428,10 @@ class PooledConnection:
             case psycopg.errors.ReadOnlySqlTransaction():
                 await self._database.renew(str(exc))
                 raise DatabaseReadOnly("the database is read-only") from exc
-            case psycopg.OperationalError() | psycopg.InterfaceError():
+            # Some errors that end a session are others, such as that of transaction_timeout.
+            case psycopg.Error() if self._connection.broken or isinstance(
+                exc, psycopg.OperationalError | psycopg.InterfaceError
+            ):
                 if self._connection.broken:
                     await self._database.renew(str(exc))
                 raise DatabaseUnavailable("the connection to the database broke") from exc

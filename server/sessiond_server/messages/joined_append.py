@@ -173,7 +173,8 @@ class JoinedAppends:
             self._remove(waiting)
 
     def expire(self, waiting: WaitingAppend) -> None:
-        """End an append whose caller's time is nearly over, unless it is being stored."""
+        """End an append whose caller's time is nearly over, or as soon as it waits again."""
+        waiting.is_due = True
         if waiting.group or waiting.ended.done():
             return
         session_id = waiting.prepared.target.session_id
@@ -362,6 +363,8 @@ class JoinedAppends:
         """Put appends back to the front of their queue, until their session is found free."""
         for one in series:
             one.group = None
+            if one.is_due:
+                one.fail(session_busy(one.prepared.target.session_id))
         queue = self._busy[key]
         queue.extendleft(one for one in reversed(series) if not one.ended.done())
         if queue:

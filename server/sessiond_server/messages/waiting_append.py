@@ -18,17 +18,20 @@ class WaitingAppend:
         prepared: the append.
         ended: the result; cancelled once the caller has given up.
         group: the series that are being stored with it; None while it waits.
+        is_due: whether the caller's time is nearly over.
         must_be_alone: whether it has to be stored alone, since a shared statement left it out.
         lock_timeouts: how often it was not stored because of a lock other than its session's row.
         times_locked: how often it was not stored because its session's row was locked.
     """
 
-    __slots__ = ("ended", "group", "lock_timeouts", "must_be_alone", "prepared", "times_locked")
+    __slots__ = ("ended", "group", "is_due", "lock_timeouts", "must_be_alone", "prepared",
+                 "times_locked")  # fmt: skip
 
     def __init__(self, prepared: PreparedAppend) -> None:
         self.prepared = prepared
         self.ended: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
         self.group: Group | None = None
+        self.is_due = False
         self.must_be_alone = False
         self.lock_timeouts = 0
         self.times_locked = 0
