@@ -69,11 +69,11 @@ class ConnectionPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
         if not is_idle or self._waiting or self._lock.locked():
             await run_to_completion(self.putconn(connection))
             return
-        # It hardly ever waits, so it needs no task of its own.
+        # putconn() hardly ever waits here, so it needs no task of its own.
         try:
             await self.putconn(connection)
         except asyncio.CancelledError:
-            # It waited for the lock, which another caller was about to take.
+            # putconn() waited for the lock, because another caller was about to take it.
             connection._pool = self
             await run_to_completion(self.putconn(connection))
             raise

@@ -100,7 +100,7 @@ class JoinedAppends:
         self._busy: dict[UUID, deque[WaitingAppend]] = {}
         # Appends that wait for a statement to start, by session.
         self._ready: dict[UUID, deque[WaitingAppend]] = {}
-        # Statements that other appends wait for, the oldest first; and the number of all statements.
+        # Statements that other appends wait for, the oldest first; and the count of all statements.
         self._awaited: dict[_Slot, None] = {}
         self._statements = 0
         # Runs while appends wait for a statement to start.
@@ -173,7 +173,11 @@ class JoinedAppends:
             self._remove(waiting)
 
     def expire(self, waiting: WaitingAppend) -> None:
-        """End an append whose caller's time is nearly over, or as soon as it waits again."""
+        """End an append whose caller's time is nearly over.
+
+        If a statement is storing it, it ends with the statement's result, or when it would wait
+        again.
+        """
         waiting.is_due = True
         if waiting.group or waiting.ended.done():
             return
