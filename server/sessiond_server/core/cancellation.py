@@ -24,7 +24,7 @@ def check_cancelled() -> None:
 def cancel_started(task: asyncio.Task[None]) -> None:
     """Cancels a task after its first step.
 
-    A task that is cancelled before it runs not even its `finally` blocks.
+    A task that is cancelled before its first step does not even run its `finally` blocks.
     """
     asyncio.get_running_loop().call_soon(task.cancel)
 

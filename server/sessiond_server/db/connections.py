@@ -61,7 +61,7 @@ class ConnectionPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
         )
 
     async def give_back(self, connection: AsyncConnection[TupleRow]) -> None:
-        """Return a connection, also if the caller is cancelled meanwhile.
+        """Return a connection to the pool, even if the caller is cancelled meanwhile.
 
         A cancelled putconn() loses the connection, and with it a place in the pool for good.
         """
@@ -69,11 +69,11 @@ class ConnectionPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
         if not is_idle or self._waiting or self._lock.locked():
             await run_to_completion(self.putconn(connection))
             return
-        # It hardly ever waits, so it needs no task of its own.
+        # putconn() hardly ever waits here, so it needs no task of its own.
         try:
             await self.putconn(connection)
         except asyncio.CancelledError:
-            # It waited for the lock, which another caller was about to take.
+            # putconn() waited for the lock, because another caller was about to take it.
             connection._pool = self
             await run_to_completion(self.putconn(connection))
             raise
@@ -157,8 +157,8 @@ async def closing(
 ) -> AsyncIterator[AsyncConnection[TupleRow]]:
     """Close an autocommit connection at the end of the block.
 
-    Its own context manager rolls back first, and may wait for the event loop to do so. A task that
-    is cancelled again at that moment would leave the connection open.
+    psycopg's own context manager rolls back first, and may wait for the event loop to do so. If the
+    task is cancelled again at that moment, the connection stays open.
     """
     try:
         yield connection

@@ -50,10 +50,10 @@ log = structlog.get_logger(__name__)
 
 
 class _Slot:
-    """A statement.
+    """A statement that has not ended.
 
     Attributes:
-        awaited_until: time of the event loop up to which other appends wait for it.
+        awaited_until: time of the event loop until which other appends wait for the statement.
     """
 
     __slots__ = ("awaited_until",)
@@ -100,7 +100,7 @@ class JoinedAppends:
         self._busy: dict[UUID, deque[WaitingAppend]] = {}
         # Appends that wait for a statement to start, by session.
         self._ready: dict[UUID, deque[WaitingAppend]] = {}
-        # Statements that other appends wait for, the oldest first, and the number of all.
+        # Statements that other appends wait for, the oldest first; and the count of all statements.
         self._awaited: dict[_Slot, None] = {}
         self._statements = 0
         # Runs while appends wait for a statement to start.
@@ -173,7 +173,11 @@ class JoinedAppends:
             self._remove(waiting)
 
     def expire(self, waiting: WaitingAppend) -> None:
-        """End an append whose caller's time is nearly over, or as soon as it waits again."""
+        """End an append whose caller's time is nearly over.
+
+        If a statement is storing it, it ends with the statement's result, or when it would wait
+        again.
+        """
         waiting.is_due = True
         if waiting.group or waiting.ended.done():
             return
@@ -381,8 +385,8 @@ class JoinedAppends:
         else:
             for one in series:
                 one.times_locked += was_locked
-                # A statement of its own waits in line for the lock. One that skips locked rows
-                # might never find a row free that other servers lock again and again.
+                # A statement of its own waits in line for the lock. A shared statement skips locked
+                # rows, so it might never find a row free that other servers keep locking.
                 one.must_be_alone = not was_locked or one.times_locked >= MAX_SKIPS
                 one.lock_timeouts = 0 if was_locked else one.lock_timeouts + 1
         finally:
