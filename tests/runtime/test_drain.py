@@ -12,6 +12,7 @@ from sessiond.v1.session_service_pb2_grpc import SessionServiceStub
 from sessiond_server.rpc import admission
 from sessiond_server.server import Running, drain
 
+from ..support.waiting import until_async
 from ..support.wire import Wire, openai, taken_apart
 
 
@@ -38,6 +39,8 @@ async def test_streams_end_with_server_draining(wire: Wire, server: Running) -> 
     batches = aiter(wire.sessions.GetMessages(GetMessagesRequest(session_id="one")))
     first = await anext(batches)
     draining = asyncio.ensure_future(drain(server, delay_s=0, timeout_s=30))
+    # A reader that went on meanwhile could come to the end first.
+    await until_async(lambda: server.admission.is_draining, "the server drains")
     last = first
     try:
         async for batch in batches:
