@@ -18,6 +18,7 @@ from sessiond_server.cli.database import load_settings, revision
 from sessiond_server.cli.errors import CommandError
 from sessiond_server.cli.serve import EXTRA_CONNECTIONS
 from sessiond_server.db import migrate
+from sessiond_server.db.cluster_info import cluster_info
 from sessiond_server.providers.base import ModelFault
 from sessiond_server.providers.routing import Models
 from sessiond_server.settings import Settings
@@ -208,16 +209,12 @@ def _database(settings: Settings) -> Iterator[Finding]:
 def _connections(settings: Settings, url: str) -> Iterator[Finding]:
     wanted = settings.workers * (settings.pool_size + EXTRA_CONNECTIONS)
     try:
-        with psycopg.connect(url, connect_timeout=10) as connection:
-            row = connection.execute(
-                "SELECT current_setting('max_connections')::int, pg_is_in_recovery()"
-            ).fetchone()
+        found = cluster_info(url)
     except psycopg.Error as e:
         yield Finding("error", f"cannot reach the database: {' '.join(str(e).split())}")
         return
-    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
-    most, is_standby = row
-    if is_standby:
+    most = found.max_connections
+    if found.is_standby:
         yield Finding("error", "the database is a standby, which cannot be written to")
     if wanted > most:
         yield Finding(

@@ -11,10 +11,8 @@ pytest.importorskip("pydantic_ai", reason="needs the framework: `make adapters-t
 
 from pydantic_ai import (
     BinaryImage,
-    Conversation,
     ModelRequest,
     ModelResponse,
-    TextPart,
     ToolCallPart,
     ToolReturnPart,
 )
@@ -22,36 +20,9 @@ from pydantic_ai.conversation_store import ConversationConflict
 
 from sessiond.adapters.pydantic_ai import SessiondConversationStore
 
+from .conversations import answer, ask, talk, texts
+
 MIB = 1024 * 1024
-
-
-@pytest.fixture
-def store(target: str, namespace: str) -> SessiondConversationStore:
-    return SessiondConversationStore(target=target, namespace=namespace)
-
-
-@pytest.fixture
-def other(target: str, namespace: str) -> SessiondConversationStore:
-    """The same store in another process, which remembers nothing of the first."""
-    return SessiondConversationStore(target=target, namespace=namespace)
-
-
-def ask(text: str) -> ModelRequest:
-    return ModelRequest.user_text_prompt(text)
-
-
-def answer(text: str) -> ModelResponse:
-    return ModelResponse(parts=[TextPart(text)])
-
-
-def talk(id: str, *texts: str) -> Conversation:
-    messages = [answer(text) if i % 2 else ask(text) for i, text in enumerate(texts)]
-    return Conversation(conversation_id=id, messages=messages)
-
-
-def texts(conversation: Conversation | None) -> list[str]:
-    assert conversation is not None
-    return [str(part.content) for message in conversation.messages for part in message.parts]
 
 
 async def test_what_others_store_continues_the_conversation(

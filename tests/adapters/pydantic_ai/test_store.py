@@ -21,7 +21,6 @@ from pydantic_ai import (
     ModelRequest,
     ModelResponse,
     RunUsage,
-    TextPart,
     ToolCallPart,
     ToolReturnPart,
 )
@@ -36,36 +35,9 @@ from pydantic_ai.messages import UserPromptPart
 from sessiond.adapters.pydantic_ai import SessiondConversationStore
 from sessiond.errors import InvalidField, MessageTooLarge, SessionDestroyed
 
+from .conversations import answer, ask, talk, texts
+
 MIB = 1024 * 1024
-
-
-@pytest.fixture
-def store(target: str, namespace: str) -> SessiondConversationStore:
-    return SessiondConversationStore(target=target, namespace=namespace)
-
-
-@pytest.fixture
-def other(target: str, namespace: str) -> SessiondConversationStore:
-    """The same store in another process, which remembers nothing of the first."""
-    return SessiondConversationStore(target=target, namespace=namespace)
-
-
-def ask(text: str) -> ModelRequest:
-    return ModelRequest.user_text_prompt(text)
-
-
-def answer(text: str) -> ModelResponse:
-    return ModelResponse(parts=[TextPart(text)])
-
-
-def talk(id: str, *texts: str) -> Conversation:
-    messages = [answer(text) if i % 2 else ask(text) for i, text in enumerate(texts)]
-    return Conversation(conversation_id=id, messages=messages)
-
-
-def texts(conversation: Conversation | None) -> list[str]:
-    assert conversation is not None
-    return [str(part.content) for message in conversation.messages for part in message.parts]
 
 
 async def test_what_was_saved_is_loaded_by_another_process(

@@ -1,0 +1,36 @@
+"""What a PostgreSQL says of itself, for checks before a server starts."""
+
+from typing import NamedTuple
+
+import psycopg
+
+CONNECT_TIMEOUT_S = 10
+
+
+class ClusterInfo(NamedTuple):
+    """A PostgreSQL.
+
+    Attributes:
+        max_connections: its setting of this name.
+        is_standby: whether it replays another PostgreSQL's log, and cannot be written to.
+    """
+
+    max_connections: int
+    is_standby: bool
+
+
+def cluster_info(database_url: str) -> ClusterInfo:
+    """Return what the PostgreSQL of a database says of itself.
+
+    Args:
+        database_url: URL of the database.
+
+    Raises:
+        psycopg.Error: if it cannot be reached within CONNECT_TIMEOUT_S seconds.
+    """
+    with psycopg.connect(database_url, connect_timeout=CONNECT_TIMEOUT_S) as connection:
+        row = connection.execute(
+            "SELECT current_setting('max_connections')::int, pg_is_in_recovery()"
+        ).fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    return ClusterInfo(*row)

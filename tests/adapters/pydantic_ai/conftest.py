@@ -1,0 +1,21 @@
+"""The store under test. Without the framework, the tests that use it are skipped."""
+
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def store(target: str, namespace: str) -> Any:
+    """A store of Pydantic AI's conversations."""
+    from sessiond.adapters.pydantic_ai import SessiondConversationStore
+
+    return SessiondConversationStore(target=target, namespace=namespace)
+
+
+@pytest.fixture
+def other(target: str, namespace: str) -> Any:
+    """The same store in another process, which remembers nothing of the first."""
+    from sessiond.adapters.pydantic_ai import SessiondConversationStore
+
+    return SessiondConversationStore(target=target, namespace=namespace)
