@@ -177,7 +177,7 @@ LOOP_LAG = _histogram(
 )
 HEARTBEAT = _gauge(
     "sessiond_heartbeat_timestamp_seconds",
-    "When the event loop last turned, since 1970; the oldest of the workers.",
+    "Time when the event loop last ran, since 1970; the oldest of the workers.",
     mode="livemin",
 )
 RESIDENT = _gauge("sessiond_resident_memory_bytes", "Resident memory.")
