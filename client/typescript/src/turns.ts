@@ -15,7 +15,8 @@ import { LazyList, type PagedList } from "./lazy.js";
 import { MessageCalls } from "./messages.js";
 import { conversationMethods, sessionMethods } from "./methods.js";
 import { CALL_OPTIONS, type CallOptions, type ChangeOptions } from "./options.js";
-import { checkInteger, checkKnown, checkText } from "./protocol/checks.js";
+import { AnswerTexts } from "./protocol/answer-texts.js";
+import { checkBoolean, checkInteger, checkKnown, checkText } from "./protocol/checks.js";
 import { invalidField, shown } from "./protocol/invalid.js";
 import { TURN_STATES, type TurnState } from "./protocol/names.js";
 import { Deadline, TurnRetry } from "./protocol/retry.js";
@@ -73,6 +74,11 @@ export interface EventOptions extends CallOptions {
   readonly afterEpoch?: number | undefined;
   /** Yield only events of these types, e.g. ["assistant.message"]. Default: all. */
   readonly types?: readonly string[] | undefined;
+  /**
+   * When the session is deleted or expires, wait until another one is created with its id. Then
+   * yield "session.recreated" and all of its messages. Default: SessionNotFound.
+   */
+  readonly followRecreated?: boolean | undefined;
 }
 
 /** Which turns to list. `timeoutMs` covers each call. */
@@ -94,7 +100,13 @@ export interface AbortOptions extends ChangeOptions {
 const SEND: ReadonlySet<string> = new Set([...CALL_OPTIONS, ...SEND_FIELDS]);
 const SEND_AND_WAIT: ReadonlySet<string> = new Set([...SEND, "onTimeout"]);
 const STREAM: ReadonlySet<string> = new Set([...SEND, "abortOnExit"]);
-const EVENTS: ReadonlySet<string> = new Set([...CALL_OPTIONS, "afterSeq", "afterEpoch", "types"]);
+const EVENTS: ReadonlySet<string> = new Set([
+  ...CALL_OPTIONS,
+  "afterSeq",
+  "afterEpoch",
+  "types",
+  "followRecreated",
+]);
 
 /** The calls about turns and events; `client.sessions` has them. */
 export abstract class TurnCalls extends MessageCalls {
@@ -318,22 +330,29 @@ export abstract class TurnCalls extends MessageCalls {
    * Follow a session: the messages after afterSeq, then all events as they arrive, for ever.
    *
    * After a broken connection the client reconnects: each message is delivered once, in order.
-   * Other events may be missed meanwhile. The session does not expire while it is watched.
+   * Other events may be missed meanwhile, except "session.rewound", which says that messages were
+   * removed: those that follow have their seqs. The session does not expire while it is watched.
+   * Events of a session that is created later with the same id are never mixed in.
    *
-   * Iterating throws SessionNotFound when the session is deleted or expires, and Unavailable when
-   * the server stays unavailable.
+   * Iterating throws SessionNotFound when the session is deleted or expires, unless followRecreated
+   * is set, and Unavailable when the server stays unavailable.
    */
   events(sessionId: string, options: EventOptions = {}): LazyList<Event> {
     checkKnown(options, EVENTS, "events");
     checkText(sessionId, "sessionId");
     checkInteger(options.afterSeq, "afterSeq");
     checkInteger(options.afterEpoch, "afterEpoch");
+    checkBoolean(options.followRecreated, "followRecreated");
+    if (options.afterEpoch !== undefined && options.afterSeq === undefined) {
+      throw invalidField("afterEpoch", "is only valid with afterSeq");
+    }
     const types = eventTypes(options.types);
     return new LazyList((stop) =>
       eventBatches(this.connection, {
         sessionId,
         afterSeq: options.afterSeq,
         afterEpoch: options.afterEpoch,
+        followRecreated: options.followRecreated ?? false,
         types,
         timeoutMs: options.timeoutMs,
         signals: [options.signal, stop],
@@ -380,8 +399,9 @@ async function prepare(connection: Connection, sending: Sending): Promise<void> 
 }
 
 /**
- * Yield the steps of a turn until it has ended, reconnecting as often as needed. All connections
- * send the same request_id, and therefore join the same turn.
+ * Yield the steps of a turn until it has ended, reconnecting as often as needed. Each message comes
+ * once, and so does each character of the answer while it is written. All connections send the same
+ * request_id, and therefore join the same turn.
  */
 async function* sendSteps(
   connection: Connection,
@@ -392,6 +412,7 @@ async function* sendSteps(
   const retry = new TurnRetry(timeoutMs, connection.settings.retries);
   let { afterSeq } = request;
   let turn = TurnProto.create();
+  const texts = new AnswerTexts();
   const steps = responses<SendRequest, SendResponse>(
     connection,
     conversationMethods.send,
@@ -407,7 +428,7 @@ async function* sendSteps(
     for await (const step of steps) {
       turn = step.turn ?? turn;
       for (const { seq } of step.events) afterSeq = Math.max(afterSeq, seq);
-      yield step;
+      yield { ...step, events: texts.newOf(step.events) };
     }
   } catch (error) {
     if (error instanceof SessiondError && retry.ranOut(error)) {
