@@ -9,6 +9,7 @@ import {
   Unavailable,
 } from "./errors/index.js";
 import { warn } from "./log.js";
+import { AnswerTexts } from "./protocol/answer-texts.js";
 import { MAX_STREAM_DELAY_MS } from "./protocol/retry.js";
 import type { EventHandler } from "./types/event.js";
 import { eventBatches, type Place, placeAfter, placeOf } from "./watching.js";
@@ -113,7 +114,8 @@ export class Handlers {
   async #run(progress: Progress): Promise<void> {
     const signals = [progress.stop.signal];
     const { signal } = progress.stop;
-    let place: Place | undefined;
+    let place: (Place & { readonly incarnation: string }) | undefined;
+    const texts = new AnswerTexts();
     try {
       while (!signal.aborted) {
         try {
@@ -124,6 +126,7 @@ export class Handlers {
             sessionId: this.#sessionId,
             ...place,
             signals,
+            texts,
             opened: (isOpen) => {
               progress.isOpen = isOpen;
               progress.changed();
@@ -132,7 +135,7 @@ export class Handlers {
           for await (const events of batches) {
             for (const event of events) {
               await this.#deliver(event, signal);
-              place = placeAfter(event.proto) ?? place;
+              place = { ...place, ...placeAfter(event.proto, place.afterSeq) };
               progress.seq = place.afterSeq;
               progress.changed();
             }

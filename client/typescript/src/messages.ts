@@ -104,7 +104,7 @@ export abstract class MessageCalls extends Calls {
         toBatch(messages, options.format, { formatName: options.formatName }),
       ),
     };
-    return storedRange(await this.connection.call(sessionMethods.storeMessages, request, options));
+    return storedRange(await this.connection.store(request, options));
   }
 
   /**

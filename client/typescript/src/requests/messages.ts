@@ -61,6 +61,8 @@ export interface StoreOptions extends ChangeOptions, StateChange {
    * Default: no check.
    */
   readonly expectedEpoch?: number | undefined;
+  /** Store nothing unless this is the current etag of the session's state. Default: no check. */
+  readonly stateEtag?: string | undefined;
   /**
    * First upload the files inside the messages (data URLs and base64) as assets, and store
    * references to them. true = files of 256 KiB or more; a number = files of at least so many bytes.
@@ -101,7 +103,10 @@ export interface ReadOptions extends CallOptions {
   readonly roles?: readonly Role[] | undefined;
   /** Read nothing unless the session's epoch is this (HistoryRewound). Default: no check. */
   readonly expectedEpoch?: number | undefined;
-  /** "full" (default), or "basic": only seq, createdAt, role, format and contentBytes. */
+  /**
+   * "full" (default), "basic" (only seq, createdAt, role, format and contentBytes) or "parts" (the
+   * content of every format as typed parts).
+   */
   readonly view?: MessageView | undefined;
 }
 
@@ -132,6 +137,7 @@ export const STORE: ReadonlySet<string> = new Set([
   "create",
   "expectedLastSeq",
   "expectedEpoch",
+  "stateEtag",
   "extractFiles",
 ]);
 export const REWIND: ReadonlySet<string> = new Set([
@@ -141,6 +147,7 @@ export const REWIND: ReadonlySet<string> = new Set([
   "formatName",
   "expectedLastSeq",
   "expectedEpoch",
+  "stateEtag",
   "extractFiles",
   "toSeq",
   "dropLast",
@@ -219,16 +226,19 @@ export function rewindTarget(options: RewindOptions): RewindSessionRequest["to"]
 /** Return the fields that appends have in common. */
 export function appendFields(
   sessionId: string,
-  options: Pick<StoreOptions, "expectedLastSeq" | "expectedEpoch" | "requestId"> & StateChange,
+  options: Pick<StoreOptions, "expectedLastSeq" | "expectedEpoch" | "stateEtag" | "requestId"> &
+    StateChange,
 ) {
   checkText(sessionId, "sessionId");
   checkInteger(options.expectedLastSeq, "expectedLastSeq");
   checkInteger(options.expectedEpoch, "expectedEpoch");
+  checkOptionalText(options.stateEtag, "stateEtag");
   return {
     sessionId,
     expectedLastSeq: options.expectedLastSeq,
     expectedEpoch: options.expectedEpoch,
     statePatch: statePatchOf(options),
+    stateEtag: options.stateEtag ?? "",
     requestId: requestIdOr(options.requestId),
   };
 }
