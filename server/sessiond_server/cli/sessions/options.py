@@ -218,8 +218,8 @@ def parser() -> argparse.ArgumentParser:
             "import an exported session, or with --from the transcripts of another program",
             document,
             "A session or a transcript is imported completely or not at all. With --from, a "
-            "repeated command adds only what is new. Transcripts that fail are listed at the end, and "
-            "the exit code is 1.",
+            "repeated command adds only what is new. Transcripts that fail are listed at the end, "
+            "and the exit code is 1.",
         )
     )
 
