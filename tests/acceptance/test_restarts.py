@@ -7,6 +7,7 @@ import pytest
 
 from sessiond import AsyncClient
 
+from ..support.integrity import assert_url_whole
 from ..support.processes import ServerProcess, free_port
 from ..support.soak import Soak
 
@@ -84,4 +85,5 @@ async def test_servers_that_are_killed_lose_only_the_turns_that_they_ran(
 ) -> None:
     pair = Pair(start_server, database_url, drain_timeout_s=20)
     errors = (await soak(pair, restarts=5, pause_s=55, kill=True)).errors
+    await assert_url_whole(database_url)
     assert all(error.startswith("turn: TURN_LOST") for error in errors), errors
