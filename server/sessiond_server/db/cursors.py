@@ -76,7 +76,18 @@ def _measured(query: object, took_s: float, error: BaseException | None) -> None
         known = name, metrics.STATEMENT.labels(name)
         if len(_known) < _MAX_KNOWN and not isinstance(query, Composable):
             _known[query] = known
-    name, histogram = known
+    measured(*known, took_s, error)
+
+
+def measured(name: str, histogram: Histogram, took_s: float, error: BaseException | None) -> None:
+    """Note that a statement has ended.
+
+    Args:
+        name: name of the statement.
+        histogram: the statement's durations.
+        took_s: how long it took. Unit: seconds.
+        error: why it failed; None = it did not.
+    """
     histogram.observe(took_s)
     if tracing.is_on:
         tracing.add_statement(name, took_s, error)
