@@ -6,6 +6,7 @@ Projects and API keys: the service that operators call."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from sessiond.v1 import admin_service_pb2 as _admin_service_pb2
+from sessiond.v1 import limits_pb2 as _limits_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -27,10 +28,10 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminServiceStub:
-    """AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
+    """AdminService manages projects, their limits and their API keys. Where the server asks for keys, it asks here for an admin key
     (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
 
-    These calls have no request_id. CreateProject with get_or_create, DeleteProject and RevokeApiKey are safe to repeat. CreateApiKey is not: it makes another
+    These calls have no request_id. CreateProject with get_or_create, DeleteProject, RevokeApiKey and SetProjectLimits are safe to repeat. CreateApiKey is not: it makes another
     key each time, since the secret of the first one cannot be told again; revoke the one whose answer was lost (ListApiKeys shows it).
     """
 
@@ -58,13 +59,23 @@ class AdminServiceStub:
     """
     RevokeApiKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeApiKeyRequest, _admin_service_pb2.ApiKey]
     """RevokeApiKey ends a key. Servers refuse it within seconds, also on streams that are open. Errors: API_KEY_NOT_FOUND."""
+    GetProjectLimits: _grpc.UnaryUnaryMultiCallable[_limits_pb2.GetProjectLimitsRequest, _limits_pb2.ProjectLimits]
+    """GetProjectLimits answers the limits that were set for a project. Errors: PROJECT_NOT_FOUND, INVALID_FIELD."""
+    SetProjectLimits: _grpc.UnaryUnaryMultiCallable[_limits_pb2.SetProjectLimitsRequest, _limits_pb2.ProjectLimits]
+    """SetProjectLimits replaces the limits of a project. All servers apply them within seconds (`--key-cache-s`). What the project has already is kept, if
+    it is above the new limits. Errors: PROJECT_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+    """
+    GetProjectUsage: _grpc.UnaryUnaryMultiCallable[_limits_pb2.GetProjectUsageRequest, _limits_pb2.GetProjectUsageResponse]
+    """GetProjectUsage answers what a project uses, and the limits that hold for it. It counts the project's sessions, which takes about a second for a million.
+    Errors: PROJECT_NOT_FOUND, INVALID_FIELD.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
-    """AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
+    """AdminService manages projects, their limits and their API keys. Where the server asks for keys, it asks here for an admin key
     (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
 
-    These calls have no request_id. CreateProject with get_or_create, DeleteProject and RevokeApiKey are safe to repeat. CreateApiKey is not: it makes another
+    These calls have no request_id. CreateProject with get_or_create, DeleteProject, RevokeApiKey and SetProjectLimits are safe to repeat. CreateApiKey is not: it makes another
     key each time, since the secret of the first one cannot be told again; revoke the one whose answer was lost (ListApiKeys shows it).
     """
 
@@ -89,12 +100,22 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
     RevokeApiKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeApiKeyRequest, _admin_service_pb2.ApiKey]  # type: ignore[assignment]
     """RevokeApiKey ends a key. Servers refuse it within seconds, also on streams that are open. Errors: API_KEY_NOT_FOUND."""
+    GetProjectLimits: _aio.UnaryUnaryMultiCallable[_limits_pb2.GetProjectLimitsRequest, _limits_pb2.ProjectLimits]  # type: ignore[assignment]
+    """GetProjectLimits answers the limits that were set for a project. Errors: PROJECT_NOT_FOUND, INVALID_FIELD."""
+    SetProjectLimits: _aio.UnaryUnaryMultiCallable[_limits_pb2.SetProjectLimitsRequest, _limits_pb2.ProjectLimits]  # type: ignore[assignment]
+    """SetProjectLimits replaces the limits of a project. All servers apply them within seconds (`--key-cache-s`). What the project has already is kept, if
+    it is above the new limits. Errors: PROJECT_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+    """
+    GetProjectUsage: _aio.UnaryUnaryMultiCallable[_limits_pb2.GetProjectUsageRequest, _limits_pb2.GetProjectUsageResponse]  # type: ignore[assignment]
+    """GetProjectUsage answers what a project uses, and the limits that hold for it. It counts the project's sessions, which takes about a second for a million.
+    Errors: PROJECT_NOT_FOUND, INVALID_FIELD.
+    """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
-    """AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
+    """AdminService manages projects, their limits and their API keys. Where the server asks for keys, it asks here for an admin key
     (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
 
-    These calls have no request_id. CreateProject with get_or_create, DeleteProject and RevokeApiKey are safe to repeat. CreateApiKey is not: it makes another
+    These calls have no request_id. CreateProject with get_or_create, DeleteProject, RevokeApiKey and SetProjectLimits are safe to repeat. CreateApiKey is not: it makes another
     key each time, since the secret of the first one cannot be told again; revoke the one whose answer was lost (ListApiKeys shows it).
     """
 
@@ -153,5 +174,33 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ApiKey, _abc.Awaitable[_admin_service_pb2.ApiKey]]:
         """RevokeApiKey ends a key. Servers refuse it within seconds, also on streams that are open. Errors: API_KEY_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def GetProjectLimits(
+        self,
+        request: _limits_pb2.GetProjectLimitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_limits_pb2.ProjectLimits, _abc.Awaitable[_limits_pb2.ProjectLimits]]:
+        """GetProjectLimits answers the limits that were set for a project. Errors: PROJECT_NOT_FOUND, INVALID_FIELD."""
+
+    @_abc_1.abstractmethod
+    def SetProjectLimits(
+        self,
+        request: _limits_pb2.SetProjectLimitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_limits_pb2.ProjectLimits, _abc.Awaitable[_limits_pb2.ProjectLimits]]:
+        """SetProjectLimits replaces the limits of a project. All servers apply them within seconds (`--key-cache-s`). What the project has already is kept, if
+        it is above the new limits. Errors: PROJECT_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+        """
+
+    @_abc_1.abstractmethod
+    def GetProjectUsage(
+        self,
+        request: _limits_pb2.GetProjectUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_limits_pb2.GetProjectUsageResponse, _abc.Awaitable[_limits_pb2.GetProjectUsageResponse]]:
+        """GetProjectUsage answers what a project uses, and the limits that hold for it. It counts the project's sessions, which takes about a second for a million.
+        Errors: PROJECT_NOT_FOUND, INVALID_FIELD.
+        """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -37,7 +37,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_SEQUENCE_CONFLICT: _ErrorReason.ValueType  # 6
     """ABORTED: expected_last_seq is not the session's last_seq. Read on from there and try again. Metadata: session_id, expected_last_seq, last_seq."""
     ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 7
-    """ABORTED: the etag is not the session's, the task's or the bookmark's. Metadata: session_id, etag (the current one)."""
+    """ABORTED: the etag is not the session's, the task's, the bookmark's or that of the project's limits. Metadata: session_id or project, etag (the
+    current one).
+    """
     ERROR_REASON_PARENT_NOT_FOUND: _ErrorReason.ValueType  # 8
     """INVALID_ARGUMENT: parent_seq names no message. Metadata: session_id, last_seq. Details: BadRequest."""
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 9
@@ -167,6 +169,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED: another change holds the session, and the call has waited for it for as long as its deadline allows, or too many others wait
     already. Nothing was changed. Metadata: session_id. Details: RetryInfo.
     """
+    ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 95
+    """RESOURCE_EXHAUSTED: the project has reached a rate of its ProjectLimits at this server. Nothing was changed; try again after the time in
+    RetryInfo. Metadata: what (calls_per_second, messages_per_second), limit, used. Details: RetryInfo.
+    """
+    ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 96
+    """RESOURCE_EXHAUSTED: the call would exceed a limit of the project's ProjectLimits. Nothing was changed. Metadata: what (max_sessions,
+    max_bytes, max_running_turns, model_tokens_per_day), limit, used (without the call). Details: RetryInfo where time helps: for turns and tokens.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the reason in the google.rpc.ErrorInfo (domain "sessiond.v1") that every error carries. A reason always comes with the same
@@ -196,7 +206,9 @@ ERROR_REASON_MESSAGE_NOT_FOUND: ErrorReason.ValueType  # 5
 ERROR_REASON_SEQUENCE_CONFLICT: ErrorReason.ValueType  # 6
 """ABORTED: expected_last_seq is not the session's last_seq. Read on from there and try again. Metadata: session_id, expected_last_seq, last_seq."""
 ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 7
-"""ABORTED: the etag is not the session's, the task's or the bookmark's. Metadata: session_id, etag (the current one)."""
+"""ABORTED: the etag is not the session's, the task's, the bookmark's or that of the project's limits. Metadata: session_id or project, etag (the
+current one).
+"""
 ERROR_REASON_PARENT_NOT_FOUND: ErrorReason.ValueType  # 8
 """INVALID_ARGUMENT: parent_seq names no message. Metadata: session_id, last_seq. Details: BadRequest."""
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 9
@@ -325,5 +337,13 @@ RetryInfo.
 ERROR_REASON_SESSION_BUSY: ErrorReason.ValueType  # 88
 """RESOURCE_EXHAUSTED: another change holds the session, and the call has waited for it for as long as its deadline allows, or too many others wait
 already. Nothing was changed. Metadata: session_id. Details: RetryInfo.
+"""
+ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 95
+"""RESOURCE_EXHAUSTED: the project has reached a rate of its ProjectLimits at this server. Nothing was changed; try again after the time in
+RetryInfo. Metadata: what (calls_per_second, messages_per_second), limit, used. Details: RetryInfo.
+"""
+ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 96
+"""RESOURCE_EXHAUSTED: the call would exceed a limit of the project's ProjectLimits. Nothing was changed. Metadata: what (max_sessions,
+max_bytes, max_running_turns, model_tokens_per_day), limit, used (without the call). Details: RetryInfo where time helps: for turns and tokens.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
