@@ -138,4 +138,3 @@ async def _outcome(wire: Wire) -> str:
     except grpc.aio.AioRpcError as error:
         return (error.details() or "").partition(":")[0]
     return "OK"
-
