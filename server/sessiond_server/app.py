@@ -305,7 +305,6 @@ async def open_services(
         authenticator = Authenticator(
             stores.keys, quotas, require_keys=settings.require_keys, cache_s=settings.key_cache_s
         )
-        await authenticator.read_limits()
         calls = Calls(
             authenticator,
             admission,

@@ -24,7 +24,7 @@ from sessiond_server.db.pool import (
     StatementCanceled,
 )
 from sessiond_server.projects.store import KeyRow
-from sessiond_server.quotas.limits import ProjectLimits
+from sessiond_server.quotas.limits import NO_LIMITS, ProjectLimits
 
 # A key has the form sk-sessiond-ID-SECRET: scanners for leaked secrets can recognise it, and logs
 # may show the ID.
@@ -111,6 +111,9 @@ class Authenticator:
         self._lookups: dict[str, asyncio.Task[KeyRow | None]] = {}
         self._free_lookups = asyncio.Semaphore(MAX_LOOKUPS)
         self._streams: dict[Interruptible, str] = {}
+        if not require_keys:
+            # The defaults hold until the limits of callers without a key are read.
+            quotas.set_limits(DEFAULT_PROJECT_ID, NO_LIMITS)
 
     def knows(self, authorization: str | None) -> bool:
         """Return whether the cache has the caller's key; see `caller`."""
@@ -166,12 +169,12 @@ class Authenticator:
         The interval is the time for which keys are cached.
         """
         while True:
-            await asyncio.sleep(max(self._cache_s, MIN_CHECK_S))
             try:
                 await self.read_limits()
                 await self.check_streams()
             except (DatabaseUnavailable, PoolExhausted, Contention, StatementCanceled) as e:
                 log.warning("key_check_retrying", error=str(e))
+            await asyncio.sleep(max(self._cache_s, MIN_CHECK_S))
 
     async def read_limits(self) -> None:
         """Read the limits of callers without a key, whom no lookup of a key tells."""
