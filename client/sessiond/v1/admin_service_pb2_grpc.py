@@ -27,11 +27,12 @@ if _version_not_supported:
 
 
 class AdminServiceStub(object):
-    """AdminService manages projects, their limits and their API keys. Where the server asks for keys, it asks here for an admin key
-    (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
+    """AdminService manages projects, their limits and their API keys. If the server requires keys, these calls require an admin key (otherwise ADMIN_KEY_REQUIRED).
+    `sessiond keys create --admin` creates the first one.
 
-    These calls have no request_id. CreateProject with get_or_create, DeleteProject, RevokeApiKey and SetProjectLimits are safe to repeat. CreateApiKey is not: it makes another
-    key each time, since the secret of the first one cannot be told again; revoke the one whose answer was lost (ListApiKeys shows it).
+    These calls have no request_id. CreateProject with get_or_create, DeleteProject, RevokeApiKey and SetProjectLimits are safe to repeat.
+    CreateApiKey is not: it creates another key each time, because a secret is returned only once. If a response was lost, revoke its key
+    (ListApiKeys shows it).
     """
 
     def __init__(self, channel):
@@ -88,15 +89,16 @@ class AdminServiceStub(object):
 
 
 class AdminServiceServicer(object):
-    """AdminService manages projects, their limits and their API keys. Where the server asks for keys, it asks here for an admin key
-    (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
+    """AdminService manages projects, their limits and their API keys. If the server requires keys, these calls require an admin key (otherwise ADMIN_KEY_REQUIRED).
+    `sessiond keys create --admin` creates the first one.
 
-    These calls have no request_id. CreateProject with get_or_create, DeleteProject, RevokeApiKey and SetProjectLimits are safe to repeat. CreateApiKey is not: it makes another
-    key each time, since the secret of the first one cannot be told again; revoke the one whose answer was lost (ListApiKeys shows it).
+    These calls have no request_id. CreateProject with get_or_create, DeleteProject, RevokeApiKey and SetProjectLimits are safe to repeat.
+    CreateApiKey is not: it creates another key each time, because a secret is returned only once. If a response was lost, revoke its key
+    (ListApiKeys shows it).
     """
 
     def CreateProject(self, request, context):
-        """CreateProject makes a project. Errors: PROJECT_ALREADY_EXISTS (unless get_or_create), PROJECT_BEING_DELETED,
+        """CreateProject creates a project. Errors: PROJECT_ALREADY_EXISTS (unless get_or_create), PROJECT_BEING_DELETED,
         INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -104,31 +106,31 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListProjects(self, request, context):
-        """ListProjects answers a page of the projects, by name.
+        """ListProjects returns a page of the projects, by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteProject(self, request, context):
-        """DeleteProject removes a project with all that it has. Its keys are revoked at once, so that servers refuse its callers within seconds, and its
-        open streams end; sessions, queues and messages are removed in the background, assets within hours. Until that is done, no project of
-        this name can be made. The project "default" cannot be deleted: it is that of callers without a key. Deleting again changes nothing.
-        Errors: PROJECT_NOT_FOUND (unless allow_missing), INVALID_FIELD.
+        """DeleteProject removes a project with all its contents. Its keys are revoked at once: servers refuse its callers within seconds, and end its open
+        streams. Sessions, queues and messages are removed in the background, assets within hours. Until then, no project with this name can be created.
+        The project "default" cannot be deleted, because callers without a key use it. A repeated deletion changes nothing. Errors: PROJECT_NOT_FOUND
+        (unless allow_missing), INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateApiKey(self, request, context):
-        """CreateApiKey makes a key. The secret is in this answer and nowhere else: only a hash of it is kept. Errors: PROJECT_NOT_FOUND, INVALID_FIELD.
+        """CreateApiKey creates a key. Only this response contains the secret: the server keeps only a hash of it. Errors: PROJECT_NOT_FOUND, INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListApiKeys(self, request, context):
-        """ListApiKeys answers a page of a project's keys, without their secrets, the newest first. Errors: PROJECT_NOT_FOUND, INVALID_PAGE_TOKEN,
+        """ListApiKeys returns a page of a project's keys, without their secrets, the newest first. Errors: PROJECT_NOT_FOUND, INVALID_PAGE_TOKEN,
         INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -136,14 +138,14 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RevokeApiKey(self, request, context):
-        """RevokeApiKey ends a key. Servers refuse it within seconds, also on streams that are open. Errors: API_KEY_NOT_FOUND.
+        """RevokeApiKey revokes a key. Servers refuse it within seconds, and end its open streams. Errors: API_KEY_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetProjectLimits(self, request, context):
-        """GetProjectLimits answers the limits that were set for a project. Errors: PROJECT_NOT_FOUND, INVALID_FIELD.
+        """GetProjectLimits returns the limits that were set for a project. Errors: PROJECT_NOT_FOUND, INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -158,7 +160,7 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetProjectUsage(self, request, context):
-        """GetProjectUsage answers what a project uses, and the limits that hold for it. It counts the project's sessions, which takes about a second for a million.
+        """GetProjectUsage returns what a project uses, and the limits that hold for it. It counts the project's sessions, which takes about a second for a million.
         Errors: PROJECT_NOT_FOUND, INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -222,11 +224,12 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService(object):
-    """AdminService manages projects, their limits and their API keys. Where the server asks for keys, it asks here for an admin key
-    (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
+    """AdminService manages projects, their limits and their API keys. If the server requires keys, these calls require an admin key (otherwise ADMIN_KEY_REQUIRED).
+    `sessiond keys create --admin` creates the first one.
 
-    These calls have no request_id. CreateProject with get_or_create, DeleteProject, RevokeApiKey and SetProjectLimits are safe to repeat. CreateApiKey is not: it makes another
-    key each time, since the secret of the first one cannot be told again; revoke the one whose answer was lost (ListApiKeys shows it).
+    These calls have no request_id. CreateProject with get_or_create, DeleteProject, RevokeApiKey and SetProjectLimits are safe to repeat.
+    CreateApiKey is not: it creates another key each time, because a secret is returned only once. If a response was lost, revoke its key
+    (ListApiKeys shows it).
     """
 
     @staticmethod

@@ -219,11 +219,11 @@ class GetProjectUsageResponse(_message.Message):
     """message_count is the number of messages in all sessions, where those of a copy count again."""
     @_builtins.property
     def calls_per_second(self) -> Global___LimitUsage:
-        """calls_per_second are the calls of the last second, at the server process that answers. used is 0 if there is no limit."""
+        """calls_per_second are the calls of the last second, at the server process that responds. used is 0 if there is no limit."""
 
     @_builtins.property
     def messages_per_second(self) -> Global___LimitUsage:
-        """messages_per_second are the messages stored in the last second, at the server process that answers. used is 0 if there is no limit."""
+        """messages_per_second are the messages stored in the last second, at the server process that responds. used is 0 if there is no limit."""
 
     @_builtins.property
     def sessions(self) -> Global___LimitUsage:

@@ -90,7 +90,7 @@ class Appends:
         """Prepare one batch, in a thread if it is large.
 
         Raises:
-            Fault: as prepare.
+            Fault: as in prepare.
         """
         if _bytes_of(messages) > LARGE_BYTES:
             return await asyncio.to_thread(self.prepare, target, messages)
@@ -122,7 +122,7 @@ class Appends:
         """Validate and encode one batch. This modifies the messages.
 
         Raises:
-            Fault: if something is wrong that does not depend on the session.
+            Fault: for every error that does not depend on the session.
         """
         self._check(target)
         if not messages:
@@ -386,7 +386,7 @@ def append_of(target: Target, validator: MessageValidator, skipped: int = 0) -> 
     """
     totals = validator.totals
     if skipped:
-        # The caller did not know which seqs the messages of the request would get.
+        # The caller could not know the new seqs, so each parent must be a stored message.
         totals.parent_floor = max((seq for _, seq in validator.parents), default=0)
     return Append(
         key=target.key,

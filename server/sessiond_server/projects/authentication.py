@@ -154,7 +154,7 @@ class Authenticator:
 
         Args:
             caller: the caller.
-            stream: the call, for which the block runs.
+            stream: the call, which lasts as long as the block.
         """
         if caller.key_id is not None:
             self._streams[stream] = caller.key_id

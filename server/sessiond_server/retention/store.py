@@ -36,8 +36,8 @@ _LOCK_LOGS = (
 )
 
 _GIVEN = "unnest(%(keys)s::uuid[], %(logs)s::uuid[]) AS given (key, log)"
-# Select the live logs: _LIVE those that still get new messages, _OF_SESSIONS those that identify a
-# session.
+# Select logs that are in use: _LIVE selects the logs that still get new messages, and _OF_SESSIONS
+# selects the logs that identify a session.
 _LIVE = f"""
 SELECT given.key, given.log FROM sessions JOIN {_GIVEN} USING (key)
 WHERE given.log = {MESSAGE_LOG}"""
@@ -88,8 +88,8 @@ SELECT messages, CASE WHEN messages < (SELECT count(*) FROM picked)
     THEN GREATEST(rows, %(batch)s) ELSE rows END
 FROM doomed"""
 
-# Tables of the session alone, which no copy reads. `processing` comes before its exceptions:
-# an acknowledgement that holds a row of the former may still add rows of the latter.
+# Tables of the session alone, which no copy reads. Rows of `processing` are deleted before their
+# exceptions, because an acknowledgement that has locked such a row may still add exceptions.
 _OWN = (
     "tasks",
     "bookmarks",
@@ -314,7 +314,7 @@ class ProjectPurgeStore:
         """Remove and count deleted projects that have no session left.
 
         Args:
-            grace_s: how long ago the project was deleted at least. Unit: seconds.
+            grace_s: minimum time since the deletion of the project. Unit: seconds.
         """
         async with self._database.transaction() as connection:
             cursor = await connection.execute(_EMPTY, {"grace": timedelta(seconds=grace_s)})

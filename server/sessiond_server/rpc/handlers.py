@@ -265,7 +265,7 @@ class Calls:
         function: Callable[[Any, Caller], Any],
         needs_admin: bool,
     ) -> tuple[Handler, Handler]:
-        """Return the handler that gets its request, and the one that reads it; see Gate."""
+        """Return the prompt and the patient handler of a method; see Gate."""
 
         def arguments(kind: str) -> tuple[str, CallFigures, Decode, Any, bool]:
             figures = CallFigures(service, method.name, kind)
@@ -312,7 +312,7 @@ class Calls:
                     if waits_by_itself:
                         response = await function(decode(call, body), caller)
                     else:
-                        # Features may modify a request, so each attempt has its own.
+                        # Features may modify a request, so each attempt decodes a new one.
                         first = [decode(call, body)]
                         response = await self._lock_waits.run(
                             name,
@@ -407,7 +407,7 @@ class Calls:
         """
         self._admission.admit(call.method)
         if call.has_two_keys:
-            # Where a proxy adds a key of its own, the client's must not replace it.
+            # If a proxy adds its own key, the client's key must not take precedence.
             raise Fault("API_KEY_INVALID", "the call has two `authorization` headers; send one")
         caller = call.caller = await self._authenticator.caller(call.authorization)
         if needs_admin and not caller.is_admin:

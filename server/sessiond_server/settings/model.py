@@ -391,7 +391,8 @@ class Settings(QuotaSettings):
                 f"--max-message-bytes is {self.max_message_bytes}, but --max-batch-bytes only "
                 f"{self.max_batch_bytes}: no call could store such a message"
             )
-        # A batch that is a little too large is refused with a reason; gRPC would give none.
+        # A batch that is a little too large must reach sessiond, whose error names the limit,
+        # unlike gRPC's.
         if self.max_request_bytes < self.max_batch_bytes * 5 // 4:
             raise ValueError(
                 f"--max-request-bytes is {self.max_request_bytes}; with --max-batch-bytes "
@@ -425,7 +426,7 @@ class Settings(QuotaSettings):
 
     @property
     def has_session(self) -> bool | None:
-        """Whether transactions of a connection share a session of PostgreSQL; None to find out."""
+        """Whether transactions of a connection share a session of PostgreSQL; None = detect it."""
         if self.session_pooler:
             return True
         return None if self.prepared_statements else False

@@ -94,11 +94,11 @@ export interface LimitUsage {
 
 /** GetProjectUsageResponse is what a project uses at this moment. */
 export interface GetProjectUsageResponse {
-  /** calls_per_second are the calls of the last second, at the server process that answers. used is 0 if there is no limit. */
+  /** calls_per_second are the calls of the last second, at the server process that responds. used is 0 if there is no limit. */
   callsPerSecond?:
     | LimitUsage
     | undefined;
-  /** messages_per_second are the messages stored in the last second, at the server process that answers. used is 0 if there is no limit. */
+  /** messages_per_second are the messages stored in the last second, at the server process that responds. used is 0 if there is no limit. */
   messagesPerSecond?:
     | LimitUsage
     | undefined;
