@@ -29,12 +29,7 @@ from sessiond.errors import DeadlineExceeded, ServerUnavailable, SessiondError
 from sessiond.v1 import turn_pb2
 from sessiond.v1.asset_service_pb2 import DownloadAssetRequest
 from sessiond.v1.conversation_service_pb2 import SendRequest, SendResponse, WatchRequest
-from sessiond.v1.session_service_pb2 import (
-    ExportSessionRequest,
-    ExportSessionResponse,
-    GetMessagesRequest,
-    GetSessionRequest,
-)
+from sessiond.v1.session_service_pb2 import GetMessagesRequest, GetSessionRequest
 
 if TYPE_CHECKING:
     from sessiond._async._wire import StreamMethod, UnaryMethod
@@ -99,7 +94,7 @@ async def message_batches(
     """
     resumed = GetMessagesRequest()
     resumed.CopyFrom(request)
-    responses = _responses(
+    responses = resumed_responses(
         connection,
         lambda stubs: stubs.sessions.GetMessages,
         resumed,
@@ -113,59 +108,6 @@ async def message_batches(
                 resumed.resume_token = response.resume_token
             if response.messages:
                 yield map(Message, repeat(request.session_id), response.messages)
-
-
-async def snapshot_and_messages(
-    connection: AsyncConnection, session_id: str, timeout: float | None
-) -> AsyncGenerator[tuple[ExportSessionResponse | None, Iterator[Message]], None]:
-    """Yield a whole session as it was at one moment, reconnecting as often as needed.
-
-    Args:
-        connection: makes the calls.
-        session_id: the session.
-        timeout: deadline of the snapshot, in seconds. None = the client's. Reading the messages has
-            no deadline.
-
-    Yields:
-        First the snapshot, without messages. Then None and a batch of messages, as in
-        message_batches.
-
-    Raises:
-        SessionNotFound: if there is no such session, or if it is deleted meanwhile.
-        HistoryRewound: if the session was rewound, and messages of the snapshot are missing.
-        SessiondError: if the stream failed.
-    """
-    snapshot: ExportSessionResponse | None = None
-    seq = 0
-    responses = _responses(
-        connection,
-        lambda stubs: stubs.sessions.ExportSession,
-        ExportSessionRequest(session_id=session_id),
-        StreamRetry(connection.settings.timeout if timeout is None else timeout),
-        # The stream cannot be resumed. But messages never change, so if it breaks after the
-        # snapshot, or its deadline ends it, the messages that are still missing can be read.
-        is_complete=lambda is_clean: snapshot is not None,
-        prefetches=True,
-    )
-    async with aclosing(responses):
-        async for response in responses:
-            if snapshot is None:
-                snapshot = response
-                yield snapshot, iter(())
-            elif response.messages:
-                seq = response.messages[-1].seq
-                yield None, map(Message, repeat(session_id), response.messages)
-    if snapshot is None or seq == snapshot.session.last_seq:
-        return
-    request = GetMessagesRequest(
-        session_id=session_id,
-        after_seq=seq,
-        through_seq=snapshot.session.last_seq,
-        expected_epoch=snapshot.session.epoch,
-    )
-    async with aclosing(message_batches(connection, request, None)) as batches:
-        async for batch in batches:
-            yield None, batch
 
 
 async def event_batches(
@@ -208,7 +150,7 @@ async def event_batches(
         resumed.after_seq, resumed.after_epoch, resumed.incarnation = await place_of(
             connection, resumed.session_id, timeout
         )
-    responses = _responses(
+    responses = resumed_responses(
         connection,
         lambda stubs: stubs.conversations.Watch,
         resumed,
@@ -270,7 +212,7 @@ async def send_steps(
     retry = TurnRetry(timeout)
     turn = turn_pb2.Turn()
     texts = AnswerTexts()
-    responses = _responses(
+    responses = resumed_responses(
         connection,
         lambda stubs: stubs.conversations.Send,
         resumed,
@@ -352,7 +294,7 @@ async def asset_pieces(
     resumed = DownloadAssetRequest()
     resumed.CopyFrom(request)
     left: int | None = None
-    responses = _responses(
+    responses = resumed_responses(
         connection,
         lambda stubs: stubs.assets.DownloadAsset,
         resumed,
@@ -373,7 +315,7 @@ async def asset_pieces(
                 yield [response.data]
 
 
-async def _responses(
+async def resumed_responses(
     connection: AsyncConnection,
     stub: Callable[[AsyncStubs], StreamMethod[_Request, _Response]],
     request: _Request,

@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 from sessiond._async._assets import AsyncAssets, check_content
 from sessiond._async._attachments import FileExtractor
 from sessiond._async._connection import AsyncConnection
-from sessiond._async._streams import asset_pieces, snapshot_and_messages
+from sessiond._async._snapshots import snapshot_and_messages
+from sessiond._async._streams import asset_pieces
 from sessiond._async._wire import Source, each, run_blocking
 from sessiond._export import reader, records, writer
 from sessiond._export.files import LinesFile, NewFile, TemporaryFile
@@ -209,9 +210,10 @@ async def import_session(
     check_progress(progress)
     reader.check_source(source)
     extractor = FileExtractor(connection, extract_files)
-    # The same for all attempts: a retry must not collide with the session of an earlier attempt.
+    # All attempts have the same request_id, so that a retry cannot collide with the session that an
+    # earlier attempt has created.
     final_request_id = request_id_or_new(request_id)
-    # Refuses values of the wrong type before the source is read.
+    # This refuses values of the wrong type before the source is read.
     head = filled(ImportSessionRequest(), request_id=final_request_id)
     filled(head.session, session_id=session_id)
     response = await connection.upload(

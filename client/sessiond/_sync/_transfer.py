@@ -25,7 +25,8 @@ from sessiond._requests.fields import filled, request_id_or_new
 from sessiond._sync._assets import Assets, check_content
 from sessiond._sync._attachments import FileExtractor
 from sessiond._sync._connection import Connection
-from sessiond._sync._streams import asset_pieces, snapshot_and_messages
+from sessiond._sync._snapshots import snapshot_and_messages
+from sessiond._sync._streams import asset_pieces
 from sessiond._sync._wire import Source, each, run_blocking
 from sessiond._types.session import SessionInfo
 from sessiond.errors import SessionNotFound, invalid_field
@@ -204,9 +205,10 @@ def import_session(
     check_progress(progress)
     reader.check_source(source)
     extractor = FileExtractor(connection, extract_files)
-    # The same for all attempts: a retry must not collide with the session of an earlier attempt.
+    # All attempts have the same request_id, so that a retry cannot collide with the session that an
+    # earlier attempt has created.
     final_request_id = request_id_or_new(request_id)
-    # Refuses values of the wrong type before the source is read.
+    # This refuses values of the wrong type before the source is read.
     head = filled(ImportSessionRequest(), request_id=final_request_id)
     filled(head.session, session_id=session_id)
     response = connection.upload(

@@ -101,7 +101,7 @@ export class Connection {
    * @param requests - creates the requests of an attempt.
    * @param refusal - a request that makes the server refuse the whole call. It is sent if creating
    *   the requests throws: the server could take a stream that breaks off for a complete one.
-   * @throws SessiondError if the call failed; whatever creating the requests throws.
+   * @throws SessiondError if the call failed; and any error that creating the requests throws.
    */
   async upload<Request, Response>(
     method: Method<Request, Response>,

@@ -36,7 +36,7 @@ class Progress {
     for (const wake of [...this.#waiting]) wake();
   }
 
-  /** Wait until something holds; return whether it does within the time. */
+  /** Wait until a condition holds; return false if it does not hold in time. */
   async until(holds: () => boolean, timeoutMs: number): Promise<boolean> {
     if (holds() || this.hasEnded) return true;
     return await new Promise<boolean>((resolve) => {
@@ -119,7 +119,7 @@ export class Handlers {
     try {
       while (!signal.aborted) {
         try {
-          // Look it up before the watch starts, so that an outage loses no messages.
+          // Look up the place before the watch starts, so that an outage loses no messages.
           place ??= await placeOf(this.#connection, this.#sessionId, undefined, signals);
           progress.seq = place.afterSeq;
           const batches = eventBatches(this.#connection, {

@@ -41,7 +41,7 @@ const ABORT_TIMEOUT_MS = 5_000;
 /** What to send, and how. */
 export interface SendOptions extends CallOptions, SendFields {}
 
-/** `timeoutMs` covers the whole wait, the wait for earlier turns included. Default: 60,000. */
+/** `timeoutMs` covers the whole wait, including the wait for earlier turns. Default: 60,000. */
 export interface SendAndWaitOptions extends SendOptions {
   /**
    * What happens to the turn when the timeout passes or the signal is aborted: "leave" (default)
@@ -111,7 +111,7 @@ export abstract class TurnCalls extends MessageCalls {
    * Start a turn: the server appends the prompt, calls the model, and appends its answer.
    *
    * The model gets the whole history. Without a prompt, messages or attachments, it continues from
-   * the history as it is, e.g. after stored tool results or a failed turn. The call resolves when
+   * the existing history, e.g. after stored tool results or a failed turn. The call resolves when
    * the server has accepted the turn; from then on the turn does not depend on the client.
    *
    * @throws SessionNotFound if there is no such session.
@@ -295,7 +295,8 @@ export abstract class TurnCalls extends MessageCalls {
   /**
    * Return a turn, with its state and outcome.
    *
-   * @param options - waitMs waits so long for the turn's end, at most 30,000. Default: not at all.
+   * @param options - waitMs is how long to wait for the turn's end, at most 30,000. Default: do not
+   * wait.
    * @throws SessionNotFound if there is no such session.
    * @throws TurnNotFound if there is no such turn.
    */

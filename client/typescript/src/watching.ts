@@ -16,7 +16,7 @@ export const MAX_SILENCE_MS = 37_500;
 export interface Watch {
   /** The session. "" = the lifecycle of all sessions of the project. */
   readonly sessionId: string;
-  /** Leave out the messages up to this seq. `undefined` = only what comes. */
+  /** Leave out the messages up to this seq. `undefined` = only new messages. */
   readonly afterSeq?: number | undefined;
   /** The epoch of afterSeq. `undefined` = the session's when the watch begins. */
   readonly afterEpoch?: number | undefined;
@@ -95,14 +95,15 @@ export async function* eventBatches(
 /** A place in a session's history. */
 export interface Place {
   readonly afterSeq: number;
-  /** The epoch in which the seq holds. `undefined` = the one of before, or of the response. */
+  /** The epoch to which the seq belongs. `undefined` = that of the earlier place, or of the
+   * response. */
   readonly afterEpoch: number | undefined;
 }
 
 type WatchedEvent = Pick<WatchResponse["events"][number], "type" | "seq" | "epoch" | "data">;
 
 /**
- * Return the place that an event leads to. `undefined` = it leads nowhere else.
+ * Return the place after an event. `undefined` = the event does not change the place.
  *
  * @param afterSeq - the place before the event.
  */

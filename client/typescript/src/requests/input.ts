@@ -8,7 +8,7 @@ import { Message } from "../types/message.js";
 import { type Part, toParts } from "../types/parts.js";
 import { formatOf, isPlain } from "./shapes.js";
 
-/** What a NewMessage says of itself. Exactly one of `blob` and `parts` is required. */
+/** The fields of a NewMessage. Exactly one of `blob` and `parts` is required. */
 export interface NewMessageFields {
   /** The provider's message: an object, or JSON text, which is kept byte for byte. */
   readonly blob?: object | string | Uint8Array | undefined;
@@ -105,7 +105,7 @@ function storedAgain(read: proto.Message): proto.Message {
   return { ...EMPTY, role, format, content, metadata, messageId, formatName };
 }
 
-/** How a call says that its messages are written. */
+/** How the messages of a call are written. */
 interface Shape {
   readonly format: Format | undefined;
   readonly formatName: string | undefined;

@@ -50,14 +50,14 @@ export interface StoreOptions extends ChangeOptions, StateChange {
    */
   readonly onDuplicate?: OnDuplicate | undefined;
   /**
-   * Settings with which the session is made, in the same commit, if there is none. An existing
-   * session stays as it is. Default: SessionNotFound.
+   * Settings with which a missing session is created, in the same commit. An existing session is
+   * not changed. Default: SessionNotFound.
    */
   readonly create?: SessionSettings | undefined;
   /** Store nothing unless the session's lastSeq is this; 0 = the session must be empty. */
   readonly expectedLastSeq?: number | undefined;
   /**
-   * Store nothing unless the session's epoch is this: for a caller that goes on from a seq.
+   * Store nothing unless the session's epoch is this, for callers that continue after a seq.
    * Default: no check.
    */
   readonly expectedEpoch?: number | undefined;
@@ -118,7 +118,7 @@ export interface RewindOptions extends Omit<StoreOptions, "create" | "onDuplicat
   readonly dropLast?: number | undefined;
   /** Keep the messages up to this bookmark. */
   readonly toBookmark?: string | undefined;
-  /** Remove the message of this messageId, and all that follow it. */
+  /** Remove the message with this messageId, and all later messages. */
   readonly beforeMessageId?: string | undefined;
   /** Messages to append to what is kept, as storeMessages takes them. Default: none. */
   readonly messages?: Iterable<MessageInput> | undefined;
@@ -191,7 +191,7 @@ export function checkRemoval(options: RemovalOptions, call: string): void {
   }
 }
 
-/** Return what an append does without a session, and with messages that it has already. */
+/** Return the fields for a missing session, and for messages that the session already has. */
 export function conditionFields({ create, onDuplicate }: StoreOptions) {
   return {
     create: create && Session.create(settingsFields(create)),
@@ -199,7 +199,7 @@ export function conditionFields({ create, onDuplicate }: StoreOptions) {
   };
 }
 
-/** Return what a session is rewound to. */
+/** Return the place to which a session is rewound. */
 export function rewindTarget(options: RewindOptions): RewindSessionRequest["to"] {
   const { toSeq, dropLast, toBookmark, beforeMessageId } = options;
   checkInteger(toSeq, "toSeq");
@@ -283,7 +283,7 @@ export function readRequest(sessionId: string, options: ReadOptions): GetMessage
   });
 }
 
-/** Return where messages were stored. */
+/** Return the seqs of stored messages. */
 export function storedRange(response: StoreMessagesResponse): StoredRange {
   return {
     firstSeq: response.firstSeq,

@@ -20,7 +20,7 @@ export interface MessageData {
  * A stored message. It never changes.
  *
  * Values are decoded when they are accessed, so that reading 100,000 messages costs only what is
- * used of them.
+ * accessed.
  */
 export class Message {
   /** The id of the session that the message was read from. */
