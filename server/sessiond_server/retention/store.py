@@ -292,6 +292,8 @@ WHERE deleted_at < clock_timestamp() - %(grace)s
 ORDER BY project_id FOR UPDATE SKIP LOCKED"""
 _DELETE_QUEUES = "DELETE FROM queues WHERE project_id = ANY(%(projects)s)"
 _DELETE_KEYS = "DELETE FROM api_keys WHERE project_id = ANY(%(projects)s)"
+_DELETE_LIMITS = "DELETE FROM project_limits WHERE project_id = ANY(%(projects)s)"
+_DELETE_TOKENS = "DELETE FROM project_tokens WHERE project_id = ANY(%(projects)s)"
 _DELETE_PROJECTS = "DELETE FROM projects WHERE project_id = ANY(%(projects)s)"
 
 
@@ -318,6 +320,12 @@ class ProjectPurgeStore:
             cursor = await connection.execute(_EMPTY, {"grace": timedelta(seconds=grace_s)})
             projects = [row[0] for row in await cursor.fetchall()]
             if projects:
-                for statement in (_DELETE_QUEUES, _DELETE_KEYS, _DELETE_PROJECTS):
+                for statement in (
+                    _DELETE_QUEUES,
+                    _DELETE_KEYS,
+                    _DELETE_LIMITS,
+                    _DELETE_TOKENS,
+                    _DELETE_PROJECTS,
+                ):
                     await connection.execute(statement.encode(), {"projects": projects})
             return len(projects)
