@@ -42,9 +42,10 @@ from sessiond_server.queues.service import Processing
 from sessiond_server.queues.store.leases import LeaseStore
 from sessiond_server.queues.store.progress import ProgressStore
 from sessiond_server.queues.store.queues import QueueStore
+from sessiond_server.retention.project_store import ProjectPurgeStore
 from sessiond_server.retention.projects import ProjectPurger
 from sessiond_server.retention.purger import Purger
-from sessiond_server.retention.store import ProjectPurgeStore, PurgeStore
+from sessiond_server.retention.store import PurgeStore
 from sessiond_server.rewinds.service import Rewinds
 from sessiond_server.rewinds.store import RewindStore
 from sessiond_server.rpc.admin_service import AdminServicer

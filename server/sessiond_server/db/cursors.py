@@ -20,7 +20,7 @@ from sessiond_server.telemetry import metrics, tracing
 
 _PACKAGE = "sessiond_server."
 # Functions that only run the statements of others.
-_CARRIERS = frozenset({"execute", "rows", "page_of"})
+_CARRIERS = frozenset({"execute", "rows", "page_of", "_run_prepared"})
 # Constant statements are a few hundred. Texts beyond this number are assembled ones, which are
 # named anew each time.
 _MAX_KNOWN = 2000
