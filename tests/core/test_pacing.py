@@ -1,14 +1,9 @@
 """Background work: batches of about the same duration, each followed by a pause."""
 
-import asyncio
-from collections.abc import Callable
-
 import pytest
 
 from sessiond_server.core import pacing
 from sessiond_server.core.pacing import MAX_PAUSE_S, TARGET_S, Pace
-
-Run = Callable[[Pace, float, float], "asyncio.Future[int]"]
 
 
 class Clock:
@@ -36,8 +31,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(pacing.time, "monotonic", lambda: made.now)
-    monkeypatch.setattr(pacing.asyncio, "sleep", made.sleep)
+    monkeypatch.setattr(pacing, "monotonic", lambda: made.now)
+    monkeypatch.setattr(pacing, "sleep", made.sleep)
     return made
 
 

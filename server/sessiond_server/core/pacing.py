@@ -1,9 +1,9 @@
 """The pace of background work: batches of bounded duration, with a pause after each."""
 
-import asyncio
-import time
+from asyncio import sleep
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import monotonic
 
 # How long a batch should take. A call that needs the same rows, or a share of the disk, waits for
 # about as long.
@@ -49,12 +49,12 @@ class Pace:
     async def batch(self) -> AsyncIterator[Batch]:
         """Time one batch, and pause after it. A block that raises has no pause."""
         batch = Batch(self._size)
-        began = time.monotonic()
+        began = monotonic()
         yield batch
-        took_s = time.monotonic() - began
+        took_s = monotonic() - began
         self._adjust(batch, took_s)
         if batch.done:
-            await asyncio.sleep(min(took_s * PAUSE_SHARE, MAX_PAUSE_S))
+            await sleep(min(took_s * PAUSE_SHARE, MAX_PAUSE_S))
 
     def _adjust(self, batch: Batch, took_s: float) -> None:
         if batch.done < batch.size and took_s <= TARGET_S:

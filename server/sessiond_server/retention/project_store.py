@@ -18,6 +18,8 @@ WHERE deleted_at < clock_timestamp() - %(grace)s
 ORDER BY project_id FOR UPDATE SKIP LOCKED"""
 _DELETE_QUEUES = "DELETE FROM queues WHERE project_id = ANY(%(projects)s)"
 _DELETE_KEYS = "DELETE FROM api_keys WHERE project_id = ANY(%(projects)s)"
+_DELETE_LIMITS = "DELETE FROM project_limits WHERE project_id = ANY(%(projects)s)"
+_DELETE_TOKENS = "DELETE FROM project_tokens WHERE project_id = ANY(%(projects)s)"
 _DELETE_PROJECTS = "DELETE FROM projects WHERE project_id = ANY(%(projects)s)"
 
 
@@ -48,12 +50,18 @@ class ProjectPurgeStore:
         """Remove and count deleted projects that have no session left.
 
         Args:
-            grace_s: how long ago the project was deleted at least. Unit: seconds.
+            grace_s: minimum time since the deletion of the project. Unit: seconds.
         """
         async with self._database.transaction() as connection:
             cursor = await connection.execute(_EMPTY, {"grace": timedelta(seconds=grace_s)})
             projects = [row[0] for row in await cursor.fetchall()]
             if projects:
-                for statement in (_DELETE_QUEUES, _DELETE_KEYS, _DELETE_PROJECTS):
+                for statement in (
+                    _DELETE_QUEUES,
+                    _DELETE_KEYS,
+                    _DELETE_LIMITS,
+                    _DELETE_TOKENS,
+                    _DELETE_PROJECTS,
+                ):
                     await connection.execute(statement.encode(), {"projects": projects})
             return len(projects)

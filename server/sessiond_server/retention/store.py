@@ -94,8 +94,8 @@ FROM doomed"""
 # Tables with the messages of a log. The order does not matter for a log that nobody reads.
 _OF_MESSAGES = ("messages", "parent_links", "message_ids", "asset_refs")
 
-# Tables of the session alone, which no copy reads. `processing` comes before its exceptions:
-# an acknowledgement that holds a row of the former may still add rows of the latter.
+# Tables of the session alone, which no copy reads. Rows of `processing` are deleted before their
+# exceptions, because an acknowledgement that has locked such a row may still add exceptions.
 _OWN = (
     "tasks",
     "bookmarks",

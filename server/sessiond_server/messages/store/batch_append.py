@@ -15,7 +15,8 @@ from sessiond_server.db.idempotency import DuplicateRequest
 from sessiond_server.db.int8s import Int8s
 from sessiond_server.db.message_log import MESSAGE_LOG
 from sessiond_server.db.pool import Database
-from sessiond_server.messages.store.append import SET, TAKES_APPENDS, Append, Appended
+from sessiond_server.messages.store.append import Append, Appended
+from sessiond_server.messages.store.append_statements import SET, TAKES_APPENDS
 from sessiond_server.messages.store.rows import MESSAGE_COLUMNS, Rows
 
 # Written as a function call, the comparison cannot use an index. Otherwise the planner would read
