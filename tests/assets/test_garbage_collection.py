@@ -14,7 +14,7 @@ from sessiond.v1.asset_service_pb2 import (
 from sessiond_server.assets.store.assets import AssetStore, ScanPosition
 from sessiond_server.assets.sweeper import Sweeper
 from sessiond_server.retention.purger import Purger
-from sessiond_server.retention.store import PurgeStore
+from sessiond_server.retention.store.purge import PurgeStore
 from sessiond_server.server import Running
 
 from ..support.waiting import until_waiting

@@ -11,8 +11,8 @@ from sessiond.v1 import admin_service_pb2 as admin
 from sessiond.v1 import session_service_pb2 as ss
 from sessiond.v1.session_pb2 import Session
 from sessiond_server.retention import projects
-from sessiond_server.retention.project_store import ProjectPurgeStore
 from sessiond_server.retention.projects import ProjectPurger
+from sessiond_server.retention.store.projects import ProjectPurgeStore
 from sessiond_server.server import Running
 
 from ..support.queues import asking

@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID
-from sessiond_server.db import cursors
 from sessiond_server.retention import purger as purger_module
 from sessiond_server.retention.purger import Purger
-from sessiond_server.retention.store import _DELETE_MESSAGES, LogPurge, PurgeStore
+from sessiond_server.retention.store.purge import _DELETE_MESSAGES, LogPurge, PurgeStore
 from sessiond_server.server import Running
 
 from ..support.wire import Wire
@@ -71,16 +70,16 @@ def largest_transaction(query: Query) -> Callable[[], int]:
 
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """Return the number of statements that this process has run since."""
+    """Return the number of statements that purges have run since."""
     count = 0
-    measured = cursors._measured
+    run = PurgeStore._run_prepared
 
-    def counted(*arguments: Any) -> None:
+    async def counted(*arguments: Any) -> Any:
         nonlocal count
         count += 1
-        measured(*arguments)
+        return await run(*arguments)
 
-    monkeypatch.setattr(cursors, "_measured", counted)
+    monkeypatch.setattr(PurgeStore, "_run_prepared", counted)
     return lambda: count
 
 

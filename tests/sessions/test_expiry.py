@@ -10,7 +10,7 @@ from sessiond_server.core.ids import DEFAULT_PROJECT_ID, session_key
 from sessiond_server.messages.store.append import _STATEMENTS, Append
 from sessiond_server.messages.store.rows import Totals
 from sessiond_server.retention.purger import Purger
-from sessiond_server.retention.store import PurgeStore
+from sessiond_server.retention.store.purge import PurgeStore
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
 

@@ -1,7 +1,7 @@
 """Removes the contents of deleted projects."""
 
 from sessiond_server.core.events import DELETED, EventPublisher
-from sessiond_server.retention.project_store import ProjectPurgeStore
+from sessiond_server.retention.store.projects import ProjectPurgeStore
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
 
 # A key is cached for at most 300 seconds (key_cache_s), so its callers may create sessions for this

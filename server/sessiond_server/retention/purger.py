@@ -10,7 +10,7 @@ from sessiond_server.core.events import EXPIRED, EventPublisher
 from sessiond_server.core.pacing import Pace
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.retention.projects import ProjectPurger
-from sessiond_server.retention.store import PurgeStore
+from sessiond_server.retention.store.purge import PurgeStore
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
 from sessiond_server.telemetry import metrics
 
