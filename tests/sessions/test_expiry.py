@@ -11,7 +11,7 @@ from sessiond_server.messages.store.append import Append
 from sessiond_server.messages.store.append_statements import STATEMENTS
 from sessiond_server.messages.store.rows import Totals
 from sessiond_server.retention.purger import Purger
-from sessiond_server.retention.store import PurgeStore
+from sessiond_server.retention.store.purge import PurgeStore
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
 

@@ -20,7 +20,7 @@ from sessiond_server.telemetry import metrics, tracing
 
 _PACKAGE = "sessiond_server."
 # Functions that run statements for their callers.
-_CARRIERS = frozenset({"execute", "rows", "page_of"})
+_CARRIERS = frozenset({"execute", "rows", "page_of", "_run_prepared"})
 # Maximum number of texts whose names are remembered. There are a few hundred constant statements.
 # Further texts were assembled for one call, and their names are looked up each time.
 _MAX_KNOWN = 2000
