@@ -31,7 +31,7 @@ from sessiond_server.db.pool import Database
 from sessiond_server.messages.store.cuts import CutStore
 from sessiond_server.messages.store.history import HistoryStore
 from sessiond_server.retention.purger import Purger
-from sessiond_server.retention.store import PurgeStore
+from sessiond_server.retention.store.purge import PurgeStore
 from sessiond_server.server import Running
 from sessiond_server.watch.hub import WatchHub
 from sessiond_server.watch.store import WatchStore

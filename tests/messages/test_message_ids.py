@@ -14,7 +14,7 @@ from sessiond import AsyncClient, MessageAlreadyExists, NewMessage
 from sessiond.v1.message_pb2 import ROLE_USER, Message, Part, Parts
 from sessiond.v1.rewind_pb2 import RewindSessionRequest
 from sessiond.v1.session_service_pb2 import ON_DUPLICATE_SKIP, ImportMessagesRequest
-from sessiond_server.messages.store import append, message_ids
+from sessiond_server.messages.store import append_statements, message_ids
 from sessiond_server.server import Running
 
 from ..support.wire import Wire, error_of, openai
@@ -408,6 +408,6 @@ async def test_ids_are_looked_up_in_their_index(
 
 
 def test_appends_without_ids_are_the_statement_that_they_were() -> None:
-    for (single, recorded, is_named), statement in append._STATEMENTS.items():
+    for (single, recorded, is_named), statement in append_statements.STATEMENTS.items():
         assert ("message_ids" in statement) == is_named, (single, recorded)
         assert "session_state" not in statement

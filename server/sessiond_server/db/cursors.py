@@ -1,7 +1,7 @@
-"""Cursors that measure how long each statement takes, and by what name it is known.
+"""Cursors that measure how long each statement takes, and name the statements in metrics.
 
-A statement is named after the constant that holds it: `messages.store.append._ONE` is
-`messages.append.one`. One that is assembled for its call is named after the function that runs it.
+A statement is named after the constant that holds it: `turns.store._GET` is `turns.get`. One that
+is assembled for its call is named after the function that runs it.
 """
 
 import sys
@@ -19,10 +19,10 @@ from psycopg.sql import Composable
 from sessiond_server.telemetry import metrics, tracing
 
 _PACKAGE = "sessiond_server."
-# Functions that only run the statements of others.
-_CARRIERS = frozenset({"execute", "rows", "page_of"})
-# Constant statements are a few hundred. Texts beyond this number are assembled ones, which are
-# named anew each time.
+# Functions that run statements for their callers.
+_CARRIERS = frozenset({"execute", "rows", "page_of", "_run_prepared"})
+# Maximum number of texts whose names are remembered. There are a few hundred constant statements.
+# Further texts were assembled for one call, and their names are looked up each time.
 _MAX_KNOWN = 2000
 
 log = structlog.get_logger(__name__)
@@ -49,7 +49,7 @@ class TimedCursor(AsyncCursor[TupleRow]):
             raise
         finally:
             _measured(query, time.perf_counter() - began, failure)
-            # The error refers to this frame.
+            # The error refers to this frame, so break the reference cycle.
             del failure
 
 
@@ -65,7 +65,7 @@ class TimedClientCursor(AsyncClientCursor[Any]):
             raise
         finally:
             _measured(query, time.perf_counter() - began, failure)
-            # The error refers to this frame.
+            # The error refers to this frame, so break the reference cycle.
             del failure
 
 
@@ -76,7 +76,18 @@ def _measured(query: object, took_s: float, error: BaseException | None) -> None
         known = name, metrics.STATEMENT.labels(name)
         if len(_known) < _MAX_KNOWN and not isinstance(query, Composable):
             _known[query] = known
-    name, histogram = known
+    measured(*known, took_s, error)
+
+
+def measured(name: str, histogram: Histogram, took_s: float, error: BaseException | None) -> None:
+    """Note that a statement has ended.
+
+    Args:
+        name: name of the statement.
+        histogram: the statement's durations.
+        took_s: how long it took. Unit: seconds.
+        error: why it failed; None = it did not.
+    """
     histogram.observe(took_s)
     if tracing.is_on:
         tracing.add_statement(name, took_s, error)

@@ -94,7 +94,7 @@ class WatchHub:
         self._projects: dict[UUID, set[Watcher]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[Callable[[Event], None]] = []
-        # By session key: those that wait until there is a session.
+        # By session key: set when the session may exist, for the callers that wait for it.
         self._awaited: dict[UUID, set[asyncio.Event]] = {}
         # By session key: commits in progress in this process whose events are not published yet.
         self._unpublished: dict[UUID, list[asyncio.Event]] = {}

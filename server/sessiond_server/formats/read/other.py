@@ -70,7 +70,7 @@ def read(entry: Entry, format_name: str) -> Entry:
     entry.role = next((role for role in _LEADING if role in roles), sayings[0].role)
     entry.pieces = [piece for saying in sayings for piece in saying.pieces]
     entry.is_context = all(saying.is_context for saying in sayings)
-    # The pieces are not those of one provider's message.
+    # No provider accepts the stored JSON, so it must not be sent as it is.
     entry.raw, entry.value, entry.sayings = "", {}, sayings
     return entry
 
@@ -93,7 +93,7 @@ def is_readable(message: Message) -> bool:
 
 
 def _is_sealed(text: str | bytes) -> bool:
-    # rpc/raw_messages.py decodes the JSON of incoming messages as bytes.
+    # rpc/decoding.py reads the JSON of incoming messages as bytes.
     text = text.decode() if isinstance(text, bytes) else text
     if openai_agents.SEAL not in text:
         return False

@@ -64,7 +64,7 @@ class Fault:
 
 
 FAULTS: Mapping[FaultKind, str] = {
-    # No append has announced the row.
+    # Every append raises last_seq in the commit that stores its messages.
     FaultKind.MESSAGE_BEYOND: f"""
 SELECT s.key, min(m.seq) AS seq FROM sessions AS s
 JOIN messages AS m ON m.key = s.key AND m.log = COALESCE(s.message_log, s.log)

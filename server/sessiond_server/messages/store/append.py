@@ -17,152 +17,22 @@ from psycopg.rows import TupleRow
 from psycopg.types.numeric import Int8
 
 from sessiond_server.assets.store import assets
-from sessiond_server.db.expiry import ALIVE
 from sessiond_server.db.idempotency import DuplicateRequest
 from sessiond_server.db.int8s import Int8s
-from sessiond_server.db.message_log import MESSAGE_LOG
 from sessiond_server.db.pool import Database
+from sessiond_server.db.prepared import PreparedStatement
 from sessiond_server.messages.store import message_ids
+from sessiond_server.messages.store.append_statements import (
+    PREPARED,
+    PREPARED_BUMPS,
+    PREPARED_FENCED,
+)
 from sessiond_server.messages.store.branches import link_parents
 from sessiond_server.messages.store.message_ids import MessageIdTaken
-from sessiond_server.messages.store.rows import MESSAGE_COLUMNS, Rows, Totals
+from sessiond_server.messages.store.rows import Rows, Totals
 from sessiond_server.messages.store.spool import Spool, Start, copy_rows
 from sessiond_server.sessions.store.sessions import NewSession, SessionRow, insert_session
 from sessiond_server.sessions.store.state import NO_PATCH, StatePatch, check_state_etag, patch_state
-
-# No indexed column changes, except active_minute once a minute, so the update stays heap-only
-# (HOT). The names in braces are replaced by expressions for the values.
-SET = """
-        last_seq = last_seq + {count},
-        content_bytes = content_bytes + {bytes},
-        largest_bytes = GREATEST(largest_bytes, {largest}::int),
-        first_words = COALESCE(first_words, {first_words}),
-        first_words_seq = CASE WHEN first_words IS NULL
-            THEN last_seq + {first_words_place}::bigint ELSE first_words_seq END,
-        token_count = token_count + {tokens},
-        written_seq = CASE WHEN message_log IS NOT NULL THEN last_seq + {count} END,
-        estimated_tokens = estimated_tokens + {estimated},
-        active_at = clock_timestamp(),
-        used_at = clock_timestamp(),
-        has_news = true"""
-
-TAKES_APPENDS = f"""{{in_project}} AND state = 1 AND {ALIVE}
-        AND ({{expected}}::bigint IS NULL OR last_seq = {{expected}}::bigint)
-        AND ({{expected_epoch}}::bigint IS NULL OR epoch = {{expected_epoch}}::bigint)
-        AND last_seq >= {{parent_floor}}"""
-
-_VALUES = (
-    "count",
-    "bytes",
-    "largest",
-    "first_words",
-    "first_words_place",
-    "tokens",
-    "estimated",
-    "expected",
-    "expected_epoch",
-    "parent_floor",
-)
-_GIVEN = {name: f"%({name})s" for name in _VALUES}
-
-
-def _bump(fence: str) -> str:
-    # After waiting for a locked row, READ COMMITTED evaluates the WHERE clause on the newest
-    # version of the row. Two appends with the same expected_last_seq can therefore not both
-    # succeed.
-    conditions = TAKES_APPENDS.format(in_project="project_id = %(project_id)s", **_GIVEN)
-    return f"""
-bump AS (
-    UPDATE sessions SET {SET.format(**_GIVEN)}
-    WHERE key = %(key)s AND {conditions} {fence}
-    RETURNING log, {MESSAGE_LOG} AS message_log, epoch, last_seq, active_at,
-        content_bytes AS total_bytes, token_count AS total_tokens
-)"""
-
-
-_BUMP = _bump("")
-# If the session got another message log while the statement waited, the segments that the statement
-# has searched are outdated.
-_BUMP_NAMED = _bump(
-    f"AND {MESSAGE_LOG} = (SELECT {MESSAGE_LOG} FROM sessions WHERE key = %(key)s)"
-    + message_ids.IS_NEW
-)
-
-# A duplicate fails on the primary key, so that the update of last_seq is rolled back as well. ON
-# CONFLICT DO NOTHING would leave a gap.
-_RECORD = """
-recorded AS (
-    INSERT INTO requests (key, log, request_id, content_hash, first_seq, last_seq, epoch,
-        session_id, created_at)
-    SELECT %(key)s, log, %(request_id)s, %(hash)s, last_seq - %(count)s + 1, last_seq, epoch,
-        %(result)s,
-        active_at
-    FROM bump
-)"""
-
-_NAME = f"""
-named AS ({
-    message_ids.INSERT.format(
-        key="%(key)s", log="message_log", before="last_seq - %(count)s", source="bump,"
-    )
-}
-)"""
-
-_ONE = f"""
-stored AS (
-    INSERT INTO messages ({MESSAGE_COLUMNS})
-    SELECT %(key)s, message_log, last_seq, %(role)s::smallint, %(format)s::smallint, %(bytes)s::int,
-        active_at, %(body)b, %(row_tokens)s::int, total_bytes, total_tokens
-    FROM bump
-)"""
-
-# %b requests the binary format: as text, an array of bytea is escaped twice, which takes longer
-# than the rest of the append. Set-returning functions in the SELECT list are streamed, while in
-# FROM they would be materialised first.
-_MANY = f"""
-stored AS (
-    INSERT INTO messages ({MESSAGE_COLUMNS})
-    SELECT %(key)s, message_log, last_seq - %(count)s + m.place, m.role::smallint,
-        m.format::smallint, m.content_bytes::int, active_at, m.body, m.tokens::int,
-        total_bytes - %(bytes)s + m.sum_bytes, total_tokens - %(tokens)s + m.sum_tokens
-    FROM bump, (
-        SELECT place, body,
-            (%(roles)b::bigint[])[place] AS role, (%(formats)b::bigint[])[place] AS format,
-            (%(sizes)b::bigint[])[place] AS content_bytes,
-            (%(row_tokens)b::bigint[])[place] AS tokens,
-            (%(sum_bytes)b::bigint[])[place] AS sum_bytes,
-            (%(sum_tokens)b::bigint[])[place] AS sum_tokens
-        FROM (
-            SELECT unnest(%(bodies)b::bytea[]) AS body, generate_series(1, %(count)s) AS place
-        ) AS b
-    ) AS m
-)"""
-
-_SELECT = "SELECT last_seq, active_at, message_log, epoch, log FROM bump"
-
-# By (whether there is a single message, whether there is a request_id, whether there are
-# message_ids).
-_STATEMENTS = {
-    (single, recorded, named): (
-        f"WITH {_BUMP_NAMED if named else _BUMP}, {_RECORD + ',' if recorded else ''} "
-        f"{_NAME + ',' if named else ''} {_ONE if single else _MANY} {_SELECT}"
-    )
-    for single in (True, False)
-    for recorded in (True, False)
-    for named in (True, False)
-}
-
-# For turns: stores nothing unless the session is still running the given turn.
-_FENCED = {
-    single: f"WITH {_bump('AND running_turn = %(turn)s')}, {_ONE if single else _MANY} {_SELECT}"
-    for single in (True, False)
-}
-
-_BUMPS = {
-    recorded: f"WITH {_BUMP}{',' + _RECORD if recorded else ''} "
-    "SELECT last_seq, active_at, message_log, epoch, log, total_bytes, total_tokens FROM bump"
-    for recorded in (True, False)
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,10 +139,10 @@ class AppendStore:
             StateTooLarge: the state would exceed its limits.
             AssetMissing: a message refers to an asset that does not exist.
         """
-        parameters = _parameters(append, rows)
+        parameters = parameters_of(append, rows)
         if append.message_ids:
             parameters |= message_ids.columns(append.message_ids)
-        statement = _STATEMENTS[len(rows) == 1, bool(append.request_id), bool(append.message_ids)]
+        statement = PREPARED[len(rows) == 1, bool(append.request_id), bool(append.message_ids)]
         lend = self._database.connection if append.is_plain else self._database.transaction
         async with lend() as connection:
             return await self._append(connection, append, statement, parameters, is_named=True)
@@ -289,11 +159,11 @@ class AppendStore:
             MessageIdTaken: the session has one of the message_ids.
             AssetMissing: a message refers to an asset that does not exist.
         """
-        parameters = _parameters(append, rows) | {"turn": turn_id}
+        parameters = parameters_of(append, rows) | {"turn": turn_id}
         # Check the ids before the insert, because a violated constraint would abort the caller's
         # transaction. No other append can add ids: the transaction holds the session's row.
         await message_ids.check_ids(connection, append.key, append.project_id, append.message_ids)
-        return await self._append(connection, append, _FENCED[len(rows) == 1], parameters)
+        return await self._append(connection, append, PREPARED_FENCED[len(rows) == 1], parameters)
 
     async def create(
         self, new: NewSession, append: Append, rows: Rows | Spool
@@ -320,7 +190,7 @@ class AppendStore:
                 appended = await self._append(
                     connection,
                     append,
-                    _BUMPS[bool(append.request_id)],
+                    PREPARED_BUMPS[bool(append.request_id)],
                     append.parameters(),
                     rows,
                 )
@@ -328,8 +198,8 @@ class AppendStore:
                 appended = await self._append(
                     connection,
                     append,
-                    _STATEMENTS[len(rows) == 1, bool(append.request_id), False],
-                    _parameters(append, rows),
+                    PREPARED[len(rows) == 1, bool(append.request_id), False],
+                    parameters_of(append, rows),
                 )
             if appended is None:
                 raise psycopg.Rollback
@@ -349,8 +219,8 @@ class AppendStore:
         Results and errors are those of `append`. The transaction must hold the session's row.
         """
         await message_ids.check_ids(connection, append.key, append.project_id, append.message_ids)
-        statement = _STATEMENTS[len(rows) == 1, False, False]
-        return await self._append(connection, append, statement, _parameters(append, rows))
+        statement = PREPARED[len(rows) == 1, False, False]
+        return await self._append(connection, append, statement, parameters_of(append, rows))
 
     async def append_bulk(self, append: Append, spool: Spool) -> Appended | None:
         """Store the rows of a spool using COPY.
@@ -358,7 +228,7 @@ class AppendStore:
         Results and errors are those of `append`. The session's row is locked while the rows are
         copied.
         """
-        statement = _BUMPS[bool(append.request_id)]
+        statement = PREPARED_BUMPS[bool(append.request_id)]
         async with self._database.transaction() as connection:
             return await self._append(connection, append, statement, append.parameters(), spool)
 
@@ -366,7 +236,7 @@ class AppendStore:
         self,
         connection: AsyncConnection[TupleRow],
         append: Append,
-        statement: str,
+        statement: PreparedStatement,
         parameters: dict[str, object],
         spool: Spool | None = None,
         *,
@@ -385,18 +255,18 @@ class AppendStore:
         if append.asset_refs:
             await assets.hold(connection, append.project_id, append.assets)
         try:
-            cursor = await connection.execute(
-                statement, parameters, prepare=self._database.prepare, binary=True
-            )
+            found = await statement.run(connection, parameters)
         except psycopg.errors.UniqueViolation as e:
             if e.diag.constraint_name == message_ids.CONSTRAINT:
                 raise MessageIdTaken from e
             raise DuplicateRequest from e
-        found = await cursor.fetchone()
-        if found is None:
+        if not found:
             return None
-        last_seq, created_us, message_log, epoch, log, *after = found
+        last_seq, created_us, message_log, epoch, log, *after = found[0]
         first_seq = last_seq - append.totals.count + 1
+        appended = Appended(first_seq, last_seq, created_us, epoch, append.skipped)
+        if append.is_plain and not spool and (is_named or not append.message_ids):
+            return appended
         if append.message_ids and not is_named:
             if spool:
                 await message_ids.check_ids(
@@ -423,10 +293,10 @@ class AppendStore:
             )
         await check_state_etag(connection, append.key, log, append.state_etag)
         await patch_state(connection, append.key, log, append.state)
-        return Appended(first_seq, last_seq, created_us, epoch, append.skipped)
+        return appended
 
 
-def _parameters(append: Append, rows: Rows) -> dict[str, object]:
+def parameters_of(append: Append, rows: Rows) -> dict[str, object]:
     parameters = append.parameters()
     if len(rows) == 1:
         parameters.update(
