@@ -115,6 +115,9 @@ def is_worth_retrying(error: SessiondError) -> bool:
     if is_outcome(error.metadata):
         # The server would replay the outcome for the same request_id.
         return False
+    if isinstance(error, errors.QuotaExceeded):
+        # What is used up may take hours to come back, and somebody should know of it.
+        return False
     if error.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return error.retry_after is not None
     return error.code is grpc.StatusCode.UNAVAILABLE
@@ -122,7 +125,7 @@ def is_worth_retrying(error: SessiondError) -> bool:
 
 def never_began(error: SessiondError) -> bool:
     """Return whether the server has certainly not executed the call."""
-    return isinstance(error, errors.Overloaded) or (
+    return isinstance(error, (errors.Overloaded, errors.RateLimited, errors.QuotaExceeded)) or (
         isinstance(error, errors.ServerUnavailable) and _NOT_CONNECTED in error.message
     )
 

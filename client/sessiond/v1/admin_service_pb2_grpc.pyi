@@ -6,6 +6,7 @@ Projects and API keys: the service that operators call."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from sessiond.v1 import admin_service_pb2 as _admin_service_pb2
+from sessiond.v1 import limits_pb2 as _limits_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -27,11 +28,12 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminServiceStub:
-    """AdminService manages projects and their API keys. If the server requires keys, these calls require an admin key (otherwise ADMIN_KEY_REQUIRED).
+    """AdminService manages projects, their limits and their API keys. If the server requires keys, these calls require an admin key (otherwise ADMIN_KEY_REQUIRED).
     `sessiond keys create --admin` creates the first one.
 
-    These calls have no request_id. CreateProject with get_or_create, DeleteProject and RevokeApiKey are safe to repeat. CreateApiKey is not: it
-    creates another key each time, because a secret is returned only once. If a response was lost, revoke its key (ListApiKeys shows it).
+    These calls have no request_id. CreateProject with get_or_create, DeleteProject, RevokeApiKey and SetProjectLimits are safe to repeat.
+    CreateApiKey is not: it creates another key each time, because a secret is returned only once. If a response was lost, revoke its key
+    (ListApiKeys shows it).
     """
 
     @_typing.overload
@@ -58,14 +60,25 @@ class AdminServiceStub:
     """
     RevokeApiKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeApiKeyRequest, _admin_service_pb2.ApiKey]
     """RevokeApiKey revokes a key. Servers refuse it within seconds, and end its open streams. Errors: API_KEY_NOT_FOUND."""
+    GetProjectLimits: _grpc.UnaryUnaryMultiCallable[_limits_pb2.GetProjectLimitsRequest, _limits_pb2.ProjectLimits]
+    """GetProjectLimits returns the limits that were set for a project. Errors: PROJECT_NOT_FOUND, INVALID_FIELD."""
+    SetProjectLimits: _grpc.UnaryUnaryMultiCallable[_limits_pb2.SetProjectLimitsRequest, _limits_pb2.ProjectLimits]
+    """SetProjectLimits replaces the limits of a project. All servers apply them within seconds (`--key-cache-s`). What the project has already is kept, if
+    it is above the new limits. Errors: PROJECT_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+    """
+    GetProjectUsage: _grpc.UnaryUnaryMultiCallable[_limits_pb2.GetProjectUsageRequest, _limits_pb2.GetProjectUsageResponse]
+    """GetProjectUsage returns what a project uses, and the limits that hold for it. It counts the project's sessions, which takes about a second for a million.
+    Errors: PROJECT_NOT_FOUND, INVALID_FIELD.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
-    """AdminService manages projects and their API keys. If the server requires keys, these calls require an admin key (otherwise ADMIN_KEY_REQUIRED).
+    """AdminService manages projects, their limits and their API keys. If the server requires keys, these calls require an admin key (otherwise ADMIN_KEY_REQUIRED).
     `sessiond keys create --admin` creates the first one.
 
-    These calls have no request_id. CreateProject with get_or_create, DeleteProject and RevokeApiKey are safe to repeat. CreateApiKey is not: it
-    creates another key each time, because a secret is returned only once. If a response was lost, revoke its key (ListApiKeys shows it).
+    These calls have no request_id. CreateProject with get_or_create, DeleteProject, RevokeApiKey and SetProjectLimits are safe to repeat.
+    CreateApiKey is not: it creates another key each time, because a secret is returned only once. If a response was lost, revoke its key
+    (ListApiKeys shows it).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -89,13 +102,24 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
     RevokeApiKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeApiKeyRequest, _admin_service_pb2.ApiKey]  # type: ignore[assignment]
     """RevokeApiKey revokes a key. Servers refuse it within seconds, and end its open streams. Errors: API_KEY_NOT_FOUND."""
+    GetProjectLimits: _aio.UnaryUnaryMultiCallable[_limits_pb2.GetProjectLimitsRequest, _limits_pb2.ProjectLimits]  # type: ignore[assignment]
+    """GetProjectLimits returns the limits that were set for a project. Errors: PROJECT_NOT_FOUND, INVALID_FIELD."""
+    SetProjectLimits: _aio.UnaryUnaryMultiCallable[_limits_pb2.SetProjectLimitsRequest, _limits_pb2.ProjectLimits]  # type: ignore[assignment]
+    """SetProjectLimits replaces the limits of a project. All servers apply them within seconds (`--key-cache-s`). What the project has already is kept, if
+    it is above the new limits. Errors: PROJECT_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+    """
+    GetProjectUsage: _aio.UnaryUnaryMultiCallable[_limits_pb2.GetProjectUsageRequest, _limits_pb2.GetProjectUsageResponse]  # type: ignore[assignment]
+    """GetProjectUsage returns what a project uses, and the limits that hold for it. It counts the project's sessions, which takes about a second for a million.
+    Errors: PROJECT_NOT_FOUND, INVALID_FIELD.
+    """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
-    """AdminService manages projects and their API keys. If the server requires keys, these calls require an admin key (otherwise ADMIN_KEY_REQUIRED).
+    """AdminService manages projects, their limits and their API keys. If the server requires keys, these calls require an admin key (otherwise ADMIN_KEY_REQUIRED).
     `sessiond keys create --admin` creates the first one.
 
-    These calls have no request_id. CreateProject with get_or_create, DeleteProject and RevokeApiKey are safe to repeat. CreateApiKey is not: it
-    creates another key each time, because a secret is returned only once. If a response was lost, revoke its key (ListApiKeys shows it).
+    These calls have no request_id. CreateProject with get_or_create, DeleteProject, RevokeApiKey and SetProjectLimits are safe to repeat.
+    CreateApiKey is not: it creates another key each time, because a secret is returned only once. If a response was lost, revoke its key
+    (ListApiKeys shows it).
     """
 
     @_abc_1.abstractmethod
@@ -153,5 +177,33 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ApiKey, _abc.Awaitable[_admin_service_pb2.ApiKey]]:
         """RevokeApiKey revokes a key. Servers refuse it within seconds, and end its open streams. Errors: API_KEY_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def GetProjectLimits(
+        self,
+        request: _limits_pb2.GetProjectLimitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_limits_pb2.ProjectLimits, _abc.Awaitable[_limits_pb2.ProjectLimits]]:
+        """GetProjectLimits returns the limits that were set for a project. Errors: PROJECT_NOT_FOUND, INVALID_FIELD."""
+
+    @_abc_1.abstractmethod
+    def SetProjectLimits(
+        self,
+        request: _limits_pb2.SetProjectLimitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_limits_pb2.ProjectLimits, _abc.Awaitable[_limits_pb2.ProjectLimits]]:
+        """SetProjectLimits replaces the limits of a project. All servers apply them within seconds (`--key-cache-s`). What the project has already is kept, if
+        it is above the new limits. Errors: PROJECT_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+        """
+
+    @_abc_1.abstractmethod
+    def GetProjectUsage(
+        self,
+        request: _limits_pb2.GetProjectUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_limits_pb2.GetProjectUsageResponse, _abc.Awaitable[_limits_pb2.GetProjectUsageResponse]]:
+        """GetProjectUsage returns what a project uses, and the limits that hold for it. It counts the project's sessions, which takes about a second for a million.
+        Errors: PROJECT_NOT_FOUND, INVALID_FIELD.
+        """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

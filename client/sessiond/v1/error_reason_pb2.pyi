@@ -39,7 +39,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     last_seq.
     """
     ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 7
-    """ABORTED: the etag is not the current one of the session, its state, the task or the bookmark. Metadata: session_id, etag (the current one)."""
+    """ABORTED: the etag is not the current one of the session, its state, the task, the bookmark or the project's limits. Metadata: session_id or
+    project, etag (the current one).
+    """
     ERROR_REASON_PARENT_NOT_FOUND: _ErrorReason.ValueType  # 8
     """INVALID_ARGUMENT: parent_seq names no message. Metadata: session_id, last_seq. Details: BadRequest."""
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 9
@@ -174,6 +176,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED: another change has locked the session. The call has waited for the lock as long as its deadline allows, or too many other
     calls already wait. Nothing was changed. Metadata: session_id. Details: RetryInfo.
     """
+    ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 95
+    """RESOURCE_EXHAUSTED: the project has reached a rate of its ProjectLimits at this server. Nothing was changed; try again after the time in
+    RetryInfo. Metadata: what (calls_per_second, messages_per_second), limit, used. Details: RetryInfo.
+    """
+    ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 96
+    """RESOURCE_EXHAUSTED: the call would exceed a limit of the project's ProjectLimits. Nothing was changed. Metadata: what (max_sessions,
+    max_bytes, max_running_turns, model_tokens_per_day), limit, used (without the call). Details: RetryInfo where time helps: for turns and tokens.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason is the reason in the google.rpc.ErrorInfo (domain "sessiond.v1") that every error carries. A reason always comes with the same
@@ -205,7 +215,9 @@ ERROR_REASON_SEQUENCE_CONFLICT: ErrorReason.ValueType  # 6
 last_seq.
 """
 ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 7
-"""ABORTED: the etag is not the current one of the session, its state, the task or the bookmark. Metadata: session_id, etag (the current one)."""
+"""ABORTED: the etag is not the current one of the session, its state, the task, the bookmark or the project's limits. Metadata: session_id or
+project, etag (the current one).
+"""
 ERROR_REASON_PARENT_NOT_FOUND: ErrorReason.ValueType  # 8
 """INVALID_ARGUMENT: parent_seq names no message. Metadata: session_id, last_seq. Details: BadRequest."""
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 9
@@ -339,5 +351,13 @@ RetryInfo.
 ERROR_REASON_SESSION_BUSY: ErrorReason.ValueType  # 88
 """RESOURCE_EXHAUSTED: another change has locked the session. The call has waited for the lock as long as its deadline allows, or too many other
 calls already wait. Nothing was changed. Metadata: session_id. Details: RetryInfo.
+"""
+ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 95
+"""RESOURCE_EXHAUSTED: the project has reached a rate of its ProjectLimits at this server. Nothing was changed; try again after the time in
+RetryInfo. Metadata: what (calls_per_second, messages_per_second), limit, used. Details: RetryInfo.
+"""
+ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 96
+"""RESOURCE_EXHAUSTED: the call would exceed a limit of the project's ProjectLimits. Nothing was changed. Metadata: what (max_sessions,
+max_bytes, max_running_turns, model_tokens_per_day), limit, used (without the call). Details: RetryInfo where time helps: for turns and tokens.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

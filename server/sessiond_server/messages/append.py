@@ -24,6 +24,7 @@ from sessiond_server.messages.store.rows import Rows
 from sessiond_server.messages.store.spool import Spool
 from sessiond_server.messages.target import Target
 from sessiond_server.messages.validation import MessageValidator
+from sessiond_server.quotas.service import Quotas
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
 from sessiond_server.sessions.locked import LockedSessions
 from sessiond_server.sessions.settings import SessionSettings, new_session
@@ -75,6 +76,7 @@ class Appends:
         limits: Limits,
         tokenizer: Tokenizer,
         publisher: EventPublisher,
+        quotas: Quotas,
     ) -> None:
         self._store = store
         self._refusals = Refusals(store, sessions)
@@ -82,6 +84,7 @@ class Appends:
         self._limits = limits
         self._tokenizer = tokenizer
         self._publisher = publisher
+        self._quotas = quotas
 
     async def prepared(self, target: Target, messages: Sequence[Message]) -> PreparedAppend:
         """Prepare one batch, in a thread if it is large.
@@ -200,6 +203,7 @@ class Appends:
         self._check(target)
         # If the session accepts no appends, report that before the client sends all messages.
         await self._refusals.check_open(target)
+        pieces = self._quotas.paced(target.project_id, pieces)
         if target.skips_duplicates:
             return await self._store_new(target, pieces)
         validator = MessageValidator(self._limits, self._tokenizer)

@@ -85,6 +85,8 @@ CODES: dict[str, grpc.StatusCode] = {
     "HISTORY_REWOUND": grpc.StatusCode.ABORTED,
     "TURN_RUNNING": grpc.StatusCode.FAILED_PRECONDITION,
     "SESSION_BUSY": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "RATE_LIMITED": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "QUOTA_EXCEEDED": grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 
 

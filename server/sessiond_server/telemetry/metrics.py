@@ -56,6 +56,11 @@ HANDLING = _histogram(
 RECEIVED = _counter("grpc_server_msg_received_total", "Messages received in calls.", _METHOD)
 SENT = _counter("grpc_server_msg_sent_total", "Messages sent in calls.", _METHOD)
 FAULTS = _counter("sessiond_faults_total", "Calls refused, by ErrorReason.", ("reason",))
+LIMIT_REFUSALS = _counter(
+    "sessiond_limit_refusals_total",
+    "Calls refused because of a limit of their project.",
+    ("limit",),
+)
 CALLS_IN_PROGRESS = _gauge(
     "sessiond_calls_in_progress",
     "Calls in progress: calls are unary calls, reads and uploads; streams are Watch and Send.",

@@ -38,6 +38,7 @@ from sessiond_server.messages.sizes import check_batch
 from sessiond_server.messages.validation import MessageValidator
 from sessiond_server.providers.base import ModelFault
 from sessiond_server.providers.routing import Models
+from sessiond_server.quotas.service import Quotas
 from sessiond_server.sessions.store.lock import SessionMissing
 from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
 from sessiond_server.turns.context import Contexts, policy_of
@@ -70,6 +71,7 @@ class Turns:
         models: Models,
         limits: Limits,
         tokenizer: Tokenizer,
+        quotas: Quotas,
         *,
         default_model: str,
         max_timeout_ms: int,
@@ -84,6 +86,7 @@ class Turns:
         self._models = models
         self._limits = limits
         self._tokenizer = tokenizer
+        self._quotas = quotas
         self._default_model = default_model
         self._max_timeout_ms = max_timeout_ms
         self._keep_partial = keep_partial
@@ -114,6 +117,7 @@ class Turns:
         if session.state == SessionStatus.DESTROYED:
             raise _destroyed(session_id)
         turn = self.new_turn(sending, session, turn_id, timeout_ms)
+        self._quotas.take_messages(project_id, len(sending.messages) or bool(sending.prompt))
         ids = [(i, m.message_id) for i, m in enumerate(sending.messages) if m.message_id]
         if ids and (stored := await self._store.stored_ids(key, project_id, ids)):
             raise already_exists(session_id, ids, stored)

@@ -80,8 +80,8 @@ export class SequenceConflict extends Conflict {
 }
 
 /**
- * The etag is not the current one of the session, its state, the task or the bookmark. Metadata:
- * session_id, etag (the current one).
+ * The etag is not the current one of the session, its state, the task, the bookmark or the
+ * project's limits. Metadata: session_id or project, etag (the current one).
  *
  * Reason: `ETAG_MISMATCH`. Status code: `ABORTED`.
  */
@@ -612,6 +612,30 @@ export class SessionBusy extends ResourceExhausted {
   static override readonly reason: string = "SESSION_BUSY";
 }
 
+/**
+ * The project has reached a rate of its ProjectLimits at this server. Nothing was changed; try
+ * again after the time in RetryInfo. Metadata: what (calls_per_second, messages_per_second),
+ * limit, used. Details: RetryInfo.
+ *
+ * Reason: `RATE_LIMITED`. Status code: `RESOURCE_EXHAUSTED`.
+ */
+export class RateLimited extends ResourceExhausted {
+  static override readonly code: StatusCode = "RESOURCE_EXHAUSTED";
+  static override readonly reason: string = "RATE_LIMITED";
+}
+
+/**
+ * The call would exceed a limit of the project's ProjectLimits. Nothing was changed. Metadata:
+ * what (max_sessions, max_bytes, max_running_turns, model_tokens_per_day), limit, used (without
+ * the call). Details: RetryInfo where time helps: for turns and tokens.
+ *
+ * Reason: `QUOTA_EXCEEDED`. Status code: `RESOURCE_EXHAUSTED`.
+ */
+export class QuotaExceeded extends ResourceExhausted {
+  static override readonly code: StatusCode = "RESOURCE_EXHAUSTED";
+  static override readonly reason: string = "QUOTA_EXCEEDED";
+}
+
 /** The class of each reason. */
 export const BY_REASON = {
   SESSION_NOT_FOUND: SessionNotFound,
@@ -672,6 +696,8 @@ export const BY_REASON = {
   FORMAT_UNREADABLE: FormatUnreadable,
   PROJECT_BEING_DELETED: ProjectBeingDeleted,
   SESSION_BUSY: SessionBusy,
+  RATE_LIMITED: RateLimited,
+  QUOTA_EXCEEDED: QuotaExceeded,
 } as const;
 
 /** The name of an `ErrorReason` of the protos, without its prefix. */

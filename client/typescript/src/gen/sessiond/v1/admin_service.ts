@@ -7,6 +7,13 @@
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Timestamp } from "../../google/protobuf/timestamp.js";
+import {
+  GetProjectLimitsRequest,
+  GetProjectUsageRequest,
+  GetProjectUsageResponse,
+  ProjectLimits,
+  SetProjectLimitsRequest,
+} from "./limits.js";
 
 export const protobufPackage = "sessiond.v1";
 
@@ -969,11 +976,12 @@ export const RevokeApiKeyRequest: MessageFns<RevokeApiKeyRequest> = {
 };
 
 /**
- * AdminService manages projects and their API keys. If the server requires keys, these calls require an admin key (otherwise ADMIN_KEY_REQUIRED).
+ * AdminService manages projects, their limits and their API keys. If the server requires keys, these calls require an admin key (otherwise ADMIN_KEY_REQUIRED).
  * `sessiond keys create --admin` creates the first one.
  *
- * These calls have no request_id. CreateProject with get_or_create, DeleteProject and RevokeApiKey are safe to repeat. CreateApiKey is not: it
- * creates another key each time, because a secret is returned only once. If a response was lost, revoke its key (ListApiKeys shows it).
+ * These calls have no request_id. CreateProject with get_or_create, DeleteProject, RevokeApiKey and SetProjectLimits are safe to repeat.
+ * CreateApiKey is not: it creates another key each time, because a secret is returned only once. If a response was lost, revoke its key
+ * (ListApiKeys shows it).
  */
 export type AdminServiceDefinition = typeof AdminServiceDefinition;
 export const AdminServiceDefinition = {
@@ -1044,6 +1052,39 @@ export const AdminServiceDefinition = {
       responseType: ApiKey as typeof ApiKey,
       responseStream: false,
       options: { idempotencyLevel: "IDEMPOTENT" },
+    },
+    /** GetProjectLimits returns the limits that were set for a project. Errors: PROJECT_NOT_FOUND, INVALID_FIELD. */
+    getProjectLimits: {
+      name: "GetProjectLimits",
+      requestType: GetProjectLimitsRequest as typeof GetProjectLimitsRequest,
+      requestStream: false,
+      responseType: ProjectLimits as typeof ProjectLimits,
+      responseStream: false,
+      options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
+    },
+    /**
+     * SetProjectLimits replaces the limits of a project. All servers apply them within seconds (`--key-cache-s`). What the project has already is kept, if
+     * it is above the new limits. Errors: PROJECT_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+     */
+    setProjectLimits: {
+      name: "SetProjectLimits",
+      requestType: SetProjectLimitsRequest as typeof SetProjectLimitsRequest,
+      requestStream: false,
+      responseType: ProjectLimits as typeof ProjectLimits,
+      responseStream: false,
+      options: { idempotencyLevel: "IDEMPOTENT" },
+    },
+    /**
+     * GetProjectUsage returns what a project uses, and the limits that hold for it. It counts the project's sessions, which takes about a second for a million.
+     * Errors: PROJECT_NOT_FOUND, INVALID_FIELD.
+     */
+    getProjectUsage: {
+      name: "GetProjectUsage",
+      requestType: GetProjectUsageRequest as typeof GetProjectUsageRequest,
+      requestStream: false,
+      responseType: GetProjectUsageResponse as typeof GetProjectUsageResponse,
+      responseStream: false,
+      options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
   },
 } as const;

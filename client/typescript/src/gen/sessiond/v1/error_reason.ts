@@ -40,7 +40,10 @@ export enum ErrorReason {
    * last_seq.
    */
   ERROR_REASON_SEQUENCE_CONFLICT = 6,
-  /** ERROR_REASON_ETAG_MISMATCH - ABORTED: the etag is not the current one of the session, its state, the task or the bookmark. Metadata: session_id, etag (the current one). */
+  /**
+   * ERROR_REASON_ETAG_MISMATCH - ABORTED: the etag is not the current one of the session, its state, the task, the bookmark or the project's limits. Metadata: session_id or
+   * project, etag (the current one).
+   */
   ERROR_REASON_ETAG_MISMATCH = 7,
   /** ERROR_REASON_PARENT_NOT_FOUND - INVALID_ARGUMENT: parent_seq names no message. Metadata: session_id, last_seq. Details: BadRequest. */
   ERROR_REASON_PARENT_NOT_FOUND = 8,
@@ -190,4 +193,14 @@ export enum ErrorReason {
    * calls already wait. Nothing was changed. Metadata: session_id. Details: RetryInfo.
    */
   ERROR_REASON_SESSION_BUSY = 88,
+  /**
+   * ERROR_REASON_RATE_LIMITED - RESOURCE_EXHAUSTED: the project has reached a rate of its ProjectLimits at this server. Nothing was changed; try again after the time in
+   * RetryInfo. Metadata: what (calls_per_second, messages_per_second), limit, used. Details: RetryInfo.
+   */
+  ERROR_REASON_RATE_LIMITED = 95,
+  /**
+   * ERROR_REASON_QUOTA_EXCEEDED - RESOURCE_EXHAUSTED: the call would exceed a limit of the project's ProjectLimits. Nothing was changed. Metadata: what (max_sessions,
+   * max_bytes, max_running_turns, model_tokens_per_day), limit, used (without the call). Details: RetryInfo where time helps: for turns and tokens.
+   */
+  ERROR_REASON_QUOTA_EXCEEDED = 96,
 }
