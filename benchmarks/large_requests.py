@@ -42,7 +42,7 @@ async def main() -> None:
         provider = {"type": "openai", "base_url": model, "models": ["big"], "is_openai": True}
         settings = {
             "SESSIOND_PROVIDERS": json.dumps({"big": provider}),
-            "SESSIOND_ASSETS_DIR": assets,
+            "SESSIOND_ASSET_STORE": assets,
             "SESSIOND_MAX_MODEL_REQUEST_BYTES": str(256 * 1024 * 1024),
         }
         with serve(made.sessiond_url, settings) as served:

@@ -30,7 +30,7 @@ from sessiond_server.copies.store.flattening import FlatteningStore
 from sessiond_server.db import migrate
 from sessiond_server.embedded import EmbeddedPostgres
 from sessiond_server.retention.purger import Purger
-from sessiond_server.retention.store import PurgeStore
+from sessiond_server.retention.store.purge import PurgeStore
 from sessiond_server.server import Running, serving
 from sessiond_server.settings import Settings
 

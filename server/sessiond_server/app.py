@@ -48,7 +48,8 @@ from sessiond_server.quotas.service import Quotas
 from sessiond_server.quotas.store import QuotaStore
 from sessiond_server.retention.projects import ProjectPurger
 from sessiond_server.retention.purger import Purger
-from sessiond_server.retention.store import ProjectPurgeStore, PurgeStore
+from sessiond_server.retention.store.projects import ProjectPurgeStore
+from sessiond_server.retention.store.purge import PurgeStore
 from sessiond_server.rewinds.service import Rewinds
 from sessiond_server.rewinds.store import RewindStore
 from sessiond_server.rpc.admin_service import AdminServicer

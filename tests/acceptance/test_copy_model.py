@@ -31,12 +31,13 @@ from sessiond_server.db.pool import Database
 from sessiond_server.messages.store.cuts import CutStore
 from sessiond_server.messages.store.history import HistoryStore
 from sessiond_server.retention.purger import Purger
-from sessiond_server.retention.store import PurgeStore
+from sessiond_server.retention.store.purge import PurgeStore
 from sessiond_server.server import Running
 from sessiond_server.watch.hub import WatchHub
 from sessiond_server.watch.store import WatchStore
 
 from ..conftest import purger_of
+from ..support.integrity import assert_whole
 from ..support.processes import ServerProcess
 from ..support.wire import Wire
 
@@ -99,7 +100,12 @@ def run_machine(
             interval_s=3600,
             request_retention_s=86_400,
         )
-        machine_class = _machine(client, lambda: runner.run(purger.round()), connection)
+        machine_class = _machine(
+            client,
+            lambda: runner.run(purger.round()),
+            lambda: runner.run(assert_whole(database)),
+            connection,
+        )
 
         def run(examples: int, steps: int) -> None:
             run_state_machine_as_test(  # type: ignore[no-untyped-call]
@@ -118,7 +124,10 @@ def run_machine(
 
 
 def _machine(
-    client: Client, purge: Callable[[], Any], connection: psycopg.Connection[Any]
+    client: Client,
+    purge: Callable[[], Any],
+    verify: Callable[[], Any],
+    connection: psycopg.Connection[Any],
 ) -> type[RuleBasedStateMachine]:
     runs = iter(range(10**9))
 
@@ -352,11 +361,11 @@ def _machine(
             assert info.token_count == sum(message.token_count for message in read)
 
         def teardown(self) -> None:
-            for session_id in self.model:
-                self.check(session_id)
-            purge()
-            for session_id in self.model:
-                self.check(session_id)
+            for clean_up in (lambda: None, purge):
+                clean_up()
+                verify()
+                for session_id in self.model:
+                    self.check(session_id)
             for session_id in list(self.model):
                 client.delete_session(session_id)
             connection.execute("UPDATE dead_logs SET queued_at = queued_at - interval '1 hour'")

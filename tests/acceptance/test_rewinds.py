@@ -14,6 +14,7 @@ from sessiond import AsyncClient, AsyncSession, errors
 from sessiond.v1.conversation_service_pb2 import WatchRequest
 from sessiond.v1.session_service_pb2 import GetMessagesRequest, GetMessagesResponse
 
+from ..support.integrity import assert_url_whole
 from ..support.processes import ServerProcess
 from ..support.waiting import PATIENCE_S
 from ..support.wire import Wire, taken_apart
@@ -232,6 +233,7 @@ async def run(start_server: Start, database_url: str, steps: int) -> None:
         for copy_id, texts in author.copies.items():
             copied = clients[1].sessions.get_messages(copy_id)
             assert [message.content async for message in copied] == texts
+        await assert_url_whole(database_url)
 
 
 async def test_everybody_follows_random_rewinds(start_server: Start, database_url: str) -> None:
@@ -289,6 +291,7 @@ async def kill_at_any_moment(start_server: Start, database_url: str, kills: int)
         # The server that found the history is the next one to be killed: starts take seconds.
         texts = after
     assert ends["before"] + ends["after"] == kills
+    await assert_url_whole(database_url)
 
 
 async def test_a_killed_server_leaves_the_history_before_or_after(

@@ -42,7 +42,7 @@ def texts(count: int) -> Iterator[str]:
 @pytest.fixture
 def many(database_url: str, start_server: Start) -> ServerProcess:
     """A server with a session "many" of 50,000 messages."""
-    server = start_server(SESSIOND_DATABASE_URL=database_url)
+    server = start_server(SESSIOND_DATABASE_URL=database_url, SESSIOND_DRAIN_TIMEOUT_S="3")
     with Client(server.target) as client:
         client.create_session("many").import_messages(texts(MANY))
     return server

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from sessiond_server.retention.purger import Purger
-from sessiond_server.retention.store import PurgeStore
+from sessiond_server.retention.store.purge import PurgeStore
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
 

@@ -19,15 +19,12 @@ Errors reach the caller as sessiond raises them. Where a framework has its own e
 the adapter raises that one `from` ours.
 """
 
-import json
 import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any, TypeAlias, TypeVar, Unpack
-
-import orjson
 
 from sessiond._async._client import AsyncClient
 from sessiond._async._lazy import AsyncLazy
@@ -58,8 +55,6 @@ MAX_NAMESPACE = 200  # characters
 # Maximum number of open connections that no adapter uses. A web server makes an adapter for each
 # request; without this, each adapter would open a connection.
 _IDLE_CONNECTIONS = 16
-# Faster than json.loads(), which checks its options at each call.
-_loads = json.JSONDecoder().decode
 
 
 class Backend:
@@ -178,23 +173,11 @@ def encoded(item: Mapping[str, Any], path: str) -> bytes:
 
 
 def decoded(message: Message) -> dict[str, Any]:
-    """Return the item that a message was made of, equal to what was encoded."""
-    text = message.proto.json
-    item: dict[str, Any]
-    # orjson is faster, but reads whole numbers beyond 64 bits as floating-point numbers. Most
-    # messages consist of texts, which have none.
-    if '":{' not in text and '":[' not in text:
-        try:
-            item = orjson.loads(text)
-            if set(map(type, item.values())) == {str}:
-                return item
-        except ValueError:
-            pass  # a lone surrogate, or a number that is out of range
-    try:
-        item = _loads(text)
-    except RecursionError:
-        return message.blob
-    return item
+    """Return the item that a message was made of, equal to what was encoded.
+
+    The caller may change it: unlike `message.blob`, it is a new one at each call.
+    """
+    return message._parsed()
 
 
 async def append(
