@@ -1,4 +1,4 @@
-"""The command line, as its users run it."""
+"""The command line as a process."""
 
 import json
 import os
