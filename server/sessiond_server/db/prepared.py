@@ -18,7 +18,6 @@ from uuid import UUID
 from weakref import WeakSet
 
 import psycopg
-from prometheus_client import Histogram
 from psycopg import AsyncConnection
 from psycopg.generators import execute
 from psycopg.pq import ExecStatus, Format, TransactionStatus
@@ -106,7 +105,7 @@ class PreparedStatement:
         self._decoders = [column.decode for column in columns]
         self._prepared_name = b"sessiond_%d" % next(_numbers)
         self._prepared_on: WeakSet[AsyncConnection[Any]] = WeakSet()
-        self._histogram: Histogram | None = None
+        self._tally: metrics.Tally | None = None
 
     async def run(
         self, connection: AsyncConnection[Any], values: Mapping[str, Any]
@@ -141,10 +140,9 @@ class PreparedStatement:
             failure = error
             raise
         finally:
-            if self._histogram is None:
-                self._histogram = metrics.STATEMENT.labels(self._name)
-            took_s = time.perf_counter() - began
-            cursors.measured(self._name, self._histogram, took_s, failure)
+            if self._tally is None:
+                self._tally = metrics.statement(self._name)
+            cursors.measured(self._name, self._tally, time.perf_counter() - began, failure)
             # The error refers to this frame, so break the reference cycle.
             del failure
 

@@ -8,7 +8,7 @@ from sessiond.v1.message_pb2 import Message
 from sessiond_server.core.deadlines import waits_until
 from sessiond_server.core.errors import invalid
 from sessiond_server.core.limits import MAX_REQUESTS
-from sessiond_server.messages.append import Appends
+from sessiond_server.messages.append import Appends, PreparedAppend
 from sessiond_server.messages.joined_append import JoinedAppends
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.target import Target
@@ -58,17 +58,33 @@ class BatchAppender:
                 is_known.set()
 
         waiting: list[WaitingAppend] = []
+
+        def watch(place: int, one: WaitingAppend) -> None:
+            one.ended.add_done_callback(partial(add, place))
+            waiting.append(one)
+
+        prepared: dict[int, PreparedAppend] = {}
         for place, (target, messages) in enumerate(requests):
             try:
                 self._quotas.take_messages(target.project_id, len(messages))
-                one = self._joined.submit(self._appends.prepare(target, messages))
+                prepared[place] = self._appends.prepare(target, messages)
             except Exception as error:
                 outcomes.append((place, error))
-            else:
-                one.ended.add_done_callback(partial(add, place))
-                waiting.append(one)
-        self._joined.dispatch()
-        ends_at = waits_until()
+        ends = await self._joined.store_whole(list(prepared.values()))
+        if ends is None:
+            for place, append in prepared.items():
+                try:
+                    watch(place, self._joined.submit(append))
+                except Exception as error:
+                    outcomes.append((place, error))
+            self._joined.dispatch()
+        else:
+            for place, end in zip(prepared, ends, strict=True):
+                if isinstance(end, WaitingAppend):
+                    watch(place, end)
+                else:
+                    outcomes.append((place, end))
+        ends_at = waits_until() if waiting else None
         timer = (
             asyncio.get_running_loop().call_at(ends_at, self._expire, waiting) if ends_at else None
         )

@@ -409,7 +409,11 @@ async def _result(outcome: Outcome, request: StoreMessagesRequest) -> BatchStore
 
 
 def _place(
-    request: StoreMessagesRequest | ImportMessagesRequest | RewindSessionRequest, caller: Caller
+    request: StoreMessagesRequest | ImportMessagesRequest | RewindSessionRequest,
+    caller: Caller,
+    *,
+    skips_duplicates: bool = False,
+    create: SessionSettings | None = None,
 ) -> Target:
     """Convert the session of a request, and the last_seq and epoch that the caller expects."""
     return Target(
@@ -418,18 +422,21 @@ def _place(
         request.expected_last_seq if request.HasField("expected_last_seq") else None,
         request.request_id,
         request.expected_epoch if request.HasField("expected_epoch") else None,
-        state=conversions.state_patch(request),
-        state_etag=request.state_etag,
+        skips_duplicates,
+        create,
+        conversions.state_patch(request),
+        request.state_etag,
     )
 
 
 def _target(request: StoreMessagesRequest | ImportMessagesRequest, caller: Caller) -> Target:
     """Convert the session and the conditions of an append."""
-    on_duplicate = conversions.enum_number(
+    on_duplicate = request.on_duplicate and conversions.enum_number(
         OnDuplicate.DESCRIPTOR, request.on_duplicate, "on_duplicate"
     )
-    return replace(
-        _place(request, caller),
+    return _place(
+        request,
+        caller,
         skips_duplicates=on_duplicate == ON_DUPLICATE_SKIP,
         create=_creation(request) if request.HasField("create") else None,
     )
