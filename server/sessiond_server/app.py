@@ -63,8 +63,10 @@ from sessiond_server.rpc.processing_service import ProcessingServicer
 from sessiond_server.rpc.services import SERVICES
 from sessiond_server.rpc.session_service import SessionServicer
 from sessiond_server.rpc.task_service import TaskServicer
+from sessiond_server.sessions.bulk_deletion import BulkDeletions
 from sessiond_server.sessions.locked import LockedSessions
 from sessiond_server.sessions.service import Sessions
+from sessiond_server.sessions.store.bulk_deletion import BulkDeletionStore
 from sessiond_server.sessions.store.row_locks import RowLockStore
 from sessiond_server.sessions.store.sessions import SessionStore
 from sessiond_server.settings import Settings
@@ -115,6 +117,7 @@ class Stores:
         self.quotas = QuotaStore(database)
         self.rewinds = RewindStore()
         self.row_locks = RowLockStore(database)
+        self.bulk_deletions = BulkDeletionStore(database)
         self.sessions = SessionStore(database)
         self.tasks = TaskStore(database)
         self.turn_texts = TextStore(database)
@@ -269,6 +272,7 @@ async def open_services(
         servicers: tuple[Servicer, ...] = (
             SessionServicer(
                 Sessions(stores.sessions, limits, watching, turns.session_destroyed),
+                BulkDeletions(stores.bulk_deletions, watching),
                 Copies(stores.copies, stores.sessions, settings.copy_max_messages, watching),
                 SessionImports(stores.imports, stores.sessions, limits, counts, watching, quotas),
                 SessionExports(stores.snapshots, history),
