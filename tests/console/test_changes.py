@@ -1,4 +1,4 @@
-"""What people change: settings, copies, deletions, turns, bookmarks and tasks."""
+"""Changes by users: settings, copies, deletions, turns, bookmarks and tasks."""
 
 import html as html_module
 import json
@@ -278,7 +278,7 @@ async def test_a_turn_that_failed_says_why_and_can_be_asked_again(
     assert (await browser.post("/sessions/s/send", form)).status_code == 200
     latest = (await session.turns())[0]
     assert (await session.wait_for_turn(latest.turn_id)).role == "assistant"
-    # The transcript marks where the answer is missing.
+    # The transcript marks the place of the missing answer.
     assert 'class="badge failed">failed</span> <strong' in await browser.page("/sessions/s")
 
 

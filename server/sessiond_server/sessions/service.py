@@ -20,6 +20,7 @@ from sessiond_server.core.pagination import Page, Paging
 from sessiond_server.core.states import SessionStatus
 from sessiond_server.core.validation import check_request_id, check_session_id
 from sessiond_server.db.idempotency import NO_LOG, DuplicateRequest, RequestRecord, content_hash
+from sessiond_server.quotas.service import Quotas
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
 from sessiond_server.sessions.settings import (
     SessionSettings,
@@ -59,6 +60,7 @@ class Sessions:
         limits: Limits,
         publisher: EventPublisher,
         end_turns: Callable[[UUID, str], Awaitable[None]],
+        quotas: Quotas,
     ) -> None:
         """Creates the service.
 
@@ -68,7 +70,9 @@ class Sessions:
             publisher: publishes lifecycle events.
             end_turns: ends the turns of a session, given its project and session_id, unless the
                 session is active.
+            quotas: the limits of projects.
         """
+        self._quotas = quotas
         self._store = store
         self._limits = limits
         self._publisher = publisher
@@ -98,9 +102,18 @@ class Sessions:
             content = content_hash("create", chosen_id, get_or_create, *settings.content)
             key = creation_key(project_id, request_id)
             record = RequestRecord(key, request_id, content, session_id)
+
+        async def exists() -> bool:
+            found = await self._store.get(new.key, project_id)
+            return found is not None or await self._store.is_recorded(record)
+
         for _ in range(ATTEMPTS):
+            room = await self._quotas.reserve(project_id, unless=exists, max_sessions=1)
             try:
-                created = await self._store.create(new, record)
+                async with room:
+                    created = await self._store.create(new, record)
+                    if not created:
+                        room.give_back()
             except StateTooLarge as e:
                 raise too_large(e) from None
             except DuplicateRequest as duplicate:

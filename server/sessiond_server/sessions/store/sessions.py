@@ -300,6 +300,12 @@ class SessionStore:
         """Returns the first request with a request_id; None if there is none."""
         return await find_request(self._database, key, log, request_id)
 
+    async def is_recorded(self, record: RequestRecord | None) -> bool:
+        """Returns whether a creation is the repetition of an earlier one."""
+        return record is not None and bool(
+            await self.find_request(record.key, NO_LOG, record.request_id)
+        )
+
 
 async def insert_session(
     database: Database, connection: AsyncConnection[TupleRow], new: NewSession
