@@ -22,6 +22,7 @@ from sessiond_server.core.states import SessionStatus
 from sessiond_server.db import schema as tables
 from sessiond_server.db.expiry import LIVE_SESSION, alive
 from sessiond_server.db.idempotency import (
+    NO_LOG,
     RecordedRequest,
     RequestRecord,
     find_request,
