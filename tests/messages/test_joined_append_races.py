@@ -10,6 +10,7 @@ import pytest
 
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.events import EventPublisher
+from sessiond_server.core.ids import DEFAULT_PROJECT_ID
 from sessiond_server.core.limits import Limits
 from sessiond_server.db.pool import LockTimeout
 from sessiond_server.messages.append import Appends, PreparedAppend
@@ -17,8 +18,9 @@ from sessiond_server.messages.joined_append import JoinedAppends
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.store.batch_append import BatchAppendStore
 from sessiond_server.messages.waiting_append import WaitingAppend
-from sessiond_server.quotas.service import Quotas
 from sessiond_server.sessions.locked import LockedSessions
+
+from ..support.quotas import unlimited
 
 KEY = uuid.uuid4()
 DONE = Appended(1, 1, 0, 1)
@@ -34,7 +36,7 @@ def prepared(key: uuid.UUID = KEY) -> PreparedAppend:
         message_ids=(),
         is_plain=True,
     )
-    target = SimpleNamespace(session_id="s", project_id=KEY, key=key)
+    target = SimpleNamespace(session_id="s")
     return cast("PreparedAppend", SimpleNamespace(append=append, target=target, rows=[b""]))
 
 
@@ -75,9 +77,6 @@ class Database:
     def messages_appended(self, key: uuid.UUID) -> None:
         pass
 
-    def take_messages(self, project_id: uuid.UUID, count: int) -> None:
-        pass
-
 
 @pytest.fixture
 async def database() -> Database:
@@ -92,14 +91,18 @@ async def joined(database: Database) -> JoinedAppends:
         cast("LockedSessions", database),
         Limits(),
         cast("EventPublisher", database),
-        cast("Quotas", database),
+        unlimited(),
         max_statements=3,
     )
 
 
+def target(key: uuid.UUID = KEY) -> Any:
+    return SimpleNamespace(key=key, project_id=DEFAULT_PROJECT_ID)
+
+
 async def store(joined: JoinedAppends, key: uuid.UUID = KEY) -> Appended:
     async with asyncio.timeout(10):
-        return await joined.store(prepared(key).target, [])
+        return await joined.store(target(key), [])
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -188,7 +191,7 @@ async def test_an_append_alone_starts_no_task_and_no_timer(
     started: list[str] = []
     for name in ("call_at", "create_task"):
         monkeypatch.setattr(loop, name, lambda *_args, name=name, **_: started.append(name))
-    result = await joined.store(prepared().target, [])
+    result = await joined.store(target(), [])
     monkeypatch.undo()
     assert (result, started) == (DONE, [])
 
@@ -216,7 +219,7 @@ async def test_a_batch_with_a_session_that_is_being_stored_goes_into_the_queues(
     joined: JoinedAppends, database: Database
 ) -> None:
     database.can_go_on.clear()
-    first = asyncio.create_task(joined.store(prepared().target, []))
+    first = asyncio.create_task(joined.store(target(), []))
     await asyncio.sleep(0)
     assert await joined.store_whole([prepared(), *batch()]) is None
     other = uuid.uuid4()

@@ -14,6 +14,7 @@ from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.target import Target
 from sessiond_server.messages.waiting_append import WaitingAppend
 from sessiond_server.quotas.service import Quotas
+from sessiond_server.quotas.usage import Reservation
 
 Outcome = tuple[int, Appended | Exception]
 """Index of a request in the call, and the result or error of that request."""
@@ -58,32 +59,47 @@ class BatchAppender:
                 is_known.set()
 
         waiting: list[WaitingAppend] = []
+        rooms: dict[int, Reservation] = {}
 
         def watch(place: int, one: WaitingAppend) -> None:
             one.ended.add_done_callback(partial(add, place))
+            if room := rooms.pop(place, None):
+                one.ended.add_done_callback(partial(_end, room))
             waiting.append(one)
 
         prepared: dict[int, PreparedAppend] = {}
-        for place, (target, messages) in enumerate(requests):
-            try:
-                self._quotas.take_messages(target.project_id, len(messages))
-                prepared[place] = self._appends.prepare(target, messages)
-            except Exception as error:
-                outcomes.append((place, error))
-        ends = await self._joined.store_whole(list(prepared.values()))
-        if ends is None:
-            for place, append in prepared.items():
+        try:
+            for place, (target, messages) in enumerate(requests):
                 try:
-                    watch(place, self._joined.submit(append))
+                    self._quotas.take_messages(target.project_id, len(messages))
+                    append = self._appends.prepare(target, messages)
+                    if self._quotas.is_limited(target.project_id):
+                        rooms[place] = await self._appends.room_for(target, append.append)
                 except Exception as error:
                     outcomes.append((place, error))
-            self._joined.dispatch()
-        else:
-            for place, end in zip(prepared, ends, strict=True):
+                else:
+                    prepared[place] = append
+            ends = await self._joined.store_whole(list(prepared.values()))
+            for place, end in zip(prepared, ends or (), strict=ends is not None):
                 if isinstance(end, WaitingAppend):
                     watch(place, end)
-                else:
-                    outcomes.append((place, end))
+                    continue
+                outcomes.append((place, end))
+                if room := rooms.pop(place, None):
+                    room.end(end if isinstance(end, Exception) else None)
+            if ends is None:
+                for place, append in prepared.items():
+                    try:
+                        watch(place, self._joined.submit(append))
+                    except Exception as error:
+                        outcomes.append((place, error))
+                        if room := rooms.pop(place, None):
+                            room.give_back()
+                self._joined.dispatch()
+        except BaseException as error:
+            for room in rooms.values():
+                room.end(error)
+            raise
         ends_at = waits_until() if waiting else None
         timer = (
             asyncio.get_running_loop().call_at(ends_at, self._expire, waiting) if ends_at else None
@@ -107,3 +123,10 @@ class BatchAppender:
     def _expire(self, waiting: Sequence[WaitingAppend]) -> None:
         for one in waiting:
             self._joined.expire(one)
+
+
+def _end(room: Reservation, ended: asyncio.Future[Appended]) -> None:
+    if ended.cancelled():
+        room.give_back()
+    else:
+        room.end(ended.exception())

@@ -123,6 +123,12 @@ class JoinedAppends:
         """
         self._quotas.take_messages(target.project_id, len(messages))
         prepared = await self._appends.prepared(target, messages)
+        if not self._quotas.is_limited(target.project_id):
+            return await self._store_prepared(prepared)
+        async with await self._appends.room_for(target, prepared.append):
+            return await self._store_prepared(prepared)
+
+    async def _store_prepared(self, prepared: PreparedAppend) -> Appended:
         key = prepared.append.key
         if key in self._busy or self._ready or not self._has_room():
             waiting = self.submit(prepared)
@@ -131,14 +137,14 @@ class JoinedAppends:
         # Nothing to join: the caller's own task stores it.
         self._busy[key] = deque()
         slot = self._begin()
-        left: dict[UUID, Series] = {}
+        series: Series = []
         try:
             return await self._appends.append_prepared(prepared)
         except LockTimeout:
-            left[key] = [WaitingAppend(prepared)]
+            series.append(WaitingAppend(prepared))
         finally:
-            self._ended(slot, (key,), left)
-        return await self._end_of(left[key][0])
+            self._ended(slot, (key,), {key: series})
+        return await self._end_of(series[0])
 
     async def store_whole(
         self, requests: Sequence[PreparedAppend]
@@ -154,12 +160,9 @@ class JoinedAppends:
             other appends to the sessions are there, or because a statement cannot store them all.
         """
         keys = [one.append.key for one in requests]
-        if (
-            len(requests) < 2
-            or self._statements >= self._max_statements
-            or any(key in self._busy or key in self._ready for key in keys)
-            or not fit_together(requests, self._limits)
-        ):
+        is_busy = any(key in self._busy or key in self._ready for key in keys)
+        is_full = self._statements >= self._max_statements
+        if is_busy or is_full or not fit_together(requests, self._limits):
             return None
         self._busy.update((key, deque()) for key in keys)
         slot = self._begin()
@@ -182,7 +185,7 @@ class JoinedAppends:
         """Put an append into the queue of its session. The caller must then call `dispatch`.
 
         Raises:
-            Fault: SESSION_BUSY if the session is locked, and too many appends wait for it.
+            Fault: SESSION_BUSY if too many appends wait for the session, which is locked.
         """
         key = prepared.append.key
         queue = self._busy.get(key)
@@ -283,7 +286,7 @@ class JoinedAppends:
         Args:
             slot: the statement.
             keys: its sessions.
-            left: its appends that were not stored and have no error, by session.
+            left: by session, its appends that were neither stored nor refused.
         """
         self._statements -= 1
         self._awaited.pop(slot, None)

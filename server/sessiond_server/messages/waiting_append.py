@@ -134,7 +134,7 @@ def is_joinable(one: WaitingAppend) -> bool:
 
 
 def fit_together(requests: Sequence[PreparedAppend], limits: Limits) -> bool:
-    """Return whether a shared statement can store appends, each to a session of its own."""
+    """Return whether a shared statement can store appends: several, each to another session."""
     messages = content_bytes = 0
     for one in requests:
         if not _can_share(one):
@@ -142,7 +142,8 @@ def fit_together(requests: Sequence[PreparedAppend], limits: Limits) -> bool:
         messages += one.append.totals.count
         content_bytes += one.append.totals.content_bytes
     return (
-        messages <= limits.max_batch_messages
+        len(requests) > 1
+        and messages <= limits.max_batch_messages
         and content_bytes <= limits.max_batch_bytes
         and len({one.append.key for one in requests}) == len(requests)
     )
