@@ -15,7 +15,7 @@ from sessiond_server.formats.wire import replace_surrogates
 from sessiond_server.providers.base import Delta
 from sessiond_server.telemetry import metrics
 from sessiond_server.turns.rows import TurnRow
-from sessiond_server.turns.state import RunningTurn, TurnChanges
+from sessiond_server.turns.state import RunningTurn, TurnNews
 from sessiond_server.watch.live_text import TextPiece, data_of
 
 # Deltas of a turn that arrive within this time are published as one event. An overloaded process
@@ -108,14 +108,16 @@ class TurnAnnouncements:
             )
         )
 
-    def committed(self, changes: TurnChanges) -> None:
-        """Publish the rewind, the appends and the ended turns of a committed transaction."""
+    def committed(self, changes: TurnNews) -> None:
+        """Publish the rewind, the appends and the ended turns of a commit."""
         if changes.rewound:
             self._publisher.publish(changes.rewound)
         for messages, content_bytes in changes.stored:
             metrics.stored(messages, content_bytes)
-        if changes.has_appended:
-            self._publisher.messages_appended(changes.change.key)
+        if changes.messages:
+            self._publisher.messages_stored(changes.key, changes.messages)
+        elif changes.has_appended:
+            self._publisher.messages_appended(changes.key)
         turn_id, after_seq = None, None
         for row in changes.ended:
             turn_id, after_seq = row.turn_id, row.end_seq or None
@@ -135,7 +137,7 @@ class TurnAnnouncements:
 
     def _publish(
         self,
-        session: RunningTurn | TurnChanges,
+        session: RunningTurn | TurnNews,
         type_: str,
         turn_id: UUID,
         after_seq: int | None,
