@@ -20,7 +20,7 @@ from sessiond._requests.input import NewMessage
 from sessiond._sync._client import Client
 from sessiond._sync._pool import SessionPool
 from sessiond._sync._session import Session
-from sessiond._types.admin import ApiKey, Project
+from sessiond._types.admin import ApiKey, LimitUsage, Project, ProjectLimits, ProjectUsage
 from sessiond._types.asset import Asset
 from sessiond._types.bookmark import Bookmark
 from sessiond._types.event import Event, EventData
@@ -73,11 +73,14 @@ __all__ = [
     "FitChange",
     "ImportedTranscript",
     "Lease",
+    "LimitUsage",
     "Message",
     "MessageTurn",
     "NewMessage",
     "ProcessingCounts",
     "Project",
+    "ProjectLimits",
+    "ProjectUsage",
     "RewindResult",
     "SentMessage",
     "Session",

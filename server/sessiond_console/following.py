@@ -42,7 +42,7 @@ class Item:
     data: dict[str, Any]
     message: Message | None = None
     encoded: bytes = b""
-    """The event of a message, rendered for the first tab that sends it."""
+    """The encoded event of a message; empty until the first tab has rendered it."""
 
 
 @dataclass(slots=True)
@@ -91,8 +91,8 @@ class Follower:
         """Follow the session for the duration of the block.
 
         Yields:
-            The queue of the tab's events, in which None means that the watch is over; and the texts
-            of the running answers so far.
+            The queue of the tab's events, and the texts of the running answers so far. None in the
+            queue means that the watch is over.
 
         Raises:
             SessiondError: if the session cannot be watched.
@@ -251,7 +251,8 @@ async def tail(
                     last_seq = min(last_seq, happened.data["last_seq"])
                 if happened.message:
                     if happened.message.seq <= last_seq:
-                        # The tab has this message from the history, but may have got deltas since.
+                        # The tab already has this message from the history, but may have received
+                        # deltas of it since.
                         if happened.data["turn"]:
                             yield event_bytes("answered", {"turn": happened.data["turn"]})
                         continue

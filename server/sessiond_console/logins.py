@@ -25,7 +25,7 @@ class Login:
     client: AsyncClient
     """The client with the browser's API key."""
     label: str
-    """What may be shown of the key: its id."""
+    """The public part of the key, its id."""
     ends_at: float
     """When the login ends, by the monotonic clock. Unit: seconds."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from sessiond import AsyncClient, Message, Task, Turn
 from sessiond_console.listing import turn_page
 
-# A session has at most 1,000 bookmarks and tasks. Of copies and turns the newest are marked.
+# Only the newest copies and turns are marked. A session has at most 1,000 bookmarks and tasks.
 MAX_COPIES = 500
 MAX_TURNS = 200
 

@@ -13,7 +13,7 @@ WIDTH, HEIGHT = 1000.0, 200.0
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What a plot needs of a message."""
+    """The values of a message that the plots show."""
 
     seq: int
     role: str
@@ -71,7 +71,7 @@ async def points_of(api: AsyncClient, session_id: str) -> tuple[list[Point], boo
 
 
 def point_of(message: Message) -> Point:
-    """Return what a plot needs of a message."""
+    """Return the values of a message that the plots show."""
     return Point(
         message.seq,
         message.role,

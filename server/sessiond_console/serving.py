@@ -11,7 +11,7 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
-# How long requests under way may take when the console ends. Live streams end with it.
+# How long requests in progress may still take when the console stops. Live streams are cut off.
 SHUTDOWN_S = 3
 
 

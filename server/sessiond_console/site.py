@@ -160,7 +160,7 @@ class Site:
         return run
 
     def error(self, request: Request, error: SessiondError | FormError) -> Response:
-        """Return the page of an error, with its reason and what its server says about it."""
+        """Return the page of an error, with its reason and the server's explanation."""
         shown = (
             InvalidField(f"{error.field}: {error.message}")
             if isinstance(error, FormError)
@@ -184,7 +184,7 @@ class Site:
             target += "?" + request.scope["query_string"].decode("ascii", "replace")
         query = {"next": target} | ({"refused": "1"} if is_refused else {})
         if "text/event-stream" in request.headers.get("accept", ""):
-            # An event source follows no redirect to a page, and would try again for ever.
+            # An event source cannot follow a redirect to a page. It would reconnect for ever.
             response = Response("event: denied\ndata: {}\n\n", media_type="text/event-stream")
         elif "hx-request" in request.headers:
             response = Response(status_code=200, headers={"hx-redirect": "/login"})

@@ -35,6 +35,7 @@ from sessiond_server.messages.store.batch_append import BatchAppendStore
 from sessiond_server.messages.store.cuts import CutStore
 from sessiond_server.messages.store.history import HistoryStore
 from sessiond_server.projects.authentication import Authenticator
+from sessiond_server.projects.limits import LimitsOfProjects
 from sessiond_server.projects.service import Keys
 from sessiond_server.projects.store import KeyStore
 from sessiond_server.providers.routing import Models
@@ -42,6 +43,9 @@ from sessiond_server.queues.service import Processing
 from sessiond_server.queues.store.leases import LeaseStore
 from sessiond_server.queues.store.progress import ProgressStore
 from sessiond_server.queues.store.queues import QueueStore
+from sessiond_server.quotas.limits import LIMIT_NAMES, ProjectLimits
+from sessiond_server.quotas.service import Quotas
+from sessiond_server.quotas.store import QuotaStore
 from sessiond_server.retention.projects import ProjectPurger
 from sessiond_server.retention.purger import Purger
 from sessiond_server.retention.store import ProjectPurgeStore, PurgeStore
@@ -111,6 +115,7 @@ class Stores:
         self.queue_leases = LeaseStore(database)
         self.queue_progress = ProgressStore(database)
         self.queues = QueueStore(database)
+        self.quotas = QuotaStore(database)
         self.rewinds = RewindStore()
         self.row_locks = RowLockStore(database)
         self.sessions = SessionStore(database)
@@ -158,6 +163,7 @@ async def open_services(
         await database.open()
         stores, objects = Stores(database), Objects(settings.asset_location())
         limits, counts = _limits(settings), tokenizer(settings.tokenizer)
+        quotas = Quotas(_default_limits(settings))
 
         def is_draining() -> bool:
             return admission.is_draining
@@ -220,6 +226,7 @@ async def open_services(
             contexts,
             new_turns,
             stores.direct,
+            quotas,
             save_remote_text=partial(watching.texts.saved, freeze=True),
         )
         streams = TurnStreams(turns, runner, watching)
@@ -237,13 +244,14 @@ async def open_services(
         history = History(stores.history, stores.cuts, stores.bookmarks, settings.page_cache_bytes)
         locked = LockedSessions(stores.row_locks)
         stack.push_async_callback(locked.close)
-        appends = Appends(stores.append, stores.sessions, locked, limits, counts, watching)
+        appends = Appends(stores.append, stores.sessions, locked, limits, counts, watching, quotas)
         joined_appends = JoinedAppends(
             stores.batch_append,
             appends,
             locked,
             limits,
             watching,
+            quotas,
             max_statements=settings.pool_size // 2,
         )
         stack.push_async_callback(joined_appends.close)
@@ -271,14 +279,20 @@ async def open_services(
             SessionServicer(
                 Sessions(stores.sessions, limits, watching, turns.session_destroyed),
                 Copies(stores.copies, stores.sessions, settings.copy_max_messages, watching),
-                SessionImports(stores.imports, stores.sessions, limits, counts, watching),
+                SessionImports(stores.imports, stores.sessions, limits, counts, watching, quotas),
                 SessionExports(stores.snapshots, history),
                 appends,
                 joined_appends,
-                BatchAppender(appends, joined_appends),
+                BatchAppender(appends, joined_appends, quotas),
                 history,
                 Rewinds(
-                    stores.rewinds, stores.append, stores.history, appends, runner, transitions
+                    stores.rewinds,
+                    stores.append,
+                    stores.history,
+                    appends,
+                    runner,
+                    transitions,
+                    quotas,
                 ),
                 admission,
             ),
@@ -296,15 +310,16 @@ async def open_services(
             ),
             AssetServicer(assets, admission),
             ConversationServicer(turns, streams, previews, watching),
-            AdminServicer(Keys(stores.keys)),
+            AdminServicer(Keys(stores.keys), LimitsOfProjects(stores.keys, stores.quotas, quotas)),
         )
         authenticator = Authenticator(
-            stores.keys, require_keys=settings.require_keys, cache_s=settings.key_cache_s
+            stores.keys, quotas, require_keys=settings.require_keys, cache_s=settings.key_cache_s
         )
         calls = Calls(
             authenticator,
             admission,
             LockWaits(locked),
+            quotas,
             check_messages=appends.invalid_fields,
             default_deadline_s=settings.default_deadline_s,
             stream_idle_timeout_s=settings.import_idle_timeout_s,
@@ -319,6 +334,7 @@ async def open_services(
                 "purger": purger.run,
                 "sweeper": sweeper.run,
                 "key_check": authenticator.run,
+                "idle_projects": quotas.run,
                 "memory": admission.memory.run,
                 "memory_limit": admission.memory.watch,
                 **watching.loops(),
@@ -332,6 +348,12 @@ async def open_services(
             history.cache_bytes,
             models,
         )
+
+
+def _default_limits(settings: Settings) -> ProjectLimits:
+    return ProjectLimits(
+        **{name: getattr(settings, f"default_limit_{name}") for name in LIMIT_NAMES}
+    )
 
 
 def _limits(settings: Settings) -> Limits:

@@ -15,7 +15,7 @@ from sessiond_server.db.pool import Database
 from sessiond_server.rpc.services import SERVICES
 
 # The name of a service that is SERVING as long as the process answers, even while the database is
-# away or the server drains. A restart would help neither.
+# unavailable or the server is draining: a restart would not help.
 LIVENESS = "liveness"
 
 PROBE_INTERVAL_S = 2.0
@@ -85,7 +85,7 @@ class HealthMonitor:
         try:
             await check_writable(connection)
         except psycopg.errors.ReadOnlySqlTransaction as e:
-            # Without this, callers would find it out connection by connection.
+            # Otherwise the pool would keep read-only connections until callers had failed on each.
             await self._database.renew(str(e))
             raise
 

@@ -104,7 +104,7 @@ class Sampler:
             await asyncio.sleep(BACKLOG_S)
 
     async def sample_backlog(self) -> None:
-        """Set the gauges of what waits in the database."""
+        """Set the gauges of the backlogs in the database."""
         backlog, queues = await read_backlog(self._services.database)
         metrics.PURGE_LOGS.set(backlog.purge_logs)
         metrics.PURGE_OLDEST.set(backlog.purge_oldest_s)
@@ -112,7 +112,8 @@ class Sampler:
         metrics.EXPIRED_WAITING.set(backlog.expired_waiting)
         metrics.TURNS_QUEUED.set(backlog.turns_queued)
         metrics.MIGRATION.set(int(backlog.revision or 0))
-        # A worker's file cannot forget a queue, so a queue that is empty or gone gets zeros.
+        # A worker's metrics file keeps each queue forever, so empty and deleted queues are set to
+        # 0.
         waiting = dict.fromkeys(self._queues, (0, 0, 0.0))
         for queue in queues:
             is_named = queue.queue in waiting or len(waiting) < MAX_QUEUES

@@ -41,9 +41,9 @@ OPTIONS: list[tuple[str, int]] = [
     # Minimum interval of a client's pings. gRPC's default of five minutes would disconnect clients
     # that keep idle connections alive.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    # Calls that gRPC has read and the event loop has not begun. gRPC cancels calls beyond these
-    # limits without a reason, beyond the first one at random. Calls wait here for milliseconds
-    # only, and are then answered or refused as OVERLOADED.
+    # Calls that gRPC has read and the event loop has not begun. gRPC cancels some of the calls
+    # beyond the first limit, at random, and all beyond the second, without a reason. Calls wait
+    # here for milliseconds only, and are then answered or refused as OVERLOADED.
     ("grpc.server.max_pending_requests", 20_000),
     ("grpc.server.max_pending_requests_hard_limit", 40_000),
 ]
@@ -51,8 +51,8 @@ OPTIONS: list[tuple[str, int]] = [
 # Calls that are cut off at the end of a drain still get an answer within this time.
 LAST_ANSWERS_S = 2.0
 
-# After how long a thread lets the event loop go on. Python's default of 5 ms would be added to the
-# calls that arrive while a thread encodes a long history, several times each.
+# Time after which another thread must let the event loop run. While a thread encodes a long
+# history, each call waits for this time, and often several times. Python's default is 5 ms.
 SWITCH_INTERVAL_S = 0.001
 
 log = structlog.get_logger(__name__)
@@ -187,9 +187,9 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
 async def drain(running: Running, *, delay_s: float, timeout_s: float) -> None:
     """Finish the calls that have arrived, send clients to other servers, and end all streams.
 
-    gRPC cancels calls that it has read and not handed over yet when it shuts down. So the calls
-    that arrive last are held until no more arrive, and run only after gRPC has told the clients, by
-    GOAWAY, to use another connection.
+    When gRPC shuts down, it cancels the calls that it has read but not handed over yet. So the
+    calls that arrive last are held until no more arrive. They run only after gRPC has told the
+    clients, by GOAWAY, to use another connection.
 
     Args:
         running: the server to drain.

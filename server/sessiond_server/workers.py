@@ -66,7 +66,7 @@ async def run(
             "SESSIOND_LISTEN": listen,
             "SESSIOND_DATABASE_URL": database_url,
         }
-        # Only this process speaks for the service.
+        # Only this process reports to the service manager.
         environment.pop(SOCKET_VARIABLE, None)
         ready = [asyncio.Event() for _ in range(settings.workers)]
         running: set[asyncio.subprocess.Process] = set()
@@ -137,8 +137,8 @@ def reserve_port(listen: str) -> Iterator[tuple[str, int]]:
                 alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 alone.bind(address)
             reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            # Connections of a former server with a single process, which the kernel has not
-            # forgotten yet, do not have SO_REUSEPORT.
+            # The kernel may still keep closed connections of a former server with a single process.
+            # These do not have SO_REUSEPORT.
             reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             reserved.bind(address)
         except OSError as e:

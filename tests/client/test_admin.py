@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sessiond.v1 import admin_service_pb2
+from sessiond import LimitUsage, ProjectLimits
+from sessiond.v1 import admin_service_pb2, limits_pb2
 
 
 async def test_admin(colour, server, client) -> None:
@@ -41,3 +42,26 @@ async def test_admin(colour, server, client) -> None:
     assert (await colour.call(client.admin.revoke_api_key, "k")).revoked_at == datetime(
         1970, 1, 1, 0, 0, 2, tzinfo=UTC
     )
+
+
+async def test_limits_and_usage(colour, server, client) -> None:
+    stored = limits_pb2.ProjectLimits(max_sessions=3, calls_per_second=0, etag="e")
+    server.on("GetProjectLimits", stored)
+    server.on("SetProjectLimits", stored)
+    usage = limits_pb2.GetProjectUsageResponse(
+        sessions=limits_pb2.LimitUsage(used=2, limit=3),
+        bytes=limits_pb2.LimitUsage(used=5),
+        message_count=7,
+    )
+    server.on("GetProjectUsage", usage)
+    limits = await colour.call(client.admin.get_project_limits, "p")
+    assert limits == ProjectLimits(max_sessions=3, calls_per_second=0, etag="e")
+    await colour.call(client.admin.set_project_limits, "p", limits, etag=limits.etag)
+    [request] = server.of("SetProjectLimits")
+    assert (request.project, request.etag) == ("p", "e")
+    assert request.limits == limits_pb2.ProjectLimits(max_sessions=3, calls_per_second=0)
+    await colour.call(client.admin.set_project_limits, "p", ProjectLimits())
+    assert server.of("SetProjectLimits")[-1].HasField("limits")
+    used = await colour.call(client.admin.get_project_usage, "p")
+    assert (used.sessions, used.bytes) == (LimitUsage(2, 3), LimitUsage(5, None))
+    assert used.message_count == 7

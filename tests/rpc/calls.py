@@ -8,6 +8,7 @@ from sessiond.v1 import admin_service_pb2 as admin
 from sessiond.v1 import asset_service_pb2 as assets
 from sessiond.v1 import bookmark_service_pb2 as bookmarks
 from sessiond.v1 import conversation_service_pb2 as conversations
+from sessiond.v1 import limits_pb2 as limits
 from sessiond.v1 import processing_service_pb2 as processing
 from sessiond.v1 import session_service_pb2 as ss
 from sessiond.v1 import task_service_pb2 as tasks
@@ -94,6 +95,11 @@ ADMIN_CALLS: dict[str, Any] = {
     "ListProjects": admin.ListProjectsRequest(),
     "CreateApiKey": admin.CreateApiKeyRequest(project="default"),
     "ListApiKeys": admin.ListApiKeysRequest(project="default"),
+    "GetProjectLimits": limits.GetProjectLimitsRequest(project="default"),
+    "SetProjectLimits": limits.SetProjectLimitsRequest(
+        project="default", limits=limits.ProjectLimits()
+    ),
+    "GetProjectUsage": limits.GetProjectUsageRequest(project="default"),
     "RevokeApiKey": admin.RevokeApiKeyRequest(key_id="k"),
 }
 # The RPCs that require an existing session.

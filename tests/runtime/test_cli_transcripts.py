@@ -60,7 +60,7 @@ def test_transcripts_that_fail_are_listed_and_the_exit_code_says_so(
     assert lines[0].startswith(f"{broken}:2: is not JSON: Unterminated string")
     assert lines[1:] == [
         f"{tmp_path / 'none'}: No such file or directory",
-        "1 transcript came in; 2 failed.",
+        "1 transcript imported; 2 failed.",
     ]
     code, out, err = run("--json", "--from", "codex", "--keep-bad-lines", "--prefix", "x/", broken)
     [done] = json.loads(out)["imported"]

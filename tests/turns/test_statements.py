@@ -92,4 +92,3 @@ async def test_an_answer_whose_text_was_saved_is_ended_by_one_transaction(
     mine = [text for text in texts if "pg_notify" not in text and not text.startswith("SELECT key")]
     assert [text.split()[0] for text in mine] == ["BEGIN", "WITH", "DELETE", "COMMIT"]
     assert await one.texts("one") == ["hi", "a text that takes some time"]
-

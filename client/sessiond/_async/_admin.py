@@ -1,15 +1,25 @@
-"""`client.admin`: projects and API keys."""
+"""`client.admin`: projects, their limits, and API keys."""
 
 from sessiond._async._connection import AsyncCalls
 from sessiond._async._lazy import AsyncLazy
 from sessiond._async._streams import page_batches
 from sessiond._requests.fields import filled
-from sessiond._types.admin import ApiKey, Project, api_key_of, project_of
+from sessiond._types.admin import (
+    ApiKey,
+    Project,
+    ProjectLimits,
+    ProjectUsage,
+    api_key_of,
+    limits_of,
+    project_of,
+    usage_of,
+)
 from sessiond.v1 import admin_service_pb2 as pb
+from sessiond.v1 import limits_pb2
 
 
 class AsyncAdmin(AsyncCalls):
-    """The calls about projects and API keys.
+    """The calls about projects, their limits, and API keys.
 
     If the server requires API keys, these calls need an admin key; without one they raise
     AdminKeyRequired. create_project without get_or_create and create_api_key are not retried,
@@ -149,3 +159,88 @@ class AsyncAdmin(AsyncCalls):
         return api_key_of(
             await self._connection.call(lambda stubs: stubs.admin.RevokeApiKey, request, timeout)
         )
+
+    async def get_project_limits(
+        self, project: str, *, timeout: float | None = None
+    ) -> ProjectLimits:
+        """Return the limits that were set for a project.
+
+        Args:
+            project: name of the project.
+            timeout: deadline over all attempts, in seconds.
+
+        Raises:
+            ProjectNotFound: if there is no such project.
+        """
+        request = filled(limits_pb2.GetProjectLimitsRequest(), project=project)
+        response = await self._connection.call(
+            lambda stubs: stubs.admin.GetProjectLimits, request, timeout
+        )
+        return limits_of(response)
+
+    async def set_project_limits(
+        self,
+        project: str,
+        limits: ProjectLimits,
+        *,
+        etag: str = "",
+        timeout: float | None = None,
+    ) -> ProjectLimits:
+        """Replace the limits of a project. Servers apply them within seconds.
+
+        To change one limit only, change a copy of the current ones:
+
+            limits = await client.admin.get_project_limits("acme")
+            changed = dataclasses.replace(limits, max_sessions=10_000)
+            await client.admin.set_project_limits("acme", changed, etag=limits.etag)
+
+        Args:
+            project: name of the project.
+            limits: all limits; None = the server's default, 0 = no limit.
+            etag: refuse the change unless this is the etag of the current limits. Empty = no
+                check.
+            timeout: deadline over all attempts, in seconds.
+
+        Returns:
+            The limits, with their new etag.
+
+        Raises:
+            ProjectNotFound: if there is no such project.
+            ETagMismatch: if the limits were changed by another caller.
+            InvalidField: if a limit is negative or above 2**53.
+        """
+        request = filled(limits_pb2.SetProjectLimitsRequest(), project=project, etag=etag)
+        request.limits.SetInParent()
+        filled(
+            request.limits,
+            calls_per_second=limits.calls_per_second,
+            messages_per_second=limits.messages_per_second,
+            max_sessions=limits.max_sessions,
+            max_bytes=limits.max_bytes,
+            max_running_turns=limits.max_running_turns,
+            model_tokens_per_day=limits.model_tokens_per_day,
+        )
+        response = await self._connection.call(
+            lambda stubs: stubs.admin.SetProjectLimits, request, timeout
+        )
+        return limits_of(response)
+
+    async def get_project_usage(
+        self, project: str, *, timeout: float | None = None
+    ) -> ProjectUsage:
+        """Return what a project uses, and the limits that hold for it.
+
+        The server counts the project's sessions, which takes about a second for a million.
+
+        Args:
+            project: name of the project.
+            timeout: deadline over all attempts, in seconds.
+
+        Raises:
+            ProjectNotFound: if there is no such project.
+        """
+        request = filled(limits_pb2.GetProjectUsageRequest(), project=project)
+        response = await self._connection.call(
+            lambda stubs: stubs.admin.GetProjectUsage, request, timeout
+        )
+        return usage_of(response)

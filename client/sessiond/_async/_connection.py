@@ -132,7 +132,8 @@ class AsyncConnection:
 
         async def attempt(remaining: float | None) -> _Response:
             nonlocal raised
-            # A new list for each attempt: gRPC's thread may still work on one that has ended.
+            # Each attempt has a list of its own, because gRPC's thread may still serve an earlier
+            # attempt.
             raised = []
             pieces = requests() if refusal is None else _guarded(requests(), refusal, raised)
             return await self.stubs.upload(

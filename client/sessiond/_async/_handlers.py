@@ -56,7 +56,7 @@ class _Watch:
             self.opened.clear()
 
     def delivered(self, seq: int) -> None:
-        """Note that the handlers have been called with all events up to this message."""
+        """Record that the handlers have been called with all events up to this message."""
         with self._lock:
             self._seq = seq
             self._wake()
@@ -160,7 +160,8 @@ class AsyncHandlers:
             while not stop.is_set:
                 try:
                     if after_seq is None:
-                        # Look it up before the watch starts, so that an outage loses no messages.
+                        # Look up the place before the watch starts, so that an outage loses no
+                        # messages.
                         after_seq, after_epoch, incarnation = await place_of(
                             self._connection, self._session_id, None
                         )

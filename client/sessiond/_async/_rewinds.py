@@ -33,9 +33,9 @@ class AsyncRewindCalls(AsyncCalls):
         It takes the same time for any number of messages. Exactly one of to_seq, drop_last,
         to_bookmark and before_message_id is required. The next message gets the seq after the last
         one that is kept, so a seq may name another message than before; `epoch` counts the rewinds
-        that removed messages. With the messages go the bookmarks, the tasks' links and the progress
-        of the processing queues after the cut. Copies keep the messages; otherwise they are purged
-        soon after.
+        that removed messages. The bookmarks, the tasks' links and the progress of the processing
+        queues after the cut are removed as well. Copies keep the messages; otherwise they are
+        purged soon after.
 
         Args:
             session_id: the session.
@@ -90,7 +90,7 @@ class AsyncRewindCalls(AsyncCalls):
     async def pop(self, session_id: str, **options: Unpack[RewindOptions]) -> Message | None:
         """Remove the newest message and return it.
 
-        Of concurrent calls, each gets another message.
+        Concurrent calls each get a different message.
 
         Args:
             session_id: the session.

@@ -232,9 +232,10 @@ async def import_session(
     check_progress(progress)
     reader.check_source(source)
     extractor = FileExtractor(connection, extract_files)
-    # The same for all attempts: a retry must not collide with the session of an earlier attempt.
+    # All attempts have the same request_id, so that a retry cannot collide with the session that an
+    # earlier attempt has created.
     final_request_id = request_id_or_new(request_id)
-    # Refuses values of the wrong type before the source is read.
+    # This refuses values of the wrong type before the source is read.
     head = filled(ImportSessionRequest(), request_id=final_request_id)
     filled(head.session, session_id=session_id)
     response = await connection.upload(

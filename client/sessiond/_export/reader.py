@@ -129,7 +129,7 @@ def record_of(text: str | bytes, place: str) -> ExportRecord:
 
 
 def is_lines(first: str | bytes) -> bool:
-    """Return whether an export is JSON Lines, judging by its first line, and not one document."""
+    """Return whether the first line of an export shows that it is JSON Lines, not one document."""
     text = first if isinstance(first, str) else first.decode("utf-8", "replace")
     if text.lstrip("\ufeff \t").startswith('{"kind"'):
         return True

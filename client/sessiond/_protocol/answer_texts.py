@@ -12,8 +12,8 @@ PARTIAL, DELTA = "assistant.message_partial", "assistant.message_delta"
 class AnswerTexts:
     """Remembers how much text of each running answer has been passed on.
 
-    A connection to a running turn begins with the text so far. After a reconnect, only what is new
-    of it is passed on, as a delta.
+    A connection to a running turn begins with the text so far. After a reconnect, only the new part
+    of this text is passed on, as a delta.
     """
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ _is_broken = False
 
 
 def opened(channel: object) -> None:
-    """Note that a channel of grpc.aio is open.
+    """Record that a channel of grpc.aio is open.
 
     Raises:
         ClientForked: if grpc.aio does not work in this process.
@@ -33,7 +33,7 @@ def opened(channel: object) -> None:
 
 
 def closed(channel: object) -> None:
-    """Note that a channel of grpc.aio is closed."""
+    """Record that a channel of grpc.aio is closed."""
     _channels.discard(channel)
 
 

@@ -1,4 +1,4 @@
-"""Retry policy: how often calls are retried, and after how long. No I/O but for log lines."""
+"""Retry policy: how often calls are retried, and after how long. No I/O except log lines."""
 
 import logging
 import random

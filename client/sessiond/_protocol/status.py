@@ -26,7 +26,7 @@ _TRANSPORT_FAULTS = (
 )
 _TRANSPORT_CODES = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
 
-# The texts of calls that this process has cancelled.
+# How the texts of calls begin that this process itself has cancelled.
 _OWN_CANCELLATIONS = ("locally cancelled", "channel closed")
 
 # The text of a call that was never sent.
@@ -66,7 +66,7 @@ def _subclasses(cls: type[SessiondError]) -> Iterator[type[SessiondError]]:
 
 
 _BY_REASON = {cls.reason: cls for cls in _subclasses(SessiondError) if "reason" in vars(cls)}
-# These are raised by the client itself or for a reason, never for a status code alone.
+# The client raises these classes by itself or for an ErrorReason, never for a code alone.
 _SPECIAL = (errors.ClientClosed, errors.TurnFailed, errors.PoolTimeout, errors.PoolClosed)
 _BY_CODE = {cls.code: cls for cls in SessiondError.__subclasses__() if cls not in _SPECIAL}
 
@@ -115,6 +115,9 @@ def is_worth_retrying(error: SessiondError) -> bool:
     if is_outcome(error.metadata):
         # The server would replay the outcome for the same request_id.
         return False
+    if isinstance(error, errors.QuotaExceeded):
+        # What is used up may take hours to come back, and somebody should know of it.
+        return False
     if error.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return error.retry_after is not None
     return error.code is grpc.StatusCode.UNAVAILABLE
@@ -122,7 +125,7 @@ def is_worth_retrying(error: SessiondError) -> bool:
 
 def never_began(error: SessiondError) -> bool:
     """Return whether the server has certainly not executed the call."""
-    return isinstance(error, errors.Overloaded) or (
+    return isinstance(error, (errors.Overloaded, errors.RateLimited, errors.QuotaExceeded)) or (
         isinstance(error, errors.ServerUnavailable) and _NOT_CONNECTED in error.message
     )
 
@@ -131,7 +134,8 @@ def _is_transport_fault(code: grpc.StatusCode, text: str) -> bool:
     """Return whether the connection caused a failure that no sessiond server has reported."""
     lower = text.lower()
     if code is grpc.StatusCode.CANCELLED:
-        # Not cancelled by this process: a server was shut down, or a proxy reset the stream.
+        # If this process has not cancelled the call, a server was shut down, or a proxy reset the
+        # stream.
         return not lower.startswith(_OWN_CANCELLATIONS)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         # A proxy's ENHANCE_YOUR_CALM. Otherwise, gRPC has refused a message that is too large.

@@ -90,7 +90,7 @@ def _replaced(text: str, value: Any, files: Iterable[InlineFile]) -> str:
         for old, new in found:
             text = text.replace(old, new)
         return text
-    # The text of a file also occurs elsewhere, or is spelled with escapes.
+    # A file's text also occurs elsewhere or has escapes, so replacing texts is not enough.
     for file in files:
         file.holder[file.key] = f"{URI_PREFIX}{file.asset_id}"
     return encode(value).decode()
@@ -144,7 +144,7 @@ def _decoded(text: str, *, is_url: bool) -> tuple[bytes, str]:
             try:
                 return unquote_to_bytes(data), media_type
             except UnicodeEncodeError:
-                # Half of a surrogate pair is the content of no file.
+                # A text with half of a surrogate pair is not the content of a file.
                 return b"", ""
     elif is_url:
         return b"", ""

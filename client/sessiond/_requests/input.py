@@ -36,8 +36,8 @@ class NewMessage:
     parts: Sequence[message_pb2.Part] = ()
     """The content in sessiond's own types, 1 to 1,000 parts."""
     role: str | None = None
-    """The speaker: "user", "assistant", "system", "developer" or "tool". Required with `parts`;
-    read from a `blob` otherwise, but for the format "other", where it may be left out."""
+    """The speaker: "user", "assistant", "system", "developer" or "tool". Required with `parts`. A
+    `blob` contains its role; in the format "other", the role may also be given here."""
     message_id: str | None = None
     """The caller's own name of the message, at most 256 characters, unique in its session. None =
     none."""

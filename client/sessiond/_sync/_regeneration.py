@@ -37,7 +37,7 @@ class RegenerationCalls(TurnCalls, RewindCalls, MessageCalls):
         timeout: float = WAIT_TIMEOUT_S,
         on_timeout: OnTimeout = "leave",
     ) -> Message:
-        """Have the model answer again in the place of the last answer; wait for the new answer.
+        """Replace the last answer: let the model answer again, and wait for the new answer.
 
         The last answer consists of the assistant's messages since the newest message of another
         role: the user's prompt, or the result of a tool. If there is no answer yet, the model just

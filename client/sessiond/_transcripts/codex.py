@@ -11,7 +11,7 @@ from sessiond._transcripts.records import Ids, Line, Transcript, files_below, pa
 from sessiond._types.transcripts import BadLine
 
 FORMAT_NAME = "codex"
-# Keys of which every line has one; the first versions wrote items without an envelope.
+# Every line has at least one of these keys. The first versions wrote items without an envelope.
 _KEYS = frozenset({"payload", "record_type", "role", "call_id", "summary", "instructions"})
 # Tags, and the instructions of the repository, which the program writes in the user's name.
 _PROGRAMS_TEXT = re.compile(r"\s*(<[a-z_]+[ >]|# AGENTS\.md)")
@@ -70,7 +70,7 @@ def _lines(path: Path) -> Iterator[Line | BadLine]:
 
 
 class _Prompts:
-    """Finds where the user took turns back. The next line follows the line before their prompts."""
+    """Finds where the user took turns back: the next line follows the line before their prompts."""
 
     def __init__(self) -> None:
         # The line before each prompt.

@@ -81,7 +81,7 @@ def items_of(path: Path) -> Iterator[str]:
                         continue
             elif is_end:
                 raise ValueError(f"is not JSON: the list has no end, after item {count}")
-            # Twice as much each time, so that a large item is not parsed too often.
+            # Read twice as much each time, so that a large item is not parsed too often.
             more = file.read(max(_READ_BYTES, len(text) - place))
             is_end = not more
             text, place = text[place:] + more, 0

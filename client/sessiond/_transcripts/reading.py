@@ -93,7 +93,7 @@ class Reading:
                 previous_seq = seq
                 continue
             if self._bad_count and not self._keep_bad:
-                # Nothing will be stored, but the other bad lines are named, too.
+                # Nothing will be stored any more. Continue only to report the other bad lines.
                 continue
             seq = self._first_new + self.added
             yield self._message(line, seq, previous_seq)

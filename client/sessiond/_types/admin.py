@@ -1,10 +1,10 @@
-"""Projects and API keys."""
+"""Projects, their limits, and API keys."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from sessiond._protocol.times import from_timestamp
-from sessiond.v1 import admin_service_pb2
+from sessiond.v1 import admin_service_pb2, limits_pb2
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,80 @@ class ApiKey:
     """Time of revocation, in UTC. None = the key is valid."""
     secret: str | None = field(default=None, repr=False)
     """The whole key, to pass as `api_key`. None = unknown: the server keeps only a hash of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectLimits:
+    """What a project may use.
+
+    None stands for the server's default, which may be no limit; 0 for no limit, whatever the
+    default is.
+    """
+
+    calls_per_second: int | None = None
+    """Calls a second at each server process, except those of `client.admin`. RateLimited."""
+    messages_per_second: int | None = None
+    """Messages stored a second at each server process; imports are slowed down. RateLimited."""
+    max_sessions: int | None = None
+    """Number of sessions. QuotaExceeded."""
+    max_bytes: int | None = None
+    """Bytes of messages, where those of a copy count again, and of assets. QuotaExceeded."""
+    max_running_turns: int | None = None
+    """Number of turns that run or are queued. QuotaExceeded."""
+    model_tokens_per_day: int | None = None
+    """Tokens, input and output, of turns between two midnights UTC. QuotaExceeded."""
+    etag: str = ""
+    """Changes whenever the limits do. Not sent by set_project_limits, which takes its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitUsage:
+    """How much of one limit is used."""
+
+    used: int
+    """The amount that is used."""
+    limit: int | None
+    """The limit that holds: the project's own or the server's default. None = no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectUsage:
+    """What a project uses, beside the limits that hold for it."""
+
+    calls_per_second: LimitUsage
+    """Calls of the last second at the process that answers; 0 if there is no limit."""
+    messages_per_second: LimitUsage
+    """Messages stored in the last second at that process; 0 if there is no limit."""
+    sessions: LimitUsage
+    """Number of sessions."""
+    bytes: LimitUsage
+    """Bytes of messages and assets."""
+    running_turns: LimitUsage
+    """Number of turns that run or are queued."""
+    model_tokens: LimitUsage
+    """Tokens of turns since midnight UTC."""
+    message_count: int
+    """Number of messages in all sessions, where those of a copy count again."""
+
+
+def limits_of(pb: limits_pb2.ProjectLimits) -> ProjectLimits:
+    return ProjectLimits(**{field.name: value for field, value in pb.ListFields()})
+
+
+def usage_of(pb: limits_pb2.GetProjectUsageResponse) -> ProjectUsage:
+    return ProjectUsage(
+        _limit_usage_of(pb.calls_per_second),
+        _limit_usage_of(pb.messages_per_second),
+        _limit_usage_of(pb.sessions),
+        _limit_usage_of(pb.bytes),
+        _limit_usage_of(pb.running_turns),
+        _limit_usage_of(pb.model_tokens),
+        pb.message_count,
+    )
+
+
+def _limit_usage_of(pb: limits_pb2.LimitUsage) -> LimitUsage:
+    return LimitUsage(pb.used, pb.limit if pb.HasField("limit") else None)
 
 
 def project_of(pb: admin_service_pb2.Project) -> Project:

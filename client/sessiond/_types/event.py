@@ -42,13 +42,13 @@ class Event(ProtoRecord[event_pb2.Event]):
 
         The session: "session.created", "session.updated", "session.resumed", "session.destroyed",
         "session.deleted", "session.expired"; "session.rewound" (data.last_seq: the last message
-        that is kept; data.removed_count): the messages after it are gone, and those that follow in
-        the stream have their seqs.
+        that is kept; data.removed_count): the messages after it were removed, and the messages that
+        follow in the stream reuse their seqs.
 
         The session's turns, with data.turn_id: "assistant.turn_start", "assistant.message_partial"
-        (data.content: the text so far, first for whoever joins), "assistant.message_delta" and
-        "assistant.reasoning_delta" (data.delta_content: the text that the model added),
-        "session.error", "assistant.turn_end", "session.idle".
+        (data.content: the text so far, which a reader that joins receives first),
+        "assistant.message_delta" and "assistant.reasoning_delta" (data.delta_content: the text that
+        the model added), "session.error", "assistant.turn_end", "session.idle".
         """
         return self._pb.type
 

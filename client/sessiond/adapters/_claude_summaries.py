@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _SUMMARY = "claude_summary"
 _MAX_SUMMARY_BYTES = 256 * 1024
-# A conflict means that another process has appended. So many in a row are no coincidence.
+# A conflict means that another process has appended. After this many in a row, give up.
 _MAX_ATTEMPTS = 50
 # From this number on, reading the transcript is faster than looking each uuid up.
 _MAX_LOOKUPS = 64
@@ -183,7 +183,7 @@ async def _current_summary(
         summary = {"session_id": key["session_id"], "mtime": 0, "data": kept["data"]}
     seq = kept["seq"]
     if kept["epoch"] != info.epoch or seq > info.last_seq:
-        # Entries were taken back, so all that remain are folded anew.
+        # Entries were removed by a rewind, so all remaining entries are folded again.
         summary, seq = _empty_summary(key), 0
     if seq < info.last_seq and summary is not None:
         unseen = await read_entries(client, info.session_id, key, seq, info.last_seq)

@@ -32,7 +32,7 @@ class Place(NamedTuple):
 
 
 class CallIds:
-    """Names the calls of formats that have no ids of calls, where the order pairs them."""
+    """Gives ids to the calls of formats without ids, whose order pairs calls and results."""
 
     def __init__(self) -> None:
         self._open: deque[str] = deque()

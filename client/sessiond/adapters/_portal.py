@@ -1,9 +1,9 @@
 """An event loop in a thread, on which all adapters of a process make their calls.
 
-gRPC's asyncio channels belong to one event loop, and work only with asyncio. Frameworks
-call their stores from whatever runs: a loop for each `run_sync()`, several loops at once, trio, or
-no loop at all. So an adapter never calls the server where it is called. It hands a coroutine to the
-portal, and waits for the result in the way of the caller's library.
+gRPC's asyncio channels belong to one event loop, and work only with asyncio. Frameworks call their
+stores from a loop for each `run_sync()`, from several loops at once, from trio, or without a loop.
+So an adapter never calls the server in its caller's loop. It hands a coroutine to the portal, and
+waits for the result with the caller's own library.
 """
 
 import asyncio
@@ -209,7 +209,7 @@ async def await_(work: Work[_Result], *, settles: bool = False) -> _Result:
 
 
 def _notify(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
-    # A loop that was closed in the meantime has no task that waits.
+    # If the loop was closed in the meantime, no task waits any longer.
     if not loop.is_closed():
         loop.call_soon_threadsafe(callback)
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from agents.items import TResponseInputItem
     from agents.memory.session import _CompactionSnapshot
 
-# How many messages are looked through for items; only notes of other programs hold none.
+# Maximum number of messages to search for items. Only notes of other programs hold no item.
 _MAX_SCANNED = 10_000
 
 
@@ -209,8 +209,8 @@ class SessiondSession:
     ) -> "_CompactionSnapshot | None":
         """Return the latest items with a function that replaces the last of them.
 
-        `OpenAIResponsesCompactionSession` asks for this, so that it neither reads nor loses what it
-        does not compact.
+        `OpenAIResponsesCompactionSession` calls this, so that it neither reads nor loses items that
+        it does not compact.
 
         Args:
             limit: maximum number of items.
@@ -269,7 +269,7 @@ class SessiondSession:
         except InvalidRequest:
             if all(message.format == "other" for message in messages):
                 raise
-            # An item only looks like one of the Responses API. Only the server's check is exact.
+            # The server's check is exact: some item only looks like one of the Responses API.
             await append(client, self._id, as_other(messages), create=self._create)
 
     def _is_changed(self) -> bool:

@@ -60,6 +60,9 @@ SessiondError (RuntimeError)
 ├── PermissionDenied
 │   └── AdminKeyRequired           ADMIN_KEY_REQUIRED
 ├── ResourceExhausted              also a response above the client's limit
+│   ├── ProjectLimitReached        a limit of the project
+│   │   ├── RateLimited            RATE_LIMITED
+│   │   └── QuotaExceeded          QUOTA_EXCEEDED
 │   └── Overloaded                 OVERLOADED
 │       └── SessionBusy            SESSION_BUSY
 ├── Unavailable                    raised after the client's retries
@@ -143,6 +146,9 @@ from sessiond.errors._service import (
     PermissionDenied,
     PoolClosed,
     PoolTimeout,
+    ProjectLimitReached,
+    QuotaExceeded,
+    RateLimited,
     ResourceExhausted,
     ServerDraining,
     ServerUnavailable,
@@ -219,8 +225,11 @@ __all__ = [
     "PoolTimeout",
     "ProjectAlreadyExists",
     "ProjectBeingDeleted",
+    "ProjectLimitReached",
     "ProjectNotFound",
     "QueueNotFound",
+    "QuotaExceeded",
+    "RateLimited",
     "RequestIdReused",
     "ResourceExhausted",
     "SequenceConflict",

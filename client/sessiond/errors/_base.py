@@ -76,3 +76,9 @@ class SessiondError(RuntimeError):
             if v.description not in self.message
         ]
         return "; ".join([text, *unsaid])
+
+
+def number_in(metadata: Mapping[str, str], name: str) -> int | None:
+    """Return a number of an error's metadata; None if there is none."""
+    value = metadata.get(name, "")
+    return int(value) if value.isdecimal() else None

@@ -2,7 +2,7 @@
 
 import grpc
 
-from sessiond.errors._base import SessiondError
+from sessiond.errors._base import SessiondError, number_in
 
 
 class NotFound(SessiondError, code=grpc.StatusCode.NOT_FOUND):
@@ -79,7 +79,7 @@ class SequenceConflict(Conflict, reason="SEQUENCE_CONFLICT"):
     @property
     def last_seq(self) -> int | None:
         """The session's last_seq, to continue reading after. None = not reported."""
-        return _number(self, "last_seq")
+        return number_in(self.metadata, "last_seq")
 
 
 class HistoryRewound(Conflict, reason="HISTORY_REWOUND"):
@@ -91,20 +91,20 @@ class HistoryRewound(Conflict, reason="HISTORY_REWOUND"):
     @property
     def epoch(self) -> int | None:
         """The session's epoch. None = not reported."""
-        return _number(self, "epoch")
+        return number_in(self.metadata, "epoch")
 
     @property
     def last_seq(self) -> int | None:
         """The session's last_seq. None = not reported."""
-        return _number(self, "last_seq")
+        return number_in(self.metadata, "last_seq")
 
 
 class ETagMismatch(Conflict, reason="ETAG_MISMATCH"):
-    """The etag differs from the session's current one."""
+    """The etag differs from the current one."""
 
     @property
     def etag(self) -> str | None:
-        """The session's current etag. None = not reported."""
+        """The current etag. None = not reported."""
         return self.metadata.get("etag")
 
 
@@ -146,8 +146,3 @@ class ModelNotConfigured(FailedPrecondition, reason="MODEL_NOT_CONFIGURED"):
     The server's settings name none for it, the provider has no key, or its package is not
     installed.
     """
-
-
-def _number(error: SessiondError, name: str) -> int | None:
-    value = error.metadata.get(name, "")
-    return int(value) if value.isdecimal() else None

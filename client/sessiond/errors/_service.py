@@ -2,7 +2,7 @@
 
 import grpc
 
-from sessiond.errors._base import SessiondError
+from sessiond.errors._base import SessiondError, number_in
 
 
 class Unauthenticated(SessiondError, code=grpc.StatusCode.UNAUTHENTICATED):
@@ -40,6 +40,40 @@ class SessionBusy(Overloaded, reason="SESSION_BUSY"):
     """The session is locked by another change, and the lock was not released in time.
 
     Nothing was changed. The client has retried until its deadline.
+    """
+
+
+class ProjectLimitReached(ResourceExhausted):
+    """A limit of the project is reached."""
+
+    @property
+    def what(self) -> str:
+        """Name of the limit in ProjectLimits, e.g. "max_sessions"."""
+        return self.metadata.get("what", "")
+
+    @property
+    def limit(self) -> int | None:
+        """The limit. None = not reported."""
+        return number_in(self.metadata, "limit")
+
+    @property
+    def used(self) -> int | None:
+        """How much of the limit is used, without this call. None = not reported."""
+        return number_in(self.metadata, "used")
+
+
+class RateLimited(ProjectLimitReached, reason="RATE_LIMITED"):
+    """The project makes more calls, or stores more messages a second than it may.
+
+    Nothing was changed. The client has retried until its deadline.
+    """
+
+
+class QuotaExceeded(ProjectLimitReached, reason="QUOTA_EXCEEDED"):
+    """The call would exceed what the project may have: sessions, bytes, turns or tokens.
+
+    Nothing was changed. The client does not retry; `retry_after` says when it may help, for turns
+    and tokens.
     """
 
 

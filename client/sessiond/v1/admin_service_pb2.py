@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from sessiond.v1 import limits_pb2 as sessiond_dot_v1_dot_limits__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsessiond/v1/admin_service.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"T\n\x07Project\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x35\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\xac\x01\n\x06\x41piKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\r\n\x05label\x18\x03 \x01(\t\x12\x10\n\x08is_admin\x18\x04 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Z\n\x14\x43reateProjectRequest\x12+\n\x07project\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.ProjectB\x04\xe2\x41\x01\x02\x12\x15\n\rget_or_create\x18\x02 \x01(\x08\"D\n\x14\x44\x65leteProjectRequest\x12\x15\n\x07project\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\rallow_missing\x18\x02 \x01(\x08\"\x17\n\x15\x44\x65leteProjectResponse\"<\n\x13ListProjectsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"W\n\x14ListProjectsResponse\x12&\n\x08projects\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Project\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"M\n\x13\x43reateApiKeyRequest\x12\x15\n\x07project\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\r\n\x05label\x18\x02 \x01(\t\x12\x10\n\x08is_admin\x18\x03 \x01(\x08\"H\n\x14\x43reateApiKeyResponse\x12 \n\x03key\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.ApiKey\x12\x0e\n\x06secret\x18\x02 \x01(\t\"R\n\x12ListApiKeysRequest\x12\x15\n\x07project\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"Q\n\x13ListApiKeysResponse\x12!\n\x04keys\x18\x01 \x03(\x0b\x32\x13.sessiond.v1.ApiKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"+\n\x13RevokeApiKeyRequest\x12\x14\n\x06key_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\x87\x04\n\x0c\x41\x64minService\x12H\n\rCreateProject\x12!.sessiond.v1.CreateProjectRequest\x1a\x14.sessiond.v1.Project\x12X\n\x0cListProjects\x12 .sessiond.v1.ListProjectsRequest\x1a!.sessiond.v1.ListProjectsResponse\"\x03\x90\x02\x01\x12[\n\rDeleteProject\x12!.sessiond.v1.DeleteProjectRequest\x1a\".sessiond.v1.DeleteProjectResponse\"\x03\x90\x02\x02\x12S\n\x0c\x43reateApiKey\x12 .sessiond.v1.CreateApiKeyRequest\x1a!.sessiond.v1.CreateApiKeyResponse\x12U\n\x0bListApiKeys\x12\x1f.sessiond.v1.ListApiKeysRequest\x1a .sessiond.v1.ListApiKeysResponse\"\x03\x90\x02\x01\x12J\n\x0cRevokeApiKey\x12 .sessiond.v1.RevokeApiKeyRequest\x1a\x13.sessiond.v1.ApiKey\"\x03\x90\x02\x02\x42\x65\n\x0bsessiond.v1B\x11\x41\x64minServiceProtoP\x01Z\x16sessiond/v1;sessiondv1\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsessiond/v1/admin_service.proto\x12\x0bsessiond.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sessiond/v1/limits.proto\"T\n\x07Project\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x35\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\xac\x01\n\x06\x41piKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\r\n\x05label\x18\x03 \x01(\t\x12\x10\n\x08is_admin\x18\x04 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Z\n\x14\x43reateProjectRequest\x12+\n\x07project\x18\x01 \x01(\x0b\x32\x14.sessiond.v1.ProjectB\x04\xe2\x41\x01\x02\x12\x15\n\rget_or_create\x18\x02 \x01(\x08\"D\n\x14\x44\x65leteProjectRequest\x12\x15\n\x07project\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x15\n\rallow_missing\x18\x02 \x01(\x08\"\x17\n\x15\x44\x65leteProjectResponse\"<\n\x13ListProjectsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"W\n\x14ListProjectsResponse\x12&\n\x08projects\x18\x01 \x03(\x0b\x32\x14.sessiond.v1.Project\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"M\n\x13\x43reateApiKeyRequest\x12\x15\n\x07project\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\r\n\x05label\x18\x02 \x01(\t\x12\x10\n\x08is_admin\x18\x03 \x01(\x08\"H\n\x14\x43reateApiKeyResponse\x12 \n\x03key\x18\x01 \x01(\x0b\x32\x13.sessiond.v1.ApiKey\x12\x0e\n\x06secret\x18\x02 \x01(\t\"R\n\x12ListApiKeysRequest\x12\x15\n\x07project\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"Q\n\x13ListApiKeysResponse\x12!\n\x04keys\x18\x01 \x03(\x0b\x32\x13.sessiond.v1.ApiKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"+\n\x13RevokeApiKeyRequest\x12\x14\n\x06key_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xa0\x06\n\x0c\x41\x64minService\x12H\n\rCreateProject\x12!.sessiond.v1.CreateProjectRequest\x1a\x14.sessiond.v1.Project\x12X\n\x0cListProjects\x12 .sessiond.v1.ListProjectsRequest\x1a!.sessiond.v1.ListProjectsResponse\"\x03\x90\x02\x01\x12[\n\rDeleteProject\x12!.sessiond.v1.DeleteProjectRequest\x1a\".sessiond.v1.DeleteProjectResponse\"\x03\x90\x02\x02\x12S\n\x0c\x43reateApiKey\x12 .sessiond.v1.CreateApiKeyRequest\x1a!.sessiond.v1.CreateApiKeyResponse\x12U\n\x0bListApiKeys\x12\x1f.sessiond.v1.ListApiKeysRequest\x1a .sessiond.v1.ListApiKeysResponse\"\x03\x90\x02\x01\x12J\n\x0cRevokeApiKey\x12 .sessiond.v1.RevokeApiKeyRequest\x1a\x13.sessiond.v1.ApiKey\"\x03\x90\x02\x02\x12Y\n\x10GetProjectLimits\x12$.sessiond.v1.GetProjectLimitsRequest\x1a\x1a.sessiond.v1.ProjectLimits\"\x03\x90\x02\x01\x12Y\n\x10SetProjectLimits\x12$.sessiond.v1.SetProjectLimitsRequest\x1a\x1a.sessiond.v1.ProjectLimits\"\x03\x90\x02\x02\x12\x61\n\x0fGetProjectUsage\x12#.sessiond.v1.GetProjectUsageRequest\x1a$.sessiond.v1.GetProjectUsageResponse\"\x03\x90\x02\x01\x42\x65\n\x0bsessiond.v1B\x11\x41\x64minServiceProtoP\x01Z\x16sessiond/v1;sessiondv1\xaa\x02\x0bSessiond.V1\xca\x02\x0bSessiond\\V1\xea\x02\x0cSessiond::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,30 +57,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADMINSERVICE'].methods_by_name['ListApiKeys']._serialized_options = b'\220\002\001'
   _globals['_ADMINSERVICE'].methods_by_name['RevokeApiKey']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['RevokeApiKey']._serialized_options = b'\220\002\002'
-  _globals['_PROJECT']._serialized_start=114
-  _globals['_PROJECT']._serialized_end=198
-  _globals['_APIKEY']._serialized_start=201
-  _globals['_APIKEY']._serialized_end=373
-  _globals['_CREATEPROJECTREQUEST']._serialized_start=375
-  _globals['_CREATEPROJECTREQUEST']._serialized_end=465
-  _globals['_DELETEPROJECTREQUEST']._serialized_start=467
-  _globals['_DELETEPROJECTREQUEST']._serialized_end=535
-  _globals['_DELETEPROJECTRESPONSE']._serialized_start=537
-  _globals['_DELETEPROJECTRESPONSE']._serialized_end=560
-  _globals['_LISTPROJECTSREQUEST']._serialized_start=562
-  _globals['_LISTPROJECTSREQUEST']._serialized_end=622
-  _globals['_LISTPROJECTSRESPONSE']._serialized_start=624
-  _globals['_LISTPROJECTSRESPONSE']._serialized_end=711
-  _globals['_CREATEAPIKEYREQUEST']._serialized_start=713
-  _globals['_CREATEAPIKEYREQUEST']._serialized_end=790
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=792
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=864
-  _globals['_LISTAPIKEYSREQUEST']._serialized_start=866
-  _globals['_LISTAPIKEYSREQUEST']._serialized_end=948
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=950
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=1031
-  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=1033
-  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=1076
-  _globals['_ADMINSERVICE']._serialized_start=1079
-  _globals['_ADMINSERVICE']._serialized_end=1598
+  _globals['_ADMINSERVICE'].methods_by_name['GetProjectLimits']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['GetProjectLimits']._serialized_options = b'\220\002\001'
+  _globals['_ADMINSERVICE'].methods_by_name['SetProjectLimits']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['SetProjectLimits']._serialized_options = b'\220\002\002'
+  _globals['_ADMINSERVICE'].methods_by_name['GetProjectUsage']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['GetProjectUsage']._serialized_options = b'\220\002\001'
+  _globals['_PROJECT']._serialized_start=140
+  _globals['_PROJECT']._serialized_end=224
+  _globals['_APIKEY']._serialized_start=227
+  _globals['_APIKEY']._serialized_end=399
+  _globals['_CREATEPROJECTREQUEST']._serialized_start=401
+  _globals['_CREATEPROJECTREQUEST']._serialized_end=491
+  _globals['_DELETEPROJECTREQUEST']._serialized_start=493
+  _globals['_DELETEPROJECTREQUEST']._serialized_end=561
+  _globals['_DELETEPROJECTRESPONSE']._serialized_start=563
+  _globals['_DELETEPROJECTRESPONSE']._serialized_end=586
+  _globals['_LISTPROJECTSREQUEST']._serialized_start=588
+  _globals['_LISTPROJECTSREQUEST']._serialized_end=648
+  _globals['_LISTPROJECTSRESPONSE']._serialized_start=650
+  _globals['_LISTPROJECTSRESPONSE']._serialized_end=737
+  _globals['_CREATEAPIKEYREQUEST']._serialized_start=739
+  _globals['_CREATEAPIKEYREQUEST']._serialized_end=816
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=818
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=890
+  _globals['_LISTAPIKEYSREQUEST']._serialized_start=892
+  _globals['_LISTAPIKEYSREQUEST']._serialized_end=974
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=976
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=1057
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=1059
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=1102
+  _globals['_ADMINSERVICE']._serialized_start=1105
+  _globals['_ADMINSERVICE']._serialized_end=1905
 # @@protoc_insertion_point(module_scope)

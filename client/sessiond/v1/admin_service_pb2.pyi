@@ -31,7 +31,7 @@ class Project(_message.Message):
     """name of the project. 1 to 64 characters of a-z, 0-9, "-" and "_", beginning with a letter or digit. Unique."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """create_time is when it was made. Output only."""
+        """create_time is when the project was created. Output only."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class ApiKey(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     REVOKE_TIME_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
-    """key_id names the key; it is the part of the key that may be shown and logged."""
+    """key_id identifies the key. It is the part of the key that may be shown and logged."""
     project: _builtins.str
     """project is the name of the key's project."""
     label: _builtins.str
@@ -69,11 +69,11 @@ class ApiKey(_message.Message):
     """is_admin says that the key may call AdminService."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """create_time is when it was made."""
+        """create_time is when the key was created."""
 
     @_builtins.property
     def revoke_time(self) -> _timestamp_pb2.Timestamp:
-        """revoke_time is when it was revoked. Unset = it is valid."""
+        """revoke_time is when the key was revoked. Unset = the key is valid."""
 
     def __init__(
         self,
@@ -95,14 +95,14 @@ Global___ApiKey: _TypeAlias = ApiKey  # noqa: Y015
 
 @_typing.final
 class CreateProjectRequest(_message.Message):
-    """CreateProjectRequest asks for a project."""
+    """CreateProjectRequest describes a project to create."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PROJECT_FIELD_NUMBER: _builtins.int
     GET_OR_CREATE_FIELD_NUMBER: _builtins.int
     get_or_create: _builtins.bool
-    """get_or_create answers the existing project where there is one of this name. Default false: PROJECT_ALREADY_EXISTS."""
+    """get_or_create returns the existing project if there is one with this name. Default false: PROJECT_ALREADY_EXISTS."""
     @_builtins.property
     def project(self) -> Global___Project:
         """project holds the name. Required."""
@@ -132,7 +132,7 @@ class DeleteProjectRequest(_message.Message):
     project: _builtins.str
     """project is the name of the project. Required."""
     allow_missing: _builtins.bool
-    """allow_missing answers OK where there is no such project. Default false: PROJECT_NOT_FOUND."""
+    """allow_missing lets the call succeed if there is no such project. Default false: PROJECT_NOT_FOUND."""
     def __init__(
         self,
         *,
@@ -173,9 +173,9 @@ class ListProjectsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """page_size is how many projects to answer at the most. 0 = 50; more than 500 = 500; negative is refused."""
+    """page_size is the maximum number of projects to return. 0 = 50; more than 500 = 500; negative is refused."""
     page_token: _builtins.str
-    """page_token is next_page_token of the page before. Empty = the first page."""
+    """page_token is next_page_token of the previous page. Empty = the first page."""
     def __init__(
         self,
         *,
@@ -220,7 +220,7 @@ Global___ListProjectsResponse: _TypeAlias = ListProjectsResponse  # noqa: Y015
 
 @_typing.final
 class CreateApiKeyRequest(_message.Message):
-    """CreateApiKeyRequest asks for a key."""
+    """CreateApiKeyRequest describes a key to create."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -250,7 +250,7 @@ Global___CreateApiKeyRequest: _TypeAlias = CreateApiKeyRequest  # noqa: Y015
 
 @_typing.final
 class CreateApiKeyResponse(_message.Message):
-    """CreateApiKeyResponse is a new key, and the only place where its secret stands."""
+    """CreateApiKeyResponse is a new key with its secret, which no other response contains."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -288,9 +288,9 @@ class ListApiKeysRequest(_message.Message):
     project: _builtins.str
     """project is the name of the project. Required."""
     page_size: _builtins.int
-    """page_size is how many keys to answer at the most. 0 = 50; more than 500 = 500; negative is refused."""
+    """page_size is the maximum number of keys to return. 0 = 50; more than 500 = 500; negative is refused."""
     page_token: _builtins.str
-    """page_token is next_page_token of the page before. Empty = the first page."""
+    """page_token is next_page_token of the previous page. Empty = the first page."""
     def __init__(
         self,
         *,

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from sessiond.v1 import admin_service_pb2 as sessiond_dot_v1_dot_admin__service__pb2
+from sessiond.v1 import limits_pb2 as sessiond_dot_v1_dot_limits__pb2
 
 GRPC_GENERATED_VERSION = '1.75.1'
 GRPC_VERSION = grpc.__version__
@@ -26,11 +27,12 @@ if _version_not_supported:
 
 
 class AdminServiceStub(object):
-    """AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
-    (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
+    """AdminService manages projects, their limits and their API keys. If the server requires keys, these calls require an admin key (otherwise ADMIN_KEY_REQUIRED).
+    `sessiond keys create --admin` creates the first one.
 
-    These calls have no request_id. CreateProject with get_or_create, DeleteProject and RevokeApiKey are safe to repeat. CreateApiKey is not: it makes another
-    key each time, since the secret of the first one cannot be told again; revoke the one whose answer was lost (ListApiKeys shows it).
+    These calls have no request_id. CreateProject with get_or_create, DeleteProject, RevokeApiKey and SetProjectLimits are safe to repeat.
+    CreateApiKey is not: it creates another key each time, because a secret is returned only once. If a response was lost, revoke its key
+    (ListApiKeys shows it).
     """
 
     def __init__(self, channel):
@@ -69,18 +71,34 @@ class AdminServiceStub(object):
                 request_serializer=sessiond_dot_v1_dot_admin__service__pb2.RevokeApiKeyRequest.SerializeToString,
                 response_deserializer=sessiond_dot_v1_dot_admin__service__pb2.ApiKey.FromString,
                 _registered_method=True)
+        self.GetProjectLimits = channel.unary_unary(
+                '/sessiond.v1.AdminService/GetProjectLimits',
+                request_serializer=sessiond_dot_v1_dot_limits__pb2.GetProjectLimitsRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_limits__pb2.ProjectLimits.FromString,
+                _registered_method=True)
+        self.SetProjectLimits = channel.unary_unary(
+                '/sessiond.v1.AdminService/SetProjectLimits',
+                request_serializer=sessiond_dot_v1_dot_limits__pb2.SetProjectLimitsRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_limits__pb2.ProjectLimits.FromString,
+                _registered_method=True)
+        self.GetProjectUsage = channel.unary_unary(
+                '/sessiond.v1.AdminService/GetProjectUsage',
+                request_serializer=sessiond_dot_v1_dot_limits__pb2.GetProjectUsageRequest.SerializeToString,
+                response_deserializer=sessiond_dot_v1_dot_limits__pb2.GetProjectUsageResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
-    """AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
-    (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
+    """AdminService manages projects, their limits and their API keys. If the server requires keys, these calls require an admin key (otherwise ADMIN_KEY_REQUIRED).
+    `sessiond keys create --admin` creates the first one.
 
-    These calls have no request_id. CreateProject with get_or_create, DeleteProject and RevokeApiKey are safe to repeat. CreateApiKey is not: it makes another
-    key each time, since the secret of the first one cannot be told again; revoke the one whose answer was lost (ListApiKeys shows it).
+    These calls have no request_id. CreateProject with get_or_create, DeleteProject, RevokeApiKey and SetProjectLimits are safe to repeat.
+    CreateApiKey is not: it creates another key each time, because a secret is returned only once. If a response was lost, revoke its key
+    (ListApiKeys shows it).
     """
 
     def CreateProject(self, request, context):
-        """CreateProject makes a project. Errors: PROJECT_ALREADY_EXISTS (unless get_or_create), PROJECT_BEING_DELETED,
+        """CreateProject creates a project. Errors: PROJECT_ALREADY_EXISTS (unless get_or_create), PROJECT_BEING_DELETED,
         INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -88,31 +106,31 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListProjects(self, request, context):
-        """ListProjects answers a page of the projects, by name.
+        """ListProjects returns a page of the projects, by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteProject(self, request, context):
-        """DeleteProject removes a project with all that it has. Its keys are revoked at once, so that servers refuse its callers within seconds, and its
-        open streams end; sessions, queues and messages are removed in the background, assets within hours. Until that is done, no project of
-        this name can be made. The project "default" cannot be deleted: it is that of callers without a key. Deleting again changes nothing.
-        Errors: PROJECT_NOT_FOUND (unless allow_missing), INVALID_FIELD.
+        """DeleteProject removes a project with all its contents. Its keys are revoked at once: servers refuse its callers within seconds, and end its open
+        streams. Sessions, queues and messages are removed in the background, assets within hours. Until then, no project with this name can be created.
+        The project "default" cannot be deleted, because callers without a key use it. A repeated deletion changes nothing. Errors: PROJECT_NOT_FOUND
+        (unless allow_missing), INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateApiKey(self, request, context):
-        """CreateApiKey makes a key. The secret is in this answer and nowhere else: only a hash of it is kept. Errors: PROJECT_NOT_FOUND, INVALID_FIELD.
+        """CreateApiKey creates a key. Only this response contains the secret: the server keeps only a hash of it. Errors: PROJECT_NOT_FOUND, INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListApiKeys(self, request, context):
-        """ListApiKeys answers a page of a project's keys, without their secrets, the newest first. Errors: PROJECT_NOT_FOUND, INVALID_PAGE_TOKEN,
+        """ListApiKeys returns a page of a project's keys, without their secrets, the newest first. Errors: PROJECT_NOT_FOUND, INVALID_PAGE_TOKEN,
         INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -120,7 +138,30 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RevokeApiKey(self, request, context):
-        """RevokeApiKey ends a key. Servers refuse it within seconds, also on streams that are open. Errors: API_KEY_NOT_FOUND.
+        """RevokeApiKey revokes a key. Servers refuse it within seconds, and end its open streams. Errors: API_KEY_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetProjectLimits(self, request, context):
+        """GetProjectLimits returns the limits that were set for a project. Errors: PROJECT_NOT_FOUND, INVALID_FIELD.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetProjectLimits(self, request, context):
+        """SetProjectLimits replaces the limits of a project. All servers apply them within seconds (`--key-cache-s`). What the project has already is kept, if
+        it is above the new limits. Errors: PROJECT_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetProjectUsage(self, request, context):
+        """GetProjectUsage returns what a project uses, and the limits that hold for it. It counts the project's sessions, which takes about a second for a million.
+        Errors: PROJECT_NOT_FOUND, INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -159,6 +200,21 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=sessiond_dot_v1_dot_admin__service__pb2.RevokeApiKeyRequest.FromString,
                     response_serializer=sessiond_dot_v1_dot_admin__service__pb2.ApiKey.SerializeToString,
             ),
+            'GetProjectLimits': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetProjectLimits,
+                    request_deserializer=sessiond_dot_v1_dot_limits__pb2.GetProjectLimitsRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_limits__pb2.ProjectLimits.SerializeToString,
+            ),
+            'SetProjectLimits': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetProjectLimits,
+                    request_deserializer=sessiond_dot_v1_dot_limits__pb2.SetProjectLimitsRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_limits__pb2.ProjectLimits.SerializeToString,
+            ),
+            'GetProjectUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetProjectUsage,
+                    request_deserializer=sessiond_dot_v1_dot_limits__pb2.GetProjectUsageRequest.FromString,
+                    response_serializer=sessiond_dot_v1_dot_limits__pb2.GetProjectUsageResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'sessiond.v1.AdminService', rpc_method_handlers)
@@ -168,11 +224,12 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService(object):
-    """AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
-    (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
+    """AdminService manages projects, their limits and their API keys. If the server requires keys, these calls require an admin key (otherwise ADMIN_KEY_REQUIRED).
+    `sessiond keys create --admin` creates the first one.
 
-    These calls have no request_id. CreateProject with get_or_create, DeleteProject and RevokeApiKey are safe to repeat. CreateApiKey is not: it makes another
-    key each time, since the secret of the first one cannot be told again; revoke the one whose answer was lost (ListApiKeys shows it).
+    These calls have no request_id. CreateProject with get_or_create, DeleteProject, RevokeApiKey and SetProjectLimits are safe to repeat.
+    CreateApiKey is not: it creates another key each time, because a secret is returned only once. If a response was lost, revoke its key
+    (ListApiKeys shows it).
     """
 
     @staticmethod
@@ -327,6 +384,87 @@ class AdminService(object):
             '/sessiond.v1.AdminService/RevokeApiKey',
             sessiond_dot_v1_dot_admin__service__pb2.RevokeApiKeyRequest.SerializeToString,
             sessiond_dot_v1_dot_admin__service__pb2.ApiKey.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetProjectLimits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.AdminService/GetProjectLimits',
+            sessiond_dot_v1_dot_limits__pb2.GetProjectLimitsRequest.SerializeToString,
+            sessiond_dot_v1_dot_limits__pb2.ProjectLimits.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetProjectLimits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.AdminService/SetProjectLimits',
+            sessiond_dot_v1_dot_limits__pb2.SetProjectLimitsRequest.SerializeToString,
+            sessiond_dot_v1_dot_limits__pb2.ProjectLimits.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetProjectUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sessiond.v1.AdminService/GetProjectUsage',
+            sessiond_dot_v1_dot_limits__pb2.GetProjectUsageRequest.SerializeToString,
+            sessiond_dot_v1_dot_limits__pb2.GetProjectUsageResponse.FromString,
             options,
             channel_credentials,
             insecure,

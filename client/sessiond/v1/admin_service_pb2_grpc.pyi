@@ -6,6 +6,7 @@ Projects and API keys: the service that operators call."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from sessiond.v1 import admin_service_pb2 as _admin_service_pb2
+from sessiond.v1 import limits_pb2 as _limits_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -27,11 +28,12 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminServiceStub:
-    """AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
-    (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
+    """AdminService manages projects, their limits and their API keys. If the server requires keys, these calls require an admin key (otherwise ADMIN_KEY_REQUIRED).
+    `sessiond keys create --admin` creates the first one.
 
-    These calls have no request_id. CreateProject with get_or_create, DeleteProject and RevokeApiKey are safe to repeat. CreateApiKey is not: it makes another
-    key each time, since the secret of the first one cannot be told again; revoke the one whose answer was lost (ListApiKeys shows it).
+    These calls have no request_id. CreateProject with get_or_create, DeleteProject, RevokeApiKey and SetProjectLimits are safe to repeat.
+    CreateApiKey is not: it creates another key each time, because a secret is returned only once. If a response was lost, revoke its key
+    (ListApiKeys shows it).
     """
 
     @_typing.overload
@@ -39,63 +41,85 @@ class AdminServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AdminServiceAsyncStub: ...
     CreateProject: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateProjectRequest, _admin_service_pb2.Project]
-    """CreateProject makes a project. Errors: PROJECT_ALREADY_EXISTS (unless get_or_create), PROJECT_BEING_DELETED,
+    """CreateProject creates a project. Errors: PROJECT_ALREADY_EXISTS (unless get_or_create), PROJECT_BEING_DELETED,
     INVALID_FIELD.
     """
     ListProjects: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListProjectsRequest, _admin_service_pb2.ListProjectsResponse]
-    """ListProjects answers a page of the projects, by name."""
+    """ListProjects returns a page of the projects, by name."""
     DeleteProject: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteProjectRequest, _admin_service_pb2.DeleteProjectResponse]
-    """DeleteProject removes a project with all that it has. Its keys are revoked at once, so that servers refuse its callers within seconds, and its
-    open streams end; sessions, queues and messages are removed in the background, assets within hours. Until that is done, no project of
-    this name can be made. The project "default" cannot be deleted: it is that of callers without a key. Deleting again changes nothing.
-    Errors: PROJECT_NOT_FOUND (unless allow_missing), INVALID_FIELD.
+    """DeleteProject removes a project with all its contents. Its keys are revoked at once: servers refuse its callers within seconds, and end its open
+    streams. Sessions, queues and messages are removed in the background, assets within hours. Until then, no project with this name can be created.
+    The project "default" cannot be deleted, because callers without a key use it. A repeated deletion changes nothing. Errors: PROJECT_NOT_FOUND
+    (unless allow_missing), INVALID_FIELD.
     """
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateApiKeyRequest, _admin_service_pb2.CreateApiKeyResponse]
-    """CreateApiKey makes a key. The secret is in this answer and nowhere else: only a hash of it is kept. Errors: PROJECT_NOT_FOUND, INVALID_FIELD."""
+    """CreateApiKey creates a key. Only this response contains the secret: the server keeps only a hash of it. Errors: PROJECT_NOT_FOUND, INVALID_FIELD."""
     ListApiKeys: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListApiKeysRequest, _admin_service_pb2.ListApiKeysResponse]
-    """ListApiKeys answers a page of a project's keys, without their secrets, the newest first. Errors: PROJECT_NOT_FOUND, INVALID_PAGE_TOKEN,
+    """ListApiKeys returns a page of a project's keys, without their secrets, the newest first. Errors: PROJECT_NOT_FOUND, INVALID_PAGE_TOKEN,
     INVALID_FIELD.
     """
     RevokeApiKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeApiKeyRequest, _admin_service_pb2.ApiKey]
-    """RevokeApiKey ends a key. Servers refuse it within seconds, also on streams that are open. Errors: API_KEY_NOT_FOUND."""
+    """RevokeApiKey revokes a key. Servers refuse it within seconds, and end its open streams. Errors: API_KEY_NOT_FOUND."""
+    GetProjectLimits: _grpc.UnaryUnaryMultiCallable[_limits_pb2.GetProjectLimitsRequest, _limits_pb2.ProjectLimits]
+    """GetProjectLimits returns the limits that were set for a project. Errors: PROJECT_NOT_FOUND, INVALID_FIELD."""
+    SetProjectLimits: _grpc.UnaryUnaryMultiCallable[_limits_pb2.SetProjectLimitsRequest, _limits_pb2.ProjectLimits]
+    """SetProjectLimits replaces the limits of a project. All servers apply them within seconds (`--key-cache-s`). What the project has already is kept, if
+    it is above the new limits. Errors: PROJECT_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+    """
+    GetProjectUsage: _grpc.UnaryUnaryMultiCallable[_limits_pb2.GetProjectUsageRequest, _limits_pb2.GetProjectUsageResponse]
+    """GetProjectUsage returns what a project uses, and the limits that hold for it. It counts the project's sessions, which takes about a second for a million.
+    Errors: PROJECT_NOT_FOUND, INVALID_FIELD.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
-    """AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
-    (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
+    """AdminService manages projects, their limits and their API keys. If the server requires keys, these calls require an admin key (otherwise ADMIN_KEY_REQUIRED).
+    `sessiond keys create --admin` creates the first one.
 
-    These calls have no request_id. CreateProject with get_or_create, DeleteProject and RevokeApiKey are safe to repeat. CreateApiKey is not: it makes another
-    key each time, since the secret of the first one cannot be told again; revoke the one whose answer was lost (ListApiKeys shows it).
+    These calls have no request_id. CreateProject with get_or_create, DeleteProject, RevokeApiKey and SetProjectLimits are safe to repeat.
+    CreateApiKey is not: it creates another key each time, because a secret is returned only once. If a response was lost, revoke its key
+    (ListApiKeys shows it).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateProject: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateProjectRequest, _admin_service_pb2.Project]  # type: ignore[assignment]
-    """CreateProject makes a project. Errors: PROJECT_ALREADY_EXISTS (unless get_or_create), PROJECT_BEING_DELETED,
+    """CreateProject creates a project. Errors: PROJECT_ALREADY_EXISTS (unless get_or_create), PROJECT_BEING_DELETED,
     INVALID_FIELD.
     """
     ListProjects: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListProjectsRequest, _admin_service_pb2.ListProjectsResponse]  # type: ignore[assignment]
-    """ListProjects answers a page of the projects, by name."""
+    """ListProjects returns a page of the projects, by name."""
     DeleteProject: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteProjectRequest, _admin_service_pb2.DeleteProjectResponse]  # type: ignore[assignment]
-    """DeleteProject removes a project with all that it has. Its keys are revoked at once, so that servers refuse its callers within seconds, and its
-    open streams end; sessions, queues and messages are removed in the background, assets within hours. Until that is done, no project of
-    this name can be made. The project "default" cannot be deleted: it is that of callers without a key. Deleting again changes nothing.
-    Errors: PROJECT_NOT_FOUND (unless allow_missing), INVALID_FIELD.
+    """DeleteProject removes a project with all its contents. Its keys are revoked at once: servers refuse its callers within seconds, and end its open
+    streams. Sessions, queues and messages are removed in the background, assets within hours. Until then, no project with this name can be created.
+    The project "default" cannot be deleted, because callers without a key use it. A repeated deletion changes nothing. Errors: PROJECT_NOT_FOUND
+    (unless allow_missing), INVALID_FIELD.
     """
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateApiKeyRequest, _admin_service_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
-    """CreateApiKey makes a key. The secret is in this answer and nowhere else: only a hash of it is kept. Errors: PROJECT_NOT_FOUND, INVALID_FIELD."""
+    """CreateApiKey creates a key. Only this response contains the secret: the server keeps only a hash of it. Errors: PROJECT_NOT_FOUND, INVALID_FIELD."""
     ListApiKeys: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListApiKeysRequest, _admin_service_pb2.ListApiKeysResponse]  # type: ignore[assignment]
-    """ListApiKeys answers a page of a project's keys, without their secrets, the newest first. Errors: PROJECT_NOT_FOUND, INVALID_PAGE_TOKEN,
+    """ListApiKeys returns a page of a project's keys, without their secrets, the newest first. Errors: PROJECT_NOT_FOUND, INVALID_PAGE_TOKEN,
     INVALID_FIELD.
     """
     RevokeApiKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.RevokeApiKeyRequest, _admin_service_pb2.ApiKey]  # type: ignore[assignment]
-    """RevokeApiKey ends a key. Servers refuse it within seconds, also on streams that are open. Errors: API_KEY_NOT_FOUND."""
+    """RevokeApiKey revokes a key. Servers refuse it within seconds, and end its open streams. Errors: API_KEY_NOT_FOUND."""
+    GetProjectLimits: _aio.UnaryUnaryMultiCallable[_limits_pb2.GetProjectLimitsRequest, _limits_pb2.ProjectLimits]  # type: ignore[assignment]
+    """GetProjectLimits returns the limits that were set for a project. Errors: PROJECT_NOT_FOUND, INVALID_FIELD."""
+    SetProjectLimits: _aio.UnaryUnaryMultiCallable[_limits_pb2.SetProjectLimitsRequest, _limits_pb2.ProjectLimits]  # type: ignore[assignment]
+    """SetProjectLimits replaces the limits of a project. All servers apply them within seconds (`--key-cache-s`). What the project has already is kept, if
+    it is above the new limits. Errors: PROJECT_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+    """
+    GetProjectUsage: _aio.UnaryUnaryMultiCallable[_limits_pb2.GetProjectUsageRequest, _limits_pb2.GetProjectUsageResponse]  # type: ignore[assignment]
+    """GetProjectUsage returns what a project uses, and the limits that hold for it. It counts the project's sessions, which takes about a second for a million.
+    Errors: PROJECT_NOT_FOUND, INVALID_FIELD.
+    """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
-    """AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
-    (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
+    """AdminService manages projects, their limits and their API keys. If the server requires keys, these calls require an admin key (otherwise ADMIN_KEY_REQUIRED).
+    `sessiond keys create --admin` creates the first one.
 
-    These calls have no request_id. CreateProject with get_or_create, DeleteProject and RevokeApiKey are safe to repeat. CreateApiKey is not: it makes another
-    key each time, since the secret of the first one cannot be told again; revoke the one whose answer was lost (ListApiKeys shows it).
+    These calls have no request_id. CreateProject with get_or_create, DeleteProject, RevokeApiKey and SetProjectLimits are safe to repeat.
+    CreateApiKey is not: it creates another key each time, because a secret is returned only once. If a response was lost, revoke its key
+    (ListApiKeys shows it).
     """
 
     @_abc_1.abstractmethod
@@ -104,7 +128,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.CreateProjectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.Project, _abc.Awaitable[_admin_service_pb2.Project]]:
-        """CreateProject makes a project. Errors: PROJECT_ALREADY_EXISTS (unless get_or_create), PROJECT_BEING_DELETED,
+        """CreateProject creates a project. Errors: PROJECT_ALREADY_EXISTS (unless get_or_create), PROJECT_BEING_DELETED,
         INVALID_FIELD.
         """
 
@@ -114,7 +138,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.ListProjectsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ListProjectsResponse, _abc.Awaitable[_admin_service_pb2.ListProjectsResponse]]:
-        """ListProjects answers a page of the projects, by name."""
+        """ListProjects returns a page of the projects, by name."""
 
     @_abc_1.abstractmethod
     def DeleteProject(
@@ -122,10 +146,10 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.DeleteProjectRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.DeleteProjectResponse, _abc.Awaitable[_admin_service_pb2.DeleteProjectResponse]]:
-        """DeleteProject removes a project with all that it has. Its keys are revoked at once, so that servers refuse its callers within seconds, and its
-        open streams end; sessions, queues and messages are removed in the background, assets within hours. Until that is done, no project of
-        this name can be made. The project "default" cannot be deleted: it is that of callers without a key. Deleting again changes nothing.
-        Errors: PROJECT_NOT_FOUND (unless allow_missing), INVALID_FIELD.
+        """DeleteProject removes a project with all its contents. Its keys are revoked at once: servers refuse its callers within seconds, and end its open
+        streams. Sessions, queues and messages are removed in the background, assets within hours. Until then, no project with this name can be created.
+        The project "default" cannot be deleted, because callers without a key use it. A repeated deletion changes nothing. Errors: PROJECT_NOT_FOUND
+        (unless allow_missing), INVALID_FIELD.
         """
 
     @_abc_1.abstractmethod
@@ -134,7 +158,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.CreateApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.CreateApiKeyResponse, _abc.Awaitable[_admin_service_pb2.CreateApiKeyResponse]]:
-        """CreateApiKey makes a key. The secret is in this answer and nowhere else: only a hash of it is kept. Errors: PROJECT_NOT_FOUND, INVALID_FIELD."""
+        """CreateApiKey creates a key. Only this response contains the secret: the server keeps only a hash of it. Errors: PROJECT_NOT_FOUND, INVALID_FIELD."""
 
     @_abc_1.abstractmethod
     def ListApiKeys(
@@ -142,7 +166,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.ListApiKeysRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ListApiKeysResponse, _abc.Awaitable[_admin_service_pb2.ListApiKeysResponse]]:
-        """ListApiKeys answers a page of a project's keys, without their secrets, the newest first. Errors: PROJECT_NOT_FOUND, INVALID_PAGE_TOKEN,
+        """ListApiKeys returns a page of a project's keys, without their secrets, the newest first. Errors: PROJECT_NOT_FOUND, INVALID_PAGE_TOKEN,
         INVALID_FIELD.
         """
 
@@ -152,6 +176,34 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.RevokeApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ApiKey, _abc.Awaitable[_admin_service_pb2.ApiKey]]:
-        """RevokeApiKey ends a key. Servers refuse it within seconds, also on streams that are open. Errors: API_KEY_NOT_FOUND."""
+        """RevokeApiKey revokes a key. Servers refuse it within seconds, and end its open streams. Errors: API_KEY_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def GetProjectLimits(
+        self,
+        request: _limits_pb2.GetProjectLimitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_limits_pb2.ProjectLimits, _abc.Awaitable[_limits_pb2.ProjectLimits]]:
+        """GetProjectLimits returns the limits that were set for a project. Errors: PROJECT_NOT_FOUND, INVALID_FIELD."""
+
+    @_abc_1.abstractmethod
+    def SetProjectLimits(
+        self,
+        request: _limits_pb2.SetProjectLimitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_limits_pb2.ProjectLimits, _abc.Awaitable[_limits_pb2.ProjectLimits]]:
+        """SetProjectLimits replaces the limits of a project. All servers apply them within seconds (`--key-cache-s`). What the project has already is kept, if
+        it is above the new limits. Errors: PROJECT_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+        """
+
+    @_abc_1.abstractmethod
+    def GetProjectUsage(
+        self,
+        request: _limits_pb2.GetProjectUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_limits_pb2.GetProjectUsageResponse, _abc.Awaitable[_limits_pb2.GetProjectUsageResponse]]:
+        """GetProjectUsage returns what a project uses, and the limits that hold for it. It counts the project's sessions, which takes about a second for a million.
+        Errors: PROJECT_NOT_FOUND, INVALID_FIELD.
+        """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

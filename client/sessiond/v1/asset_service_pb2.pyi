@@ -32,8 +32,8 @@ class Asset(_message.Message):
     size: _builtins.int
     """size of the content. Unit: bytes."""
     media_type: _builtins.str
-    """media_type is the IANA media type of the first upload, e.g. "image/png". Empty = unknown. If the content of a picture or a PDF shows another type,
-    it is that.
+    """media_type is the IANA media type that the first upload declared, e.g. "image/png". If the content is a picture or a PDF, it is the type of the
+    content. Empty = unknown.
     """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -105,7 +105,7 @@ class DownloadAssetRequest(_message.Message):
     offset: _builtins.int
     """offset is the number of bytes to skip. At most the asset's size. Unit: bytes."""
     length: _builtins.int
-    """length is the most bytes to return. 0 = all that are left. Unit: bytes."""
+    """length is the maximum number of bytes to return. 0 = all bytes from offset on. Unit: bytes."""
     def __init__(
         self,
         *,
@@ -130,7 +130,7 @@ class DownloadAssetResponse(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     ASSET_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """data is the next piece of the content. At least one piece is sent, an empty one if there is nothing."""
+    """data is the next piece of the content. At least one piece is sent; it is empty if there is no content."""
     @_builtins.property
     def asset(self) -> Global___Asset:
         """asset is the file's metadata; in the first piece only."""

@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class CreateBookmarkRequest(_message.Message):
-    """CreateBookmarkRequest asks for a new bookmark."""
+    """CreateBookmarkRequest describes a bookmark to create."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -33,7 +33,7 @@ class CreateBookmarkRequest(_message.Message):
     session_id: _builtins.str
     """session_id of the session. Required."""
     replace: _builtins.bool
-    """replace moves the bookmark here where there is one of this name. Default false: BOOKMARK_ALREADY_EXISTS."""
+    """replace moves an existing bookmark with this name to the new place. Default false: BOOKMARK_ALREADY_EXISTS."""
     request_id: _builtins.str
     """request_id makes the call safe to repeat. At most 128 characters. Empty = none."""
     @_builtins.property
@@ -94,9 +94,9 @@ class ListBookmarksRequest(_message.Message):
     session_id: _builtins.str
     """session_id of the session. Required."""
     page_size: _builtins.int
-    """page_size is how many bookmarks to answer at the most. 0 = 50; more than 500 = 500; negative is refused."""
+    """page_size is the maximum number of bookmarks to return. 0 = 50; more than 500 = 500; negative is refused."""
     page_token: _builtins.str
-    """page_token is next_page_token of the page before. Empty = the first page."""
+    """page_token is next_page_token of the previous page. Empty = the first page."""
     def __init__(
         self,
         *,
@@ -155,11 +155,11 @@ class UpdateBookmarkRequest(_message.Message):
     session_id: _builtins.str
     """session_id of the session. Required."""
     new_name: _builtins.str
-    """new_name renames the bookmark. Empty = it keeps its name."""
+    """new_name is the bookmark's new name. Empty = the name stays."""
     request_id: _builtins.str
     """request_id makes the call safe to repeat. At most 128 characters. Empty = none."""
     etag: _builtins.str
-    """etag, if it is set, must be the bookmark's current one. Empty = no check."""
+    """etag, if set, must be the bookmark's current etag. Empty = no check."""
     @_builtins.property
     def bookmark(self) -> _bookmark_pb2.Bookmark:
         """bookmark holds name (required) and the new values."""
@@ -167,7 +167,7 @@ class UpdateBookmarkRequest(_message.Message):
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """update_mask names the fields to take from bookmark: seq (unset = the newest message), description.
-        Unset = every one of them that is set in bookmark.
+        Unset = all of these fields that are set in bookmark.
         """
 
     def __init__(
@@ -204,11 +204,11 @@ class DeleteBookmarkRequest(_message.Message):
     name: _builtins.str
     """name of the bookmark. Required."""
     allow_missing: _builtins.bool
-    """allow_missing answers OK where there is no such bookmark. Default false: BOOKMARK_NOT_FOUND."""
+    """allow_missing lets the call succeed if there is no such bookmark. Default false: BOOKMARK_NOT_FOUND."""
     request_id: _builtins.str
     """request_id makes the call safe to repeat. At most 128 characters. Empty = none."""
     etag: _builtins.str
-    """etag, if it is set, must be the bookmark's current one. Empty = no check."""
+    """etag, if set, must be the bookmark's current etag. Empty = no check."""
     def __init__(
         self,
         *,

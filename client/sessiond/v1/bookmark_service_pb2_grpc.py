@@ -28,8 +28,9 @@ if _version_not_supported:
 
 class BookmarkServiceStub(object):
     """BookmarkService keeps named places in sessions: to read from (GetMessagesRequest.after_bookmark), to copy up to
-    (CopySessionRequest.up_to_bookmark), to come back to. A session has at most 1,000. They go with it, and follow its copies up to the cut.
-    Every method also fails with SESSION_NOT_FOUND. A destroyed session's bookmarks can be changed: they are the reader's.
+    (CopySessionRequest.up_to_bookmark), to come back to. A session has at most 1,000 bookmarks. They are deleted with the session. Its copies have the
+    bookmarks up to the cut. Every method also fails with SESSION_NOT_FOUND. The bookmarks of a destroyed session can be changed, because they serve
+    its readers.
     """
 
     def __init__(self, channel):
@@ -67,26 +68,27 @@ class BookmarkServiceStub(object):
 
 class BookmarkServiceServicer(object):
     """BookmarkService keeps named places in sessions: to read from (GetMessagesRequest.after_bookmark), to copy up to
-    (CopySessionRequest.up_to_bookmark), to come back to. A session has at most 1,000. They go with it, and follow its copies up to the cut.
-    Every method also fails with SESSION_NOT_FOUND. A destroyed session's bookmarks can be changed: they are the reader's.
+    (CopySessionRequest.up_to_bookmark), to come back to. A session has at most 1,000 bookmarks. They are deleted with the session. Its copies have the
+    bookmarks up to the cut. Every method also fails with SESSION_NOT_FOUND. The bookmarks of a destroyed session can be changed, because they serve
+    its readers.
     """
 
     def CreateBookmark(self, request, context):
-        """CreateBookmark marks a place. Errors: BOOKMARK_ALREADY_EXISTS, MESSAGE_NOT_FOUND (seq), LIMIT_EXCEEDED, INVALID_FIELD, REQUEST_ID_REUSED.
+        """CreateBookmark creates a bookmark. Errors: BOOKMARK_ALREADY_EXISTS, MESSAGE_NOT_FOUND (seq), LIMIT_EXCEEDED, INVALID_FIELD, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetBookmark(self, request, context):
-        """GetBookmark answers one bookmark. Errors: BOOKMARK_NOT_FOUND.
+        """GetBookmark returns one bookmark. Errors: BOOKMARK_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListBookmarks(self, request, context):
-        """ListBookmarks answers a page of the session's bookmarks, by seq, then by name. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD.
+        """ListBookmarks returns a page of the session's bookmarks, by seq, then by name. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -145,8 +147,9 @@ def add_BookmarkServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class BookmarkService(object):
     """BookmarkService keeps named places in sessions: to read from (GetMessagesRequest.after_bookmark), to copy up to
-    (CopySessionRequest.up_to_bookmark), to come back to. A session has at most 1,000. They go with it, and follow its copies up to the cut.
-    Every method also fails with SESSION_NOT_FOUND. A destroyed session's bookmarks can be changed: they are the reader's.
+    (CopySessionRequest.up_to_bookmark), to come back to. A session has at most 1,000 bookmarks. They are deleted with the session. Its copies have the
+    bookmarks up to the cut. Every method also fails with SESSION_NOT_FOUND. The bookmarks of a destroyed session can be changed, because they serve
+    its readers.
     """
 
     @staticmethod

@@ -29,8 +29,9 @@ GRPC_VERSION: str
 
 class BookmarkServiceStub:
     """BookmarkService keeps named places in sessions: to read from (GetMessagesRequest.after_bookmark), to copy up to
-    (CopySessionRequest.up_to_bookmark), to come back to. A session has at most 1,000. They go with it, and follow its copies up to the cut.
-    Every method also fails with SESSION_NOT_FOUND. A destroyed session's bookmarks can be changed: they are the reader's.
+    (CopySessionRequest.up_to_bookmark), to come back to. A session has at most 1,000 bookmarks. They are deleted with the session. Its copies have the
+    bookmarks up to the cut. Every method also fails with SESSION_NOT_FOUND. The bookmarks of a destroyed session can be changed, because they serve
+    its readers.
     """
 
     @_typing.overload
@@ -38,11 +39,11 @@ class BookmarkServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> BookmarkServiceAsyncStub: ...
     CreateBookmark: _grpc.UnaryUnaryMultiCallable[_bookmark_service_pb2.CreateBookmarkRequest, _bookmark_pb2.Bookmark]
-    """CreateBookmark marks a place. Errors: BOOKMARK_ALREADY_EXISTS, MESSAGE_NOT_FOUND (seq), LIMIT_EXCEEDED, INVALID_FIELD, REQUEST_ID_REUSED."""
+    """CreateBookmark creates a bookmark. Errors: BOOKMARK_ALREADY_EXISTS, MESSAGE_NOT_FOUND (seq), LIMIT_EXCEEDED, INVALID_FIELD, REQUEST_ID_REUSED."""
     GetBookmark: _grpc.UnaryUnaryMultiCallable[_bookmark_service_pb2.GetBookmarkRequest, _bookmark_pb2.Bookmark]
-    """GetBookmark answers one bookmark. Errors: BOOKMARK_NOT_FOUND."""
+    """GetBookmark returns one bookmark. Errors: BOOKMARK_NOT_FOUND."""
     ListBookmarks: _grpc.UnaryUnaryMultiCallable[_bookmark_service_pb2.ListBookmarksRequest, _bookmark_service_pb2.ListBookmarksResponse]
-    """ListBookmarks answers a page of the session's bookmarks, by seq, then by name. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD."""
+    """ListBookmarks returns a page of the session's bookmarks, by seq, then by name. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD."""
     UpdateBookmark: _grpc.UnaryUnaryMultiCallable[_bookmark_service_pb2.UpdateBookmarkRequest, _bookmark_pb2.Bookmark]
     """UpdateBookmark moves, describes or renames a bookmark. Errors: BOOKMARK_NOT_FOUND, BOOKMARK_ALREADY_EXISTS (new_name), MESSAGE_NOT_FOUND
     (seq), ETAG_MISMATCH, INVALID_FIELD, REQUEST_ID_REUSED.
@@ -53,17 +54,18 @@ class BookmarkServiceStub:
 @_typing.type_check_only
 class BookmarkServiceAsyncStub(BookmarkServiceStub):
     """BookmarkService keeps named places in sessions: to read from (GetMessagesRequest.after_bookmark), to copy up to
-    (CopySessionRequest.up_to_bookmark), to come back to. A session has at most 1,000. They go with it, and follow its copies up to the cut.
-    Every method also fails with SESSION_NOT_FOUND. A destroyed session's bookmarks can be changed: they are the reader's.
+    (CopySessionRequest.up_to_bookmark), to come back to. A session has at most 1,000 bookmarks. They are deleted with the session. Its copies have the
+    bookmarks up to the cut. Every method also fails with SESSION_NOT_FOUND. The bookmarks of a destroyed session can be changed, because they serve
+    its readers.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateBookmark: _aio.UnaryUnaryMultiCallable[_bookmark_service_pb2.CreateBookmarkRequest, _bookmark_pb2.Bookmark]  # type: ignore[assignment]
-    """CreateBookmark marks a place. Errors: BOOKMARK_ALREADY_EXISTS, MESSAGE_NOT_FOUND (seq), LIMIT_EXCEEDED, INVALID_FIELD, REQUEST_ID_REUSED."""
+    """CreateBookmark creates a bookmark. Errors: BOOKMARK_ALREADY_EXISTS, MESSAGE_NOT_FOUND (seq), LIMIT_EXCEEDED, INVALID_FIELD, REQUEST_ID_REUSED."""
     GetBookmark: _aio.UnaryUnaryMultiCallable[_bookmark_service_pb2.GetBookmarkRequest, _bookmark_pb2.Bookmark]  # type: ignore[assignment]
-    """GetBookmark answers one bookmark. Errors: BOOKMARK_NOT_FOUND."""
+    """GetBookmark returns one bookmark. Errors: BOOKMARK_NOT_FOUND."""
     ListBookmarks: _aio.UnaryUnaryMultiCallable[_bookmark_service_pb2.ListBookmarksRequest, _bookmark_service_pb2.ListBookmarksResponse]  # type: ignore[assignment]
-    """ListBookmarks answers a page of the session's bookmarks, by seq, then by name. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD."""
+    """ListBookmarks returns a page of the session's bookmarks, by seq, then by name. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD."""
     UpdateBookmark: _aio.UnaryUnaryMultiCallable[_bookmark_service_pb2.UpdateBookmarkRequest, _bookmark_pb2.Bookmark]  # type: ignore[assignment]
     """UpdateBookmark moves, describes or renames a bookmark. Errors: BOOKMARK_NOT_FOUND, BOOKMARK_ALREADY_EXISTS (new_name), MESSAGE_NOT_FOUND
     (seq), ETAG_MISMATCH, INVALID_FIELD, REQUEST_ID_REUSED.
@@ -73,8 +75,9 @@ class BookmarkServiceAsyncStub(BookmarkServiceStub):
 
 class BookmarkServiceServicer(metaclass=_abc_1.ABCMeta):
     """BookmarkService keeps named places in sessions: to read from (GetMessagesRequest.after_bookmark), to copy up to
-    (CopySessionRequest.up_to_bookmark), to come back to. A session has at most 1,000. They go with it, and follow its copies up to the cut.
-    Every method also fails with SESSION_NOT_FOUND. A destroyed session's bookmarks can be changed: they are the reader's.
+    (CopySessionRequest.up_to_bookmark), to come back to. A session has at most 1,000 bookmarks. They are deleted with the session. Its copies have the
+    bookmarks up to the cut. Every method also fails with SESSION_NOT_FOUND. The bookmarks of a destroyed session can be changed, because they serve
+    its readers.
     """
 
     @_abc_1.abstractmethod
@@ -83,7 +86,7 @@ class BookmarkServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _bookmark_service_pb2.CreateBookmarkRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_bookmark_pb2.Bookmark, _abc.Awaitable[_bookmark_pb2.Bookmark]]:
-        """CreateBookmark marks a place. Errors: BOOKMARK_ALREADY_EXISTS, MESSAGE_NOT_FOUND (seq), LIMIT_EXCEEDED, INVALID_FIELD, REQUEST_ID_REUSED."""
+        """CreateBookmark creates a bookmark. Errors: BOOKMARK_ALREADY_EXISTS, MESSAGE_NOT_FOUND (seq), LIMIT_EXCEEDED, INVALID_FIELD, REQUEST_ID_REUSED."""
 
     @_abc_1.abstractmethod
     def GetBookmark(
@@ -91,7 +94,7 @@ class BookmarkServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _bookmark_service_pb2.GetBookmarkRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_bookmark_pb2.Bookmark, _abc.Awaitable[_bookmark_pb2.Bookmark]]:
-        """GetBookmark answers one bookmark. Errors: BOOKMARK_NOT_FOUND."""
+        """GetBookmark returns one bookmark. Errors: BOOKMARK_NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def ListBookmarks(
@@ -99,7 +102,7 @@ class BookmarkServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _bookmark_service_pb2.ListBookmarksRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_bookmark_service_pb2.ListBookmarksResponse, _abc.Awaitable[_bookmark_service_pb2.ListBookmarksResponse]]:
-        """ListBookmarks answers a page of the session's bookmarks, by seq, then by name. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD."""
+        """ListBookmarks returns a page of the session's bookmarks, by seq, then by name. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD."""
 
     @_abc_1.abstractmethod
     def UpdateBookmark(

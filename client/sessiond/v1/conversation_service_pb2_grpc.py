@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class ConversationServiceStub(object):
-    """ConversationService carries sessions on: it asks models, and tells what happens.
+    """ConversationService runs turns, in which models answer, and streams events.
     """
 
     def __init__(self, channel):
@@ -69,45 +69,47 @@ class ConversationServiceStub(object):
 
 
 class ConversationServiceServicer(object):
-    """ConversationService carries sessions on: it asks models, and tells what happens.
+    """ConversationService runs turns, in which models answer, and streams events.
     """
 
     def Send(self, request, context):
-        """Send starts a turn: it appends messages, asks the model with all of the session's history, and appends the answer. It streams what happens
-        in the turn: first the turn itself, then events ("user.message", "assistant.turn_start", "assistant.message_delta", "assistant.message",
-        "assistant.turn_end", and "session.idle" where nothing else waits), at last the turn as it ended. A turn that fails, or is aborted, ends the
-        stream with its error, whose metadata have session_id and turn_id; what was sent is kept. A turn does not need its stream: it goes on when
-        the client leaves, unless abort_on_disconnect says otherwise. The same request_id again joins the first turn, wherever it runs, beginning with
-        the text so far ("assistant.message_partial"), or answers how it ended.
-        Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, INVALID_FIELD, INVALID_JSON, UNKNOWN_ROLE, PARENT_NOT_FOUND, MESSAGE_TOO_LARGE,
-        BATCH_TOO_LARGE, ASSET_NOT_FOUND, REQUEST_ID_REUSED, HISTORY_REWOUND, MODEL_NOT_CONFIGURED, LIMIT_EXCEEDED (turns that wait): nothing is stored.
-        Of the turn:
-        MODEL_ACCESS_DENIED, MODEL_RATE_LIMITED, MODEL_REQUEST_REJECTED, MODEL_UNAVAILABLE, MODEL_TIMED_OUT, MODEL_ANSWER_INVALID,
-        CONTEXT_TOO_LARGE, TURN_TIMED_OUT, TURN_ABORTED, TURN_LOST. Of the stream alone: SERVER_DRAINING, WATCHER_TOO_SLOW: join again.
+        """Send starts a turn: it appends messages, calls the model with the session's whole history, and appends the answer. It streams the turn's
+        progress: first the turn itself, then events ("user.message", "assistant.turn_start", "assistant.message_delta", "assistant.message",
+        "assistant.turn_end", and "session.idle" if no other turn waits), and last the turn as it ended. If the turn fails or is aborted, the stream ends
+        with the turn's error, whose metadata has session_id and turn_id; the sent messages are kept. A turn does not need its stream: it continues when
+        the client leaves, unless abort_on_disconnect is set. A call with the same request_id joins the first turn, on whichever server it runs. It
+        begins with the text so far ("assistant.message_partial"), or returns how the turn ended. Errors: SESSION_NOT_FOUND, SESSION_DESTROYED,
+        INVALID_FIELD, INVALID_JSON, UNKNOWN_ROLE, PARENT_NOT_FOUND, MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND, REQUEST_ID_REUSED,
+        HISTORY_REWOUND, MODEL_NOT_CONFIGURED, LIMIT_EXCEEDED (queued turns). After these errors, nothing is stored. Errors of the turn:
+        MODEL_ACCESS_DENIED, MODEL_RATE_LIMITED, MODEL_REQUEST_REJECTED, MODEL_UNAVAILABLE, MODEL_TIMED_OUT, MODEL_ANSWER_INVALID, CONTEXT_TOO_LARGE,
+        TURN_TIMED_OUT, TURN_ABORTED, TURN_LOST. Errors of the stream alone, after which the client should join the turn again: SERVER_DRAINING,
+        WATCHER_TOO_SLOW.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Abort(self, request, context):
-        """Abort ends turns before they are done. What they appended is kept. The text that the model had written is kept as an incomplete message,
-        unless keep_partial of the Send says otherwise. Without anything to abort it succeeds. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+        """Abort ends turns early. The messages that they appended are kept. The text that the model has written is kept as an incomplete message, unless
+        the Send has set keep_partial to false. Abort succeeds if there is no turn to abort. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD,
+        REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PreviewTurn(self, request, context):
-        """PreviewTurn answers what a Send with these fields would give the model now: the request as the model's API would get it, and how it differs from
-        the stored messages. Nothing is stored, and no model is called. Errors: as Send's of which nothing is stored, and CONTEXT_TOO_LARGE,
-        FORMAT_UNREADABLE and MODEL_REQUEST_REJECTED (nothing of the history can be sent).
+        """PreviewTurn returns the request that a Send with these fields would make now, as the model's API would receive it, and how it differs from the
+        stored messages. Nothing is stored, and no model is called. Errors: those of Send after which nothing is stored; CONTEXT_TOO_LARGE;
+        FORMAT_UNREADABLE; and MODEL_REQUEST_REJECTED, if nothing of the history can be sent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTurn(self, request, context):
-        """GetTurn says how a turn stands, or how it ended; with wait, once it has ended. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD.
+        """GetTurn returns a turn with its current state. If wait is set, it first waits for the turn's end. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND,
+        INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,14 +123,14 @@ class ConversationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Watch(self, request, context):
-        """Watch streams the events of a session, or of the whole project. Of a session: first the durable events after after_seq, then everything
-        as it happens, on whatever server it happens; each durable event once, in the order of seq, without a gap. Ephemeral events may be missed
-        while a connection is down, and stand between durable ones roughly where they happened. While a model writes, whoever joins receives the text
-        so far ("assistant.message_partial"), and then each character that follows once. The stream ends when the session is deleted or
-        expires: after that event, with SESSION_NOT_FOUND (or waits for another one: follow_recreated). A stream that breaks goes on with the last
-        seq as after_seq, its epoch as after_epoch, and the incarnation: it never goes from one session to the next with the same id unnoticed.
-        A rewind is told by "session.rewound": the durable events after its last_seq are taken back, and what follows has their seqs.
-        Of the project (session_id empty): lifecycle events, ephemeral all.
+        """Watch streams the events of a session, or of the whole project. For a session, it first streams the durable events after after_seq, and then all
+        events as they happen, on any server. Each durable event comes once, in the order of seq, without a gap. Ephemeral events may be missed while a
+        connection is down. They come between the durable events approximately where they happened. A watcher that joins while a model writes first
+        receives the text so far ("assistant.message_partial"), and then each further character once. When the session is deleted or expires, the stream
+        ends after that event with SESSION_NOT_FOUND, or waits for another session (follow_recreated). To continue a broken stream, send the last seq as
+        after_seq, its epoch as after_epoch, and the incarnation. The stream then never continues with another session that has the same id. The event
+        "session.rewound" reports a rewind: the messages after its last_seq were removed, and the following events reuse their seqs. For the project
+        (session_id empty), the events are lifecycle events, which are all ephemeral.
         Errors: SESSION_NOT_FOUND, INVALID_FIELD, WATCHER_TOO_SLOW, SERVER_DRAINING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -177,7 +179,7 @@ def add_ConversationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ConversationService(object):
-    """ConversationService carries sessions on: it asks models, and tells what happens.
+    """ConversationService runs turns, in which models answer, and streams events.
     """
 
     @staticmethod

@@ -27,17 +27,21 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_SESSION_NOT_FOUND: _ErrorReason.ValueType  # 1
     """NOT_FOUND: the project has no such session, or it is deleted or expired. Metadata: session_id."""
     ERROR_REASON_SESSION_ALREADY_EXISTS: _ErrorReason.ValueType  # 2
-    """ALREADY_EXISTS: the project has a session of this id. Metadata: session_id."""
+    """ALREADY_EXISTS: the project already has a session with this id. Metadata: session_id."""
     ERROR_REASON_SESSION_DESTROYED: _ErrorReason.ValueType  # 3
     """FAILED_PRECONDITION: the session is destroyed; resume it to append. Metadata: session_id."""
     ERROR_REASON_SESSION_TOO_LARGE: _ErrorReason.ValueType  # 4
-    """FAILED_PRECONDITION: the session is larger than the operator lets it be copied. Metadata: session_id, message_count, max_messages."""
+    """FAILED_PRECONDITION: the session is larger than the operator allows for copies. Metadata: session_id, message_count, max_messages."""
     ERROR_REASON_MESSAGE_NOT_FOUND: _ErrorReason.ValueType  # 5
-    """NOT_FOUND: the session has no message of this seq or message_id. Metadata: session_id, seq or message_id, last_seq."""
+    """NOT_FOUND: the session has no message with this seq or message_id. Metadata: session_id, seq or message_id, last_seq."""
     ERROR_REASON_SEQUENCE_CONFLICT: _ErrorReason.ValueType  # 6
-    """ABORTED: expected_last_seq is not the session's last_seq. Read on from there and try again. Metadata: session_id, expected_last_seq, last_seq."""
+    """ABORTED: expected_last_seq is not the session's last_seq. Read the messages after it, and try again. Metadata: session_id, expected_last_seq,
+    last_seq.
+    """
     ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 7
-    """ABORTED: the etag is not the session's, the task's or the bookmark's. Metadata: session_id, etag (the current one)."""
+    """ABORTED: the etag is not the current one of the session, its state, the task, the bookmark or the project's limits. Metadata: session_id or
+    project, etag (the current one).
+    """
     ERROR_REASON_PARENT_NOT_FOUND: _ErrorReason.ValueType  # 8
     """INVALID_ARGUMENT: parent_seq names no message. Metadata: session_id, last_seq. Details: BadRequest."""
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 9
@@ -45,23 +49,24 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INVALID_FIELD: _ErrorReason.ValueType  # 10
     """INVALID_ARGUMENT: fields are missing, malformed or out of range. Details: BadRequest, which lists every field."""
     ERROR_REASON_INVALID_JSON: _ErrorReason.ValueType  # 11
-    """INVALID_ARGUMENT: a json content is not a JSON object, or another JSON text is not JSON. Details: BadRequest."""
+    """INVALID_ARGUMENT: the json of a message is not a JSON object, or another JSON text is invalid. Details: BadRequest."""
     ERROR_REASON_UNKNOWN_ROLE: _ErrorReason.ValueType  # 12
-    """INVALID_ARGUMENT: the role is missing or not one that the format knows. Details: BadRequest."""
+    """INVALID_ARGUMENT: the role is missing, or the format has no such role. Details: BadRequest."""
     ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 13
-    """INVALID_ARGUMENT: a message is larger than the server takes. Metadata: content_bytes, max_bytes. Details: BadRequest."""
+    """INVALID_ARGUMENT: a message is larger than the server accepts. Metadata: content_bytes, max_bytes. Details: BadRequest."""
     ERROR_REASON_BATCH_TOO_LARGE: _ErrorReason.ValueType  # 14
-    """INVALID_ARGUMENT: a batch has too many messages or bytes; send several, or use ImportMessages. Or an import has too many bytes; send several.
+    """INVALID_ARGUMENT: a batch has too many messages or bytes (send several batches, or use ImportMessages), or an import has too many bytes (send
+    several imports).
     Metadata: message_count, max_messages (of a batch), content_bytes (of an import with metadata), max_bytes. Details: BadRequest.
     """
     ERROR_REASON_INVALID_PAGE_TOKEN: _ErrorReason.ValueType  # 15
-    """INVALID_ARGUMENT: the page_token is not one, or is of a request with other filters. Details: BadRequest."""
+    """INVALID_ARGUMENT: the page_token is malformed, or belongs to a request with other filters. Details: BadRequest."""
     ERROR_REASON_INVALID_RESUME_TOKEN: _ErrorReason.ValueType  # 16
-    """INVALID_ARGUMENT: the resume_token is not one, is of a request with other fields, or its session is gone. Details: BadRequest."""
+    """INVALID_ARGUMENT: the resume_token is malformed, belongs to a request with other fields, or its session is gone. Details: BadRequest."""
     ERROR_REASON_MALFORMED_REQUEST: _ErrorReason.ValueType  # 17
     """INVALID_ARGUMENT: the bytes sent are not an encoding of the request."""
     ERROR_REASON_API_KEY_MISSING: _ErrorReason.ValueType  # 18
-    """UNAUTHENTICATED: the server asks for a key and none was sent."""
+    """UNAUTHENTICATED: the server requires a key, and none was sent."""
     ERROR_REASON_API_KEY_INVALID: _ErrorReason.ValueType  # 19
     """UNAUTHENTICATED: the key is unknown, malformed or revoked."""
     ERROR_REASON_ADMIN_KEY_REQUIRED: _ErrorReason.ValueType  # 20
@@ -69,72 +74,76 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_PROJECT_NOT_FOUND: _ErrorReason.ValueType  # 21
     """NOT_FOUND: there is no such project. Metadata: project."""
     ERROR_REASON_PROJECT_ALREADY_EXISTS: _ErrorReason.ValueType  # 22
-    """ALREADY_EXISTS: there is a project of this name. Metadata: project."""
+    """ALREADY_EXISTS: there is already a project with this name. Metadata: project."""
     ERROR_REASON_API_KEY_NOT_FOUND: _ErrorReason.ValueType  # 23
     """NOT_FOUND: there is no such key. Metadata: key_id."""
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 24
-    """RESOURCE_EXHAUSTED: the server has too much to do. Details: RetryInfo."""
+    """RESOURCE_EXHAUSTED: the server is overloaded. Details: RetryInfo."""
     ERROR_REASON_DATABASE_UNAVAILABLE: _ErrorReason.ValueType  # 25
     """UNAVAILABLE: the database does not answer. A change may or may not have happened; repeat it with its request_id. Details: RetryInfo."""
     ERROR_REASON_SERVER_DRAINING: _ErrorReason.ValueType  # 26
-    """UNAVAILABLE: this server is shutting down; go on at another, or at this one once it is back. Details: RetryInfo."""
+    """UNAVAILABLE: this server is shutting down; continue on another one, or on this one after its restart. Details: RetryInfo."""
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 27
     """DEADLINE_EXCEEDED: the call's deadline passed, or the client sent nothing on its stream for too long. A change may or may not have happened; repeat it with its request_id."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 28
-    """INTERNAL: a fault of the server's own. Its log has more under the call_id."""
+    """INTERNAL: an internal error of the server. Its log has more under the call_id."""
     ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 29
-    """FAILED_PRECONDITION: there are as many as there may be. Metadata: what (tasks, bookmarks, queues, turns), limit."""
+    """FAILED_PRECONDITION: the maximum number of these objects is reached. Metadata: what (tasks, bookmarks, queues, turns), limit."""
     ERROR_REASON_TASK_NOT_FOUND: _ErrorReason.ValueType  # 30
     """NOT_FOUND: the session has no such task. Metadata: session_id, task_id."""
     ERROR_REASON_TASK_ALREADY_EXISTS: _ErrorReason.ValueType  # 31
-    """ALREADY_EXISTS: the session has a task of this id. Metadata: session_id, task_id."""
+    """ALREADY_EXISTS: the session already has a task with this id. Metadata: session_id, task_id."""
     ERROR_REASON_BOOKMARK_NOT_FOUND: _ErrorReason.ValueType  # 32
-    """NOT_FOUND: the session has no bookmark of this name. Metadata: session_id, name."""
+    """NOT_FOUND: the session has no bookmark with this name. Metadata: session_id, name."""
     ERROR_REASON_BOOKMARK_ALREADY_EXISTS: _ErrorReason.ValueType  # 33
-    """ALREADY_EXISTS: the session has a bookmark of this name. Metadata: session_id, name."""
+    """ALREADY_EXISTS: the session already has a bookmark with this name. Metadata: session_id, name."""
     ERROR_REASON_QUEUE_NOT_FOUND: _ErrorReason.ValueType  # 34
-    """NOT_FOUND: the project has no such queue; the first lease makes it. Metadata: queue."""
+    """NOT_FOUND: the project has no such queue; the first lease creates it. Metadata: queue."""
     ERROR_REASON_LEASE_LOST: _ErrorReason.ValueType  # 35
-    """ABORTED: the lease ran out and another worker has its messages, or it was acknowledged already, or the session is gone. Metadata: lease_id."""
+    """ABORTED: the lease has expired and another worker has its messages, or it was already acknowledged, or the session is gone. Metadata: lease_id."""
     ERROR_REASON_ASSET_NOT_FOUND: _ErrorReason.ValueType  # 36
     """NOT_FOUND: the project has no such asset; upload it first. Metadata: asset_id."""
     ERROR_REASON_ASSET_TOO_LARGE: _ErrorReason.ValueType  # 37
-    """INVALID_ARGUMENT: the content is larger than the server takes. Metadata: max_bytes. Details: BadRequest."""
+    """INVALID_ARGUMENT: the content is larger than the server accepts. Metadata: max_bytes. Details: BadRequest."""
     ERROR_REASON_ASSET_MISMATCH: _ErrorReason.ValueType  # 38
-    """INVALID_ARGUMENT: the content is not what the upload said that it is. Metadata: asset_id and size of what came. Details: BadRequest."""
+    """INVALID_ARGUMENT: the content differs from the asset_id or size that the upload declared. Metadata: asset_id, size (of the content). Details:
+    BadRequest.
+    """
     ERROR_REASON_ASSET_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 39
     """UNAVAILABLE: the store of the assets' content does not answer. Details: RetryInfo."""
     ERROR_REASON_WATCHER_TOO_SLOW: _ErrorReason.ValueType  # 40
-    """UNAVAILABLE: the watcher did not take its events as fast as they came; go on from the last seq that came. Metadata: session_id. Details:
+    """UNAVAILABLE: the watcher received its events more slowly than they arrived; continue from the last received seq. Metadata: session_id. Details:
     RetryInfo.
     """
     ERROR_REASON_MODEL_NOT_CONFIGURED: _ErrorReason.ValueType  # 41
     """FAILED_PRECONDITION: no provider in the server's settings serves the model, or the provider has no key, or its package is not installed.
-    Metadata: model, setting (what has to be set), and provider where one is known.
+    Metadata: model, setting (what has to be set), and provider if it is known.
     """
     ERROR_REASON_MODEL_ACCESS_DENIED: _ErrorReason.ValueType  # 42
     """FAILED_PRECONDITION: the model's provider refused the server's key (HTTP 401, 403). Metadata: session_id, turn_id, model, provider, http_status."""
     ERROR_REASON_MODEL_RATE_LIMITED: _ErrorReason.ValueType  # 43
     """RESOURCE_EXHAUSTED: the model's provider limits the rate, or the quota is used up (HTTP 429), after retries. Metadata: session_id, turn_id,
-    model, provider, http_status, and retry_after_s where the provider said it. Details: RetryInfo, likewise. A new Send is a new turn.
+    model, provider, http_status, and retry_after_s if the provider gave it. Details: RetryInfo, if the provider gave a time. Another Send starts a
+    new turn.
     """
     ERROR_REASON_MODEL_REQUEST_REJECTED: _ErrorReason.ValueType  # 44
-    """FAILED_PRECONDITION: the model's provider does not take the request (other HTTP 4xx): the model is unknown to it, the history is too long or not
-    to its rules, an option is wrong. Or nothing of the history can be sent. Metadata: session_id, turn_id, model, provider, http_status if there was
+    """FAILED_PRECONDITION: the model's provider rejects the request (other HTTP 4xx): the provider does not know the model, the history is too long or
+    violates the provider's rules, or an option is wrong. Or nothing of the history can be sent. Metadata: session_id, turn_id, model, provider,
+    http_status if there was
     one, and seqs: the stored messages that the rejection is about, if the provider named any, separated by commas.
     """
     ERROR_REASON_MODEL_UNAVAILABLE: _ErrorReason.ValueType  # 45
-    """ABORTED: the model's provider failed (HTTP 5xx), cannot be reached, or broke off, after retries where nothing was streamed yet. Metadata:
-    session_id, turn_id, model, provider, and http_status where there was one.
+    """ABORTED: the model's provider failed (HTTP 5xx), cannot be reached, or broke off its answer. The server has retried unless text was already
+    streamed. Metadata: session_id, turn_id, model, provider, and http_status where there was one.
     """
     ERROR_REASON_MODEL_TIMED_OUT: _ErrorReason.ValueType  # 46
     """ABORTED: the model was silent for too long. Metadata: session_id, turn_id, model, provider, timeout_s."""
     ERROR_REASON_MODEL_ANSWER_INVALID: _ErrorReason.ValueType  # 47
-    """ABORTED: the model's answer cannot be stored: it is empty, larger than a message may be, or not to its provider's protocol. Metadata:
+    """ABORTED: the model's answer cannot be stored: it is empty, too large for a message, or does not follow its provider's protocol. Metadata:
     session_id, turn_id, model, provider.
     """
     ERROR_REASON_CONTEXT_TOO_LARGE: _ErrorReason.ValueType  # 48
-    """FAILED_PRECONDITION: the history, or the request with its assets, is larger than the server sends to a model. Metadata: session_id, turn_id,
+    """FAILED_PRECONDITION: the history, or the request with its assets, is too large to be sent to a model. Metadata: session_id, turn_id,
     context_bytes (at least), max_bytes; of a request also model, provider.
     """
     ERROR_REASON_TURN_TIMED_OUT: _ErrorReason.ValueType  # 49
@@ -146,26 +155,34 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_TURN_NOT_FOUND: _ErrorReason.ValueType  # 52
     """NOT_FOUND: the session has no such turn. Metadata: session_id, turn_id."""
     ERROR_REASON_HISTORY_REWOUND: _ErrorReason.ValueType  # 53
-    """ABORTED: the session was rewound, so that seqs may name other messages than the caller expects, or messages that were to be read are gone.
+    """ABORTED: the session was rewound. Seqs may name other messages than the caller expects, or messages to be read were removed.
     Nothing was changed. Metadata: session_id, epoch, last_seq.
     """
     ERROR_REASON_TURN_RUNNING: _ErrorReason.ValueType  # 54
     """FAILED_PRECONDITION: the session runs a turn; wait for its end, abort it, or set abort_turn. Metadata: session_id, turn_id."""
     ERROR_REASON_MESSAGE_ALREADY_EXISTS: _ErrorReason.ValueType  # 55
-    """ALREADY_EXISTS: the session has a message of this message_id, or the request has it twice. Nothing was stored; on_duplicate SKIP stores
+    """ALREADY_EXISTS: the session already has a message with this message_id, or the request has it twice. Nothing was stored; on_duplicate SKIP stores
     the others. Metadata: session_id, message_id, and seq of the stored message if there is one. Details: BadRequest.
     """
     ERROR_REASON_FORMAT_UNREADABLE: _ErrorReason.ValueType  # 56
-    """FAILED_PRECONDITION: the history that a model would be given has a message of FORMAT_OTHER that the server cannot read. Metadata: session_id,
-    turn_id, format_name, seq.
+    """FAILED_PRECONDITION: the history for the model has a message of FORMAT_OTHER that the server cannot read. Metadata: session_id, turn_id,
+    format_name, seq.
     """
     ERROR_REASON_PROJECT_BEING_DELETED: _ErrorReason.ValueType  # 65
-    """FAILED_PRECONDITION: the project of this name was deleted, and is still being removed; try again in some minutes. Metadata: project. Details:
+    """FAILED_PRECONDITION: the project with this name was deleted, and is still being removed; try again in some minutes. Metadata: project. Details:
     RetryInfo.
     """
     ERROR_REASON_SESSION_BUSY: _ErrorReason.ValueType  # 88
-    """RESOURCE_EXHAUSTED: another change holds the session, and the call has waited for it for as long as its deadline allows, or too many others wait
-    already. Nothing was changed. Metadata: session_id. Details: RetryInfo.
+    """RESOURCE_EXHAUSTED: another change has locked the session. The call has waited for the lock as long as its deadline allows, or too many other
+    calls already wait. Nothing was changed. Metadata: session_id. Details: RetryInfo.
+    """
+    ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 95
+    """RESOURCE_EXHAUSTED: the project has reached a rate of its ProjectLimits at this server. Nothing was changed; try again after the time in
+    RetryInfo. Metadata: what (calls_per_second, messages_per_second), limit, used. Details: RetryInfo.
+    """
+    ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 96
+    """RESOURCE_EXHAUSTED: the call would exceed a limit of the project's ProjectLimits. Nothing was changed. Metadata: what (max_sessions,
+    max_bytes, max_running_turns, model_tokens_per_day), limit, used (without the call). Details: RetryInfo where time helps: for turns and tokens.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -177,8 +194,8 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     ErrorReason::from_str_name(...) in Rust, ErrorReason.Value(...) in Python. Clients must accept reasons that they do not know.
 
     Metadata keys are named here and never go away. Every error's metadata also has call_id, which names the call in the server's log: the
-    x-request-id header of the request, or an id made by the server. Where a request has several invalid fields, the BadRequest lists them all (at most 20),
-    and the reason is that of the first one.
+    x-request-id header of the request, or an id made by the server. If a request has several invalid fields, the BadRequest lists all of them (at most
+    20), and the reason is that of the first one.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
@@ -186,17 +203,21 @@ ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 ERROR_REASON_SESSION_NOT_FOUND: ErrorReason.ValueType  # 1
 """NOT_FOUND: the project has no such session, or it is deleted or expired. Metadata: session_id."""
 ERROR_REASON_SESSION_ALREADY_EXISTS: ErrorReason.ValueType  # 2
-"""ALREADY_EXISTS: the project has a session of this id. Metadata: session_id."""
+"""ALREADY_EXISTS: the project already has a session with this id. Metadata: session_id."""
 ERROR_REASON_SESSION_DESTROYED: ErrorReason.ValueType  # 3
 """FAILED_PRECONDITION: the session is destroyed; resume it to append. Metadata: session_id."""
 ERROR_REASON_SESSION_TOO_LARGE: ErrorReason.ValueType  # 4
-"""FAILED_PRECONDITION: the session is larger than the operator lets it be copied. Metadata: session_id, message_count, max_messages."""
+"""FAILED_PRECONDITION: the session is larger than the operator allows for copies. Metadata: session_id, message_count, max_messages."""
 ERROR_REASON_MESSAGE_NOT_FOUND: ErrorReason.ValueType  # 5
-"""NOT_FOUND: the session has no message of this seq or message_id. Metadata: session_id, seq or message_id, last_seq."""
+"""NOT_FOUND: the session has no message with this seq or message_id. Metadata: session_id, seq or message_id, last_seq."""
 ERROR_REASON_SEQUENCE_CONFLICT: ErrorReason.ValueType  # 6
-"""ABORTED: expected_last_seq is not the session's last_seq. Read on from there and try again. Metadata: session_id, expected_last_seq, last_seq."""
+"""ABORTED: expected_last_seq is not the session's last_seq. Read the messages after it, and try again. Metadata: session_id, expected_last_seq,
+last_seq.
+"""
 ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 7
-"""ABORTED: the etag is not the session's, the task's or the bookmark's. Metadata: session_id, etag (the current one)."""
+"""ABORTED: the etag is not the current one of the session, its state, the task, the bookmark or the project's limits. Metadata: session_id or
+project, etag (the current one).
+"""
 ERROR_REASON_PARENT_NOT_FOUND: ErrorReason.ValueType  # 8
 """INVALID_ARGUMENT: parent_seq names no message. Metadata: session_id, last_seq. Details: BadRequest."""
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 9
@@ -204,23 +225,24 @@ ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 9
 ERROR_REASON_INVALID_FIELD: ErrorReason.ValueType  # 10
 """INVALID_ARGUMENT: fields are missing, malformed or out of range. Details: BadRequest, which lists every field."""
 ERROR_REASON_INVALID_JSON: ErrorReason.ValueType  # 11
-"""INVALID_ARGUMENT: a json content is not a JSON object, or another JSON text is not JSON. Details: BadRequest."""
+"""INVALID_ARGUMENT: the json of a message is not a JSON object, or another JSON text is invalid. Details: BadRequest."""
 ERROR_REASON_UNKNOWN_ROLE: ErrorReason.ValueType  # 12
-"""INVALID_ARGUMENT: the role is missing or not one that the format knows. Details: BadRequest."""
+"""INVALID_ARGUMENT: the role is missing, or the format has no such role. Details: BadRequest."""
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 13
-"""INVALID_ARGUMENT: a message is larger than the server takes. Metadata: content_bytes, max_bytes. Details: BadRequest."""
+"""INVALID_ARGUMENT: a message is larger than the server accepts. Metadata: content_bytes, max_bytes. Details: BadRequest."""
 ERROR_REASON_BATCH_TOO_LARGE: ErrorReason.ValueType  # 14
-"""INVALID_ARGUMENT: a batch has too many messages or bytes; send several, or use ImportMessages. Or an import has too many bytes; send several.
+"""INVALID_ARGUMENT: a batch has too many messages or bytes (send several batches, or use ImportMessages), or an import has too many bytes (send
+several imports).
 Metadata: message_count, max_messages (of a batch), content_bytes (of an import with metadata), max_bytes. Details: BadRequest.
 """
 ERROR_REASON_INVALID_PAGE_TOKEN: ErrorReason.ValueType  # 15
-"""INVALID_ARGUMENT: the page_token is not one, or is of a request with other filters. Details: BadRequest."""
+"""INVALID_ARGUMENT: the page_token is malformed, or belongs to a request with other filters. Details: BadRequest."""
 ERROR_REASON_INVALID_RESUME_TOKEN: ErrorReason.ValueType  # 16
-"""INVALID_ARGUMENT: the resume_token is not one, is of a request with other fields, or its session is gone. Details: BadRequest."""
+"""INVALID_ARGUMENT: the resume_token is malformed, belongs to a request with other fields, or its session is gone. Details: BadRequest."""
 ERROR_REASON_MALFORMED_REQUEST: ErrorReason.ValueType  # 17
 """INVALID_ARGUMENT: the bytes sent are not an encoding of the request."""
 ERROR_REASON_API_KEY_MISSING: ErrorReason.ValueType  # 18
-"""UNAUTHENTICATED: the server asks for a key and none was sent."""
+"""UNAUTHENTICATED: the server requires a key, and none was sent."""
 ERROR_REASON_API_KEY_INVALID: ErrorReason.ValueType  # 19
 """UNAUTHENTICATED: the key is unknown, malformed or revoked."""
 ERROR_REASON_ADMIN_KEY_REQUIRED: ErrorReason.ValueType  # 20
@@ -228,72 +250,76 @@ ERROR_REASON_ADMIN_KEY_REQUIRED: ErrorReason.ValueType  # 20
 ERROR_REASON_PROJECT_NOT_FOUND: ErrorReason.ValueType  # 21
 """NOT_FOUND: there is no such project. Metadata: project."""
 ERROR_REASON_PROJECT_ALREADY_EXISTS: ErrorReason.ValueType  # 22
-"""ALREADY_EXISTS: there is a project of this name. Metadata: project."""
+"""ALREADY_EXISTS: there is already a project with this name. Metadata: project."""
 ERROR_REASON_API_KEY_NOT_FOUND: ErrorReason.ValueType  # 23
 """NOT_FOUND: there is no such key. Metadata: key_id."""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 24
-"""RESOURCE_EXHAUSTED: the server has too much to do. Details: RetryInfo."""
+"""RESOURCE_EXHAUSTED: the server is overloaded. Details: RetryInfo."""
 ERROR_REASON_DATABASE_UNAVAILABLE: ErrorReason.ValueType  # 25
 """UNAVAILABLE: the database does not answer. A change may or may not have happened; repeat it with its request_id. Details: RetryInfo."""
 ERROR_REASON_SERVER_DRAINING: ErrorReason.ValueType  # 26
-"""UNAVAILABLE: this server is shutting down; go on at another, or at this one once it is back. Details: RetryInfo."""
+"""UNAVAILABLE: this server is shutting down; continue on another one, or on this one after its restart. Details: RetryInfo."""
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 27
 """DEADLINE_EXCEEDED: the call's deadline passed, or the client sent nothing on its stream for too long. A change may or may not have happened; repeat it with its request_id."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 28
-"""INTERNAL: a fault of the server's own. Its log has more under the call_id."""
+"""INTERNAL: an internal error of the server. Its log has more under the call_id."""
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 29
-"""FAILED_PRECONDITION: there are as many as there may be. Metadata: what (tasks, bookmarks, queues, turns), limit."""
+"""FAILED_PRECONDITION: the maximum number of these objects is reached. Metadata: what (tasks, bookmarks, queues, turns), limit."""
 ERROR_REASON_TASK_NOT_FOUND: ErrorReason.ValueType  # 30
 """NOT_FOUND: the session has no such task. Metadata: session_id, task_id."""
 ERROR_REASON_TASK_ALREADY_EXISTS: ErrorReason.ValueType  # 31
-"""ALREADY_EXISTS: the session has a task of this id. Metadata: session_id, task_id."""
+"""ALREADY_EXISTS: the session already has a task with this id. Metadata: session_id, task_id."""
 ERROR_REASON_BOOKMARK_NOT_FOUND: ErrorReason.ValueType  # 32
-"""NOT_FOUND: the session has no bookmark of this name. Metadata: session_id, name."""
+"""NOT_FOUND: the session has no bookmark with this name. Metadata: session_id, name."""
 ERROR_REASON_BOOKMARK_ALREADY_EXISTS: ErrorReason.ValueType  # 33
-"""ALREADY_EXISTS: the session has a bookmark of this name. Metadata: session_id, name."""
+"""ALREADY_EXISTS: the session already has a bookmark with this name. Metadata: session_id, name."""
 ERROR_REASON_QUEUE_NOT_FOUND: ErrorReason.ValueType  # 34
-"""NOT_FOUND: the project has no such queue; the first lease makes it. Metadata: queue."""
+"""NOT_FOUND: the project has no such queue; the first lease creates it. Metadata: queue."""
 ERROR_REASON_LEASE_LOST: ErrorReason.ValueType  # 35
-"""ABORTED: the lease ran out and another worker has its messages, or it was acknowledged already, or the session is gone. Metadata: lease_id."""
+"""ABORTED: the lease has expired and another worker has its messages, or it was already acknowledged, or the session is gone. Metadata: lease_id."""
 ERROR_REASON_ASSET_NOT_FOUND: ErrorReason.ValueType  # 36
 """NOT_FOUND: the project has no such asset; upload it first. Metadata: asset_id."""
 ERROR_REASON_ASSET_TOO_LARGE: ErrorReason.ValueType  # 37
-"""INVALID_ARGUMENT: the content is larger than the server takes. Metadata: max_bytes. Details: BadRequest."""
+"""INVALID_ARGUMENT: the content is larger than the server accepts. Metadata: max_bytes. Details: BadRequest."""
 ERROR_REASON_ASSET_MISMATCH: ErrorReason.ValueType  # 38
-"""INVALID_ARGUMENT: the content is not what the upload said that it is. Metadata: asset_id and size of what came. Details: BadRequest."""
+"""INVALID_ARGUMENT: the content differs from the asset_id or size that the upload declared. Metadata: asset_id, size (of the content). Details:
+BadRequest.
+"""
 ERROR_REASON_ASSET_STORE_UNAVAILABLE: ErrorReason.ValueType  # 39
 """UNAVAILABLE: the store of the assets' content does not answer. Details: RetryInfo."""
 ERROR_REASON_WATCHER_TOO_SLOW: ErrorReason.ValueType  # 40
-"""UNAVAILABLE: the watcher did not take its events as fast as they came; go on from the last seq that came. Metadata: session_id. Details:
+"""UNAVAILABLE: the watcher received its events more slowly than they arrived; continue from the last received seq. Metadata: session_id. Details:
 RetryInfo.
 """
 ERROR_REASON_MODEL_NOT_CONFIGURED: ErrorReason.ValueType  # 41
 """FAILED_PRECONDITION: no provider in the server's settings serves the model, or the provider has no key, or its package is not installed.
-Metadata: model, setting (what has to be set), and provider where one is known.
+Metadata: model, setting (what has to be set), and provider if it is known.
 """
 ERROR_REASON_MODEL_ACCESS_DENIED: ErrorReason.ValueType  # 42
 """FAILED_PRECONDITION: the model's provider refused the server's key (HTTP 401, 403). Metadata: session_id, turn_id, model, provider, http_status."""
 ERROR_REASON_MODEL_RATE_LIMITED: ErrorReason.ValueType  # 43
 """RESOURCE_EXHAUSTED: the model's provider limits the rate, or the quota is used up (HTTP 429), after retries. Metadata: session_id, turn_id,
-model, provider, http_status, and retry_after_s where the provider said it. Details: RetryInfo, likewise. A new Send is a new turn.
+model, provider, http_status, and retry_after_s if the provider gave it. Details: RetryInfo, if the provider gave a time. Another Send starts a
+new turn.
 """
 ERROR_REASON_MODEL_REQUEST_REJECTED: ErrorReason.ValueType  # 44
-"""FAILED_PRECONDITION: the model's provider does not take the request (other HTTP 4xx): the model is unknown to it, the history is too long or not
-to its rules, an option is wrong. Or nothing of the history can be sent. Metadata: session_id, turn_id, model, provider, http_status if there was
+"""FAILED_PRECONDITION: the model's provider rejects the request (other HTTP 4xx): the provider does not know the model, the history is too long or
+violates the provider's rules, or an option is wrong. Or nothing of the history can be sent. Metadata: session_id, turn_id, model, provider,
+http_status if there was
 one, and seqs: the stored messages that the rejection is about, if the provider named any, separated by commas.
 """
 ERROR_REASON_MODEL_UNAVAILABLE: ErrorReason.ValueType  # 45
-"""ABORTED: the model's provider failed (HTTP 5xx), cannot be reached, or broke off, after retries where nothing was streamed yet. Metadata:
-session_id, turn_id, model, provider, and http_status where there was one.
+"""ABORTED: the model's provider failed (HTTP 5xx), cannot be reached, or broke off its answer. The server has retried unless text was already
+streamed. Metadata: session_id, turn_id, model, provider, and http_status where there was one.
 """
 ERROR_REASON_MODEL_TIMED_OUT: ErrorReason.ValueType  # 46
 """ABORTED: the model was silent for too long. Metadata: session_id, turn_id, model, provider, timeout_s."""
 ERROR_REASON_MODEL_ANSWER_INVALID: ErrorReason.ValueType  # 47
-"""ABORTED: the model's answer cannot be stored: it is empty, larger than a message may be, or not to its provider's protocol. Metadata:
+"""ABORTED: the model's answer cannot be stored: it is empty, too large for a message, or does not follow its provider's protocol. Metadata:
 session_id, turn_id, model, provider.
 """
 ERROR_REASON_CONTEXT_TOO_LARGE: ErrorReason.ValueType  # 48
-"""FAILED_PRECONDITION: the history, or the request with its assets, is larger than the server sends to a model. Metadata: session_id, turn_id,
+"""FAILED_PRECONDITION: the history, or the request with its assets, is too large to be sent to a model. Metadata: session_id, turn_id,
 context_bytes (at least), max_bytes; of a request also model, provider.
 """
 ERROR_REASON_TURN_TIMED_OUT: ErrorReason.ValueType  # 49
@@ -305,25 +331,33 @@ ERROR_REASON_TURN_LOST: ErrorReason.ValueType  # 51
 ERROR_REASON_TURN_NOT_FOUND: ErrorReason.ValueType  # 52
 """NOT_FOUND: the session has no such turn. Metadata: session_id, turn_id."""
 ERROR_REASON_HISTORY_REWOUND: ErrorReason.ValueType  # 53
-"""ABORTED: the session was rewound, so that seqs may name other messages than the caller expects, or messages that were to be read are gone.
+"""ABORTED: the session was rewound. Seqs may name other messages than the caller expects, or messages to be read were removed.
 Nothing was changed. Metadata: session_id, epoch, last_seq.
 """
 ERROR_REASON_TURN_RUNNING: ErrorReason.ValueType  # 54
 """FAILED_PRECONDITION: the session runs a turn; wait for its end, abort it, or set abort_turn. Metadata: session_id, turn_id."""
 ERROR_REASON_MESSAGE_ALREADY_EXISTS: ErrorReason.ValueType  # 55
-"""ALREADY_EXISTS: the session has a message of this message_id, or the request has it twice. Nothing was stored; on_duplicate SKIP stores
+"""ALREADY_EXISTS: the session already has a message with this message_id, or the request has it twice. Nothing was stored; on_duplicate SKIP stores
 the others. Metadata: session_id, message_id, and seq of the stored message if there is one. Details: BadRequest.
 """
 ERROR_REASON_FORMAT_UNREADABLE: ErrorReason.ValueType  # 56
-"""FAILED_PRECONDITION: the history that a model would be given has a message of FORMAT_OTHER that the server cannot read. Metadata: session_id,
-turn_id, format_name, seq.
+"""FAILED_PRECONDITION: the history for the model has a message of FORMAT_OTHER that the server cannot read. Metadata: session_id, turn_id,
+format_name, seq.
 """
 ERROR_REASON_PROJECT_BEING_DELETED: ErrorReason.ValueType  # 65
-"""FAILED_PRECONDITION: the project of this name was deleted, and is still being removed; try again in some minutes. Metadata: project. Details:
+"""FAILED_PRECONDITION: the project with this name was deleted, and is still being removed; try again in some minutes. Metadata: project. Details:
 RetryInfo.
 """
 ERROR_REASON_SESSION_BUSY: ErrorReason.ValueType  # 88
-"""RESOURCE_EXHAUSTED: another change holds the session, and the call has waited for it for as long as its deadline allows, or too many others wait
-already. Nothing was changed. Metadata: session_id. Details: RetryInfo.
+"""RESOURCE_EXHAUSTED: another change has locked the session. The call has waited for the lock as long as its deadline allows, or too many other
+calls already wait. Nothing was changed. Metadata: session_id. Details: RetryInfo.
+"""
+ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 95
+"""RESOURCE_EXHAUSTED: the project has reached a rate of its ProjectLimits at this server. Nothing was changed; try again after the time in
+RetryInfo. Metadata: what (calls_per_second, messages_per_second), limit, used. Details: RetryInfo.
+"""
+ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 96
+"""RESOURCE_EXHAUSTED: the call would exceed a limit of the project's ProjectLimits. Nothing was changed. Metadata: what (max_sessions,
+max_bytes, max_running_turns, model_tokens_per_day), limit, used (without the call). Details: RetryInfo where time helps: for turns and tokens.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

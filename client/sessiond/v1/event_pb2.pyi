@@ -21,8 +21,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Event(_message.Message):
-    """Event is something that happened in a session. Durable events carry a seq and can be replayed; ephemeral ones are only told to whoever
-    watches while they happen.
+    """Event is something that happened in a session. Durable events carry a seq and can be replayed. Ephemeral events reach only the watchers that are
+    connected when they happen.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -35,27 +35,27 @@ class Event(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     type: _builtins.str
-    """type says what happened. Durable, by the message's role: "user.message", "assistant.message", "system.message", "developer.message",
-    "tool.message", "other.message". Ephemeral, of the session: "session.created", "session.updated", "session.resumed", "session.destroyed", "session.deleted",
-    "session.expired"; "session.rewound" (data: last_seq, the last message that is kept; removed_count; see epoch): the messages after last_seq
-    are gone, and those that follow in the stream have their seqs; "session.recreated": the session was deleted, and what follows is of another
-    one with its id (only with follow_recreated). Ephemeral, of its turns, with data.turn_id: "assistant.turn_start" (data: model);
-    "assistant.message_partial" (data: content, the text of the running answer so far; answered_seq), first for whoever joins a running turn;
-    "assistant.message_delta" (data: delta_content, the text that the model added; offset, the number of Unicode code points before it;
-    answered_seq, the message that the model answers (of a Send with parent_seq, the newest message when it began), by which the answers of a steered turn differ); "assistant.reasoning_delta" (data:
-    delta_content); "session.error" (data: reason, message, metadata, as
-    TurnError); "assistant.turn_end" (data: state, "completed", "failed" or "aborted"; stop_reason); "session.idle": no turn runs or waits any
-    more. Others may be added: pass over those that you do not know.
+    """type says what happened. Durable events, by the message's role: "user.message", "assistant.message", "system.message", "developer.message",
+    "tool.message", "other.message". Ephemeral events of the session: "session.created", "session.updated", "session.resumed", "session.destroyed",
+    "session.deleted", "session.expired"; "session.rewound" (data: last_seq, the last message that is kept; removed_count; see epoch): the messages
+    after last_seq were removed, and the messages that follow in the stream reuse their seqs; "session.recreated": the session was deleted, and the
+    following events belong to another session with its id (only with follow_recreated). Ephemeral events of its turns, with data.turn_id:
+    "assistant.turn_start" (data: model); "assistant.message_partial" (data: content, the text of the running answer so far; answered_seq), which a
+    watcher that joins a running turn receives first; "assistant.message_delta" (data: delta_content, the text that the model added; offset, the
+    number of Unicode code points before it; answered_seq, the message that the model answers, which distinguishes the answers of a steered turn; for
+    a Send with parent_seq, the newest message at its beginning); "assistant.reasoning_delta" (data: delta_content); "session.error" (data: reason,
+    message, metadata, as TurnError); "assistant.turn_end" (data: state, "completed", "failed" or "aborted"; stop_reason); "session.idle": no turn is
+    running or queued any more. Further types may be added: ignore those that you do not know.
     """
     seq: _builtins.int
     """seq of the message, for a durable event. 0 = ephemeral."""
     session_id: _builtins.str
     """session_id of the session."""
     epoch: _builtins.int
-    """epoch is the session's epoch (see Session.epoch), in which seq holds; of "session.rewound", the new one."""
+    """epoch is the session's epoch (see Session.epoch), to which seq belongs. For "session.rewound", it is the new epoch."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
-        """time is when it happened: of a durable event, the message's create_time."""
+        """time is when the event happened. For a durable event, it is the message's create_time."""
 
     @_builtins.property
     def message(self) -> _message_pb2.Message:
@@ -63,7 +63,7 @@ class Event(_message.Message):
 
     @_builtins.property
     def data(self) -> _struct_pb2.Struct:
-        """data is what else there is to say about an ephemeral event, as a JSON object. Unset = nothing."""
+        """data holds the details of an ephemeral event, as a JSON object. Unset = none."""
 
     def __init__(
         self,

@@ -41,7 +41,7 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     ROLE_TOOL: _Role.ValueType  # 5
     """A tool's result ("tool"; "function" in older formats)."""
     ROLE_OTHER: _Role.ValueType  # 6
-    """Not said. Only with FORMAT_OTHER."""
+    """The role is unknown. Only with FORMAT_OTHER."""
 
 class Role(_Role, metaclass=_RoleEnumTypeWrapper):
     """Role says who speaks in a message."""
@@ -59,7 +59,7 @@ ROLE_ASSISTANT: Role.ValueType  # 4
 ROLE_TOOL: Role.ValueType  # 5
 """A tool's result ("tool"; "function" in older formats)."""
 ROLE_OTHER: Role.ValueType  # 6
-"""Not said. Only with FORMAT_OTHER."""
+"""The role is unknown. Only with FORMAT_OTHER."""
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
 class _Format:
@@ -78,9 +78,9 @@ class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueTy
     """Gemini: a Content of the Gemini API."""
     FORMAT_OTHER: _Format.ValueType  # 4
     """Any other program, which format_name names: a JSON object of at most 200 levels, kept byte for byte. The server reads the formats
-    claude-code, codex, langchain, openai-agents, openai-export, pydantic-ai, sharegpt and strands: their roles, texts, calls and results. It
-    does not look into any other: it has no text and no tokens (token_count is 0 and marked as estimated), and a turn fails
-    (FORMAT_UNREADABLE) if its history has such a message. References to assets are not looked for in either.
+    claude-code, codex, langchain, openai-agents, openai-export, pydantic-ai, sharegpt and strands: their roles, texts, calls and results. It does
+    not read other formats: their messages have no text and no tokens (token_count is 0 and marked as estimated), and a turn fails
+    (FORMAT_UNREADABLE) if its history has such a message. The server does not search for references to assets in any message of FORMAT_OTHER.
     """
 
 class Format(_Format, metaclass=_FormatEnumTypeWrapper):
@@ -96,15 +96,15 @@ FORMAT_GEMINI: Format.ValueType  # 3
 """Gemini: a Content of the Gemini API."""
 FORMAT_OTHER: Format.ValueType  # 4
 """Any other program, which format_name names: a JSON object of at most 200 levels, kept byte for byte. The server reads the formats
-claude-code, codex, langchain, openai-agents, openai-export, pydantic-ai, sharegpt and strands: their roles, texts, calls and results. It
-does not look into any other: it has no text and no tokens (token_count is 0 and marked as estimated), and a turn fails
-(FORMAT_UNREADABLE) if its history has such a message. References to assets are not looked for in either.
+claude-code, codex, langchain, openai-agents, openai-export, pydantic-ai, sharegpt and strands: their roles, texts, calls and results. It does
+not read other formats: their messages have no text and no tokens (token_count is 0 and marked as estimated), and a turn fails
+(FORMAT_UNREADABLE) if its history has such a message. The server does not search for references to assets in any message of FORMAT_OTHER.
 """
 Global___Format: _TypeAlias = Format  # noqa: Y015
 
 @_typing.final
 class Message(_message.Message):
-    """Message is one immutable entry of a session. The same type is sent to be stored and comes back when it is read."""
+    """Message is one immutable entry of a session. The same type is used to store and to read messages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -127,20 +127,19 @@ class Message(_message.Message):
     seq: _builtins.int
     """seq is the message's position in its session: 1, 2, 3, ... in the order of commits, without gaps. Output only."""
     role: Global___Role.ValueType
-    """role says who speaks. Required with parts. With json, the server reads it from the JSON; a role sent beside it must agree. With
-    FORMAT_OTHER, any role may be sent; unset = what the server reads in a format that it knows, or else
-    ROLE_OTHER.
+    """role says who speaks. Required with parts. With json, the server reads it from the JSON; a role sent with it must agree. With FORMAT_OTHER, any
+    role may be sent. Unset = the role that the server reads in a format that it knows, or else ROLE_OTHER.
     """
     format: Global___Format.ValueType
     """format names the provider whose message json holds. Required with json, unset with parts."""
     json: _builtins.str
     """json is a provider's own message, a JSON object of at most 200 levels. It is validated once and kept byte for byte, with its spacing, key
-    order and number spelling. Content that the format does not know is refused; unknown keys, parts and items of newer versions are kept.
+    order and number spelling. Content that the format does not know is refused; unknown keys, and parts and items of newer versions, are kept.
     """
     parent_seq: _builtins.int
-    """parent_seq is the seq of the message that this one follows, if that is not the previous one. The message must be stored already, or
-    come earlier in the same batch. 0 = the previous message, or none if is_root is set. The history that a model is given is the path from
-    the newest message through its parents. An answer names the message that it answers if the previous message is on another branch.
+    """parent_seq is the seq of the message that this one follows, if it is not the previous message. The parent must be stored already, or precede this
+    message in the same batch. 0 = the previous message, or no message if is_root is set. The history that a model is given is the path from the
+    newest message through its parents. An answer names the message that it answers if the previous message is on another branch.
     """
     content_bytes: _builtins.int
     """content_bytes is the size of json in UTF-8, or of parts encoded. Unit: bytes. Output only."""
@@ -152,7 +151,7 @@ class Message(_message.Message):
     """tokens_estimated says that token_count is an estimate, one token for 4 bytes of UTF-8, because the server had no tokenizer. Output only."""
     message_id: _builtins.str
     """message_id is the caller's own name of the message: at most 256 characters, no control characters, unique in its session. A copy keeps
-    it. Empty = none. GetMessage and GetMessages find messages by it, and appends recognise by it what is stored already (see OnDuplicate).
+    it. Empty = none. GetMessage and GetMessages find messages by it, and appends recognise messages by it that are stored already (see OnDuplicate).
     """
     format_name: _builtins.str
     """format_name names the program whose message json holds, e.g. "claude-code". Required with FORMAT_OTHER, unset otherwise. At most 64
@@ -160,17 +159,17 @@ class Message(_message.Message):
     """
     incomplete: _builtins.bool
     """incomplete says that this is the beginning of an answer that was cut off: its turn was aborted, timed out, lost its model or its server, or was handed over to another server.
-    A model that is given the message is told so. Only assistant messages that a turn stored. ImportSession keeps the value that it is sent.
+    A model that is given the message is told so. Only assistant messages that a turn stored are incomplete. ImportSession keeps the given value.
     Output only elsewhere.
     """
     is_root: _builtins.bool
-    """is_root says that the message follows no other one: it begins a branch of its own, such as an edited first prompt. Not together with
+    """is_root says that the message follows no other message and begins a branch of its own, such as an edited first prompt. Not together with
     parent_seq. The first message of a session is a root in any case.
     """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """create_time is when the message was stored, by the database's clock. It increases with seq, unless that clock is set back.
-        ImportSession keeps the time that it is sent, from 1970 on. Output only elsewhere.
+        ImportSession keeps the given time, from 1970 on. Output only elsewhere.
         """
 
     @_builtins.property
@@ -183,8 +182,8 @@ class Message(_message.Message):
 
     @_builtins.property
     def turn(self) -> _turn_pb2.MessageTurn:
-        """turn says which turn of ConversationService stored the message. Unset = none: a caller stored it. ImportSession keeps the turn that
-        it is sent. Output only elsewhere.
+        """turn says which turn of ConversationService stored the message. Unset = none: a caller stored it. ImportSession keeps the given turn. Output only
+        elsewhere.
         """
 
     def __init__(
@@ -325,7 +324,7 @@ class Blob(_message.Message):
     URL or content, such as image_url.url, source.data or inlineData.data. The same string anywhere else is text.
     """
     asset_id: _builtins.str
-    """asset_id names an asset of the project (AssetService). It must exist when the message is stored, and stays as long as the message is
+    """asset_id names an asset of the project (AssetService). The asset must exist when the message is stored, and is kept as long as the message is
     reachable.
     """
     name: _builtins.str
@@ -425,7 +424,9 @@ class Reasoning(_message.Message):
     signature: _builtins.bytes
     """signature is the provider's signature or the encrypted reasoning, kept byte for byte. Empty = none."""
     format: Global___Format.ValueType
-    """format names the provider that signed it. A turn sends signed reasoning to that provider only, unchanged. Unset = unknown: it is sent to none."""
+    """format names the provider that signed it. A turn sends signed reasoning to that provider only, unchanged. Unset = unknown; the reasoning is sent
+    to no provider.
+    """
     def __init__(
         self,
         *,

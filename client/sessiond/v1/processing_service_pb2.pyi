@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class LeaseMessagesRequest(_message.Message):
-    """LeaseMessagesRequest asks for work."""
+    """LeaseMessagesRequest requests work."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -37,16 +37,16 @@ class LeaseMessagesRequest(_message.Message):
     worker: _builtins.str
     """worker is the caller's name for itself, for people to read. At most 256 characters. Empty = none."""
     max_sessions: _builtins.int
-    """max_sessions is how many leases to take at the most, each of another session. 0 = 1; at most 100."""
+    """max_sessions is the maximum number of leases, each for a different session. 0 = 1; at most 100."""
     max_messages: _builtins.int
-    """max_messages is how many messages a lease may have. 0 = 100; at most 10,000."""
+    """max_messages is the maximum number of messages in a lease. 0 = 100; at most 10,000."""
     @_builtins.property
     def lease_duration(self) -> _duration_pb2.Duration:
         """lease_duration is how long a lease lasts unless it is extended. Unset = 60 seconds; from 1 second to 1 hour."""
 
     @_builtins.property
     def wait(self) -> _duration_pb2.Duration:
-        """wait is how long to wait for work where there is none. Unset = not at all; at most 30 seconds."""
+        """wait is how long to wait if there is no work. Unset = do not wait; at most 30 seconds."""
 
     def __init__(
         self,
@@ -68,14 +68,14 @@ Global___LeaseMessagesRequest: _TypeAlias = LeaseMessagesRequest  # noqa: Y015
 
 @_typing.final
 class LeaseMessagesResponse(_message.Message):
-    """LeaseMessagesResponse holds what was leased."""
+    """LeaseMessagesResponse holds the leases."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     LEASES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lease]:
-        """leases, of those that waited longest first."""
+        """leases, beginning with the messages that have waited longest."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ Global___LeaseMessagesResponse: _TypeAlias = LeaseMessagesResponse  # noqa: Y015
 
 @_typing.final
 class Lease(_message.Message):
-    """Lease is messages of one session that one worker may process."""
+    """Lease is the exclusive right of a worker to process some messages of one session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -103,16 +103,16 @@ class Lease(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     lease_id: _builtins.str
-    """lease_id names the lease."""
+    """lease_id identifies the lease."""
     queue: _builtins.str
-    """queue that it belongs to."""
+    """queue of the lease."""
     session_id: _builtins.str
     """session_id of the session."""
     attempt: _builtins.int
-    """attempt is how often these messages were leased, this time included: 1 = for the first time."""
+    """attempt is how often these messages were leased, including this time. 1 = the first time."""
     @_builtins.property
     def ranges(self) -> _containers.RepeatedCompositeFieldContainer[Global___SeqRange]:
-        """ranges of seqs that are leased, ascending: one, where nothing was re-queued."""
+        """ranges of leased seqs, ascending. There is one range unless messages were requeued."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
@@ -138,16 +138,16 @@ Global___Lease: _TypeAlias = Lease  # noqa: Y015
 
 @_typing.final
 class SeqRange(_message.Message):
-    """SeqRange is seqs without a gap."""
+    """SeqRange is a range of consecutive seqs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FIRST_SEQ_FIELD_NUMBER: _builtins.int
     LAST_SEQ_FIELD_NUMBER: _builtins.int
     first_seq: _builtins.int
-    """first_seq is the first of them."""
+    """first_seq is the first seq of the range."""
     last_seq: _builtins.int
-    """last_seq is the last of them."""
+    """last_seq is the last seq of the range."""
     def __init__(
         self,
         *,
@@ -164,7 +164,7 @@ Global___SeqRange: _TypeAlias = SeqRange  # noqa: Y015
 
 @_typing.final
 class ExtendLeaseRequest(_message.Message):
-    """ExtendLeaseRequest asks for more time."""
+    """ExtendLeaseRequest requests more time."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -192,7 +192,7 @@ Global___ExtendLeaseRequest: _TypeAlias = ExtendLeaseRequest  # noqa: Y015
 
 @_typing.final
 class AcknowledgeMessagesRequest(_message.Message):
-    """AcknowledgeMessagesRequest says what became of a lease's messages."""
+    """AcknowledgeMessagesRequest reports the outcome of a lease's messages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -204,16 +204,20 @@ class AcknowledgeMessagesRequest(_message.Message):
     lease_id: _builtins.str
     """lease_id of the lease. Required."""
     through_seq: _builtins.int
-    """through_seq is the last seq that was dealt with; those after it are pending again. Unset = all of the lease. 0 = none: the lease is released."""
+    """through_seq is the last processed seq; later messages become pending again. Unset = all messages of the lease. 0 = no message: the lease is
+    released.
+    """
     keep_lease: _builtins.bool
-    """keep_lease goes on with what is left after through_seq under the same lease, instead of giving it back. Default false."""
+    """keep_lease keeps the lease for the messages after through_seq, instead of releasing them. Default false."""
     request_id: _builtins.str
     """request_id makes the call safe to repeat: without it, a repetition fails (LEASE_LOST) if the first call ended the lease. At most 128
     characters. Empty = none.
     """
     @_builtins.property
     def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProcessingFailure]:
-        """failures are the messages among them that the worker gave up on; all others are processed successfully. They hold nothing up."""
+        """failures are the messages up to through_seq that the worker gave up on. All others count as processed. A failed message does not hold up later
+        ones.
+        """
 
     def __init__(
         self,
@@ -245,7 +249,7 @@ class ProcessingFailure(_message.Message):
     seq: _builtins.int
     """seq of the message. Required."""
     error: _builtins.str
-    """error says why, for people to read. At most 1,024 characters; more is cut off."""
+    """error says why, for people to read. A longer text is cut to 1,024 characters."""
     def __init__(
         self,
         *,
@@ -262,7 +266,7 @@ Global___ProcessingFailure: _TypeAlias = ProcessingFailure  # noqa: Y015
 
 @_typing.final
 class AcknowledgeMessagesResponse(_message.Message):
-    """AcknowledgeMessagesResponse says that the progress is stored."""
+    """AcknowledgeMessagesResponse confirms that the progress is stored."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -279,7 +283,7 @@ Global___AcknowledgeMessagesResponse: _TypeAlias = AcknowledgeMessagesResponse  
 
 @_typing.final
 class RequeueMessagesRequest(_message.Message):
-    """RequeueMessagesRequest names messages to process again."""
+    """RequeueMessagesRequest selects messages to process again."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -290,18 +294,18 @@ class RequeueMessagesRequest(_message.Message):
     SEQS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     queue: _builtins.str
-    """queue to put them into. Required."""
+    """queue in which the messages become pending again. Required."""
     session_id: _builtins.str
     """session_id of the session. Required."""
     failed: _builtins.bool
-    """failed: those that workers gave up on. Must be true where it is set."""
+    """failed selects the messages that workers gave up on. Must be true if set."""
     from_seq: _builtins.int
-    """from_seq: all from this seq on. At least 1."""
+    """from_seq selects all messages from this seq on. At least 1."""
     request_id: _builtins.str
     """request_id makes the call safe to repeat: the same id again returns the first message_count. At most 128 characters. Empty = none."""
     @_builtins.property
     def seqs(self) -> Global___SeqList:
-        """seqs: these. Those that are pending or leased stay so."""
+        """seqs selects the messages with these seqs. Pending and leased messages stay as they are."""
 
     def __init__(
         self,
@@ -349,13 +353,13 @@ Global___SeqList: _TypeAlias = SeqList  # noqa: Y015
 
 @_typing.final
 class RequeueMessagesResponse(_message.Message):
-    """RequeueMessagesResponse says what was put back."""
+    """RequeueMessagesResponse says how many messages were requeued."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     message_count: _builtins.int
-    """message_count is how many messages are pending now that were not before."""
+    """message_count is the number of messages that became pending."""
     def __init__(
         self,
         *,
@@ -371,16 +375,16 @@ Global___RequeueMessagesResponse: _TypeAlias = RequeueMessagesResponse  # noqa: 
 
 @_typing.final
 class GetProcessingCountsRequest(_message.Message):
-    """GetProcessingCountsRequest asks for counts."""
+    """GetProcessingCountsRequest selects what to count."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     QUEUE_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     queue: _builtins.str
-    """queue to look at. Required."""
+    """queue is the name of the queue. Required."""
     session_id: _builtins.str
-    """session_id of a session. Empty = all sessions of the project, which takes longer the more there are."""
+    """session_id of a session. Empty = all sessions of the project, which takes longer the more sessions there are."""
     def __init__(
         self,
         *,
@@ -397,7 +401,7 @@ Global___GetProcessingCountsRequest: _TypeAlias = GetProcessingCountsRequest  # 
 
 @_typing.final
 class ProcessingCounts(_message.Message):
-    """ProcessingCounts is how many messages are in which status."""
+    """ProcessingCounts is the number of messages in each status."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -406,13 +410,13 @@ class ProcessingCounts(_message.Message):
     SUCCESS_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
     pending: _builtins.int
-    """pending: not processed yet, or to be processed again."""
+    """pending counts the messages that are not processed yet, or to be processed again."""
     running: _builtins.int
-    """running: leased."""
+    """running counts the leased messages."""
     success: _builtins.int
-    """success: processed."""
+    """success counts the processed messages."""
     failed: _builtins.int
-    """failed: given up on."""
+    """failed counts the messages that workers gave up on."""
     def __init__(
         self,
         *,
@@ -431,7 +435,7 @@ Global___ProcessingCounts: _TypeAlias = ProcessingCounts  # noqa: Y015
 
 @_typing.final
 class ListFailedMessagesRequest(_message.Message):
-    """ListFailedMessagesRequest asks for messages that workers gave up on."""
+    """ListFailedMessagesRequest requests a page of the messages that workers gave up on."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -440,13 +444,13 @@ class ListFailedMessagesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     queue: _builtins.str
-    """queue to look at. Required."""
+    """queue is the name of the queue. Required."""
     session_id: _builtins.str
     """session_id of a session. Required."""
     page_size: _builtins.int
-    """page_size is how many to answer at the most. 0 = 50; more than 500 = 500; negative is refused."""
+    """page_size is the maximum number of messages to return. 0 = 50; more than 500 = 500; negative is refused."""
     page_token: _builtins.str
-    """page_token is next_page_token of the page before. Empty = the first page."""
+    """page_token is next_page_token of the previous page. Empty = the first page."""
     def __init__(
         self,
         *,
@@ -493,7 +497,7 @@ Global___ListFailedMessagesResponse: _TypeAlias = ListFailedMessagesResponse  # 
 
 @_typing.final
 class ListQueuesRequest(_message.Message):
-    """ListQueuesRequest asks for the project's queues."""
+    """ListQueuesRequest requests the project's queues."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -510,7 +514,7 @@ Global___ListQueuesRequest: _TypeAlias = ListQueuesRequest  # noqa: Y015
 
 @_typing.final
 class ListQueuesResponse(_message.Message):
-    """ListQueuesResponse names them."""
+    """ListQueuesResponse lists the project's queues."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -541,9 +545,9 @@ class DeleteQueueRequest(_message.Message):
     QUEUE_FIELD_NUMBER: _builtins.int
     ALLOW_MISSING_FIELD_NUMBER: _builtins.int
     queue: _builtins.str
-    """queue to forget. Required."""
+    """queue to delete. Required."""
     allow_missing: _builtins.bool
-    """allow_missing answers OK where there is no such queue. Default false: QUEUE_NOT_FOUND."""
+    """allow_missing lets the call succeed if there is no such queue. Default false: QUEUE_NOT_FOUND."""
     def __init__(
         self,
         *,
@@ -560,7 +564,7 @@ Global___DeleteQueueRequest: _TypeAlias = DeleteQueueRequest  # noqa: Y015
 
 @_typing.final
 class DeleteQueueResponse(_message.Message):
-    """DeleteQueueResponse says that the queue is gone."""
+    """DeleteQueueResponse confirms that the queue is deleted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

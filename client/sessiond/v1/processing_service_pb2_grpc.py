@@ -26,16 +26,18 @@ if _version_not_supported:
 
 
 class ProcessingServiceStub(object):
-    """ProcessingService lets background workers (extracting tasks, indexing, summarising, ...) follow the project's sessions. Each kind of work is a
-    queue of its own, named by the caller and made at its first lease; a new queue begins with every message that there is.
+    """ProcessingService lets background workers (extracting tasks, indexing, summarising, ...) follow the project's sessions. Each kind of work has its
+    own queue, which the caller names. The first lease creates the queue, and all stored messages are pending in it.
 
-    A worker leases pending messages of a session, reads them, and acknowledges them. Of each session, messages are leased in their order, and by
-    one worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages are pending again; so a message is
-    processed at least once. What is stored is a row a session and queue, and one for each failed or repeated message, not one a message.
+    A worker leases pending messages of a session, reads them, and acknowledges them. The messages of a session are leased in their order, and to one
+    worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages become pending again. Each message is
+    therefore processed at least once. The server stores one row for each session and queue, and one for each failed or repeated message, but not one
+    for each message.
 
-    AcknowledgeMessages and RequeueMessages are safe to repeat with the same request_id, as in SessionService. The others have none: extending a lease
-    again extends it again; deleting a queue again changes nothing and fails (QUEUE_NOT_FOUND) unless allow_missing is set. A repeated LeaseMessages is
-    another one: the leases of an answer that was lost end by themselves, so choose a short lease_duration and extend it.
+    AcknowledgeMessages and RequeueMessages are safe to repeat with the same request_id, as in SessionService. The other calls have no request_id: a
+    repeated ExtendLease extends the lease again; a repeated DeleteQueue changes nothing, and fails (QUEUE_NOT_FOUND) unless allow_missing is set; a
+    repeated LeaseMessages leases other messages. If the response of a LeaseMessages is lost, its leases end by themselves, so choose a short
+    lease_duration and extend it.
     """
 
     def __init__(self, channel):
@@ -87,20 +89,23 @@ class ProcessingServiceStub(object):
 
 
 class ProcessingServiceServicer(object):
-    """ProcessingService lets background workers (extracting tasks, indexing, summarising, ...) follow the project's sessions. Each kind of work is a
-    queue of its own, named by the caller and made at its first lease; a new queue begins with every message that there is.
+    """ProcessingService lets background workers (extracting tasks, indexing, summarising, ...) follow the project's sessions. Each kind of work has its
+    own queue, which the caller names. The first lease creates the queue, and all stored messages are pending in it.
 
-    A worker leases pending messages of a session, reads them, and acknowledges them. Of each session, messages are leased in their order, and by
-    one worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages are pending again; so a message is
-    processed at least once. What is stored is a row a session and queue, and one for each failed or repeated message, not one a message.
+    A worker leases pending messages of a session, reads them, and acknowledges them. The messages of a session are leased in their order, and to one
+    worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages become pending again. Each message is
+    therefore processed at least once. The server stores one row for each session and queue, and one for each failed or repeated message, but not one
+    for each message.
 
-    AcknowledgeMessages and RequeueMessages are safe to repeat with the same request_id, as in SessionService. The others have none: extending a lease
-    again extends it again; deleting a queue again changes nothing and fails (QUEUE_NOT_FOUND) unless allow_missing is set. A repeated LeaseMessages is
-    another one: the leases of an answer that was lost end by themselves, so choose a short lease_duration and extend it.
+    AcknowledgeMessages and RequeueMessages are safe to repeat with the same request_id, as in SessionService. The other calls have no request_id: a
+    repeated ExtendLease extends the lease again; a repeated DeleteQueue changes nothing, and fails (QUEUE_NOT_FOUND) unless allow_missing is set; a
+    repeated LeaseMessages leases other messages. If the response of a LeaseMessages is lost, its leases end by themselves, so choose a short
+    lease_duration and extend it.
     """
 
     def LeaseMessages(self, request, context):
-        """LeaseMessages takes pending messages of sessions that nobody else works on, of those that wait longest first. Empty where there are none.
+        """LeaseMessages leases pending messages of sessions without a lease, beginning with those that have waited longest. The response is empty if there
+        are none.
         Errors: INVALID_FIELD, LIMIT_EXCEEDED (queues).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -108,15 +113,15 @@ class ProcessingServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ExtendLease(self, request, context):
-        """ExtendLease makes a lease last from now on. Errors: LEASE_LOST, INVALID_FIELD.
+        """ExtendLease extends a lease, counted from now. Errors: LEASE_LOST, INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AcknowledgeMessages(self, request, context):
-        """AcknowledgeMessages says what became of a lease's messages, and ends it. Of a lease that ran out, but that nobody took over, it is still
-        accepted. Errors: LEASE_LOST, INVALID_FIELD, REQUEST_ID_REUSED.
+        """AcknowledgeMessages reports the outcome of a lease's messages, and ends the lease. It is still accepted for an expired lease whose messages no
+        other worker has leased. Errors: LEASE_LOST, INVALID_FIELD, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,7 +135,7 @@ class ProcessingServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetProcessingCounts(self, request, context):
-        """GetProcessingCounts answers how many messages are in which status, in one session or in the whole project.
+        """GetProcessingCounts returns the number of messages in each status, in one session or in the whole project.
         Errors: SESSION_NOT_FOUND, QUEUE_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -138,21 +143,21 @@ class ProcessingServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListFailedMessages(self, request, context):
-        """ListFailedMessages answers a page of the messages that workers gave up on. Errors: SESSION_NOT_FOUND, QUEUE_NOT_FOUND, INVALID_PAGE_TOKEN.
+        """ListFailedMessages returns a page of the messages that workers gave up on. Errors: SESSION_NOT_FOUND, QUEUE_NOT_FOUND, INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListQueues(self, request, context):
-        """ListQueues answers the project's queues, by name.
+        """ListQueues returns the project's queues, by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteQueue(self, request, context):
-        """DeleteQueue forgets a queue and all that is known of its progress. Errors: QUEUE_NOT_FOUND (unless allow_missing).
+        """DeleteQueue deletes a queue and its progress. Errors: QUEUE_NOT_FOUND (unless allow_missing).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -210,16 +215,18 @@ def add_ProcessingServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ProcessingService(object):
-    """ProcessingService lets background workers (extracting tasks, indexing, summarising, ...) follow the project's sessions. Each kind of work is a
-    queue of its own, named by the caller and made at its first lease; a new queue begins with every message that there is.
+    """ProcessingService lets background workers (extracting tasks, indexing, summarising, ...) follow the project's sessions. Each kind of work has its
+    own queue, which the caller names. The first lease creates the queue, and all stored messages are pending in it.
 
-    A worker leases pending messages of a session, reads them, and acknowledges them. Of each session, messages are leased in their order, and by
-    one worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages are pending again; so a message is
-    processed at least once. What is stored is a row a session and queue, and one for each failed or repeated message, not one a message.
+    A worker leases pending messages of a session, reads them, and acknowledges them. The messages of a session are leased in their order, and to one
+    worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages become pending again. Each message is
+    therefore processed at least once. The server stores one row for each session and queue, and one for each failed or repeated message, but not one
+    for each message.
 
-    AcknowledgeMessages and RequeueMessages are safe to repeat with the same request_id, as in SessionService. The others have none: extending a lease
-    again extends it again; deleting a queue again changes nothing and fails (QUEUE_NOT_FOUND) unless allow_missing is set. A repeated LeaseMessages is
-    another one: the leases of an answer that was lost end by themselves, so choose a short lease_duration and extend it.
+    AcknowledgeMessages and RequeueMessages are safe to repeat with the same request_id, as in SessionService. The other calls have no request_id: a
+    repeated ExtendLease extends the lease again; a repeated DeleteQueue changes nothing, and fails (QUEUE_NOT_FOUND) unless allow_missing is set; a
+    repeated LeaseMessages leases other messages. If the response of a LeaseMessages is lost, its leases end by themselves, so choose a short
+    lease_duration and extend it.
     """
 
     @staticmethod

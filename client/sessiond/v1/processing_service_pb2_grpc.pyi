@@ -27,16 +27,18 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ProcessingServiceStub:
-    """ProcessingService lets background workers (extracting tasks, indexing, summarising, ...) follow the project's sessions. Each kind of work is a
-    queue of its own, named by the caller and made at its first lease; a new queue begins with every message that there is.
+    """ProcessingService lets background workers (extracting tasks, indexing, summarising, ...) follow the project's sessions. Each kind of work has its
+    own queue, which the caller names. The first lease creates the queue, and all stored messages are pending in it.
 
-    A worker leases pending messages of a session, reads them, and acknowledges them. Of each session, messages are leased in their order, and by
-    one worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages are pending again; so a message is
-    processed at least once. What is stored is a row a session and queue, and one for each failed or repeated message, not one a message.
+    A worker leases pending messages of a session, reads them, and acknowledges them. The messages of a session are leased in their order, and to one
+    worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages become pending again. Each message is
+    therefore processed at least once. The server stores one row for each session and queue, and one for each failed or repeated message, but not one
+    for each message.
 
-    AcknowledgeMessages and RequeueMessages are safe to repeat with the same request_id, as in SessionService. The others have none: extending a lease
-    again extends it again; deleting a queue again changes nothing and fails (QUEUE_NOT_FOUND) unless allow_missing is set. A repeated LeaseMessages is
-    another one: the leases of an answer that was lost end by themselves, so choose a short lease_duration and extend it.
+    AcknowledgeMessages and RequeueMessages are safe to repeat with the same request_id, as in SessionService. The other calls have no request_id: a
+    repeated ExtendLease extends the lease again; a repeated DeleteQueue changes nothing, and fails (QUEUE_NOT_FOUND) unless allow_missing is set; a
+    repeated LeaseMessages leases other messages. If the response of a LeaseMessages is lost, its leases end by themselves, so choose a short
+    lease_duration and extend it.
     """
 
     @_typing.overload
@@ -44,77 +46,83 @@ class ProcessingServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ProcessingServiceAsyncStub: ...
     LeaseMessages: _grpc.UnaryUnaryMultiCallable[_processing_service_pb2.LeaseMessagesRequest, _processing_service_pb2.LeaseMessagesResponse]
-    """LeaseMessages takes pending messages of sessions that nobody else works on, of those that wait longest first. Empty where there are none.
+    """LeaseMessages leases pending messages of sessions without a lease, beginning with those that have waited longest. The response is empty if there
+    are none.
     Errors: INVALID_FIELD, LIMIT_EXCEEDED (queues).
     """
     ExtendLease: _grpc.UnaryUnaryMultiCallable[_processing_service_pb2.ExtendLeaseRequest, _processing_service_pb2.Lease]
-    """ExtendLease makes a lease last from now on. Errors: LEASE_LOST, INVALID_FIELD."""
+    """ExtendLease extends a lease, counted from now. Errors: LEASE_LOST, INVALID_FIELD."""
     AcknowledgeMessages: _grpc.UnaryUnaryMultiCallable[_processing_service_pb2.AcknowledgeMessagesRequest, _processing_service_pb2.AcknowledgeMessagesResponse]
-    """AcknowledgeMessages says what became of a lease's messages, and ends it. Of a lease that ran out, but that nobody took over, it is still
-    accepted. Errors: LEASE_LOST, INVALID_FIELD, REQUEST_ID_REUSED.
+    """AcknowledgeMessages reports the outcome of a lease's messages, and ends the lease. It is still accepted for an expired lease whose messages no
+    other worker has leased. Errors: LEASE_LOST, INVALID_FIELD, REQUEST_ID_REUSED.
     """
     RequeueMessages: _grpc.UnaryUnaryMultiCallable[_processing_service_pb2.RequeueMessagesRequest, _processing_service_pb2.RequeueMessagesResponse]
     """RequeueMessages makes processed messages of a session pending again. Errors: SESSION_NOT_FOUND, QUEUE_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED."""
     GetProcessingCounts: _grpc.UnaryUnaryMultiCallable[_processing_service_pb2.GetProcessingCountsRequest, _processing_service_pb2.ProcessingCounts]
-    """GetProcessingCounts answers how many messages are in which status, in one session or in the whole project.
+    """GetProcessingCounts returns the number of messages in each status, in one session or in the whole project.
     Errors: SESSION_NOT_FOUND, QUEUE_NOT_FOUND.
     """
     ListFailedMessages: _grpc.UnaryUnaryMultiCallable[_processing_service_pb2.ListFailedMessagesRequest, _processing_service_pb2.ListFailedMessagesResponse]
-    """ListFailedMessages answers a page of the messages that workers gave up on. Errors: SESSION_NOT_FOUND, QUEUE_NOT_FOUND, INVALID_PAGE_TOKEN."""
+    """ListFailedMessages returns a page of the messages that workers gave up on. Errors: SESSION_NOT_FOUND, QUEUE_NOT_FOUND, INVALID_PAGE_TOKEN."""
     ListQueues: _grpc.UnaryUnaryMultiCallable[_processing_service_pb2.ListQueuesRequest, _processing_service_pb2.ListQueuesResponse]
-    """ListQueues answers the project's queues, by name."""
+    """ListQueues returns the project's queues, by name."""
     DeleteQueue: _grpc.UnaryUnaryMultiCallable[_processing_service_pb2.DeleteQueueRequest, _processing_service_pb2.DeleteQueueResponse]
-    """DeleteQueue forgets a queue and all that is known of its progress. Errors: QUEUE_NOT_FOUND (unless allow_missing)."""
+    """DeleteQueue deletes a queue and its progress. Errors: QUEUE_NOT_FOUND (unless allow_missing)."""
 
 @_typing.type_check_only
 class ProcessingServiceAsyncStub(ProcessingServiceStub):
-    """ProcessingService lets background workers (extracting tasks, indexing, summarising, ...) follow the project's sessions. Each kind of work is a
-    queue of its own, named by the caller and made at its first lease; a new queue begins with every message that there is.
+    """ProcessingService lets background workers (extracting tasks, indexing, summarising, ...) follow the project's sessions. Each kind of work has its
+    own queue, which the caller names. The first lease creates the queue, and all stored messages are pending in it.
 
-    A worker leases pending messages of a session, reads them, and acknowledges them. Of each session, messages are leased in their order, and by
-    one worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages are pending again; so a message is
-    processed at least once. What is stored is a row a session and queue, and one for each failed or repeated message, not one a message.
+    A worker leases pending messages of a session, reads them, and acknowledges them. The messages of a session are leased in their order, and to one
+    worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages become pending again. Each message is
+    therefore processed at least once. The server stores one row for each session and queue, and one for each failed or repeated message, but not one
+    for each message.
 
-    AcknowledgeMessages and RequeueMessages are safe to repeat with the same request_id, as in SessionService. The others have none: extending a lease
-    again extends it again; deleting a queue again changes nothing and fails (QUEUE_NOT_FOUND) unless allow_missing is set. A repeated LeaseMessages is
-    another one: the leases of an answer that was lost end by themselves, so choose a short lease_duration and extend it.
+    AcknowledgeMessages and RequeueMessages are safe to repeat with the same request_id, as in SessionService. The other calls have no request_id: a
+    repeated ExtendLease extends the lease again; a repeated DeleteQueue changes nothing, and fails (QUEUE_NOT_FOUND) unless allow_missing is set; a
+    repeated LeaseMessages leases other messages. If the response of a LeaseMessages is lost, its leases end by themselves, so choose a short
+    lease_duration and extend it.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     LeaseMessages: _aio.UnaryUnaryMultiCallable[_processing_service_pb2.LeaseMessagesRequest, _processing_service_pb2.LeaseMessagesResponse]  # type: ignore[assignment]
-    """LeaseMessages takes pending messages of sessions that nobody else works on, of those that wait longest first. Empty where there are none.
+    """LeaseMessages leases pending messages of sessions without a lease, beginning with those that have waited longest. The response is empty if there
+    are none.
     Errors: INVALID_FIELD, LIMIT_EXCEEDED (queues).
     """
     ExtendLease: _aio.UnaryUnaryMultiCallable[_processing_service_pb2.ExtendLeaseRequest, _processing_service_pb2.Lease]  # type: ignore[assignment]
-    """ExtendLease makes a lease last from now on. Errors: LEASE_LOST, INVALID_FIELD."""
+    """ExtendLease extends a lease, counted from now. Errors: LEASE_LOST, INVALID_FIELD."""
     AcknowledgeMessages: _aio.UnaryUnaryMultiCallable[_processing_service_pb2.AcknowledgeMessagesRequest, _processing_service_pb2.AcknowledgeMessagesResponse]  # type: ignore[assignment]
-    """AcknowledgeMessages says what became of a lease's messages, and ends it. Of a lease that ran out, but that nobody took over, it is still
-    accepted. Errors: LEASE_LOST, INVALID_FIELD, REQUEST_ID_REUSED.
+    """AcknowledgeMessages reports the outcome of a lease's messages, and ends the lease. It is still accepted for an expired lease whose messages no
+    other worker has leased. Errors: LEASE_LOST, INVALID_FIELD, REQUEST_ID_REUSED.
     """
     RequeueMessages: _aio.UnaryUnaryMultiCallable[_processing_service_pb2.RequeueMessagesRequest, _processing_service_pb2.RequeueMessagesResponse]  # type: ignore[assignment]
     """RequeueMessages makes processed messages of a session pending again. Errors: SESSION_NOT_FOUND, QUEUE_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED."""
     GetProcessingCounts: _aio.UnaryUnaryMultiCallable[_processing_service_pb2.GetProcessingCountsRequest, _processing_service_pb2.ProcessingCounts]  # type: ignore[assignment]
-    """GetProcessingCounts answers how many messages are in which status, in one session or in the whole project.
+    """GetProcessingCounts returns the number of messages in each status, in one session or in the whole project.
     Errors: SESSION_NOT_FOUND, QUEUE_NOT_FOUND.
     """
     ListFailedMessages: _aio.UnaryUnaryMultiCallable[_processing_service_pb2.ListFailedMessagesRequest, _processing_service_pb2.ListFailedMessagesResponse]  # type: ignore[assignment]
-    """ListFailedMessages answers a page of the messages that workers gave up on. Errors: SESSION_NOT_FOUND, QUEUE_NOT_FOUND, INVALID_PAGE_TOKEN."""
+    """ListFailedMessages returns a page of the messages that workers gave up on. Errors: SESSION_NOT_FOUND, QUEUE_NOT_FOUND, INVALID_PAGE_TOKEN."""
     ListQueues: _aio.UnaryUnaryMultiCallable[_processing_service_pb2.ListQueuesRequest, _processing_service_pb2.ListQueuesResponse]  # type: ignore[assignment]
-    """ListQueues answers the project's queues, by name."""
+    """ListQueues returns the project's queues, by name."""
     DeleteQueue: _aio.UnaryUnaryMultiCallable[_processing_service_pb2.DeleteQueueRequest, _processing_service_pb2.DeleteQueueResponse]  # type: ignore[assignment]
-    """DeleteQueue forgets a queue and all that is known of its progress. Errors: QUEUE_NOT_FOUND (unless allow_missing)."""
+    """DeleteQueue deletes a queue and its progress. Errors: QUEUE_NOT_FOUND (unless allow_missing)."""
 
 class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
-    """ProcessingService lets background workers (extracting tasks, indexing, summarising, ...) follow the project's sessions. Each kind of work is a
-    queue of its own, named by the caller and made at its first lease; a new queue begins with every message that there is.
+    """ProcessingService lets background workers (extracting tasks, indexing, summarising, ...) follow the project's sessions. Each kind of work has its
+    own queue, which the caller names. The first lease creates the queue, and all stored messages are pending in it.
 
-    A worker leases pending messages of a session, reads them, and acknowledges them. Of each session, messages are leased in their order, and by
-    one worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages are pending again; so a message is
-    processed at least once. What is stored is a row a session and queue, and one for each failed or repeated message, not one a message.
+    A worker leases pending messages of a session, reads them, and acknowledges them. The messages of a session are leased in their order, and to one
+    worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages become pending again. Each message is
+    therefore processed at least once. The server stores one row for each session and queue, and one for each failed or repeated message, but not one
+    for each message.
 
-    AcknowledgeMessages and RequeueMessages are safe to repeat with the same request_id, as in SessionService. The others have none: extending a lease
-    again extends it again; deleting a queue again changes nothing and fails (QUEUE_NOT_FOUND) unless allow_missing is set. A repeated LeaseMessages is
-    another one: the leases of an answer that was lost end by themselves, so choose a short lease_duration and extend it.
+    AcknowledgeMessages and RequeueMessages are safe to repeat with the same request_id, as in SessionService. The other calls have no request_id: a
+    repeated ExtendLease extends the lease again; a repeated DeleteQueue changes nothing, and fails (QUEUE_NOT_FOUND) unless allow_missing is set; a
+    repeated LeaseMessages leases other messages. If the response of a LeaseMessages is lost, its leases end by themselves, so choose a short
+    lease_duration and extend it.
     """
 
     @_abc_1.abstractmethod
@@ -123,7 +131,8 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _processing_service_pb2.LeaseMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_processing_service_pb2.LeaseMessagesResponse, _abc.Awaitable[_processing_service_pb2.LeaseMessagesResponse]]:
-        """LeaseMessages takes pending messages of sessions that nobody else works on, of those that wait longest first. Empty where there are none.
+        """LeaseMessages leases pending messages of sessions without a lease, beginning with those that have waited longest. The response is empty if there
+        are none.
         Errors: INVALID_FIELD, LIMIT_EXCEEDED (queues).
         """
 
@@ -133,7 +142,7 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _processing_service_pb2.ExtendLeaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_processing_service_pb2.Lease, _abc.Awaitable[_processing_service_pb2.Lease]]:
-        """ExtendLease makes a lease last from now on. Errors: LEASE_LOST, INVALID_FIELD."""
+        """ExtendLease extends a lease, counted from now. Errors: LEASE_LOST, INVALID_FIELD."""
 
     @_abc_1.abstractmethod
     def AcknowledgeMessages(
@@ -141,8 +150,8 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _processing_service_pb2.AcknowledgeMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_processing_service_pb2.AcknowledgeMessagesResponse, _abc.Awaitable[_processing_service_pb2.AcknowledgeMessagesResponse]]:
-        """AcknowledgeMessages says what became of a lease's messages, and ends it. Of a lease that ran out, but that nobody took over, it is still
-        accepted. Errors: LEASE_LOST, INVALID_FIELD, REQUEST_ID_REUSED.
+        """AcknowledgeMessages reports the outcome of a lease's messages, and ends the lease. It is still accepted for an expired lease whose messages no
+        other worker has leased. Errors: LEASE_LOST, INVALID_FIELD, REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -159,7 +168,7 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _processing_service_pb2.GetProcessingCountsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_processing_service_pb2.ProcessingCounts, _abc.Awaitable[_processing_service_pb2.ProcessingCounts]]:
-        """GetProcessingCounts answers how many messages are in which status, in one session or in the whole project.
+        """GetProcessingCounts returns the number of messages in each status, in one session or in the whole project.
         Errors: SESSION_NOT_FOUND, QUEUE_NOT_FOUND.
         """
 
@@ -169,7 +178,7 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _processing_service_pb2.ListFailedMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_processing_service_pb2.ListFailedMessagesResponse, _abc.Awaitable[_processing_service_pb2.ListFailedMessagesResponse]]:
-        """ListFailedMessages answers a page of the messages that workers gave up on. Errors: SESSION_NOT_FOUND, QUEUE_NOT_FOUND, INVALID_PAGE_TOKEN."""
+        """ListFailedMessages returns a page of the messages that workers gave up on. Errors: SESSION_NOT_FOUND, QUEUE_NOT_FOUND, INVALID_PAGE_TOKEN."""
 
     @_abc_1.abstractmethod
     def ListQueues(
@@ -177,7 +186,7 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _processing_service_pb2.ListQueuesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_processing_service_pb2.ListQueuesResponse, _abc.Awaitable[_processing_service_pb2.ListQueuesResponse]]:
-        """ListQueues answers the project's queues, by name."""
+        """ListQueues returns the project's queues, by name."""
 
     @_abc_1.abstractmethod
     def DeleteQueue(
@@ -185,6 +194,6 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _processing_service_pb2.DeleteQueueRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_processing_service_pb2.DeleteQueueResponse, _abc.Awaitable[_processing_service_pb2.DeleteQueueResponse]]:
-        """DeleteQueue forgets a queue and all that is known of its progress. Errors: QUEUE_NOT_FOUND (unless allow_missing)."""
+        """DeleteQueue deletes a queue and its progress. Errors: QUEUE_NOT_FOUND (unless allow_missing)."""
 
 def add_ProcessingServiceServicer_to_server(servicer: ProcessingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -41,11 +41,11 @@ class _OnDuplicateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnDuplica
     """Store nothing: MESSAGE_ALREADY_EXISTS."""
     ON_DUPLICATE_SKIP: _OnDuplicate.ValueType  # 2
     """Leave these messages out, even if they differ from what is stored, and store the others. Messages without a message_id are always stored.
-    Where a message is left out, a parent_seq has to name a message that was stored before the request.
+    If a message is left out, each parent_seq must name a message that was stored before the request.
     """
 
 class OnDuplicate(_OnDuplicate, metaclass=_OnDuplicateEnumTypeWrapper):
-    """OnDuplicate says what an append does with a message whose message_id the session has already, or an earlier message of the request."""
+    """OnDuplicate says what an append does with a message whose message_id is already that of a stored message, or of an earlier message of the request."""
 
 ON_DUPLICATE_UNSPECIFIED: OnDuplicate.ValueType  # 0
 """Refuse."""
@@ -53,7 +53,7 @@ ON_DUPLICATE_REFUSE: OnDuplicate.ValueType  # 1
 """Store nothing: MESSAGE_ALREADY_EXISTS."""
 ON_DUPLICATE_SKIP: OnDuplicate.ValueType  # 2
 """Leave these messages out, even if they differ from what is stored, and store the others. Messages without a message_id are always stored.
-Where a message is left out, a parent_seq has to name a message that was stored before the request.
+If a message is left out, each parent_seq must name a message that was stored before the request.
 """
 Global___OnDuplicate: _TypeAlias = OnDuplicate  # noqa: Y015
 
@@ -67,7 +67,7 @@ class _SessionOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionO
     """The most recently active first."""
     SESSION_ORDER_ACTIVE_DESC: _SessionOrder.ValueType  # 1
     """The most recently active first. If more than 1,000 of the project's sessions (of the filter's user, if it names one) were active in one
-    minute, the order of these is stable, but arbitrary.
+    minute, the order of these sessions is stable, but arbitrary.
     """
     SESSION_ORDER_CREATED_DESC: _SessionOrder.ValueType  # 2
     """The newest first."""
@@ -85,7 +85,7 @@ SESSION_ORDER_UNSPECIFIED: SessionOrder.ValueType  # 0
 """The most recently active first."""
 SESSION_ORDER_ACTIVE_DESC: SessionOrder.ValueType  # 1
 """The most recently active first. If more than 1,000 of the project's sessions (of the filter's user, if it names one) were active in one
-minute, the order of these is stable, but arbitrary.
+minute, the order of these sessions is stable, but arbitrary.
 """
 SESSION_ORDER_CREATED_DESC: SessionOrder.ValueType  # 2
 """The newest first."""
@@ -134,12 +134,12 @@ class _MessageViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MessageVi
     MESSAGE_VIEW_FULL: _MessageView.ValueType  # 2
     """Everything."""
     MESSAGE_VIEW_PARTS: _MessageView.ValueType  # 3
-    """Everything, with the content of every format as typed parts: for clients that know no provider's format. What has no type of its own is
-    data. A message that holds nothing of the conversation has no parts. format and format_name are unset.
+    """Everything, with the content of every format as typed parts: for clients that know no provider's format. Content without a type of its own
+    becomes data. A message that is no part of the conversation has no parts. format and format_name are unset.
     """
 
 class MessageView(_MessageView, metaclass=_MessageViewEnumTypeWrapper):
-    """MessageView says how much of each message comes."""
+    """MessageView says which parts of each message are returned."""
 
 MESSAGE_VIEW_UNSPECIFIED: MessageView.ValueType  # 0
 """Full."""
@@ -148,14 +148,14 @@ MESSAGE_VIEW_BASIC: MessageView.ValueType  # 1
 MESSAGE_VIEW_FULL: MessageView.ValueType  # 2
 """Everything."""
 MESSAGE_VIEW_PARTS: MessageView.ValueType  # 3
-"""Everything, with the content of every format as typed parts: for clients that know no provider's format. What has no type of its own is
-data. A message that holds nothing of the conversation has no parts. format and format_name are unset.
+"""Everything, with the content of every format as typed parts: for clients that know no provider's format. Content without a type of its own
+becomes data. A message that is no part of the conversation has no parts. format and format_name are unset.
 """
 Global___MessageView: _TypeAlias = MessageView  # noqa: Y015
 
 @_typing.final
 class CreateSessionRequest(_message.Message):
-    """CreateSessionRequest asks for a new session."""
+    """CreateSessionRequest describes a session to create."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -164,7 +164,7 @@ class CreateSessionRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     STATE_PATCH_FIELD_NUMBER: _builtins.int
     get_or_create: _builtins.bool
-    """get_or_create answers the existing session, as it is, where there is one of this session_id. Default false: SESSION_ALREADY_EXISTS."""
+    """get_or_create returns the existing session unchanged, if there is one with this session_id. Default false: SESSION_ALREADY_EXISTS."""
     request_id: _builtins.str
     """request_id makes the call safe to repeat. At most 128 characters. Empty = none."""
     @_builtins.property
@@ -173,7 +173,7 @@ class CreateSessionRequest(_message.Message):
 
     @_builtins.property
     def state_patch(self) -> _session_state_pb2.StatePatch:
-        """state_patch gives the new session its state. An existing one keeps its own."""
+        """state_patch sets the state of the new session. An existing session keeps its state."""
 
     def __init__(
         self,
@@ -368,11 +368,11 @@ class UpdateSessionRequest(_message.Message):
     STATE_PATCH_FIELD_NUMBER: _builtins.int
     STATE_ETAG_FIELD_NUMBER: _builtins.int
     etag: _builtins.str
-    """etag, where it is set, must be the session's current one. Empty = no check."""
+    """etag, if set, must be the session's current etag. Empty = no check."""
     request_id: _builtins.str
     """request_id makes the call safe to repeat. At most 128 characters. Empty = none."""
     state_etag: _builtins.str
-    """state_etag, where it is set, must be the etag of the session's current state. Empty = no check."""
+    """state_etag, if set, must be the etag of the session's current state. Empty = no check."""
     @_builtins.property
     def session(self) -> _session_pb2.Session:
         """session holds session_id (required) and the new values."""
@@ -380,7 +380,7 @@ class UpdateSessionRequest(_message.Message):
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """update_mask names the fields to take from session: model, user, title, config, metadata, idle_ttl, never_expires. A named field that is unset is
-        cleared. Unset = every one of them that is set in session. config and metadata are replaced as a whole.
+        cleared. Unset = all of these fields that are set in session. config and metadata are replaced as a whole.
         """
 
     @_builtins.property
@@ -389,7 +389,7 @@ class UpdateSessionRequest(_message.Message):
 
     @_builtins.property
     def metadata_patch(self) -> _struct_pb2.Struct:
-        """metadata_patch changes metadata likewise. Not together with metadata."""
+        """metadata_patch changes metadata in the same way as config_patch. Not together with metadata."""
 
     @_builtins.property
     def state_patch(self) -> _session_state_pb2.StatePatch:
@@ -426,8 +426,8 @@ class ResumeSessionRequest(_message.Message):
     session_id: _builtins.str
     """session_id of the session. Required."""
     request_id: _builtins.str
-    """request_id makes the call safe to repeat: the same id again returns the session and changes nothing, whatever
-    its status is by then. At most 128 characters. Empty = none.
+    """request_id makes the call safe to repeat: a repetition with the same id changes nothing and returns the session, whatever its current status is.
+    At most 128 characters. Empty = none.
     """
     def __init__(
         self,
@@ -454,8 +454,8 @@ class DestroySessionRequest(_message.Message):
     session_id: _builtins.str
     """session_id of the session. Required."""
     request_id: _builtins.str
-    """request_id makes the call safe to repeat: the same id again returns the session and changes nothing, whatever
-    its status is by then. At most 128 characters. Empty = none.
+    """request_id makes the call safe to repeat: a repetition with the same id changes nothing and returns the session, whatever its current status is.
+    At most 128 characters. Empty = none.
     """
     def __init__(
         self,
@@ -484,9 +484,9 @@ class DeleteSessionRequest(_message.Message):
     session_id: _builtins.str
     """session_id of the session. Required."""
     allow_missing: _builtins.bool
-    """allow_missing answers OK where there is no such session. Default false: SESSION_NOT_FOUND."""
+    """allow_missing lets the call succeed if there is no such session. Default false: SESSION_NOT_FOUND."""
     etag: _builtins.str
-    """etag, where it is set, must be the session's current one. Empty = no check."""
+    """etag, if set, must be the session's current etag. Empty = no check."""
     request_id: _builtins.str
     """request_id makes the call safe to repeat. At most 128 characters. Empty = none."""
     def __init__(
@@ -507,7 +507,7 @@ Global___DeleteSessionRequest: _TypeAlias = DeleteSessionRequest  # noqa: Y015
 
 @_typing.final
 class DeleteSessionResponse(_message.Message):
-    """DeleteSessionResponse says that the session is gone."""
+    """DeleteSessionResponse confirms that the session is deleted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -537,9 +537,8 @@ class DeleteSessionsRequest(_message.Message):
     dry_run: _builtins.bool
     """dry_run counts the sessions and removes nothing. Default false."""
     request_id: _builtins.str
-    """request_id makes the call safe to repeat: the same id again removes only sessions that existed when the first
-    request started, and counts those that it removes itself. Not recorded for a dry run. At most 128 characters.
-    Empty = none.
+    """request_id makes the call safe to repeat: a repetition with the same id removes only sessions that existed when the first request started, and
+    counts only those that it removes itself. Not recorded for a dry run. At most 128 characters. Empty = none.
     """
     @_builtins.property
     def filter(self) -> Global___SessionFilter:
@@ -563,16 +562,16 @@ Global___DeleteSessionsRequest: _TypeAlias = DeleteSessionsRequest  # noqa: Y015
 
 @_typing.final
 class DeleteSessionsResponse(_message.Message):
-    """DeleteSessionsResponse says what was removed or, of a dry run, what would be."""
+    """DeleteSessionsResponse counts what was removed, or what would be removed without dry_run."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_COUNT_FIELD_NUMBER: _builtins.int
     MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     session_count: _builtins.int
-    """session_count is how many sessions."""
+    """session_count is the number of sessions."""
     message_count: _builtins.int
-    """message_count is how many messages these held. Messages that copies share count in each."""
+    """message_count is the number of their messages. Messages that copies share count once for each copy."""
     def __init__(
         self,
         *,
@@ -589,7 +588,7 @@ Global___DeleteSessionsResponse: _TypeAlias = DeleteSessionsResponse  # noqa: Y0
 
 @_typing.final
 class CopySessionRequest(_message.Message):
-    """CopySessionRequest asks for a copy of a session. What is not set is as in the source."""
+    """CopySessionRequest describes a copy of a session. Unset fields are as in the source."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -625,18 +624,18 @@ class CopySessionRequest(_message.Message):
     never_expires: _builtins.bool
     """never_expires as in Session."""
     keep_processing_status: _builtins.bool
-    """keep_processing_status copies how far each queue has processed the messages. Default false: every message of the copy is pending."""
+    """keep_processing_status copies the progress of each queue. Default false: every message of the copy is pending."""
     keep_task_links: _builtins.bool
-    """keep_task_links copies the tasks' links to messages up to the cut. Default false: the copy's tasks have none."""
+    """keep_task_links copies the tasks' links to messages up to the cut. Default false: the copy's tasks have no links."""
     request_id: _builtins.str
     """request_id makes the call safe to repeat. At most 128 characters. Empty = none."""
     @_builtins.property
     def config(self) -> _struct_pb2.Struct:
-        """config of the copy, in the place of the source's. Limits as for Session.config."""
+        """config of the copy, which replaces the source's. Limits as for Session.config."""
 
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
-        """metadata of the copy, in the place of the source's. Limits as for Session.metadata."""
+        """metadata of the copy, which replaces the source's. Limits as for Session.metadata."""
 
     @_builtins.property
     def idle_ttl(self) -> _duration_pb2.Duration:
@@ -702,9 +701,9 @@ class CopySessionResponse(_message.Message):
     NEW_SESSION_ID_FIELD_NUMBER: _builtins.int
     SESSION_FIELD_NUMBER: _builtins.int
     old_session_id: _builtins.str
-    """old_session_id is that of the source."""
+    """old_session_id is the session_id of the source."""
     new_session_id: _builtins.str
-    """new_session_id is that of the copy."""
+    """new_session_id is the session_id of the copy."""
     @_builtins.property
     def session(self) -> _session_pb2.Session:
         """session is the copy."""
@@ -726,7 +725,7 @@ Global___CopySessionResponse: _TypeAlias = CopySessionResponse  # noqa: Y015
 
 @_typing.final
 class ListCopiesRequest(_message.Message):
-    """ListCopiesRequest asks for the copies of a session."""
+    """ListCopiesRequest requests a page of the copies of a session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -736,9 +735,9 @@ class ListCopiesRequest(_message.Message):
     session_id: _builtins.str
     """session_id of the source. Required."""
     page_size: _builtins.int
-    """page_size is how many copies to answer at the most. 0 = 50; more than 500 = 500; negative is refused."""
+    """page_size is the maximum number of copies to return. 0 = 50; more than 500 = 500; negative is refused."""
     page_token: _builtins.str
-    """page_token is next_page_token of the page before. Empty = the first page."""
+    """page_token is next_page_token of the previous page. Empty = the first page."""
     def __init__(
         self,
         *,
@@ -838,7 +837,7 @@ Global___GetTokenCountsRequest: _TypeAlias = GetTokenCountsRequest  # noqa: Y015
 
 @_typing.final
 class GetTokenCountsResponse(_message.Message):
-    """GetTokenCountsResponse is how many tokens a session's messages have."""
+    """GetTokenCountsResponse is the number of tokens in a session's messages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -872,7 +871,7 @@ Global___GetTokenCountsResponse: _TypeAlias = GetTokenCountsResponse  # noqa: Y0
 
 @_typing.final
 class ImportSessionRequest(_message.Message):
-    """ImportSessionRequest is one piece of a session that is imported. All fields but messages are read from the first piece only."""
+    """ImportSessionRequest is one piece of a session to import. All fields except messages are read from the first piece only."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -887,7 +886,7 @@ class ImportSessionRequest(_message.Message):
     @_builtins.property
     def session(self) -> _session_pb2.Session:
         """session holds session_id (empty = a UUIDv7 made by the server), status, model, user, title, config, metadata, expiry, create_time and
-        active_time (from 1970 to 5999). Times that are unset are those of the import. Counters, etag and origin are ignored.
+        active_time (from 1970 to 5999). Unset times get the time of the import. Counters, etag and origin are ignored.
         """
 
     @_builtins.property
@@ -900,13 +899,13 @@ class ImportSessionRequest(_message.Message):
 
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
-        """messages in their order, any number a piece; a piece of about 256 KiB travels well. seq, where it is set, must be the message's place in
-        the session; create_time is kept.
+        """messages in their order, any number in each piece; about 256 KiB is a good size. If seq is set, it must be the message's place in the session.
+        Each create_time is kept.
         """
 
     @_builtins.property
     def state_patch(self) -> _session_state_pb2.StatePatch:
-        """state_patch gives the session its state."""
+        """state_patch sets the state of the session."""
 
     def __init__(
         self,
@@ -977,7 +976,7 @@ class ExportSessionResponse(_message.Message):
 
     @_builtins.property
     def state_patch(self) -> _session_state_pb2.StatePatch:
-        """state_patch holds the session's state, in the first piece only. Unset = there is none."""
+        """state_patch holds the session's state, in the first piece only. Unset = the state is empty."""
 
     def __init__(
         self,
@@ -1014,12 +1013,10 @@ class StoreMessagesRequest(_message.Message):
     session_id: _builtins.str
     """session_id of the session. Required."""
     expected_last_seq: _builtins.int
-    """expected_last_seq, where it is set, must be the session's last_seq (0 = it is empty); otherwise nothing is stored (SEQUENCE_CONFLICT),
-    nor is anything skipped.
-    """
+    """expected_last_seq, if set, must be the session's last_seq (0 = the session is empty); otherwise nothing is stored or skipped (SEQUENCE_CONFLICT)."""
     request_id: _builtins.str
-    """request_id makes the call safe to repeat. At most 128 characters. Empty = none. A repetition returns what the first call did, even if the
-    messages were removed by a rewind since; it does not bring them back.
+    """request_id makes the call safe to repeat. At most 128 characters. Empty = none. A repetition returns the first result, even if a rewind has
+    removed the messages since. It does not restore them.
     """
     expected_epoch: _builtins.int
     """expected_epoch, if set, must be the session's epoch; otherwise nothing is stored (HISTORY_REWOUND). Without it, expected_last_seq also holds
@@ -1028,8 +1025,8 @@ class StoreMessagesRequest(_message.Message):
     on_duplicate: Global___OnDuplicate.ValueType
     """on_duplicate says what happens to messages whose message_id the session has already. Unspecified = REFUSE."""
     state_etag: _builtins.str
-    """state_etag, where it is set, must be the etag of the session's current state; otherwise nothing is stored (ETAG_MISMATCH), nor is anything
-    skipped. Empty = no check. A session that create makes has the state {} before.
+    """state_etag, if set, must be the etag of the session's current state; otherwise nothing is stored or skipped (ETAG_MISMATCH). Empty = no check.
+    For a session that create creates, the current state is {}.
     """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
@@ -1037,12 +1034,12 @@ class StoreMessagesRequest(_message.Message):
 
     @_builtins.property
     def state_patch(self) -> _session_state_pb2.StatePatch:
-        """state_patch changes the session's state in the commit of the append. Where all messages are skipped, the state is not changed either."""
+        """state_patch changes the session's state in the commit of the append. If all messages are skipped, the state is not changed."""
 
     @_builtins.property
     def create(self) -> _session_pb2.Session:
-        """create makes the session in the same commit if there is none, with these settings: model, user, title, config, metadata, expiry. Its
-        session_id is that of the request; other fields are ignored. If the session exists, it stays as it is. Unset = SESSION_NOT_FOUND.
+        """create holds the settings with which a missing session is created in the same commit: model, user, title, config, metadata, expiry. The
+        session_id is that of the request; other fields are ignored. An existing session is not changed. Unset = SESSION_NOT_FOUND.
         """
 
     def __init__(
@@ -1075,7 +1072,7 @@ Global___StoreMessagesRequest: _TypeAlias = StoreMessagesRequest  # noqa: Y015
 
 @_typing.final
 class StoreMessagesResponse(_message.Message):
-    """StoreMessagesResponse says where the messages were stored: at first_seq, first_seq + 1, ..., last_seq."""
+    """StoreMessagesResponse has the seqs of the stored messages: first_seq, first_seq + 1, ..., last_seq."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1085,13 +1082,13 @@ class StoreMessagesResponse(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     SKIPPED_COUNT_FIELD_NUMBER: _builtins.int
     first_seq: _builtins.int
-    """first_seq is the seq of the first message that was stored. 0 = all were skipped: nothing was written."""
+    """first_seq is the seq of the first message that was stored. 0 = all messages were skipped."""
     last_seq: _builtins.int
     """last_seq is the seq of the last message that was stored; if all were skipped, the session's last_seq."""
     epoch: _builtins.int
     """epoch is the session's epoch, in which first_seq and last_seq hold."""
     skipped_count: _builtins.int
-    """skipped_count is how many messages were left out because the session had their message_id."""
+    """skipped_count is the number of messages that were left out because the session had their message_id."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """create_time is the messages' create_time. Unset if all were skipped."""
@@ -1115,7 +1112,7 @@ Global___StoreMessagesResponse: _TypeAlias = StoreMessagesResponse  # noqa: Y015
 
 @_typing.final
 class BatchStoreMessagesRequest(_message.Message):
-    """BatchStoreMessagesRequest is what many StoreMessages would ask."""
+    """BatchStoreMessagesRequest holds the requests of many StoreMessages calls."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1139,14 +1136,14 @@ Global___BatchStoreMessagesRequest: _TypeAlias = BatchStoreMessagesRequest  # no
 
 @_typing.final
 class BatchStoreMessagesResponse(_message.Message):
-    """BatchStoreMessagesResponse is some of the results: those that are known by now."""
+    """BatchStoreMessagesResponse holds the results that became known."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RESULTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchStoreMessagesResult]:
-        """results, one for each request over the whole stream, in no order."""
+        """results, in any order. The whole stream has one result for each request."""
 
     def __init__(
         self,
@@ -1163,7 +1160,7 @@ Global___BatchStoreMessagesResponse: _TypeAlias = BatchStoreMessagesResponse  # 
 
 @_typing.final
 class BatchStoreMessagesResult(_message.Message):
-    """BatchStoreMessagesResult says what became of one request."""
+    """BatchStoreMessagesResult is the result of one request."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1174,13 +1171,11 @@ class BatchStoreMessagesResult(_message.Message):
     """index is the request's place in requests, from 0."""
     @_builtins.property
     def response(self) -> Global___StoreMessagesResponse:
-        """response says where the messages were stored."""
+        """response has the seqs of the stored messages."""
 
     @_builtins.property
     def error(self) -> _status_pb2.Status:
-        """error is the status that StoreMessages would have ended with. Its details are those of any error; the paths of fields begin within the one
-        request.
-        """
+        """error is the status that StoreMessages would return, with its details. The paths of fields begin within the single request."""
 
     def __init__(
         self,
@@ -1201,7 +1196,7 @@ Global___BatchStoreMessagesResult: _TypeAlias = BatchStoreMessagesResult  # noqa
 
 @_typing.final
 class ImportMessagesRequest(_message.Message):
-    """ImportMessagesRequest is one piece of an import. All fields but messages are read from the first piece only."""
+    """ImportMessagesRequest is one piece of an import. All fields except messages are read from the first piece only."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1215,7 +1210,7 @@ class ImportMessagesRequest(_message.Message):
     STATE_PATCH_FIELD_NUMBER: _builtins.int
     STATE_ETAG_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """session_id of the session. Required in the first piece; in later ones empty or the same, another one makes the import fail."""
+    """session_id of the session. Required in the first piece. In later pieces, it must be empty or the same; otherwise the import fails."""
     expected_last_seq: _builtins.int
     """expected_last_seq as in StoreMessagesRequest."""
     request_id: _builtins.str
@@ -1228,7 +1223,7 @@ class ImportMessagesRequest(_message.Message):
     """state_etag as in StoreMessagesRequest."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
-        """messages in their order, any number a piece; a piece of about 256 KiB travels well, one above the server's receive limit (64 MiB) is refused."""
+        """messages in their order, any number in each piece; about 256 KiB is a good size. A piece above the server's receive limit (64 MiB) is refused."""
 
     @_builtins.property
     def create(self) -> _session_pb2.Session:
@@ -1268,7 +1263,7 @@ Global___ImportMessagesRequest: _TypeAlias = ImportMessagesRequest  # noqa: Y015
 
 @_typing.final
 class ImportMessagesResponse(_message.Message):
-    """ImportMessagesResponse says where the messages were stored: at first_seq, first_seq + 1, ..., last_seq."""
+    """ImportMessagesResponse has the seqs of the stored messages: first_seq, first_seq + 1, ..., last_seq."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1308,7 +1303,7 @@ Global___ImportMessagesResponse: _TypeAlias = ImportMessagesResponse  # noqa: Y0
 
 @_typing.final
 class GetMessagesRequest(_message.Message):
-    """GetMessagesRequest asks for messages of a session: those with after_seq < seq <= through_seq, in either direction."""
+    """GetMessagesRequest selects the messages of a session with after_seq < seq <= through_seq, in either direction."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1327,30 +1322,32 @@ class GetMessagesRequest(_message.Message):
     session_id: _builtins.str
     """session_id of the session. Required."""
     after_seq: _builtins.int
-    """after_seq leaves out the messages up to this seq. 0 = none left out."""
+    """after_seq leaves out the messages up to this seq. 0 = no message is left out."""
     resume_token: _builtins.str
-    """resume_token goes on after the batch that carried it. The other fields must be as in the call that it comes from."""
+    """resume_token continues after the batch that carried it. The other fields must be the same as in the first call."""
     after_bookmark: _builtins.str
     """after_bookmark leaves out the messages up to this bookmark of the session."""
     after_message_id: _builtins.str
-    """after_message_id leaves out the messages up to the one of this message_id."""
+    """after_message_id leaves out the messages up to the one with this message_id."""
     through_seq: _builtins.int
-    """through_seq is the last seq to read. 0 = the session's last_seq when the call starts; a larger one than that is cut to it."""
+    """through_seq is the last seq to read. 0 = the session's last_seq when the call starts; a larger seq is reduced to it."""
     limit: _builtins.int
-    """limit is how many messages to answer at the most. 0 = all."""
+    """limit is the maximum number of messages to return. 0 = all."""
     order: Global___MessageOrder.ValueType
-    """order of the answer. Unspecified = ascending. Descending begins at through_seq, so that with a limit the newest come."""
+    """order of the messages. Unspecified = ascending. Descending begins at through_seq, so that a limit selects the newest messages."""
     branch_of: _builtins.int
-    """branch_of keeps the messages of one branch: the message of this seq, its parent (see Message.parent_seq), and so on to the first message; at
-    most up to through_seq. 0 = the messages of all branches. MESSAGE_NOT_FOUND if the session has no such message.
+    """branch_of selects the messages of one branch: the message with this seq, its parent (see Message.parent_seq), and so on to the first message.
+    Messages after through_seq are left out. 0 = the messages of all branches. MESSAGE_NOT_FOUND if the session has no such message.
     """
     view: Global___MessageView.ValueType
-    """view says whether contents come along. Unspecified = full."""
+    """view says whether the messages' contents are returned. Unspecified = full."""
     expected_epoch: _builtins.int
-    """expected_epoch, if set, must be the session's epoch when the call starts (HISTORY_REWOUND): for a reader that goes on from a seq."""
+    """expected_epoch, if set, must be the session's epoch when the call starts; otherwise the call fails (HISTORY_REWOUND). It is meant for readers
+    that continue after a seq.
+    """
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_message_pb2.Role.ValueType]:
-        """roles keeps messages of these roles. Empty = all."""
+        """roles selects messages with these roles. Empty = all."""
 
     def __init__(
         self,
@@ -1385,7 +1382,7 @@ Global___GetMessagesRequest: _TypeAlias = GetMessagesRequest  # noqa: Y015
 
 @_typing.final
 class GetMessagesResponse(_message.Message):
-    """GetMessagesResponse is one batch of a stream: a small one first, then larger ones of about 512 KiB."""
+    """GetMessagesResponse is one batch of a stream. The first batch is small; later ones have about 512 KiB."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1394,11 +1391,11 @@ class GetMessagesResponse(_message.Message):
     THROUGH_SEQ_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
-    """resume_token asks for what follows this batch. URL-safe."""
+    """resume_token requests the messages after this batch. URL-safe."""
     through_seq: _builtins.int
-    """through_seq is the end that was pinned when the call started."""
+    """through_seq is the last seq of the read, which was fixed when the call started."""
     epoch: _builtins.int
-    """epoch is the session's epoch when the call started, in which the seqs hold."""
+    """epoch is the session's epoch when the call started, to which the seqs belong."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
         """messages of this batch, in order."""
@@ -1421,7 +1418,7 @@ Global___GetMessagesResponse: _TypeAlias = GetMessagesResponse  # noqa: Y015
 
 @_typing.final
 class ListMessagesRequest(_message.Message):
-    """ListMessagesRequest asks for a page of messages: those with after_seq < seq <= through_seq, in either direction."""
+    """ListMessagesRequest requests a page of the messages with after_seq < seq <= through_seq, in either direction."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1440,28 +1437,28 @@ class ListMessagesRequest(_message.Message):
     session_id: _builtins.str
     """session_id of the session. Required."""
     page_size: _builtins.int
-    """page_size is how many messages to answer at the most. 0 = 50; more than 500 = 500; negative is refused."""
+    """page_size is the maximum number of messages to return. 0 = 50; more than 500 = 500; negative is refused."""
     page_token: _builtins.str
-    """page_token is next_page_token of the page before; the other fields but page_size must be the same. Empty = the first page."""
+    """page_token is next_page_token of the previous page; the other fields but page_size must be the same. Empty = the first page."""
     after_seq: _builtins.int
-    """after_seq leaves out the messages up to this seq. 0 = none left out."""
+    """after_seq leaves out the messages up to this seq. 0 = no message is left out."""
     through_seq: _builtins.int
     """through_seq is the last seq to list. 0 = the session's last_seq when the page is read."""
     order: Global___MessageOrder.ValueType
     """order of the messages. Unspecified = ascending. Descending begins at through_seq."""
     view: Global___MessageView.ValueType
-    """view says whether contents come along. Unspecified = full."""
+    """view says whether the messages' contents are returned. Unspecified = full."""
     branch_of: _builtins.int
     """branch_of as in GetMessagesRequest."""
     after_message_id: _builtins.str
-    """after_message_id leaves out the messages up to the one of this message_id. Refused together with after_seq."""
+    """after_message_id leaves out the messages up to the one with this message_id. Not together with after_seq."""
     after_bookmark: _builtins.str
-    """after_bookmark leaves out the messages up to this bookmark of the session. Refused together with after_seq and after_message_id."""
+    """after_bookmark leaves out the messages up to this bookmark of the session. Not together with after_seq or after_message_id."""
     expected_epoch: _builtins.int
     """expected_epoch as in GetMessagesRequest."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_message_pb2.Role.ValueType]:
-        """roles keeps messages of these roles. Empty = all."""
+        """roles selects messages with these roles. Empty = all."""
 
     def __init__(
         self,
@@ -1531,7 +1528,7 @@ class GetMessageRequest(_message.Message):
     seq: _builtins.int
     """seq of the message, from 1. Required unless message_id is set; refused together with it."""
     message_id: _builtins.str
-    """message_id of the message. Empty = it is named by seq."""
+    """message_id of the message. Empty = seq names the message."""
     def __init__(
         self,
         *,

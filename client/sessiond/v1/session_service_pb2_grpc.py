@@ -31,16 +31,16 @@ if _version_not_supported:
 class SessionServiceStub(object):
     """SessionService keeps conversations: create, append, stream, resume, delete.
 
-    Every call belongs to one project: that of the API key in the `authorization: Bearer KEY` header, or `default` where the
-    server asks for no key. Another project's session is not found.
+    Every call belongs to one project: that of the API key in the `authorization: Bearer KEY` header, or `default` if the server requires no key.
+    Sessions of other projects are not found.
 
-    Every error carries a google.rpc.ErrorInfo whose reason is a value of ErrorReason; faults of the request's fields
-    are listed in a google.rpc.BadRequest; errors that are worth retrying carry a google.rpc.RetryInfo.
+    Every error carries a google.rpc.ErrorInfo whose reason is a value of ErrorReason. A google.rpc.BadRequest lists the invalid fields of the request.
+    Errors that are worth a retry carry a google.rpc.RetryInfo.
 
-    request_id, on every call that changes something, makes the call safe to repeat: the same id again within 24 hours
-    returns what the first call did and changes nothing; the same id with other content is refused (REQUEST_ID_REUSED).
-    TaskService, BookmarkService and ConversationService have it too, and two calls of ProcessingService. AssetService and AdminService do not;
-    the comments of the three say what a repetition does.
+    The request_id of a call that changes something makes the call safe to repeat. A repetition with the same id within 24 hours changes nothing and
+    returns the first result. The same id with other content is refused (REQUEST_ID_REUSED). TaskService, BookmarkService, ConversationService and two
+    calls of ProcessingService have request_ids as well. The comments of ProcessingService, AssetService and AdminService say what a repetition of the
+    other calls does.
     """
 
     def __init__(self, channel):
@@ -154,34 +154,34 @@ class SessionServiceStub(object):
 class SessionServiceServicer(object):
     """SessionService keeps conversations: create, append, stream, resume, delete.
 
-    Every call belongs to one project: that of the API key in the `authorization: Bearer KEY` header, or `default` where the
-    server asks for no key. Another project's session is not found.
+    Every call belongs to one project: that of the API key in the `authorization: Bearer KEY` header, or `default` if the server requires no key.
+    Sessions of other projects are not found.
 
-    Every error carries a google.rpc.ErrorInfo whose reason is a value of ErrorReason; faults of the request's fields
-    are listed in a google.rpc.BadRequest; errors that are worth retrying carry a google.rpc.RetryInfo.
+    Every error carries a google.rpc.ErrorInfo whose reason is a value of ErrorReason. A google.rpc.BadRequest lists the invalid fields of the request.
+    Errors that are worth a retry carry a google.rpc.RetryInfo.
 
-    request_id, on every call that changes something, makes the call safe to repeat: the same id again within 24 hours
-    returns what the first call did and changes nothing; the same id with other content is refused (REQUEST_ID_REUSED).
-    TaskService, BookmarkService and ConversationService have it too, and two calls of ProcessingService. AssetService and AdminService do not;
-    the comments of the three say what a repetition does.
+    The request_id of a call that changes something makes the call safe to repeat. A repetition with the same id within 24 hours changes nothing and
+    returns the first result. The same id with other content is refused (REQUEST_ID_REUSED). TaskService, BookmarkService, ConversationService and two
+    calls of ProcessingService have request_ids as well. The comments of ProcessingService, AssetService and AdminService say what a repetition of the
+    other calls does.
     """
 
     def CreateSession(self, request, context):
-        """CreateSession makes a session. Errors: SESSION_ALREADY_EXISTS, INVALID_FIELD, REQUEST_ID_REUSED.
+        """CreateSession creates a session. Errors: SESSION_ALREADY_EXISTS, INVALID_FIELD, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSession(self, request, context):
-        """GetSession answers one session. Errors: SESSION_NOT_FOUND.
+        """GetSession returns one session. Errors: SESSION_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSessions(self, request, context):
-        """ListSessions answers a page of the project's sessions, the most recently active first unless asked otherwise.
+        """ListSessions returns a page of the project's sessions, by default the most recently active first.
         A session that becomes active between two pages may move across them. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -196,7 +196,7 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ResumeSession(self, request, context):
-        """ResumeSession makes a destroyed session active again; an active one stays so. Errors: SESSION_NOT_FOUND.
+        """ResumeSession makes a destroyed session active again. An active session is not changed. Errors: SESSION_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -210,35 +210,35 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSession(self, request, context):
-        """DeleteSession removes a session and its messages for good. From its answer on nothing of it can be reached; the space is
-        given back in the background. Errors: SESSION_NOT_FOUND (unless allow_missing), ETAG_MISMATCH.
+        """DeleteSession removes a session and its messages permanently. After the response, nothing of the session can be read; its space is freed in the
+        background. Errors: SESSION_NOT_FOUND (unless allow_missing), ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSessions(self, request, context):
-        """DeleteSessions removes every session that meets a filter, or, with dry_run, counts them. Batch by batch: where it ends early
-        (its deadline passes, the server stops), what was removed so far stays removed, and repeating the call goes on. Sessions that are created
-        while it runs are not touched, unless they are imported with an earlier create_time. Errors: INVALID_FIELD.
+        """DeleteSessions removes every session that meets a filter. With dry_run, it only counts them. It works in batches: if it ends early, because its
+        deadline passes or the server stops, the sessions removed so far stay removed, and a repeated call continues. Sessions that are created during
+        the call are kept, unless they are imported with an earlier create_time. Errors: INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CopySession(self, request, context):
-        """CopySession makes an independent session that begins as another one is, or was at an earlier seq, at the same cost whatever its size, in
-        one commit. Copied: the messages with their seqs, parents and times, the tasks, the state, config, metadata, model, user, title and expiry, and the
-        bookmarks up to the cut. Not copied: the messages' processing status (they are pending again) and the tasks' links to messages, unless
-        asked for; the assets are shared. The copy is active, whatever the source's status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS,
-        SESSION_TOO_LARGE, MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+        """CopySession creates an independent session with the messages of another one, all or up to a seq, in one commit, at a cost that does not depend on
+        the size. Copied: the messages with their seqs, parents and times, the tasks, the state, config, metadata, model, user, title and expiry, and the
+        bookmarks up to the cut. Not copied unless requested: the messages' processing status (they are pending again) and the tasks' links to messages.
+        The assets are shared. The copy is active, whatever the source's status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS, SESSION_TOO_LARGE,
+        MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListCopies(self, request, context):
-        """ListCopies answers a page of the sessions that were copied from a session and still exist, the newest first.
+        """ListCopies returns a page of the sessions that were copied from a session and still exist, the newest first.
         Errors: SESSION_NOT_FOUND, INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -246,19 +246,19 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RewindSession(self, request, context):
-        """RewindSession removes the newest messages of a session, and may append others in their place, in one commit, at the same cost whatever the
-        session's size. The next message gets the seq after the last one that was kept: seqs have no gaps, so a seq may name another message than
-        before. That is what Session.epoch is for: it grows by one with every rewind that removes something. With the messages go the bookmarks,
-        the tasks' links and the processing status after the cut. Copies keep the messages; otherwise they are purged soon after.
-        Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq), BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT,
-        HISTORY_REWOUND, INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
+        """RewindSession removes the newest messages of a session, and may append others in their place, in one commit, at a cost that does not depend on
+        the session's size. The next message gets the seq after the last kept message, because seqs have no gaps. A seq may therefore name another
+        message than before. To distinguish them, Session.epoch grows by one with every rewind that removes messages. The bookmarks, the tasks' links and
+        the processing status after the cut are removed as well. Copies keep the messages; otherwise they are purged soon after. Errors:
+        SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq), BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT, HISTORY_REWOUND,
+        INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTokenCounts(self, request, context):
-        """GetTokenCounts answers how many tokens a session's messages have. They are counted when messages are stored; this reads one row.
+        """GetTokenCounts returns the number of tokens in a session's messages. Tokens are counted when messages are stored, so this call reads one row.
         Errors: SESSION_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -266,24 +266,24 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ImportSession(self, request_iterator, context):
-        """ImportSession makes a session from what was exported of one, here or elsewhere: settings, status, times, tasks, bookmarks and messages,
-        exactly as they were, as one atomic change. Errors: SESSION_ALREADY_EXISTS, and those of ImportMessages, CreateTask and CreateBookmark.
+        """ImportSession creates a session from an export of this or another server, as one atomic change. Settings, status, times, tasks, bookmarks and
+        messages are exactly as in the exported session. Errors: SESSION_ALREADY_EXISTS, and those of ImportMessages, CreateTask and CreateBookmark.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExportSession(self, request, context):
-        """ExportSession streams all that ImportSession takes: the session, its tasks and bookmarks, and its messages, as they were at one moment. Each
-        response, sent as an ImportSessionRequest, makes an equal session; the contents of assets are not included. Errors: SESSION_NOT_FOUND, INVALID_FIELD,
-        HISTORY_REWOUND (the session was rewound meanwhile: export it again), SERVER_DRAINING.
+        """ExportSession streams everything that ImportSession accepts: the session, its tasks and bookmarks, and its messages, as of one moment. If each
+        response is sent as an ImportSessionRequest, an equal session is created. The contents of assets are not included. Errors: SESSION_NOT_FOUND,
+        INVALID_FIELD, HISTORY_REWOUND (the session was rewound meanwhile: export it again), SERVER_DRAINING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StoreMessages(self, request, context):
-        """StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
+        """StoreMessages appends a batch, atomically and durably: when it returns, the whole batch is committed.
         Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, HISTORY_REWOUND, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE,
         MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED, MESSAGE_ALREADY_EXISTS.
         """
@@ -292,19 +292,19 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def BatchStoreMessages(self, request, context):
-        """BatchStoreMessages does many StoreMessages, mostly of different sessions, at a fraction of their cost. Each of its requests is done, or
-        refused, by itself: one by one they keep every promise of StoreMessages, together none. Requests for the same session are done in their
-        order. Results come as they are known, nearly always all at once; one that has to wait for others does not hold up the rest. A stream
-        that breaks leaves open what became of the requests without a result. Errors of the call: INVALID_FIELD; of a request: as StoreMessages.
+        """BatchStoreMessages makes many StoreMessages calls, usually for different sessions, at a fraction of their cost. Each request succeeds or fails on
+        its own, with all guarantees of StoreMessages. The requests as a whole are not atomic. Requests for the same session are executed in their order.
+        Results come as soon as they are known, nearly always all at once; a request that has to wait does not delay the other results. If the stream
+        breaks, the outcome of the requests without a result is unknown. Errors of the call: INVALID_FIELD. Errors of a request: as StoreMessages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ImportMessages(self, request_iterator, context):
-        """ImportMessages appends any number of messages, sent in batches, as one atomic append: all of them when the call
-        answers, none if it fails. Errors: as StoreMessages, BATCH_TOO_LARGE only above 8 GiB (max_import_bytes); DEADLINE_EXCEEDED if the
-        client sends nothing for 600 seconds (import_idle_timeout_s); OVERLOADED if the server's temporary disk is full.
+        """ImportMessages appends any number of messages, sent in batches, as one atomic append: all are stored when the call returns, and none if it fails.
+        Errors: as StoreMessages, BATCH_TOO_LARGE only above 8 GiB (max_import_bytes); DEADLINE_EXCEEDED if the client sends nothing for 600 seconds
+        (import_idle_timeout_s); OVERLOADED if the server's temporary disk is full.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -312,9 +312,9 @@ class SessionServiceServicer(object):
 
     def GetMessages(self, request, context):
         """GetMessages streams a session's messages in batches. At least one batch is sent, an empty one if there is nothing to read.
-        The end is pinned when the call starts: messages stored later are not mixed in. A stream that breaks goes on
-        from the last batch's resume_token. Whoever reads on from seq n misses nothing, within an epoch: if the session is rewound, the stream ends
-        with the messages as they were when it started, or with HISTORY_REWOUND if removed ones were purged before they could be sent.
+        The end is fixed when the call starts: messages stored later are not included. To continue a broken stream, send the last batch's resume_token.
+        Within an epoch, a reader that continues after a seq misses no message. If the session is rewound during the stream, the stream still sends the
+        messages as they were at its start, or fails with HISTORY_REWOUND if removed messages were purged before they could be sent.
         Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, MESSAGE_NOT_FOUND, INVALID_RESUME_TOKEN, HISTORY_REWOUND, INVALID_FIELD, SERVER_DRAINING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -322,9 +322,9 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListMessages(self, request, context):
-        """ListMessages answers a page of a session's messages, for callers that cannot take a stream, such as a browser or a gateway. A page has at most 1 MiB, or
-        one message. Messages that are stored between two pages are on later ones if the order is ascending. If a rewind between two pages removed
-        messages that the next page would follow, or that it would hold, the next one fails. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND,
+        """ListMessages returns a page of a session's messages, for callers that cannot take a stream, such as a browser or a gateway. A page has at most 1
+        MiB, or one message. Messages that are stored between two pages appear on later pages if the order is ascending. If a rewind between two pages
+        removes the last message of the first page, or messages of the next page, the next call fails. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND,
         BOOKMARK_NOT_FOUND, INVALID_PAGE_TOKEN, HISTORY_REWOUND, INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -332,7 +332,7 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetMessage(self, request, context):
-        """GetMessage answers one message. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND.
+        """GetMessage returns one message. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -452,16 +452,16 @@ def add_SessionServiceServicer_to_server(servicer, server):
 class SessionService(object):
     """SessionService keeps conversations: create, append, stream, resume, delete.
 
-    Every call belongs to one project: that of the API key in the `authorization: Bearer KEY` header, or `default` where the
-    server asks for no key. Another project's session is not found.
+    Every call belongs to one project: that of the API key in the `authorization: Bearer KEY` header, or `default` if the server requires no key.
+    Sessions of other projects are not found.
 
-    Every error carries a google.rpc.ErrorInfo whose reason is a value of ErrorReason; faults of the request's fields
-    are listed in a google.rpc.BadRequest; errors that are worth retrying carry a google.rpc.RetryInfo.
+    Every error carries a google.rpc.ErrorInfo whose reason is a value of ErrorReason. A google.rpc.BadRequest lists the invalid fields of the request.
+    Errors that are worth a retry carry a google.rpc.RetryInfo.
 
-    request_id, on every call that changes something, makes the call safe to repeat: the same id again within 24 hours
-    returns what the first call did and changes nothing; the same id with other content is refused (REQUEST_ID_REUSED).
-    TaskService, BookmarkService and ConversationService have it too, and two calls of ProcessingService. AssetService and AdminService do not;
-    the comments of the three say what a repetition does.
+    The request_id of a call that changes something makes the call safe to repeat. A repetition with the same id within 24 hours changes nothing and
+    returns the first result. The same id with other content is refused (REQUEST_ID_REUSED). TaskService, BookmarkService, ConversationService and two
+    calls of ProcessingService have request_ids as well. The comments of ProcessingService, AssetService and AdminService say what a repetition of the
+    other calls does.
     """
 
     @staticmethod

@@ -32,16 +32,16 @@ GRPC_VERSION: str
 class SessionServiceStub:
     """SessionService keeps conversations: create, append, stream, resume, delete.
 
-    Every call belongs to one project: that of the API key in the `authorization: Bearer KEY` header, or `default` where the
-    server asks for no key. Another project's session is not found.
+    Every call belongs to one project: that of the API key in the `authorization: Bearer KEY` header, or `default` if the server requires no key.
+    Sessions of other projects are not found.
 
-    Every error carries a google.rpc.ErrorInfo whose reason is a value of ErrorReason; faults of the request's fields
-    are listed in a google.rpc.BadRequest; errors that are worth retrying carry a google.rpc.RetryInfo.
+    Every error carries a google.rpc.ErrorInfo whose reason is a value of ErrorReason. A google.rpc.BadRequest lists the invalid fields of the request.
+    Errors that are worth a retry carry a google.rpc.RetryInfo.
 
-    request_id, on every call that changes something, makes the call safe to repeat: the same id again within 24 hours
-    returns what the first call did and changes nothing; the same id with other content is refused (REQUEST_ID_REUSED).
-    TaskService, BookmarkService and ConversationService have it too, and two calls of ProcessingService. AssetService and AdminService do not;
-    the comments of the three say what a repetition does.
+    The request_id of a call that changes something makes the call safe to repeat. A repetition with the same id within 24 hours changes nothing and
+    returns the first result. The same id with other content is refused (REQUEST_ID_REUSED). TaskService, BookmarkService, ConversationService and two
+    calls of ProcessingService have request_ids as well. The comments of ProcessingService, AssetService and AdminService say what a repetition of the
+    other calls does.
     """
 
     @_typing.overload
@@ -49,209 +49,209 @@ class SessionServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SessionServiceAsyncStub: ...
     CreateSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.CreateSessionRequest, _session_pb2.Session]
-    """CreateSession makes a session. Errors: SESSION_ALREADY_EXISTS, INVALID_FIELD, REQUEST_ID_REUSED."""
+    """CreateSession creates a session. Errors: SESSION_ALREADY_EXISTS, INVALID_FIELD, REQUEST_ID_REUSED."""
     GetSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_pb2.Session]
-    """GetSession answers one session. Errors: SESSION_NOT_FOUND."""
+    """GetSession returns one session. Errors: SESSION_NOT_FOUND."""
     ListSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]
-    """ListSessions answers a page of the project's sessions, the most recently active first unless asked otherwise.
+    """ListSessions returns a page of the project's sessions, by default the most recently active first.
     A session that becomes active between two pages may move across them. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD.
     """
     UpdateSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.UpdateSessionRequest, _session_pb2.Session]
     """UpdateSession changes a session's settings, atomically. Errors: SESSION_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD."""
     ResumeSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ResumeSessionRequest, _session_pb2.Session]
-    """ResumeSession makes a destroyed session active again; an active one stays so. Errors: SESSION_NOT_FOUND."""
+    """ResumeSession makes a destroyed session active again. An active session is not changed. Errors: SESSION_NOT_FOUND."""
     DestroySession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.DestroySessionRequest, _session_pb2.Session]
     """DestroySession closes a session to appends. It stays listed and readable, and can be resumed. Errors: SESSION_NOT_FOUND."""
     DeleteSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]
-    """DeleteSession removes a session and its messages for good. From its answer on nothing of it can be reached; the space is
-    given back in the background. Errors: SESSION_NOT_FOUND (unless allow_missing), ETAG_MISMATCH.
+    """DeleteSession removes a session and its messages permanently. After the response, nothing of the session can be read; its space is freed in the
+    background. Errors: SESSION_NOT_FOUND (unless allow_missing), ETAG_MISMATCH.
     """
     DeleteSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionsRequest, _session_service_pb2.DeleteSessionsResponse]
-    """DeleteSessions removes every session that meets a filter, or, with dry_run, counts them. Batch by batch: where it ends early
-    (its deadline passes, the server stops), what was removed so far stays removed, and repeating the call goes on. Sessions that are created
-    while it runs are not touched, unless they are imported with an earlier create_time. Errors: INVALID_FIELD.
+    """DeleteSessions removes every session that meets a filter. With dry_run, it only counts them. It works in batches: if it ends early, because its
+    deadline passes or the server stops, the sessions removed so far stay removed, and a repeated call continues. Sessions that are created during
+    the call are kept, unless they are imported with an earlier create_time. Errors: INVALID_FIELD.
     """
     CopySession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.CopySessionRequest, _session_service_pb2.CopySessionResponse]
-    """CopySession makes an independent session that begins as another one is, or was at an earlier seq, at the same cost whatever its size, in
-    one commit. Copied: the messages with their seqs, parents and times, the tasks, the state, config, metadata, model, user, title and expiry, and the
-    bookmarks up to the cut. Not copied: the messages' processing status (they are pending again) and the tasks' links to messages, unless
-    asked for; the assets are shared. The copy is active, whatever the source's status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS,
-    SESSION_TOO_LARGE, MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+    """CopySession creates an independent session with the messages of another one, all or up to a seq, in one commit, at a cost that does not depend on
+    the size. Copied: the messages with their seqs, parents and times, the tasks, the state, config, metadata, model, user, title and expiry, and the
+    bookmarks up to the cut. Not copied unless requested: the messages' processing status (they are pending again) and the tasks' links to messages.
+    The assets are shared. The copy is active, whatever the source's status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS, SESSION_TOO_LARGE,
+    MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
     """
     ListCopies: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListCopiesRequest, _session_service_pb2.ListCopiesResponse]
-    """ListCopies answers a page of the sessions that were copied from a session and still exist, the newest first.
+    """ListCopies returns a page of the sessions that were copied from a session and still exist, the newest first.
     Errors: SESSION_NOT_FOUND, INVALID_PAGE_TOKEN.
     """
     RewindSession: _grpc.UnaryUnaryMultiCallable[_rewind_pb2.RewindSessionRequest, _rewind_pb2.RewindSessionResponse]
-    """RewindSession removes the newest messages of a session, and may append others in their place, in one commit, at the same cost whatever the
-    session's size. The next message gets the seq after the last one that was kept: seqs have no gaps, so a seq may name another message than
-    before. That is what Session.epoch is for: it grows by one with every rewind that removes something. With the messages go the bookmarks,
-    the tasks' links and the processing status after the cut. Copies keep the messages; otherwise they are purged soon after.
-    Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq), BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT,
-    HISTORY_REWOUND, INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
+    """RewindSession removes the newest messages of a session, and may append others in their place, in one commit, at a cost that does not depend on
+    the session's size. The next message gets the seq after the last kept message, because seqs have no gaps. A seq may therefore name another
+    message than before. To distinguish them, Session.epoch grows by one with every rewind that removes messages. The bookmarks, the tasks' links and
+    the processing status after the cut are removed as well. Copies keep the messages; otherwise they are purged soon after. Errors:
+    SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq), BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT, HISTORY_REWOUND,
+    INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
     """
     GetTokenCounts: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetTokenCountsRequest, _session_service_pb2.GetTokenCountsResponse]
-    """GetTokenCounts answers how many tokens a session's messages have. They are counted when messages are stored; this reads one row.
+    """GetTokenCounts returns the number of tokens in a session's messages. Tokens are counted when messages are stored, so this call reads one row.
     Errors: SESSION_NOT_FOUND.
     """
     ImportSession: _grpc.StreamUnaryMultiCallable[_session_service_pb2.ImportSessionRequest, _session_pb2.Session]
-    """ImportSession makes a session from what was exported of one, here or elsewhere: settings, status, times, tasks, bookmarks and messages,
-    exactly as they were, as one atomic change. Errors: SESSION_ALREADY_EXISTS, and those of ImportMessages, CreateTask and CreateBookmark.
+    """ImportSession creates a session from an export of this or another server, as one atomic change. Settings, status, times, tasks, bookmarks and
+    messages are exactly as in the exported session. Errors: SESSION_ALREADY_EXISTS, and those of ImportMessages, CreateTask and CreateBookmark.
     """
     ExportSession: _grpc.UnaryStreamMultiCallable[_session_service_pb2.ExportSessionRequest, _session_service_pb2.ExportSessionResponse]
-    """ExportSession streams all that ImportSession takes: the session, its tasks and bookmarks, and its messages, as they were at one moment. Each
-    response, sent as an ImportSessionRequest, makes an equal session; the contents of assets are not included. Errors: SESSION_NOT_FOUND, INVALID_FIELD,
-    HISTORY_REWOUND (the session was rewound meanwhile: export it again), SERVER_DRAINING.
+    """ExportSession streams everything that ImportSession accepts: the session, its tasks and bookmarks, and its messages, as of one moment. If each
+    response is sent as an ImportSessionRequest, an equal session is created. The contents of assets are not included. Errors: SESSION_NOT_FOUND,
+    INVALID_FIELD, HISTORY_REWOUND (the session was rewound meanwhile: export it again), SERVER_DRAINING.
     """
     StoreMessages: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.StoreMessagesRequest, _session_service_pb2.StoreMessagesResponse]
-    """StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
+    """StoreMessages appends a batch, atomically and durably: when it returns, the whole batch is committed.
     Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, HISTORY_REWOUND, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE,
     MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED, MESSAGE_ALREADY_EXISTS.
     """
     BatchStoreMessages: _grpc.UnaryStreamMultiCallable[_session_service_pb2.BatchStoreMessagesRequest, _session_service_pb2.BatchStoreMessagesResponse]
-    """BatchStoreMessages does many StoreMessages, mostly of different sessions, at a fraction of their cost. Each of its requests is done, or
-    refused, by itself: one by one they keep every promise of StoreMessages, together none. Requests for the same session are done in their
-    order. Results come as they are known, nearly always all at once; one that has to wait for others does not hold up the rest. A stream
-    that breaks leaves open what became of the requests without a result. Errors of the call: INVALID_FIELD; of a request: as StoreMessages.
+    """BatchStoreMessages makes many StoreMessages calls, usually for different sessions, at a fraction of their cost. Each request succeeds or fails on
+    its own, with all guarantees of StoreMessages. The requests as a whole are not atomic. Requests for the same session are executed in their order.
+    Results come as soon as they are known, nearly always all at once; a request that has to wait does not delay the other results. If the stream
+    breaks, the outcome of the requests without a result is unknown. Errors of the call: INVALID_FIELD. Errors of a request: as StoreMessages.
     """
     ImportMessages: _grpc.StreamUnaryMultiCallable[_session_service_pb2.ImportMessagesRequest, _session_service_pb2.ImportMessagesResponse]
-    """ImportMessages appends any number of messages, sent in batches, as one atomic append: all of them when the call
-    answers, none if it fails. Errors: as StoreMessages, BATCH_TOO_LARGE only above 8 GiB (max_import_bytes); DEADLINE_EXCEEDED if the
-    client sends nothing for 600 seconds (import_idle_timeout_s); OVERLOADED if the server's temporary disk is full.
+    """ImportMessages appends any number of messages, sent in batches, as one atomic append: all are stored when the call returns, and none if it fails.
+    Errors: as StoreMessages, BATCH_TOO_LARGE only above 8 GiB (max_import_bytes); DEADLINE_EXCEEDED if the client sends nothing for 600 seconds
+    (import_idle_timeout_s); OVERLOADED if the server's temporary disk is full.
     """
     GetMessages: _grpc.UnaryStreamMultiCallable[_session_service_pb2.GetMessagesRequest, _session_service_pb2.GetMessagesResponse]
     """GetMessages streams a session's messages in batches. At least one batch is sent, an empty one if there is nothing to read.
-    The end is pinned when the call starts: messages stored later are not mixed in. A stream that breaks goes on
-    from the last batch's resume_token. Whoever reads on from seq n misses nothing, within an epoch: if the session is rewound, the stream ends
-    with the messages as they were when it started, or with HISTORY_REWOUND if removed ones were purged before they could be sent.
+    The end is fixed when the call starts: messages stored later are not included. To continue a broken stream, send the last batch's resume_token.
+    Within an epoch, a reader that continues after a seq misses no message. If the session is rewound during the stream, the stream still sends the
+    messages as they were at its start, or fails with HISTORY_REWOUND if removed messages were purged before they could be sent.
     Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, MESSAGE_NOT_FOUND, INVALID_RESUME_TOKEN, HISTORY_REWOUND, INVALID_FIELD, SERVER_DRAINING.
     """
     ListMessages: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListMessagesRequest, _session_service_pb2.ListMessagesResponse]
-    """ListMessages answers a page of a session's messages, for callers that cannot take a stream, such as a browser or a gateway. A page has at most 1 MiB, or
-    one message. Messages that are stored between two pages are on later ones if the order is ascending. If a rewind between two pages removed
-    messages that the next page would follow, or that it would hold, the next one fails. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND,
+    """ListMessages returns a page of a session's messages, for callers that cannot take a stream, such as a browser or a gateway. A page has at most 1
+    MiB, or one message. Messages that are stored between two pages appear on later pages if the order is ascending. If a rewind between two pages
+    removes the last message of the first page, or messages of the next page, the next call fails. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND,
     BOOKMARK_NOT_FOUND, INVALID_PAGE_TOKEN, HISTORY_REWOUND, INVALID_FIELD.
     """
     GetMessage: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetMessageRequest, _message_pb2.Message]
-    """GetMessage answers one message. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND."""
+    """GetMessage returns one message. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND."""
 
 @_typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
     """SessionService keeps conversations: create, append, stream, resume, delete.
 
-    Every call belongs to one project: that of the API key in the `authorization: Bearer KEY` header, or `default` where the
-    server asks for no key. Another project's session is not found.
+    Every call belongs to one project: that of the API key in the `authorization: Bearer KEY` header, or `default` if the server requires no key.
+    Sessions of other projects are not found.
 
-    Every error carries a google.rpc.ErrorInfo whose reason is a value of ErrorReason; faults of the request's fields
-    are listed in a google.rpc.BadRequest; errors that are worth retrying carry a google.rpc.RetryInfo.
+    Every error carries a google.rpc.ErrorInfo whose reason is a value of ErrorReason. A google.rpc.BadRequest lists the invalid fields of the request.
+    Errors that are worth a retry carry a google.rpc.RetryInfo.
 
-    request_id, on every call that changes something, makes the call safe to repeat: the same id again within 24 hours
-    returns what the first call did and changes nothing; the same id with other content is refused (REQUEST_ID_REUSED).
-    TaskService, BookmarkService and ConversationService have it too, and two calls of ProcessingService. AssetService and AdminService do not;
-    the comments of the three say what a repetition does.
+    The request_id of a call that changes something makes the call safe to repeat. A repetition with the same id within 24 hours changes nothing and
+    returns the first result. The same id with other content is refused (REQUEST_ID_REUSED). TaskService, BookmarkService, ConversationService and two
+    calls of ProcessingService have request_ids as well. The comments of ProcessingService, AssetService and AdminService say what a repetition of the
+    other calls does.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.CreateSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
-    """CreateSession makes a session. Errors: SESSION_ALREADY_EXISTS, INVALID_FIELD, REQUEST_ID_REUSED."""
+    """CreateSession creates a session. Errors: SESSION_ALREADY_EXISTS, INVALID_FIELD, REQUEST_ID_REUSED."""
     GetSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
-    """GetSession answers one session. Errors: SESSION_NOT_FOUND."""
+    """GetSession returns one session. Errors: SESSION_NOT_FOUND."""
     ListSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
-    """ListSessions answers a page of the project's sessions, the most recently active first unless asked otherwise.
+    """ListSessions returns a page of the project's sessions, by default the most recently active first.
     A session that becomes active between two pages may move across them. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD.
     """
     UpdateSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.UpdateSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
     """UpdateSession changes a session's settings, atomically. Errors: SESSION_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD."""
     ResumeSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ResumeSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
-    """ResumeSession makes a destroyed session active again; an active one stays so. Errors: SESSION_NOT_FOUND."""
+    """ResumeSession makes a destroyed session active again. An active session is not changed. Errors: SESSION_NOT_FOUND."""
     DestroySession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.DestroySessionRequest, _session_pb2.Session]  # type: ignore[assignment]
     """DestroySession closes a session to appends. It stays listed and readable, and can be resumed. Errors: SESSION_NOT_FOUND."""
     DeleteSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionRequest, _session_service_pb2.DeleteSessionResponse]  # type: ignore[assignment]
-    """DeleteSession removes a session and its messages for good. From its answer on nothing of it can be reached; the space is
-    given back in the background. Errors: SESSION_NOT_FOUND (unless allow_missing), ETAG_MISMATCH.
+    """DeleteSession removes a session and its messages permanently. After the response, nothing of the session can be read; its space is freed in the
+    background. Errors: SESSION_NOT_FOUND (unless allow_missing), ETAG_MISMATCH.
     """
     DeleteSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionsRequest, _session_service_pb2.DeleteSessionsResponse]  # type: ignore[assignment]
-    """DeleteSessions removes every session that meets a filter, or, with dry_run, counts them. Batch by batch: where it ends early
-    (its deadline passes, the server stops), what was removed so far stays removed, and repeating the call goes on. Sessions that are created
-    while it runs are not touched, unless they are imported with an earlier create_time. Errors: INVALID_FIELD.
+    """DeleteSessions removes every session that meets a filter. With dry_run, it only counts them. It works in batches: if it ends early, because its
+    deadline passes or the server stops, the sessions removed so far stay removed, and a repeated call continues. Sessions that are created during
+    the call are kept, unless they are imported with an earlier create_time. Errors: INVALID_FIELD.
     """
     CopySession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.CopySessionRequest, _session_service_pb2.CopySessionResponse]  # type: ignore[assignment]
-    """CopySession makes an independent session that begins as another one is, or was at an earlier seq, at the same cost whatever its size, in
-    one commit. Copied: the messages with their seqs, parents and times, the tasks, the state, config, metadata, model, user, title and expiry, and the
-    bookmarks up to the cut. Not copied: the messages' processing status (they are pending again) and the tasks' links to messages, unless
-    asked for; the assets are shared. The copy is active, whatever the source's status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS,
-    SESSION_TOO_LARGE, MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+    """CopySession creates an independent session with the messages of another one, all or up to a seq, in one commit, at a cost that does not depend on
+    the size. Copied: the messages with their seqs, parents and times, the tasks, the state, config, metadata, model, user, title and expiry, and the
+    bookmarks up to the cut. Not copied unless requested: the messages' processing status (they are pending again) and the tasks' links to messages.
+    The assets are shared. The copy is active, whatever the source's status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS, SESSION_TOO_LARGE,
+    MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
     """
     ListCopies: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListCopiesRequest, _session_service_pb2.ListCopiesResponse]  # type: ignore[assignment]
-    """ListCopies answers a page of the sessions that were copied from a session and still exist, the newest first.
+    """ListCopies returns a page of the sessions that were copied from a session and still exist, the newest first.
     Errors: SESSION_NOT_FOUND, INVALID_PAGE_TOKEN.
     """
     RewindSession: _aio.UnaryUnaryMultiCallable[_rewind_pb2.RewindSessionRequest, _rewind_pb2.RewindSessionResponse]  # type: ignore[assignment]
-    """RewindSession removes the newest messages of a session, and may append others in their place, in one commit, at the same cost whatever the
-    session's size. The next message gets the seq after the last one that was kept: seqs have no gaps, so a seq may name another message than
-    before. That is what Session.epoch is for: it grows by one with every rewind that removes something. With the messages go the bookmarks,
-    the tasks' links and the processing status after the cut. Copies keep the messages; otherwise they are purged soon after.
-    Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq), BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT,
-    HISTORY_REWOUND, INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
+    """RewindSession removes the newest messages of a session, and may append others in their place, in one commit, at a cost that does not depend on
+    the session's size. The next message gets the seq after the last kept message, because seqs have no gaps. A seq may therefore name another
+    message than before. To distinguish them, Session.epoch grows by one with every rewind that removes messages. The bookmarks, the tasks' links and
+    the processing status after the cut are removed as well. Copies keep the messages; otherwise they are purged soon after. Errors:
+    SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq), BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT, HISTORY_REWOUND,
+    INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
     """
     GetTokenCounts: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetTokenCountsRequest, _session_service_pb2.GetTokenCountsResponse]  # type: ignore[assignment]
-    """GetTokenCounts answers how many tokens a session's messages have. They are counted when messages are stored; this reads one row.
+    """GetTokenCounts returns the number of tokens in a session's messages. Tokens are counted when messages are stored, so this call reads one row.
     Errors: SESSION_NOT_FOUND.
     """
     ImportSession: _aio.StreamUnaryMultiCallable[_session_service_pb2.ImportSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
-    """ImportSession makes a session from what was exported of one, here or elsewhere: settings, status, times, tasks, bookmarks and messages,
-    exactly as they were, as one atomic change. Errors: SESSION_ALREADY_EXISTS, and those of ImportMessages, CreateTask and CreateBookmark.
+    """ImportSession creates a session from an export of this or another server, as one atomic change. Settings, status, times, tasks, bookmarks and
+    messages are exactly as in the exported session. Errors: SESSION_ALREADY_EXISTS, and those of ImportMessages, CreateTask and CreateBookmark.
     """
     ExportSession: _aio.UnaryStreamMultiCallable[_session_service_pb2.ExportSessionRequest, _session_service_pb2.ExportSessionResponse]  # type: ignore[assignment]
-    """ExportSession streams all that ImportSession takes: the session, its tasks and bookmarks, and its messages, as they were at one moment. Each
-    response, sent as an ImportSessionRequest, makes an equal session; the contents of assets are not included. Errors: SESSION_NOT_FOUND, INVALID_FIELD,
-    HISTORY_REWOUND (the session was rewound meanwhile: export it again), SERVER_DRAINING.
+    """ExportSession streams everything that ImportSession accepts: the session, its tasks and bookmarks, and its messages, as of one moment. If each
+    response is sent as an ImportSessionRequest, an equal session is created. The contents of assets are not included. Errors: SESSION_NOT_FOUND,
+    INVALID_FIELD, HISTORY_REWOUND (the session was rewound meanwhile: export it again), SERVER_DRAINING.
     """
     StoreMessages: _aio.UnaryUnaryMultiCallable[_session_service_pb2.StoreMessagesRequest, _session_service_pb2.StoreMessagesResponse]  # type: ignore[assignment]
-    """StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
+    """StoreMessages appends a batch, atomically and durably: when it returns, the whole batch is committed.
     Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, HISTORY_REWOUND, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE,
     MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED, MESSAGE_ALREADY_EXISTS.
     """
     BatchStoreMessages: _aio.UnaryStreamMultiCallable[_session_service_pb2.BatchStoreMessagesRequest, _session_service_pb2.BatchStoreMessagesResponse]  # type: ignore[assignment]
-    """BatchStoreMessages does many StoreMessages, mostly of different sessions, at a fraction of their cost. Each of its requests is done, or
-    refused, by itself: one by one they keep every promise of StoreMessages, together none. Requests for the same session are done in their
-    order. Results come as they are known, nearly always all at once; one that has to wait for others does not hold up the rest. A stream
-    that breaks leaves open what became of the requests without a result. Errors of the call: INVALID_FIELD; of a request: as StoreMessages.
+    """BatchStoreMessages makes many StoreMessages calls, usually for different sessions, at a fraction of their cost. Each request succeeds or fails on
+    its own, with all guarantees of StoreMessages. The requests as a whole are not atomic. Requests for the same session are executed in their order.
+    Results come as soon as they are known, nearly always all at once; a request that has to wait does not delay the other results. If the stream
+    breaks, the outcome of the requests without a result is unknown. Errors of the call: INVALID_FIELD. Errors of a request: as StoreMessages.
     """
     ImportMessages: _aio.StreamUnaryMultiCallable[_session_service_pb2.ImportMessagesRequest, _session_service_pb2.ImportMessagesResponse]  # type: ignore[assignment]
-    """ImportMessages appends any number of messages, sent in batches, as one atomic append: all of them when the call
-    answers, none if it fails. Errors: as StoreMessages, BATCH_TOO_LARGE only above 8 GiB (max_import_bytes); DEADLINE_EXCEEDED if the
-    client sends nothing for 600 seconds (import_idle_timeout_s); OVERLOADED if the server's temporary disk is full.
+    """ImportMessages appends any number of messages, sent in batches, as one atomic append: all are stored when the call returns, and none if it fails.
+    Errors: as StoreMessages, BATCH_TOO_LARGE only above 8 GiB (max_import_bytes); DEADLINE_EXCEEDED if the client sends nothing for 600 seconds
+    (import_idle_timeout_s); OVERLOADED if the server's temporary disk is full.
     """
     GetMessages: _aio.UnaryStreamMultiCallable[_session_service_pb2.GetMessagesRequest, _session_service_pb2.GetMessagesResponse]  # type: ignore[assignment]
     """GetMessages streams a session's messages in batches. At least one batch is sent, an empty one if there is nothing to read.
-    The end is pinned when the call starts: messages stored later are not mixed in. A stream that breaks goes on
-    from the last batch's resume_token. Whoever reads on from seq n misses nothing, within an epoch: if the session is rewound, the stream ends
-    with the messages as they were when it started, or with HISTORY_REWOUND if removed ones were purged before they could be sent.
+    The end is fixed when the call starts: messages stored later are not included. To continue a broken stream, send the last batch's resume_token.
+    Within an epoch, a reader that continues after a seq misses no message. If the session is rewound during the stream, the stream still sends the
+    messages as they were at its start, or fails with HISTORY_REWOUND if removed messages were purged before they could be sent.
     Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, MESSAGE_NOT_FOUND, INVALID_RESUME_TOKEN, HISTORY_REWOUND, INVALID_FIELD, SERVER_DRAINING.
     """
     ListMessages: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListMessagesRequest, _session_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
-    """ListMessages answers a page of a session's messages, for callers that cannot take a stream, such as a browser or a gateway. A page has at most 1 MiB, or
-    one message. Messages that are stored between two pages are on later ones if the order is ascending. If a rewind between two pages removed
-    messages that the next page would follow, or that it would hold, the next one fails. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND,
+    """ListMessages returns a page of a session's messages, for callers that cannot take a stream, such as a browser or a gateway. A page has at most 1
+    MiB, or one message. Messages that are stored between two pages appear on later pages if the order is ascending. If a rewind between two pages
+    removes the last message of the first page, or messages of the next page, the next call fails. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND,
     BOOKMARK_NOT_FOUND, INVALID_PAGE_TOKEN, HISTORY_REWOUND, INVALID_FIELD.
     """
     GetMessage: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetMessageRequest, _message_pb2.Message]  # type: ignore[assignment]
-    """GetMessage answers one message. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND."""
+    """GetMessage returns one message. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND."""
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     """SessionService keeps conversations: create, append, stream, resume, delete.
 
-    Every call belongs to one project: that of the API key in the `authorization: Bearer KEY` header, or `default` where the
-    server asks for no key. Another project's session is not found.
+    Every call belongs to one project: that of the API key in the `authorization: Bearer KEY` header, or `default` if the server requires no key.
+    Sessions of other projects are not found.
 
-    Every error carries a google.rpc.ErrorInfo whose reason is a value of ErrorReason; faults of the request's fields
-    are listed in a google.rpc.BadRequest; errors that are worth retrying carry a google.rpc.RetryInfo.
+    Every error carries a google.rpc.ErrorInfo whose reason is a value of ErrorReason. A google.rpc.BadRequest lists the invalid fields of the request.
+    Errors that are worth a retry carry a google.rpc.RetryInfo.
 
-    request_id, on every call that changes something, makes the call safe to repeat: the same id again within 24 hours
-    returns what the first call did and changes nothing; the same id with other content is refused (REQUEST_ID_REUSED).
-    TaskService, BookmarkService and ConversationService have it too, and two calls of ProcessingService. AssetService and AdminService do not;
-    the comments of the three say what a repetition does.
+    The request_id of a call that changes something makes the call safe to repeat. A repetition with the same id within 24 hours changes nothing and
+    returns the first result. The same id with other content is refused (REQUEST_ID_REUSED). TaskService, BookmarkService, ConversationService and two
+    calls of ProcessingService have request_ids as well. The comments of ProcessingService, AssetService and AdminService say what a repetition of the
+    other calls does.
     """
 
     @_abc_1.abstractmethod
@@ -260,7 +260,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.CreateSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.Session, _abc.Awaitable[_session_pb2.Session]]:
-        """CreateSession makes a session. Errors: SESSION_ALREADY_EXISTS, INVALID_FIELD, REQUEST_ID_REUSED."""
+        """CreateSession creates a session. Errors: SESSION_ALREADY_EXISTS, INVALID_FIELD, REQUEST_ID_REUSED."""
 
     @_abc_1.abstractmethod
     def GetSession(
@@ -268,7 +268,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.GetSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.Session, _abc.Awaitable[_session_pb2.Session]]:
-        """GetSession answers one session. Errors: SESSION_NOT_FOUND."""
+        """GetSession returns one session. Errors: SESSION_NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def ListSessions(
@@ -276,7 +276,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ListSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ListSessionsResponse, _abc.Awaitable[_session_service_pb2.ListSessionsResponse]]:
-        """ListSessions answers a page of the project's sessions, the most recently active first unless asked otherwise.
+        """ListSessions returns a page of the project's sessions, by default the most recently active first.
         A session that becomes active between two pages may move across them. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD.
         """
 
@@ -294,7 +294,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ResumeSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.Session, _abc.Awaitable[_session_pb2.Session]]:
-        """ResumeSession makes a destroyed session active again; an active one stays so. Errors: SESSION_NOT_FOUND."""
+        """ResumeSession makes a destroyed session active again. An active session is not changed. Errors: SESSION_NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def DestroySession(
@@ -310,8 +310,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.DeleteSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.DeleteSessionResponse, _abc.Awaitable[_session_service_pb2.DeleteSessionResponse]]:
-        """DeleteSession removes a session and its messages for good. From its answer on nothing of it can be reached; the space is
-        given back in the background. Errors: SESSION_NOT_FOUND (unless allow_missing), ETAG_MISMATCH.
+        """DeleteSession removes a session and its messages permanently. After the response, nothing of the session can be read; its space is freed in the
+        background. Errors: SESSION_NOT_FOUND (unless allow_missing), ETAG_MISMATCH.
         """
 
     @_abc_1.abstractmethod
@@ -320,9 +320,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.DeleteSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.DeleteSessionsResponse, _abc.Awaitable[_session_service_pb2.DeleteSessionsResponse]]:
-        """DeleteSessions removes every session that meets a filter, or, with dry_run, counts them. Batch by batch: where it ends early
-        (its deadline passes, the server stops), what was removed so far stays removed, and repeating the call goes on. Sessions that are created
-        while it runs are not touched, unless they are imported with an earlier create_time. Errors: INVALID_FIELD.
+        """DeleteSessions removes every session that meets a filter. With dry_run, it only counts them. It works in batches: if it ends early, because its
+        deadline passes or the server stops, the sessions removed so far stay removed, and a repeated call continues. Sessions that are created during
+        the call are kept, unless they are imported with an earlier create_time. Errors: INVALID_FIELD.
         """
 
     @_abc_1.abstractmethod
@@ -331,11 +331,11 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.CopySessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.CopySessionResponse, _abc.Awaitable[_session_service_pb2.CopySessionResponse]]:
-        """CopySession makes an independent session that begins as another one is, or was at an earlier seq, at the same cost whatever its size, in
-        one commit. Copied: the messages with their seqs, parents and times, the tasks, the state, config, metadata, model, user, title and expiry, and the
-        bookmarks up to the cut. Not copied: the messages' processing status (they are pending again) and the tasks' links to messages, unless
-        asked for; the assets are shared. The copy is active, whatever the source's status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS,
-        SESSION_TOO_LARGE, MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+        """CopySession creates an independent session with the messages of another one, all or up to a seq, in one commit, at a cost that does not depend on
+        the size. Copied: the messages with their seqs, parents and times, the tasks, the state, config, metadata, model, user, title and expiry, and the
+        bookmarks up to the cut. Not copied unless requested: the messages' processing status (they are pending again) and the tasks' links to messages.
+        The assets are shared. The copy is active, whatever the source's status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS, SESSION_TOO_LARGE,
+        MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -344,7 +344,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ListCopiesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ListCopiesResponse, _abc.Awaitable[_session_service_pb2.ListCopiesResponse]]:
-        """ListCopies answers a page of the sessions that were copied from a session and still exist, the newest first.
+        """ListCopies returns a page of the sessions that were copied from a session and still exist, the newest first.
         Errors: SESSION_NOT_FOUND, INVALID_PAGE_TOKEN.
         """
 
@@ -354,12 +354,12 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _rewind_pb2.RewindSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_rewind_pb2.RewindSessionResponse, _abc.Awaitable[_rewind_pb2.RewindSessionResponse]]:
-        """RewindSession removes the newest messages of a session, and may append others in their place, in one commit, at the same cost whatever the
-        session's size. The next message gets the seq after the last one that was kept: seqs have no gaps, so a seq may name another message than
-        before. That is what Session.epoch is for: it grows by one with every rewind that removes something. With the messages go the bookmarks,
-        the tasks' links and the processing status after the cut. Copies keep the messages; otherwise they are purged soon after.
-        Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq), BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT,
-        HISTORY_REWOUND, INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
+        """RewindSession removes the newest messages of a session, and may append others in their place, in one commit, at a cost that does not depend on
+        the session's size. The next message gets the seq after the last kept message, because seqs have no gaps. A seq may therefore name another
+        message than before. To distinguish them, Session.epoch grows by one with every rewind that removes messages. The bookmarks, the tasks' links and
+        the processing status after the cut are removed as well. Copies keep the messages; otherwise they are purged soon after. Errors:
+        SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq), BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT, HISTORY_REWOUND,
+        INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
         """
 
     @_abc_1.abstractmethod
@@ -368,7 +368,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.GetTokenCountsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.GetTokenCountsResponse, _abc.Awaitable[_session_service_pb2.GetTokenCountsResponse]]:
-        """GetTokenCounts answers how many tokens a session's messages have. They are counted when messages are stored; this reads one row.
+        """GetTokenCounts returns the number of tokens in a session's messages. Tokens are counted when messages are stored, so this call reads one row.
         Errors: SESSION_NOT_FOUND.
         """
 
@@ -378,8 +378,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_session_service_pb2.ImportSessionRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.Session, _abc.Awaitable[_session_pb2.Session]]:
-        """ImportSession makes a session from what was exported of one, here or elsewhere: settings, status, times, tasks, bookmarks and messages,
-        exactly as they were, as one atomic change. Errors: SESSION_ALREADY_EXISTS, and those of ImportMessages, CreateTask and CreateBookmark.
+        """ImportSession creates a session from an export of this or another server, as one atomic change. Settings, status, times, tasks, bookmarks and
+        messages are exactly as in the exported session. Errors: SESSION_ALREADY_EXISTS, and those of ImportMessages, CreateTask and CreateBookmark.
         """
 
     @_abc_1.abstractmethod
@@ -388,9 +388,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ExportSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_session_service_pb2.ExportSessionResponse], _abc.AsyncIterator[_session_service_pb2.ExportSessionResponse]]:
-        """ExportSession streams all that ImportSession takes: the session, its tasks and bookmarks, and its messages, as they were at one moment. Each
-        response, sent as an ImportSessionRequest, makes an equal session; the contents of assets are not included. Errors: SESSION_NOT_FOUND, INVALID_FIELD,
-        HISTORY_REWOUND (the session was rewound meanwhile: export it again), SERVER_DRAINING.
+        """ExportSession streams everything that ImportSession accepts: the session, its tasks and bookmarks, and its messages, as of one moment. If each
+        response is sent as an ImportSessionRequest, an equal session is created. The contents of assets are not included. Errors: SESSION_NOT_FOUND,
+        INVALID_FIELD, HISTORY_REWOUND (the session was rewound meanwhile: export it again), SERVER_DRAINING.
         """
 
     @_abc_1.abstractmethod
@@ -399,7 +399,7 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.StoreMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.StoreMessagesResponse, _abc.Awaitable[_session_service_pb2.StoreMessagesResponse]]:
-        """StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
+        """StoreMessages appends a batch, atomically and durably: when it returns, the whole batch is committed.
         Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, HISTORY_REWOUND, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE,
         MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED, MESSAGE_ALREADY_EXISTS.
         """
@@ -410,10 +410,10 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.BatchStoreMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_session_service_pb2.BatchStoreMessagesResponse], _abc.AsyncIterator[_session_service_pb2.BatchStoreMessagesResponse]]:
-        """BatchStoreMessages does many StoreMessages, mostly of different sessions, at a fraction of their cost. Each of its requests is done, or
-        refused, by itself: one by one they keep every promise of StoreMessages, together none. Requests for the same session are done in their
-        order. Results come as they are known, nearly always all at once; one that has to wait for others does not hold up the rest. A stream
-        that breaks leaves open what became of the requests without a result. Errors of the call: INVALID_FIELD; of a request: as StoreMessages.
+        """BatchStoreMessages makes many StoreMessages calls, usually for different sessions, at a fraction of their cost. Each request succeeds or fails on
+        its own, with all guarantees of StoreMessages. The requests as a whole are not atomic. Requests for the same session are executed in their order.
+        Results come as soon as they are known, nearly always all at once; a request that has to wait does not delay the other results. If the stream
+        breaks, the outcome of the requests without a result is unknown. Errors of the call: INVALID_FIELD. Errors of a request: as StoreMessages.
         """
 
     @_abc_1.abstractmethod
@@ -422,9 +422,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_session_service_pb2.ImportMessagesRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ImportMessagesResponse, _abc.Awaitable[_session_service_pb2.ImportMessagesResponse]]:
-        """ImportMessages appends any number of messages, sent in batches, as one atomic append: all of them when the call
-        answers, none if it fails. Errors: as StoreMessages, BATCH_TOO_LARGE only above 8 GiB (max_import_bytes); DEADLINE_EXCEEDED if the
-        client sends nothing for 600 seconds (import_idle_timeout_s); OVERLOADED if the server's temporary disk is full.
+        """ImportMessages appends any number of messages, sent in batches, as one atomic append: all are stored when the call returns, and none if it fails.
+        Errors: as StoreMessages, BATCH_TOO_LARGE only above 8 GiB (max_import_bytes); DEADLINE_EXCEEDED if the client sends nothing for 600 seconds
+        (import_idle_timeout_s); OVERLOADED if the server's temporary disk is full.
         """
 
     @_abc_1.abstractmethod
@@ -434,9 +434,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_session_service_pb2.GetMessagesResponse], _abc.AsyncIterator[_session_service_pb2.GetMessagesResponse]]:
         """GetMessages streams a session's messages in batches. At least one batch is sent, an empty one if there is nothing to read.
-        The end is pinned when the call starts: messages stored later are not mixed in. A stream that breaks goes on
-        from the last batch's resume_token. Whoever reads on from seq n misses nothing, within an epoch: if the session is rewound, the stream ends
-        with the messages as they were when it started, or with HISTORY_REWOUND if removed ones were purged before they could be sent.
+        The end is fixed when the call starts: messages stored later are not included. To continue a broken stream, send the last batch's resume_token.
+        Within an epoch, a reader that continues after a seq misses no message. If the session is rewound during the stream, the stream still sends the
+        messages as they were at its start, or fails with HISTORY_REWOUND if removed messages were purged before they could be sent.
         Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, MESSAGE_NOT_FOUND, INVALID_RESUME_TOKEN, HISTORY_REWOUND, INVALID_FIELD, SERVER_DRAINING.
         """
 
@@ -446,9 +446,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ListMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ListMessagesResponse, _abc.Awaitable[_session_service_pb2.ListMessagesResponse]]:
-        """ListMessages answers a page of a session's messages, for callers that cannot take a stream, such as a browser or a gateway. A page has at most 1 MiB, or
-        one message. Messages that are stored between two pages are on later ones if the order is ascending. If a rewind between two pages removed
-        messages that the next page would follow, or that it would hold, the next one fails. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND,
+        """ListMessages returns a page of a session's messages, for callers that cannot take a stream, such as a browser or a gateway. A page has at most 1
+        MiB, or one message. Messages that are stored between two pages appear on later pages if the order is ascending. If a rewind between two pages
+        removes the last message of the first page, or messages of the next page, the next call fails. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND,
         BOOKMARK_NOT_FOUND, INVALID_PAGE_TOKEN, HISTORY_REWOUND, INVALID_FIELD.
         """
 
@@ -458,6 +458,6 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.GetMessageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_message_pb2.Message, _abc.Awaitable[_message_pb2.Message]]:
-        """GetMessage answers one message. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND."""
+        """GetMessage returns one message. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND."""
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

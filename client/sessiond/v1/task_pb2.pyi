@@ -30,27 +30,27 @@ class _TaskStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TaskStatus
     TASK_STATUS_UNSPECIFIED: _TaskStatus.ValueType  # 0
     """In a filter: any. At creation: pending."""
     TASK_STATUS_PENDING: _TaskStatus.ValueType  # 1
-    """Not begun."""
+    """The work has not begun."""
     TASK_STATUS_RUNNING: _TaskStatus.ValueType  # 2
-    """Under way."""
+    """The work is in progress."""
     TASK_STATUS_SUCCESS: _TaskStatus.ValueType  # 3
-    """Done."""
+    """The work is done."""
     TASK_STATUS_FAILED: _TaskStatus.ValueType  # 4
-    """Given up."""
+    """The work was given up."""
 
 class TaskStatus(_TaskStatus, metaclass=_TaskStatusEnumTypeWrapper):
-    """TaskStatus is how far a task's work is."""
+    """TaskStatus is the status of a task's work."""
 
 TASK_STATUS_UNSPECIFIED: TaskStatus.ValueType  # 0
 """In a filter: any. At creation: pending."""
 TASK_STATUS_PENDING: TaskStatus.ValueType  # 1
-"""Not begun."""
+"""The work has not begun."""
 TASK_STATUS_RUNNING: TaskStatus.ValueType  # 2
-"""Under way."""
+"""The work is in progress."""
 TASK_STATUS_SUCCESS: TaskStatus.ValueType  # 3
-"""Done."""
+"""The work is done."""
 TASK_STATUS_FAILED: TaskStatus.ValueType  # 4
-"""Given up."""
+"""The work was given up."""
 Global___TaskStatus: _TypeAlias = TaskStatus  # noqa: Y015
 
 @_typing.final
@@ -74,14 +74,14 @@ class Task(_message.Message):
     position: _builtins.int
     """position is the task's place in the session's order of tasks: 1, 2, 3, ... without a gap. Output only; ReorderTasks changes it."""
     status: Global___TaskStatus.ValueType
-    """status is how far the work is. Unspecified at creation = pending."""
+    """status of the work. Unspecified at creation = pending."""
     etag: _builtins.str
-    """etag changes whenever the task does, its position apart. Send it back in an update to be refused (ETAG_MISMATCH) where somebody else was
-    faster. Opaque.
+    """etag changes whenever the task changes, except its position. Send it back in an update to have it refused (ETAG_MISMATCH) if another caller has
+    changed the object meanwhile. Opaque.
     """
     @_builtins.property
     def data(self) -> _struct_pb2.Struct:
-        """data is what the caller keeps about the task, as a JSON object. At most 64 KiB as JSON text. Limits as for Session.config."""
+        """data is the caller's data about the task, as a JSON object. At most 64 KiB as JSON text. Limits as for Session.config."""
 
     @_builtins.property
     def message_seqs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -93,7 +93,7 @@ class Task(_message.Message):
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """update_time is when the task was last changed, its position apart. Output only."""
+        """update_time is when the task was last changed, except its position. Output only."""
 
     def __init__(
         self,

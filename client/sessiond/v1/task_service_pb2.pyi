@@ -23,7 +23,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class CreateTaskRequest(_message.Message):
-    """CreateTaskRequest asks for a new task."""
+    """CreateTaskRequest describes a task to create."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -92,11 +92,11 @@ class ListTasksRequest(_message.Message):
     session_id: _builtins.str
     """session_id of the session. Required."""
     page_size: _builtins.int
-    """page_size is how many tasks to answer at the most. 0 = 50; more than 500 = 500; negative is refused."""
+    """page_size is the maximum number of tasks to return. 0 = 50; more than 500 = 500; negative is refused."""
     page_token: _builtins.str
-    """page_token is next_page_token of the page before; the filter must be the same. Empty = the first page."""
+    """page_token is next_page_token of the previous page; the filter must be the same. Empty = the first page."""
     status: _task_pb2.TaskStatus.ValueType
-    """status keeps tasks of this status. Unspecified = all."""
+    """status selects tasks with this status. Unspecified = all."""
     def __init__(
         self,
         *,
@@ -158,7 +158,7 @@ class UpdateTaskRequest(_message.Message):
     session_id: _builtins.str
     """session_id of the session. Required."""
     etag: _builtins.str
-    """etag, where it is set, must be the task's current one. Empty = no check."""
+    """etag, if set, must be the task's current etag. Empty = no check."""
     request_id: _builtins.str
     """request_id makes the call safe to repeat. At most 128 characters. Empty = none."""
     @_builtins.property
@@ -168,7 +168,7 @@ class UpdateTaskRequest(_message.Message):
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """update_mask names the fields to take from task: status, data, message_seqs. A named field that is unset is cleared (status: pending).
-        Unset = every one of them that is set in task. data and message_seqs are replaced as a whole.
+        Unset = all of these fields that are set in task. data and message_seqs are replaced as a whole.
         """
 
     @_builtins.property
@@ -177,11 +177,11 @@ class UpdateTaskRequest(_message.Message):
 
     @_builtins.property
     def link_seqs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """link_seqs adds messages to message_seqs; those that are there already stay. Not together with message_seqs."""
+        """link_seqs adds seqs to message_seqs; seqs that it already has are kept. Not together with message_seqs."""
 
     @_builtins.property
     def unlink_seqs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """unlink_seqs takes messages out of message_seqs; those that are not there are passed over. Not together with message_seqs."""
+        """unlink_seqs removes seqs from message_seqs; seqs that it does not have are ignored. Not together with message_seqs."""
 
     def __init__(
         self,
@@ -205,7 +205,7 @@ Global___UpdateTaskRequest: _TypeAlias = UpdateTaskRequest  # noqa: Y015
 
 @_typing.final
 class ReorderTasksRequest(_message.Message):
-    """ReorderTasksRequest is an order of tasks."""
+    """ReorderTasksRequest holds the new order of tasks."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -215,12 +215,12 @@ class ReorderTasksRequest(_message.Message):
     session_id: _builtins.str
     """session_id of the session. Required."""
     request_id: _builtins.str
-    """request_id makes the call safe to repeat: the same id again returns the present order and changes nothing. At most
+    """request_id makes the call safe to repeat: a repetition with the same id changes nothing and returns the current order. At most
     128 characters. Empty = none.
     """
     @_builtins.property
     def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """task_ids of the tasks that come first, in their new order, each once. The others follow in the order that they have. At least one."""
+        """task_ids of the tasks to put first, in their new order, each once. At least one. The other tasks follow in their current order."""
 
     def __init__(
         self,
@@ -277,11 +277,11 @@ class DeleteTaskRequest(_message.Message):
     task_id: _builtins.str
     """task_id of the task. Required."""
     allow_missing: _builtins.bool
-    """allow_missing answers OK where there is no such task. Default false: TASK_NOT_FOUND."""
+    """allow_missing lets the call succeed if there is no such task. Default false: TASK_NOT_FOUND."""
     request_id: _builtins.str
     """request_id makes the call safe to repeat. At most 128 characters. Empty = none."""
     etag: _builtins.str
-    """etag, if it is set, must be the task's current one. Empty = no check."""
+    """etag, if set, must be the task's current etag. Empty = no check."""
     def __init__(
         self,
         *,
@@ -301,7 +301,7 @@ Global___DeleteTaskRequest: _TypeAlias = DeleteTaskRequest  # noqa: Y015
 
 @_typing.final
 class DeleteTaskResponse(_message.Message):
-    """DeleteTaskResponse says that the task is gone."""
+    """DeleteTaskResponse confirms that the task is deleted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -27,8 +27,9 @@ if _version_not_supported:
 
 
 class TaskServiceStub(object):
-    """TaskService keeps the tasks that agents track in their sessions. A session has at most 1,000. They go with it, and follow its copies.
-    Every method also fails with SESSION_NOT_FOUND. Destroyed sessions keep their tasks readable; changing them fails with SESSION_DESTROYED.
+    """TaskService keeps the tasks that agents track in their sessions. A session has at most 1,000 tasks. They are deleted with the session, and its
+    copies have them too. Every method also fails with SESSION_NOT_FOUND. The tasks of a destroyed session can be read; changing them fails with
+    SESSION_DESTROYED.
     """
 
     def __init__(self, channel):
@@ -70,8 +71,9 @@ class TaskServiceStub(object):
 
 
 class TaskServiceServicer(object):
-    """TaskService keeps the tasks that agents track in their sessions. A session has at most 1,000. They go with it, and follow its copies.
-    Every method also fails with SESSION_NOT_FOUND. Destroyed sessions keep their tasks readable; changing them fails with SESSION_DESTROYED.
+    """TaskService keeps the tasks that agents track in their sessions. A session has at most 1,000 tasks. They are deleted with the session, and its
+    copies have them too. Every method also fails with SESSION_NOT_FOUND. The tasks of a destroyed session can be read; changing them fails with
+    SESSION_DESTROYED.
     """
 
     def CreateTask(self, request, context):
@@ -83,14 +85,14 @@ class TaskServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetTask(self, request, context):
-        """GetTask answers one task. Errors: TASK_NOT_FOUND.
+        """GetTask returns one task. Errors: TASK_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListTasks(self, request, context):
-        """ListTasks answers a page of the session's tasks in their order. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD.
+        """ListTasks returns a page of the session's tasks in their order. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,7 +107,7 @@ class TaskServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ReorderTasks(self, request, context):
-        """ReorderTasks puts tasks into an order. Errors: TASK_NOT_FOUND, INVALID_FIELD.
+        """ReorderTasks changes the order of the tasks. Errors: TASK_NOT_FOUND, INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -160,8 +162,9 @@ def add_TaskServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TaskService(object):
-    """TaskService keeps the tasks that agents track in their sessions. A session has at most 1,000. They go with it, and follow its copies.
-    Every method also fails with SESSION_NOT_FOUND. Destroyed sessions keep their tasks readable; changing them fails with SESSION_DESTROYED.
+    """TaskService keeps the tasks that agents track in their sessions. A session has at most 1,000 tasks. They are deleted with the session, and its
+    copies have them too. Every method also fails with SESSION_NOT_FOUND. The tasks of a destroyed session can be read; changing them fails with
+    SESSION_DESTROYED.
     """
 
     @staticmethod

@@ -28,8 +28,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TaskServiceStub:
-    """TaskService keeps the tasks that agents track in their sessions. A session has at most 1,000. They go with it, and follow its copies.
-    Every method also fails with SESSION_NOT_FOUND. Destroyed sessions keep their tasks readable; changing them fails with SESSION_DESTROYED.
+    """TaskService keeps the tasks that agents track in their sessions. A session has at most 1,000 tasks. They are deleted with the session, and its
+    copies have them too. Every method also fails with SESSION_NOT_FOUND. The tasks of a destroyed session can be read; changing them fails with
+    SESSION_DESTROYED.
     """
 
     @_typing.overload
@@ -41,22 +42,23 @@ class TaskServiceStub:
     REQUEST_ID_REUSED.
     """
     GetTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.GetTaskRequest, _task_pb2.Task]
-    """GetTask answers one task. Errors: TASK_NOT_FOUND."""
+    """GetTask returns one task. Errors: TASK_NOT_FOUND."""
     ListTasks: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.ListTasksRequest, _task_service_pb2.ListTasksResponse]
-    """ListTasks answers a page of the session's tasks in their order. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD."""
+    """ListTasks returns a page of the session's tasks in their order. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD."""
     UpdateTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.UpdateTaskRequest, _task_pb2.Task]
     """UpdateTask changes a task, atomically. Errors: TASK_NOT_FOUND, ETAG_MISMATCH, MESSAGE_NOT_FOUND (message_seqs, link_seqs), INVALID_FIELD,
     REQUEST_ID_REUSED.
     """
     ReorderTasks: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.ReorderTasksRequest, _task_service_pb2.ReorderTasksResponse]
-    """ReorderTasks puts tasks into an order. Errors: TASK_NOT_FOUND, INVALID_FIELD."""
+    """ReorderTasks changes the order of the tasks. Errors: TASK_NOT_FOUND, INVALID_FIELD."""
     DeleteTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.DeleteTaskRequest, _task_service_pb2.DeleteTaskResponse]
     """DeleteTask removes a task; those after it move up. Errors: TASK_NOT_FOUND (unless allow_missing), ETAG_MISMATCH, REQUEST_ID_REUSED."""
 
 @_typing.type_check_only
 class TaskServiceAsyncStub(TaskServiceStub):
-    """TaskService keeps the tasks that agents track in their sessions. A session has at most 1,000. They go with it, and follow its copies.
-    Every method also fails with SESSION_NOT_FOUND. Destroyed sessions keep their tasks readable; changing them fails with SESSION_DESTROYED.
+    """TaskService keeps the tasks that agents track in their sessions. A session has at most 1,000 tasks. They are deleted with the session, and its
+    copies have them too. Every method also fails with SESSION_NOT_FOUND. The tasks of a destroyed session can be read; changing them fails with
+    SESSION_DESTROYED.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -65,21 +67,22 @@ class TaskServiceAsyncStub(TaskServiceStub):
     REQUEST_ID_REUSED.
     """
     GetTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.GetTaskRequest, _task_pb2.Task]  # type: ignore[assignment]
-    """GetTask answers one task. Errors: TASK_NOT_FOUND."""
+    """GetTask returns one task. Errors: TASK_NOT_FOUND."""
     ListTasks: _aio.UnaryUnaryMultiCallable[_task_service_pb2.ListTasksRequest, _task_service_pb2.ListTasksResponse]  # type: ignore[assignment]
-    """ListTasks answers a page of the session's tasks in their order. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD."""
+    """ListTasks returns a page of the session's tasks in their order. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD."""
     UpdateTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.UpdateTaskRequest, _task_pb2.Task]  # type: ignore[assignment]
     """UpdateTask changes a task, atomically. Errors: TASK_NOT_FOUND, ETAG_MISMATCH, MESSAGE_NOT_FOUND (message_seqs, link_seqs), INVALID_FIELD,
     REQUEST_ID_REUSED.
     """
     ReorderTasks: _aio.UnaryUnaryMultiCallable[_task_service_pb2.ReorderTasksRequest, _task_service_pb2.ReorderTasksResponse]  # type: ignore[assignment]
-    """ReorderTasks puts tasks into an order. Errors: TASK_NOT_FOUND, INVALID_FIELD."""
+    """ReorderTasks changes the order of the tasks. Errors: TASK_NOT_FOUND, INVALID_FIELD."""
     DeleteTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.DeleteTaskRequest, _task_service_pb2.DeleteTaskResponse]  # type: ignore[assignment]
     """DeleteTask removes a task; those after it move up. Errors: TASK_NOT_FOUND (unless allow_missing), ETAG_MISMATCH, REQUEST_ID_REUSED."""
 
 class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
-    """TaskService keeps the tasks that agents track in their sessions. A session has at most 1,000. They go with it, and follow its copies.
-    Every method also fails with SESSION_NOT_FOUND. Destroyed sessions keep their tasks readable; changing them fails with SESSION_DESTROYED.
+    """TaskService keeps the tasks that agents track in their sessions. A session has at most 1,000 tasks. They are deleted with the session, and its
+    copies have them too. Every method also fails with SESSION_NOT_FOUND. The tasks of a destroyed session can be read; changing them fails with
+    SESSION_DESTROYED.
     """
 
     @_abc_1.abstractmethod
@@ -98,7 +101,7 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _task_service_pb2.GetTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_task_pb2.Task, _abc.Awaitable[_task_pb2.Task]]:
-        """GetTask answers one task. Errors: TASK_NOT_FOUND."""
+        """GetTask returns one task. Errors: TASK_NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def ListTasks(
@@ -106,7 +109,7 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _task_service_pb2.ListTasksRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_task_service_pb2.ListTasksResponse, _abc.Awaitable[_task_service_pb2.ListTasksResponse]]:
-        """ListTasks answers a page of the session's tasks in their order. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD."""
+        """ListTasks returns a page of the session's tasks in their order. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD."""
 
     @_abc_1.abstractmethod
     def UpdateTask(
@@ -124,7 +127,7 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _task_service_pb2.ReorderTasksRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_task_service_pb2.ReorderTasksResponse, _abc.Awaitable[_task_service_pb2.ReorderTasksResponse]]:
-        """ReorderTasks puts tasks into an order. Errors: TASK_NOT_FOUND, INVALID_FIELD."""
+        """ReorderTasks changes the order of the tasks. Errors: TASK_NOT_FOUND, INVALID_FIELD."""
 
     @_abc_1.abstractmethod
     def DeleteTask(

@@ -8,9 +8,9 @@ export function throwIfAborted(signals: readonly (AbortSignal | undefined)[]): v
 /**
  * Call a function once one of the signals is aborted.
  *
- * AbortSignal.any() would keep every signal that it derives alive as long as its sources.
+ * AbortSignal.any() is not used: it would keep each derived signal alive as long as its sources.
  *
- * @returns a function that takes the call back.
+ * @returns a function that cancels this.
  */
 export function onAbort(
   signals: readonly (AbortSignal | undefined)[],

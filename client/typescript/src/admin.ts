@@ -54,7 +54,7 @@ export interface CreateApiKeyOptions extends CallOptions {
 
 /**
  * The calls about projects and API keys. If the server requires keys, they need an admin key
- * (AdminKeyRequired). createApiKey is not retried: it would make another key.
+ * (AdminKeyRequired). createApiKey is not retried: a retry could create another key.
  */
 export class Admin extends Calls {
   /**

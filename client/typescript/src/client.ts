@@ -161,7 +161,8 @@ export class Client {
   }
 
   /**
-   * Make a unary call that only the protos offer. The API key is sent, and errors are typed.
+   * Make a unary call of the protos that this client does not offer, with the API key and typed
+   * errors.
    *
    * @example
    * ```ts

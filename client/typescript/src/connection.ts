@@ -1,6 +1,11 @@
 import type { ServiceError } from "@grpc/grpc-js";
 import { sleep, throwIfAborted } from "./abort.js";
+import { Coalescer } from "./coalescing.js";
 import { ClientClosed, SessiondError } from "./errors/index.js";
+import type {
+  StoreMessagesRequest,
+  StoreMessagesResponse,
+} from "./gen/sessiond/v1/session_service.js";
 import { PagedList } from "./lazy.js";
 import type { Method } from "./methods.js";
 import type { CallOptions } from "./options.js";
@@ -13,6 +18,7 @@ import { Transport } from "./transport.js";
 export class Connection {
   readonly settings: Settings;
   #transport: Transport | undefined;
+  #coalescer: Coalescer | undefined;
   #closing = new AbortController();
 
   constructor(settings: Settings) {
@@ -45,6 +51,7 @@ export class Connection {
     this.#closing.abort(new ClientClosed("the client is closed; start() opens it again"));
     this.#transport?.close();
     this.#transport = undefined;
+    this.#coalescer = undefined;
   }
 
   /**
@@ -70,12 +77,31 @@ export class Connection {
   }
 
   /**
+   * Make a StoreMessages call, and retry it after transient errors. Concurrent calls are sent
+   * together.
+   *
+   * @param request - the request, with a request_id.
+   * @throws SessiondError if the call failed.
+   */
+  async store(request: StoreMessagesRequest, options: CallOptions): Promise<StoreMessagesResponse> {
+    return await this.#retried(
+      (timeoutMs, signals) => {
+        this.#coalescer ??= new Coalescer(this.transport);
+        return this.#coalescer.store(request, { timeoutMs, signals });
+      },
+      options.timeoutMs ?? this.settings.timeoutMs,
+      [options.signal],
+      true,
+    );
+  }
+
+  /**
    * Make a client-streaming call, and retry it after transient errors.
    *
    * @param requests - creates the requests of an attempt.
    * @param refusal - a request that makes the server refuse the whole call. It is sent if creating
    *   the requests throws: the server could take a stream that breaks off for a complete one.
-   * @throws SessiondError if the call failed; whatever creating the requests throws.
+   * @throws SessiondError if the call failed; and any error that creating the requests throws.
    */
   async upload<Request, Response>(
     method: Method<Request, Response>,

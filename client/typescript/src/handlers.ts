@@ -9,6 +9,7 @@ import {
   Unavailable,
 } from "./errors/index.js";
 import { warn } from "./log.js";
+import { AnswerTexts } from "./protocol/answer-texts.js";
 import { MAX_STREAM_DELAY_MS } from "./protocol/retry.js";
 import type { EventHandler } from "./types/event.js";
 import { eventBatches, type Place, placeAfter, placeOf } from "./watching.js";
@@ -35,7 +36,7 @@ class Progress {
     for (const wake of [...this.#waiting]) wake();
   }
 
-  /** Wait until something holds; return whether it does within the time. */
+  /** Wait until a condition holds; return false if it does not hold in time. */
   async until(holds: () => boolean, timeoutMs: number): Promise<boolean> {
     if (holds() || this.hasEnded) return true;
     return await new Promise<boolean>((resolve) => {
@@ -113,17 +114,19 @@ export class Handlers {
   async #run(progress: Progress): Promise<void> {
     const signals = [progress.stop.signal];
     const { signal } = progress.stop;
-    let place: Place | undefined;
+    let place: (Place & { readonly incarnation: string }) | undefined;
+    const texts = new AnswerTexts();
     try {
       while (!signal.aborted) {
         try {
-          // Look it up before the watch starts, so that an outage loses no messages.
+          // Look up the place before the watch starts, so that an outage loses no messages.
           place ??= await placeOf(this.#connection, this.#sessionId, undefined, signals);
           progress.seq = place.afterSeq;
           const batches = eventBatches(this.#connection, {
             sessionId: this.#sessionId,
             ...place,
             signals,
+            texts,
             opened: (isOpen) => {
               progress.isOpen = isOpen;
               progress.changed();
@@ -132,7 +135,7 @@ export class Handlers {
           for await (const events of batches) {
             for (const event of events) {
               await this.#deliver(event, signal);
-              place = placeAfter(event.proto) ?? place;
+              place = { ...place, ...placeAfter(event.proto, place.afterSeq) };
               progress.seq = place.afterSeq;
               progress.changed();
             }

@@ -31,7 +31,7 @@ export class LazyList<T> implements AsyncIterable<T> {
     });
   }
 
-  /** Fetch all items. Of a list that never ends, this never returns. */
+  /** Fetch all items. This never returns for a list that never ends. */
   async toArray(): Promise<T[]> {
     const items: T[] = [];
     for await (const batch of this.#source(new AbortController().signal)) {
@@ -51,11 +51,11 @@ export class LazyList<T> implements AsyncIterable<T> {
 export interface Page<T> {
   /** The items, in order. */
   readonly items: readonly T[];
-  /** Asks for the next page. `undefined` = this is the last one. */
+  /** The token of the next page. `undefined` = this is the last one. */
   readonly nextPageToken: string | undefined;
 }
 
-/** A lazy list that the server answers page by page. */
+/** A lazy list that is fetched page by page. */
 export class PagedList<T> extends LazyList<T> {
   readonly #page: (pageToken: string, signal?: AbortSignal) => Promise<Page<T>>;
 
@@ -73,9 +73,9 @@ export class PagedList<T> extends LazyList<T> {
   }
 
   /**
-   * Fetch one page, for callers that hand the token on, as web pages do.
+   * Fetch one page, for callers that pass the token on, such as web pages.
    *
-   * @param pageToken - `nextPageToken` of the page before. Default: the first page.
+   * @param pageToken - `nextPageToken` of the previous page. Default: the first page.
    */
   async page(pageToken = ""): Promise<Page<T>> {
     return await this.#page(pageToken);

@@ -73,7 +73,7 @@ export interface LeaseOptions extends CallOptions {
   readonly waitMs?: number | undefined;
 }
 
-/** What became of a lease's messages. */
+/** The outcome of a lease's messages. */
 export interface AcknowledgeOptions extends ChangeOptions {
   /** The last processed seq; later messages become pending again. 0 = none. Default: all. */
   readonly throughSeq?: number | undefined;

@@ -7,14 +7,14 @@ let handler: WarningHandler = (text, error) => {
 };
 
 /**
- * Choose where warnings go: of event handlers that throw, of watches that are retried in the
- * background, of sessions that a pool takes back. Default: `console.warn`.
+ * Set the function that receives warnings: about event handlers that throw, watches that are
+ * retried in the background, and sessions that a pool takes back. Default: `console.warn`.
  */
 export function onWarning(call: WarningHandler): void {
   handler = call;
 }
 
-/** Report what no caller can be told. */
+/** Report a problem that no caller can receive as an error. */
 export function warn(text: string, error?: unknown): void {
   handler(text, error);
 }

@@ -104,7 +104,7 @@ export abstract class MessageCalls extends Calls {
         toBatch(messages, options.format, { formatName: options.formatName }),
       ),
     };
-    return storedRange(await this.connection.call(sessionMethods.storeMessages, request, options));
+    return storedRange(await this.connection.store(request, options));
   }
 
   /**
@@ -116,8 +116,8 @@ export abstract class MessageCalls extends Calls {
    * @param sessionId - the session.
    * @param messages - what storeMessages takes, any number, also as an async iterable.
    * @param options - timeoutMs has no default here.
-   * @throws SessiondError as storeMessages does, but for BatchTooLarge; whatever iterating over the
-   *   messages throws. Nothing is stored then.
+   * @throws SessiondError as storeMessages does, except BatchTooLarge; and any error that iterating
+   * over the messages throws. Nothing is stored then.
    */
   async importMessages(
     sessionId: string,
@@ -199,7 +199,7 @@ export abstract class MessageCalls extends Calls {
   }
 
   /**
-   * Remove the newest message and return it. Of concurrent calls, each gets another message.
+   * Remove the newest message and return it. Concurrent calls each get a different message.
    *
    * @returns the removed message; `undefined` if the session had none.
    * @throws SessiondError as rewind does.

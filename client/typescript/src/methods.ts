@@ -47,7 +47,7 @@ type MethodsOf<Definition extends ServiceDefinition> = {
 
 class LoneSurrogate extends Error {}
 
-/** Writes strings as they are. TextEncoder alone would replace lone surrogates in silence. */
+/** Refuses strings with lone surrogates, which TextEncoder would replace silently. */
 class StrictWriter extends BinaryWriter {
   override string(value: string): this {
     if (typeof value === "string" && !value.isWellFormed()) throw new LoneSurrogate();

@@ -3,8 +3,8 @@ export interface CallOptions {
   /** Ends the call when it is aborted; the call then throws `signal.reason`. */
   readonly signal?: AbortSignal | undefined;
   /**
-   * Timeout over all attempts, in milliseconds. Default: the client's. Infinity = none. For
-   * iterables, what it covers stands beside each call.
+   * Timeout over all attempts, in milliseconds. Default: the client's. Infinity = none. Each call
+   * that returns a list says what the timeout covers.
    */
   readonly timeoutMs?: number | undefined;
 }

@@ -277,7 +277,7 @@ export class SessionPool {
     } catch (error) {
       if (!(error instanceof SessionNotFound) || this.#templateId !== undefined) throw error;
     }
-    // The pool's own template has expired. The first call that notices it makes another one.
+    // The pool's own template has expired. The first call that notices this creates another one.
     if (this.#template === current) this.#template = undefined;
     const next = await this.#currentTemplate();
     return await this.#client.sessions.copy(next.sessionId, options);

@@ -44,7 +44,7 @@ const REGENERATE: ReadonlySet<string> = new Set([
 /** The call of `client.sessions` that has a model answer again. */
 export abstract class RegenerationCalls extends PreviewCalls {
   /**
-   * Have the model answer again in the place of the last answer; wait for the new answer.
+   * Replace the last answer: let the model answer again, and wait for the new answer.
    *
    * The last answer consists of the assistant's messages since the newest message of another role:
    * the user's prompt, or the result of a tool. If there is no answer yet, the model just answers.

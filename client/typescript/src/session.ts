@@ -43,7 +43,7 @@ import type {
 } from "./types/session.js";
 import type { SentMessage, Turn, TurnPreview } from "./types/turn.js";
 
-/** What a handle needs of its client. @internal */
+/** The parts of a client that its handles use. @internal */
 export interface SessionContext {
   readonly connection: Connection;
   readonly sessions: Sessions;
@@ -89,7 +89,7 @@ export class Session {
     return this.#context.sessions;
   }
 
-  /** Fetch the session's present state into `info`. See `client.sessions.get`. */
+  /** Fetch the session's current state into `info`. See `client.sessions.get`. */
   async refresh(options?: CallOptions): Promise<SessionInfo> {
     this.#info = await this.#sessions.get(this.sessionId, options);
     return this.#info;
@@ -136,7 +136,7 @@ export class Session {
     return await this.#sessions.clear(this.sessionId, options);
   }
 
-  /** Have the model answer again; see `client.sessions.regenerate`. */
+  /** Replace the last answer; see `client.sessions.regenerate`. */
   async regenerate(options?: RegenerateOptions): Promise<Message> {
     await this.#handlers.ready();
     const answer = await this.#sessions.regenerate(this.sessionId, options);
@@ -159,11 +159,10 @@ export class Session {
    *
    * Handlers are called in the background, one after the other, in the order in which they were
    * added. If a handler throws, a warning is logged (see `onWarning`), and the other handlers are
-   * still called. Handlers get all events caused by sends of this handle from now on. Events caused
-   * by other clients reach them from shortly after this call; of these, events other than messages
-   * are missed if they are published during an outage. To miss no message, iterate over
-   * `events({ afterSeq })`. The watch ends when the last handler is removed, the client is closed,
-   * or the session is gone.
+   * still called. Handlers get all events caused by later sends of this handle. They get events
+   * caused by other clients from shortly after this call on, and miss those that are published
+   * during an outage, except messages. To miss no message, iterate over `events({ afterSeq })`. The
+   * watch ends when the last handler is removed, the client is closed, or the session is gone.
    *
    * @returns a function that removes the handler.
    */

@@ -47,7 +47,7 @@ const DELETE_TIMEOUT_MS = 600_000;
 
 /** How a session is created. */
 export interface CreateSessionOptions extends ChangeOptions, SessionSettings {
-  /** 1 to 256 characters, unique in the project. Default: a UUIDv7. */
+  /** 1 to 1,024 characters, unique in the project. Default: a UUIDv7. */
   readonly sessionId?: string | undefined;
   /** If the session exists already, return it unchanged. Default: SessionAlreadyExists. */
   readonly getOrCreate?: boolean | undefined;
@@ -80,9 +80,9 @@ export interface UpdateSessionOptions extends ChangeOptions, SessionSettings, St
   readonly stateEtag?: string | undefined;
 }
 
-/** How a session is copied. Settings that are not given are the source's. */
-export interface CopyOptions extends ChangeOptions, SessionSettings {
-  /** 1 to 256 characters, unique in the project. Default: a UUIDv7. */
+/** How a session is copied. Settings, and keys of the state, that are not given are the source's. */
+export interface CopyOptions extends ChangeOptions, SessionSettings, StateChange {
+  /** 1 to 1,024 characters, unique in the project. Default: a UUIDv7. */
   readonly newSessionId?: string | undefined;
   /** Seq of the last message to copy; 0 = no messages. Default: the newest. */
   readonly upToSeq?: number | undefined;
@@ -142,6 +142,7 @@ const UPDATE: ReadonlySet<string> = new Set([
 const COPY: ReadonlySet<string> = new Set([
   ...CHANGE_OPTIONS,
   ...SETTINGS,
+  ...STATE_CHANGE,
   "newSessionId",
   "upToSeq",
   "upToBookmark",
@@ -273,6 +274,7 @@ export class Sessions extends RegenerationCalls {
       cut,
       keepProcessingStatus: options.keepProcessingStatus ?? false,
       keepTaskLinks: options.keepTaskLinks ?? false,
+      statePatch: statePatchOf(options),
       requestId: requestIdOr(options.requestId),
     });
     const response = await this.connection.call(sessionMethods.copySession, request, options);

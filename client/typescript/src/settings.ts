@@ -25,7 +25,7 @@ const CHANNEL_OPTIONS = {
   "grpc.primary_user_agent": `sessiond-typescript/${VERSION}`,
 } satisfies ChannelOptions;
 
-/** How a client reaches its server. */
+/** The options of a client. */
 export interface ClientOptions {
   /** HOST:PORT of the server. Default: `$SESSIOND_TARGET`, or localhost:50051. */
   readonly target?: string | undefined;
@@ -47,7 +47,7 @@ export interface ClientOptions {
    * authority in this PEM file; `ChannelCredentials` of grpc-js for anything else. Default: no TLS.
    */
   readonly tls?: boolean | string | ChannelCredentials | undefined;
-  /** Channel options of grpc-js, over the client's own. */
+  /** Channel options of grpc-js, which override the client's own. */
   readonly channelOptions?: ChannelOptions | undefined;
 }
 

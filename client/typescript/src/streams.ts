@@ -6,7 +6,7 @@ import { type Method, sessionMethods } from "./methods.js";
 import { StreamRetry } from "./protocol/retry.js";
 import { Message } from "./types/message.js";
 
-/** How a stream is kept up. */
+/** The options of a stream that is resumed. */
 export interface StreamOptions {
   /** Counts the failures, and holds the deadline. */
   readonly retry: StreamRetry;
@@ -26,8 +26,8 @@ export interface StreamOptions {
 /**
  * Yield the responses of a stream, reconnecting as often as needed.
  *
- * @param request - called for each connection: the request that goes on where the last one broke
- *   off.
+ * @param request - returns the request of each connection, which continues where the last one broke
+ * off.
  * @throws SessiondError if the stream failed.
  */
 export async function* responses<Request, Response>(
@@ -71,7 +71,7 @@ export async function* responses<Request, Response>(
   }
 }
 
-/** Ends a connection that is silent for too long while somebody waits for it. */
+/** Ends a connection that is silent for too long while a response is awaited. */
 class Silence {
   readonly #maxMs: number | undefined;
   readonly #controller = new AbortController();

@@ -28,7 +28,7 @@ export interface Task {
   readonly taskId: string;
   /** The task's position among the session's tasks: 1, 2, 3, ... */
   readonly position: number;
-  /** How far the work is. */
+  /** The status of the work. */
   readonly status: TaskStatus | "unknown";
   /** The caller's data about the task. */
   readonly data: JsonObject;
@@ -44,7 +44,7 @@ export interface Task {
 
 /** The settings of a task. */
 export interface TaskSettings {
-  /** How far the work is. Default: "pending". */
+  /** The status of the work. Default: "pending". */
   readonly status?: TaskStatus | undefined;
   /** Data about the task: a JSON object of at most 64 KiB, integers within ±2^53. */
   readonly data?: JsonObject | undefined;

@@ -15,7 +15,7 @@ interface Cancellable {
   cancel(): void;
 }
 
-/** A stream of responses. Reading is pulled: an unread stream holds its server back. */
+/** A stream of responses. The server sends no faster than the stream is read. */
 export interface Responses<Response> extends AsyncIterable<Response> {
   /** End the call. */
   cancel(): void;
@@ -98,7 +98,7 @@ export class Transport {
   }
 
   /**
-   * Make a call that is answered by a stream. Iterating throws a ServiceError if it failed.
+   * Make a call whose response is a stream. Iterating throws a ServiceError if it failed.
    */
   responses<Request, Response>(
     method: Method<Request, Response>,
@@ -153,7 +153,7 @@ export class Transport {
   /**
    * Send a stream of requests, and return the response.
    *
-   * @throws ServiceError if the call failed; whatever creating the requests throws.
+   * @throws ServiceError if the call failed; and any error that creating the requests throws.
    */
   async upload<Request, Response>(
     method: Method<Request, Response>,
@@ -177,7 +177,7 @@ export class Transport {
         settle(error ? { error } : { response: response as Response });
       },
     );
-    // The callback has the error, too.
+    // The callback gets the error as well.
     call.on("error", () => {});
     this.#calls.add(call);
     const remove = onAbort(attempt.signals, (reason) => {
@@ -188,7 +188,7 @@ export class Transport {
     });
     try {
       for await (const request of requests) {
-        // The server has ended the call early; its answer says why.
+        // The server has ended the call early; its response says why.
         if (isEnded) break;
         if (!call.write(method.encode(request))) {
           await new Promise<void>((resolve) => call.once("drain", resolve));

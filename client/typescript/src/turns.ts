@@ -1,12 +1,10 @@
 import { FileExtractor, partsOf } from "./attachments.js";
 import type { Connection } from "./connection.js";
-import { DeadlineExceeded, ServerUnavailable, SessiondError } from "./errors/index.js";
+import { DeadlineExceeded, ServerUnavailable } from "./errors/index.js";
 import {
   AbortRequest,
   GetTurnRequest,
   ListTurnsRequest,
-  type SendRequest,
-  type SendResponse,
 } from "./gen/sessiond/v1/conversation_service.js";
 import type { Message as MessageProto } from "./gen/sessiond/v1/message.js";
 import { TurnState as State, Turn as TurnProto } from "./gen/sessiond/v1/turn.js";
@@ -15,10 +13,10 @@ import { LazyList, type PagedList } from "./lazy.js";
 import { MessageCalls } from "./messages.js";
 import { conversationMethods, sessionMethods } from "./methods.js";
 import { CALL_OPTIONS, type CallOptions, type ChangeOptions } from "./options.js";
-import { checkInteger, checkKnown, checkText } from "./protocol/checks.js";
+import { checkBoolean, checkInteger, checkKnown, checkText } from "./protocol/checks.js";
 import { invalidField, shown } from "./protocol/invalid.js";
 import { TURN_STATES, type TurnState } from "./protocol/names.js";
-import { Deadline, TurnRetry } from "./protocol/retry.js";
+import { Deadline } from "./protocol/retry.js";
 import { errorOfTurn } from "./protocol/status.js";
 import { toDuration } from "./protocol/times.js";
 import { requestIdOr } from "./requests/ids.js";
@@ -29,11 +27,11 @@ import {
   type SendFields,
   Sending,
 } from "./requests/turns.js";
-import { responses } from "./streams.js";
+import { overdue, sendSteps } from "./turn-steps.js";
 import { Event } from "./types/event.js";
 import { Message } from "./types/message.js";
 import { hasEnded, type SentMessage, type Turn, turnOf } from "./types/turn.js";
-import { eventBatches, MAX_SILENCE_MS } from "./watching.js";
+import { eventBatches } from "./watching.js";
 
 /** How long sendAndWait and waitForTurn wait by default. */
 export const WAIT_TIMEOUT_MS = 60_000;
@@ -43,7 +41,7 @@ const ABORT_TIMEOUT_MS = 5_000;
 /** What to send, and how. */
 export interface SendOptions extends CallOptions, SendFields {}
 
-/** `timeoutMs` covers the whole wait, the wait for earlier turns included. Default: 60,000. */
+/** `timeoutMs` covers the whole wait, including the wait for earlier turns. Default: 60,000. */
 export interface SendAndWaitOptions extends SendOptions {
   /**
    * What happens to the turn when the timeout passes or the signal is aborted: "leave" (default)
@@ -73,6 +71,11 @@ export interface EventOptions extends CallOptions {
   readonly afterEpoch?: number | undefined;
   /** Yield only events of these types, e.g. ["assistant.message"]. Default: all. */
   readonly types?: readonly string[] | undefined;
+  /**
+   * When the session is deleted or expires, wait until another one is created with its id. Then
+   * yield "session.recreated" and all of its messages. Default: SessionNotFound.
+   */
+  readonly followRecreated?: boolean | undefined;
 }
 
 /** Which turns to list. `timeoutMs` covers each call. */
@@ -94,7 +97,13 @@ export interface AbortOptions extends ChangeOptions {
 const SEND: ReadonlySet<string> = new Set([...CALL_OPTIONS, ...SEND_FIELDS]);
 const SEND_AND_WAIT: ReadonlySet<string> = new Set([...SEND, "onTimeout"]);
 const STREAM: ReadonlySet<string> = new Set([...SEND, "abortOnExit"]);
-const EVENTS: ReadonlySet<string> = new Set([...CALL_OPTIONS, "afterSeq", "afterEpoch", "types"]);
+const EVENTS: ReadonlySet<string> = new Set([
+  ...CALL_OPTIONS,
+  "afterSeq",
+  "afterEpoch",
+  "types",
+  "followRecreated",
+]);
 
 /** The calls about turns and events; `client.sessions` has them. */
 export abstract class TurnCalls extends MessageCalls {
@@ -102,7 +111,7 @@ export abstract class TurnCalls extends MessageCalls {
    * Start a turn: the server appends the prompt, calls the model, and appends its answer.
    *
    * The model gets the whole history. Without a prompt, messages or attachments, it continues from
-   * the history as it is, e.g. after stored tool results or a failed turn. The call resolves when
+   * the existing history, e.g. after stored tool results or a failed turn. The call resolves when
    * the server has accepted the turn; from then on the turn does not depend on the client.
    *
    * @throws SessionNotFound if there is no such session.
@@ -286,7 +295,8 @@ export abstract class TurnCalls extends MessageCalls {
   /**
    * Return a turn, with its state and outcome.
    *
-   * @param options - waitMs waits so long for the turn's end, at most 30,000. Default: not at all.
+   * @param options - waitMs is how long to wait for the turn's end, at most 30,000. Default: do not
+   * wait.
    * @throws SessionNotFound if there is no such session.
    * @throws TurnNotFound if there is no such turn.
    */
@@ -318,22 +328,29 @@ export abstract class TurnCalls extends MessageCalls {
    * Follow a session: the messages after afterSeq, then all events as they arrive, for ever.
    *
    * After a broken connection the client reconnects: each message is delivered once, in order.
-   * Other events may be missed meanwhile. The session does not expire while it is watched.
+   * Other events may be missed meanwhile, except "session.rewound", which says that messages were
+   * removed: those that follow have their seqs. The session does not expire while it is watched.
+   * Events of a session that is created later with the same id are never mixed in.
    *
-   * Iterating throws SessionNotFound when the session is deleted or expires, and Unavailable when
-   * the server stays unavailable.
+   * Iterating throws SessionNotFound when the session is deleted or expires, unless followRecreated
+   * is set, and Unavailable when the server stays unavailable.
    */
   events(sessionId: string, options: EventOptions = {}): LazyList<Event> {
     checkKnown(options, EVENTS, "events");
     checkText(sessionId, "sessionId");
     checkInteger(options.afterSeq, "afterSeq");
     checkInteger(options.afterEpoch, "afterEpoch");
+    checkBoolean(options.followRecreated, "followRecreated");
+    if (options.afterEpoch !== undefined && options.afterSeq === undefined) {
+      throw invalidField("afterEpoch", "is only valid with afterSeq");
+    }
     const types = eventTypes(options.types);
     return new LazyList((stop) =>
       eventBatches(this.connection, {
         sessionId,
         afterSeq: options.afterSeq,
         afterEpoch: options.afterEpoch,
+        followRecreated: options.followRecreated ?? false,
         types,
         timeoutMs: options.timeoutMs,
         signals: [options.signal, stop],
@@ -377,57 +394,4 @@ async function prepare(connection: Connection, sending: Sending): Promise<void> 
   if (sending.attachments.length > 0) {
     sending.takeParts(await partsOf(connection, sending.attachments));
   }
-}
-
-/**
- * Yield the steps of a turn until it has ended, reconnecting as often as needed. All connections
- * send the same request_id, and therefore join the same turn.
- */
-async function* sendSteps(
-  connection: Connection,
-  request: SendRequest,
-  timeoutMs: number,
-  signals: readonly (AbortSignal | undefined)[],
-): AsyncGenerator<SendResponse, void, undefined> {
-  const retry = new TurnRetry(timeoutMs, connection.settings.retries);
-  let { afterSeq } = request;
-  let turn = TurnProto.create();
-  const steps = responses<SendRequest, SendResponse>(
-    connection,
-    conversationMethods.send,
-    () => ({ ...request, afterSeq }),
-    {
-      retry,
-      signals,
-      isComplete: (isClean) => isClean && hasEnded(turn),
-      maxSilenceMs: MAX_SILENCE_MS,
-    },
-  );
-  try {
-    for await (const step of steps) {
-      turn = step.turn ?? turn;
-      for (const { seq } of step.events) afterSeq = Math.max(afterSeq, seq);
-      yield step;
-    }
-  } catch (error) {
-    if (error instanceof SessiondError && retry.ranOut(error)) {
-      throw overdue(request.sessionId, turn.turnId, error);
-    }
-    throw error;
-  }
-  if (turn.state !== State.TURN_STATE_COMPLETED) throw errorOfTurn(turn);
-}
-
-/** Return the error of a wait for a turn that exceeded its timeout. */
-function overdue(sessionId: string, turnId: string, error: SessiondError): DeadlineExceeded {
-  if (!turnId) {
-    return new DeadlineExceeded(`the server has not answered in time: ${error.detail}`, {
-      metadata: { session_id: sessionId },
-      cause: error,
-    });
-  }
-  return new DeadlineExceeded(`turn ${turnId} has not ended in time: ${error.detail}`, {
-    metadata: { session_id: sessionId, turn_id: turnId },
-    cause: error,
-  });
 }

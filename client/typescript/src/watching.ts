@@ -1,6 +1,7 @@
 import type { Connection } from "./connection.js";
 import { WatchRequest, type WatchResponse } from "./gen/sessiond/v1/conversation_service.js";
 import { conversationMethods, sessionMethods } from "./methods.js";
+import { AnswerTexts } from "./protocol/answer-texts.js";
 import { StreamRetry } from "./protocol/retry.js";
 import { toDuration } from "./protocol/times.js";
 import { responses } from "./streams.js";
@@ -15,10 +16,14 @@ export const MAX_SILENCE_MS = 37_500;
 export interface Watch {
   /** The session. "" = the lifecycle of all sessions of the project. */
   readonly sessionId: string;
-  /** Leave out the messages up to this seq. `undefined` = only what comes. */
+  /** Leave out the messages up to this seq. `undefined` = only new messages. */
   readonly afterSeq?: number | undefined;
   /** The epoch of afterSeq. `undefined` = the session's when the watch begins. */
   readonly afterEpoch?: number | undefined;
+  /** The incarnation, or an etag, of the session that has this message. "" = any. */
+  readonly incarnation?: string;
+  /** After the session was deleted, watch the next session with its id. */
+  readonly followRecreated?: boolean;
   /** The types to yield. Default: all. */
   readonly types?: ReadonlySet<string> | undefined;
   /** Timeout of the whole stream. Default: none. */
@@ -28,29 +33,41 @@ export interface Watch {
   readonly opened?: (isOpen: boolean) => void;
   /** Yield an empty batch for each response without events, which come a few times a minute. */
   readonly heartbeats?: boolean;
+  /** The text of running answers that the caller has received. Default: none. */
+  readonly texts?: AnswerTexts;
 }
 
 /**
  * Yield events as they arrive, reconnecting as often as needed.
  *
- * Each message is delivered once, in order. Other events may be missed between two connections.
+ * Each message is delivered once, in order, and so is each character of a running answer. Other
+ * events may be missed between two connections. Events of another session with the same id are
+ * never mixed in.
  */
 export async function* eventBatches(
   connection: Connection,
   watch: Watch,
 ): AsyncGenerator<Event[], void, undefined> {
-  const { sessionId, types, signals } = watch;
-  let { afterSeq, afterEpoch } = watch;
+  const { sessionId, types, signals, followRecreated = false, texts = new AnswerTexts() } = watch;
+  let { afterSeq, afterEpoch, incarnation = "" } = watch;
   if (sessionId && afterSeq === undefined) {
     // Otherwise a connection that breaks before the first message would lose messages.
     const place = await placeOf(connection, sessionId, watch.timeoutMs, signals);
-    ({ afterSeq, afterEpoch } = place);
+    ({ afterSeq, afterEpoch, incarnation } = place);
   }
   const heartbeatInterval = toDuration(HEARTBEAT_MS, "heartbeatInterval");
   const batches = responses<WatchRequest, WatchResponse>(
     connection,
     conversationMethods.watch,
-    () => WatchRequest.create({ sessionId, afterSeq, afterEpoch, heartbeatInterval }),
+    () =>
+      WatchRequest.create({
+        sessionId,
+        afterSeq,
+        afterEpoch,
+        incarnation,
+        followRecreated,
+        heartbeatInterval,
+      }),
     {
       retry: new StreamRetry(
         watch.timeoutMs ?? Number.POSITIVE_INFINITY,
@@ -63,11 +80,14 @@ export async function* eventBatches(
     },
   );
   for await (const response of batches) {
+    afterEpoch = response.epoch ?? afterEpoch;
+    incarnation = response.incarnation || incarnation;
     for (const event of response.events) {
-      const next = placeAfter(event);
-      if (next) ({ afterSeq, afterEpoch } = next);
+      const next = placeAfter(event, afterSeq);
+      if (next) ({ afterSeq, afterEpoch = afterEpoch } = next);
     }
-    const wanted = response.events.filter(({ type }) => types?.has(type) ?? true);
+    const events = texts.newOf(response.events);
+    const wanted = events.filter(({ type }) => types?.has(type) ?? true);
     if (wanted.length > 0 || watch.heartbeats) yield wanted.map((event) => new Event(event));
   }
 }
@@ -75,30 +95,45 @@ export async function* eventBatches(
 /** A place in a session's history. */
 export interface Place {
   readonly afterSeq: number;
-  /** The epoch in which the seq holds. */
-  readonly afterEpoch: number;
+  /** The epoch to which the seq belongs. `undefined` = that of the earlier place, or of the
+   * response. */
+  readonly afterEpoch: number | undefined;
 }
 
 type WatchedEvent = Pick<WatchResponse["events"][number], "type" | "seq" | "epoch" | "data">;
 
-/** Return the place that an event leads to. `undefined` = it leads nowhere else. */
-export function placeAfter({ type, seq, epoch, data }: WatchedEvent): Place | undefined {
-  if (type === "session.rewound") return { afterSeq: data?.last_seq ?? 0, afterEpoch: epoch };
-  return seq ? { afterSeq: seq, afterEpoch: epoch } : undefined;
+/**
+ * Return the place after an event. `undefined` = the event does not change the place.
+ *
+ * @param afterSeq - the place before the event.
+ */
+export function placeAfter(
+  { type, seq, epoch, data }: WatchedEvent,
+  afterSeq = Number.POSITIVE_INFINITY,
+): Place | undefined {
+  if (seq) return { afterSeq: seq, afterEpoch: epoch };
+  if (type === "session.rewound") {
+    return { afterSeq: Math.min(afterSeq, data?.last_seq ?? 0), afterEpoch: epoch };
+  }
+  return type === "session.recreated" ? { afterSeq: 0, afterEpoch: undefined } : undefined;
 }
 
-/** Return the place after a session's newest message. */
+/** Return the place after a session's newest message, and the etag, which names the incarnation. */
 export async function placeOf(
   connection: Connection,
   sessionId: string,
   timeoutMs: number | undefined,
   [signal, stop]: readonly (AbortSignal | undefined)[],
-): Promise<Place> {
+): Promise<Place & { readonly incarnation: string }> {
   const session = await connection.call(
     sessionMethods.getSession,
     { sessionId },
     { signal, timeoutMs },
     { ...(stop && { stop }) },
   );
-  return { afterSeq: session.lastSeq, afterEpoch: session.epoch };
+  return {
+    afterSeq: session.lastSeq,
+    afterEpoch: session.epoch,
+    incarnation: session.etag,
+  };
 }

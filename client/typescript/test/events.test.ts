@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { type Event, onWarning, SessionNotFound } from "../src/index.js";
+import { type Event, InvalidField, onWarning, SessionNotFound } from "../src/index.js";
 import { uniqueId, useClient } from "./support/fixture.js";
 
 const given = useClient();
@@ -61,6 +61,28 @@ describe("events", () => {
       }
     }, SessionNotFound);
     assert.deepEqual(types, ["user.message", "session.deleted"]);
+  });
+
+  test("followRecreated goes on with the next session of the id, and says so", async () => {
+    const sessionId = uniqueId();
+    const session = await given.client.createSession({ sessionId });
+    await session.storeMessage({ role: "user", content: "old" });
+    const seen: string[] = [];
+    for await (const event of session.events({ afterSeq: 0, followRecreated: true })) {
+      seen.push(event.message?.content ?? event.type);
+      if (event.seq === 1 && seen.length === 1) await session.delete();
+      if (event.type === "session.deleted") {
+        const next = await given.client.createSession({ sessionId });
+        await next.storeMessage({ role: "user", content: "new" });
+      }
+      if (seen.at(-1) === "new") break;
+    }
+    assert.deepEqual(seen, ["old", "session.deleted", "session.recreated", "new"]);
+  });
+
+  test("afterEpoch alone is refused", () => {
+    const session = given.client.sessions;
+    assert.throws(() => session.events("s", { afterEpoch: 1 }), InvalidField);
   });
 
   test("the project's lifecycle can be followed", async () => {

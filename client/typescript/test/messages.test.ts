@@ -85,6 +85,23 @@ describe("storing", () => {
     assert.equal(third?.parentSeq, 1);
   });
 
+  test("a message can begin a branch of its own", async () => {
+    const session = await newSession();
+    await session.storeMessage({ role: "user", content: "first" });
+    const edited = { role: "user", content: "edited" };
+    await session.storeMessages([new NewMessage({ blob: edited, isRoot: true })]);
+    const branch = await session.getMessages({ branchOf: 2 }).toArray();
+    assert.deepEqual(
+      branch.map(({ seq, isRoot }) => [seq, isRoot]),
+      [[2, true]],
+    );
+    assert.equal(branch[0]?.toJSON().isRoot, true);
+    await assert.rejects(
+      session.storeMessages([new NewMessage({ blob: edited, isRoot: true, parentSeq: 1 })]),
+      InvalidField,
+    );
+  });
+
   test("a message that was read is stored again with its exact content", async () => {
     const session = await newSession();
     await session.storeMessage('{"role":"user",  "content":"x"}', { metadata: { label: "y" } });
@@ -213,6 +230,8 @@ describe("reading", () => {
     assert.equal(await contents({ afterSeq: 2, throughSeq: 4 }), "3,4");
     assert.equal(await contents({ order: "desc", limit: 2 }), "10,9");
     assert.equal(await contents({ roles: ["assistant"], limit: 2 }), "2,4");
+    const [typed] = await session.getMessages({ view: "parts" }).toArray();
+    assert.equal(typed?.parts[0]?.type, "text");
     const [basic] = await session.getMessages({ view: "basic" }).toArray();
     assert.deepEqual([basic?.json, basic?.content, basic?.contentBytes], ["", "", 29]);
   });

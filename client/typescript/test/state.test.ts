@@ -6,6 +6,17 @@ import { uniqueId, useClient } from "./support/fixture.js";
 const given = useClient();
 
 describe("a session's state", () => {
+  test("an append or a rewind is refused if somebody else changed the state meanwhile", async () => {
+    const session = await given.client.createSession({ state: { a: 1 } });
+    const { stateEtag } = session.info;
+    const message = { role: "user", content: "x" };
+    await session.storeMessage(message, { state: { a: 2 }, stateEtag });
+    await assert.rejects(session.storeMessage(message, { stateEtag }), ETagMismatch);
+    await assert.rejects(session.importMessages([message], { stateEtag }), ETagMismatch);
+    await assert.rejects(session.rewind({ toSeq: 0, stateEtag }), ETagMismatch);
+    assert.equal((await session.refresh()).lastSeq, 1);
+  });
+
   test("is given at creation, and changed by updates and appends", async () => {
     const user = uniqueId("user");
     const session = await given.client.createSession({ user, state: { a: 1, b: [null, "é"] } });
@@ -26,6 +37,8 @@ describe("a session's state", () => {
     const [listed] = await given.client.listSessions({ user, withState: true }).toArray();
     assert.deepEqual([without?.state, listed?.state], [undefined, { c: null }]);
     assert.deepEqual((await (await session.copy()).refresh()).state, { c: null });
+    const changed = await session.copy({ state: { d: 1 }, removeState: ["c"] });
+    assert.deepEqual((await changed.refresh()).state, { d: 1 });
   });
 
   test("refuses what JSON does not have, with its path", async () => {

@@ -156,6 +156,75 @@ describe("a watch", () => {
     ]);
   });
 
+  test("goes on with the session that it began with, not another one of the same id", async () => {
+    const { server, client } = await fake();
+    server.on("GetSession", Session.create({ sessionId: "s", lastSeq: 4, epoch: 1, etag: "e" }));
+    const recreated = { type: "session.recreated", sessionId: "s", epoch: 0 };
+    server.on(
+      "Watch",
+      [WatchResponse.create({ epoch: 3, incarnation: "one" }), BROKEN[0] as Error],
+      [
+        WatchResponse.create({ epoch: 0, incarnation: "two", events: [recreated] }),
+        BROKEN[0] as Error,
+      ],
+      [failure("NOT_FOUND", "gone", { reason: "SESSION_NOT_FOUND" })],
+    );
+    const types: string[] = [];
+    await assert.rejects(async () => {
+      const events = client.sessions.events("s", { followRecreated: true });
+      for await (const { type } of events) types.push(type);
+    }, SessionNotFound);
+    assert.deepEqual(types, ["session.recreated"]);
+    assert.deepEqual(
+      server
+        .of("Watch")
+        .map(({ afterSeq, afterEpoch, incarnation, followRecreated }) => [
+          afterSeq,
+          afterEpoch,
+          incarnation,
+          followRecreated,
+        ]),
+      [
+        [4, 1, "e", true],
+        [4, 3, "one", true],
+        [0, 0, "two", true],
+      ],
+    );
+  });
+
+  test("yields each character of a running answer once, over all connections", async () => {
+    const { server, client } = await fake();
+    const text = (type: string, data: object) =>
+      WatchResponse.create({
+        events: [
+          {
+            type: `assistant.message_${type}`,
+            sessionId: "s",
+            data: { turn_id: "t", answered_seq: 1, ...data },
+          },
+        ],
+      });
+    server.on(
+      "Watch",
+      [
+        text("partial", { content: "a😀" }),
+        text("delta", { delta_content: "b", offset: 2 }),
+      ].concat(BROKEN[0] as never),
+      [
+        text("partial", { content: "a😀bcd" }),
+        text("delta", { delta_content: "de", offset: 4 }),
+        failure("NOT_FOUND", "gone", { reason: "SESSION_NOT_FOUND" }),
+      ],
+    );
+    const seen: unknown[] = [];
+    await assert.rejects(async () => {
+      for await (const { data } of client.sessions.events("s", { afterSeq: 0 })) {
+        seen.push(data.content === undefined ? data.delta_content : data.content);
+      }
+    }, SessionNotFound);
+    assert.deepEqual(seen, ["a😀", "b", "cd", "e"]);
+  });
+
   test("ends at its timeout", async () => {
     const { server, client } = await fake();
     server.on("Watch", [event(1), SILENCE]);

@@ -18,7 +18,7 @@ from sessiond_console.site import Page, Site, text
 
 # Changes within this time are announced by one event.
 DEBOUNCE_S = 1.0
-# Appends are no events of a project, so the list is also loaded again after this time.
+# A project's events do not include appends, so the list is also reloaded after this time.
 REFRESH_S = 15.0
 _HEADERS = {"x-accel-buffering": "no"}
 

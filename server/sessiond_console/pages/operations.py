@@ -26,7 +26,7 @@ ROUND_TRIPS = 5
 def _queues(site: Site) -> Page:
     async def show(request: Request, api: AsyncClient) -> Response:
         names = await api.processing.queues()
-        # Counting takes longer the more sessions there are, so a few are counted at once.
+        # Counting a queue with many sessions takes long, so a few queues are counted at once.
         limit = asyncio.Semaphore(4)
 
         async def counts(name: str) -> object:

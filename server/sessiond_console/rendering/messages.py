@@ -21,8 +21,8 @@ class Shown:
     message: Message
     blocks: list[Block]
     answers: list[int] = field(default_factory=list)
-    """The seqs of the calls into which this message's results are folded. Its own page, and a page
-    without those calls, shows them here."""
+    """The seqs of the calls into which this message's results are folded. The page of this message,
+    and any page without those calls, shows the results here."""
 
     @property
     def is_folded(self) -> bool:
@@ -74,7 +74,7 @@ def _other(message: Message) -> list[Block]:
         return [*known, other_block(message.blob, "whole message")]
     inner = message.blob.get("message")
     if isinstance(inner, dict) and "content" in inner:
-        # Agents' programs wrap messages of a provider so, for example Claude Code.
+        # Agents' programs, such as Claude Code, wrap a provider's message like this.
         return [*anthropic.read(inner), other_block(message.blob, "whole message")]
     name = message.format_name or "message"
     return [*text_block(message.content), other_block(message.blob, name)]

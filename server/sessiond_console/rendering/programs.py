@@ -114,7 +114,7 @@ def _file(item: Any) -> Block:
     shown = _FILES.get(kind.removesuffix("-url"), media_type.partition("/")[0])
     shown = shown if shown in ("image", "audio") else "file"
     if kind == "binary":
-        # Pydantic writes the alphabet for URLs.
+        # Pydantic writes base64 in the URL-safe alphabet.
         data = as_text(get(item, "data")).translate(_FROM_URL_SAFE)
         return file_block(from_base64(shown, data, media_type=media_type))
     if kind.endswith("-url"):
@@ -169,7 +169,7 @@ def _langchain(blob: _Json, role: str) -> list[Block] | None:
         return [block]
     blocks: list[Block] = []
     for part in listed(content):
-        # Calls are among tool_calls, too.
+        # Skip calls here: tool_calls, which is read below, has them as well.
         if get(part, "type") not in ("tool_use", "tool_call", "function_call"):
             blocks += openai.read_part(part)
     for call in [*listed(get(data, "tool_calls")), *listed(get(data, "invalid_tool_calls"))]:

@@ -7,8 +7,8 @@ from markupsafe import Markup, escape
 MAX_TEXT_CHARACTERS = 64 * 1024
 """How much of one text a page shows; the raw view has the rest."""
 
-# Characters that hide, reorder or fake text: C0 and C1 controls but tab and line feed, soft hyphen,
-# bidirectional controls, zero-width characters, line separators, variation selectors of the
+# Characters that hide, reorder or fake text: C0 and C1 controls except tab and line feed, soft
+# hyphen, bidirectional controls, zero-width characters, line separators, variation selectors of the
 # supplement and the tags block, which can carry a second, invisible text. ZWNJ and ZWJ (200C, 200D)
 # belong to scripts and emoji, and are marked between ASCII characters only.
 _HIDDEN = re.compile(

@@ -46,7 +46,7 @@ def run(arguments: list[str]) -> int:
         "Servers may go on serving; the backup is of the moment of its start.",
         epilog=_EPILOG,
     )
-    parser.add_argument("directory", type=Path, help="directory to make; it must not exist")
+    parser.add_argument("directory", type=Path, help="directory to create; it must not exist")
     parser.add_argument(
         "--no-assets", action="store_true", help="leave out the content of the assets"
     )

@@ -58,7 +58,7 @@ def run(arguments: list[str]) -> int:
         "it would; 1: it would not, or not well; 2: a setting is invalid.",
         epilog="Flags of `sessiond serve` may follow; see `sessiond serve --help`.",
     )
-    parser.add_argument("command", metavar="check", help="what to do: only `check`")
+    parser.add_argument("command", metavar="check", help="the subcommand: `check`")
     parser.add_argument("--no-database", action="store_true", help="do not connect to the database")
     if arguments and arguments[0].startswith("--") and arguments[0] != "--help":
         raise CommandError("begin with `config check`, then the flags", exit_code=2)

@@ -28,7 +28,7 @@ def run(arguments: list[str]) -> int:
         elif after == newest():
             result = f"{after}: nothing to do"
         else:
-            result = f"{after}: nothing to do; a newer version made it, and this one runs on it"
+            result = f"{after}: nothing to do; this version runs on the newer schema"
         sys.stdout.write(f"{result}\n")
         return 0
     # Opening the embedded database also migrates it.

@@ -43,7 +43,7 @@ def run(arguments: list[str]) -> int:
 
 
 def verified(settings: Settings, url: str, *, reads_assets: bool) -> int:
-    """Print the problems and what was looked at, and return the exit code.
+    """Print the problems and the counts of checked objects, and return the exit code.
 
     Raises:
         CommandError: if the database cannot be read.

@@ -1,4 +1,4 @@
-"""Cancellation that survives libraries which swallow it, and work that survives cancellation."""
+"""Detects cancellations that libraries swallow, and completes work despite cancellations."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable
@@ -13,8 +13,8 @@ def check_cancelled() -> None:
 
     In Python 3.11, asyncio.wait_for, which the database driver uses, loses a cancellation that
     arrives together with its result. A call whose client is gone would then wait forever for the
-    next piece, or mistake a broken stream for a complete one: gRPC ends both in the same way and
-    only cancels the call of the broken stream.
+    next piece, or mistake a broken stream for a complete one: gRPC ends the iteration of both in
+    the same way, and cancels only the call of the broken stream.
     """
     task = asyncio.current_task()
     if task and task.cancelling():

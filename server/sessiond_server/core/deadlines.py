@@ -15,7 +15,7 @@ _waits_until: ContextVar[float | None] = ContextVar("waits_until", default=None)
 
 
 def begin_call(remaining_s: float) -> None:
-    """Note the deadline of the call that the current task handles.
+    """Remember the deadline of the call that the current task handles.
 
     Args:
         remaining_s: time until the deadline, in seconds.

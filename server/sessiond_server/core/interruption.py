@@ -35,7 +35,7 @@ class Interruptible:
         An error raised within gRPC would lose its reason.
 
         Raises:
-            Fault: the one of the interruption, if it came before or during this block.
+            Fault: the fault passed to `interrupt`, if it was called before or during this block.
         """
         self._check()
         self._is_sending = True

@@ -17,7 +17,7 @@ def parse_json(encoded: bytes, field: str) -> Any:
         field: path of the field, for faults.
 
     Raises:
-        Fault: INVALID_JSON, also for what others could not read: more than MAX_JSON_LEVELS, or a
+        Fault: INVALID_JSON, also for JSON that many parsers refuse: more than MAX_JSON_LEVELS, or a
             number beyond the range of a double.
     """
     try:
@@ -60,7 +60,8 @@ def is_too_deep(value: Any, encoded: bytes) -> bool:
 
     Args:
         value: the JSON.
-        encoded: its text, for a guess that saves most values the search.
+        encoded: its text. If the text has too few brackets for such nesting, the value is not
+            searched.
     """
     if encoded.count(b"[") + encoded.count(b"{") <= MAX_JSON_LEVELS:
         return False

@@ -1,4 +1,4 @@
-"""Memory of this process: returns what large requests have used, and tells when it is short."""
+"""Returns memory that large requests have used to the system, and watches for a shortage."""
 
 import asyncio
 import ctypes
@@ -51,19 +51,19 @@ class Memory:
             await self.trim()
 
     async def watch(self) -> None:
-        """Set `is_short`, until cancelled."""
+        """Keep `is_short` up to date, until cancelled."""
         while True:
             self.look()
             await asyncio.sleep(LOOK_INTERVAL_S)
 
     def look(self) -> None:
-        """Set `is_short` once."""
+        """Update `is_short` once."""
         self.is_short = bool(self._limit) and resident() > self._limit
 
     async def trim(self) -> None:
         """Trim, if large requests have come since the last time, or if memory is short."""
         if self._trim and (self.is_short or self._taken >= TRIM_BYTES):
-            # Memory that is still in use now is returned by one more trim.
+            # Large requests in progress still hold memory, so one more trim follows this one.
             self._taken = TRIM_BYTES if self._taken > TRIM_BYTES else 0
             # The call takes up to tens of milliseconds, without the interpreter's lock.
             await asyncio.to_thread(self._trim, 0)

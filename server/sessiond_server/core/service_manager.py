@@ -1,4 +1,4 @@
-"""Tells systemd how the service is (sd_notify): ready, stopping, and that its event loop turns.
+"""Reports to systemd (sd_notify) that the service is ready, stopping, or still responsive.
 
 Outside a unit of Type=notify, this does nothing.
 """
@@ -30,11 +30,11 @@ def notify(state: str) -> None:
 
 @asynccontextmanager
 async def watched_over() -> AsyncIterator[Callable[[], None]]:
-    """Tell the watchdog of the service manager, if it has one, that the event loop turns.
+    """Send signs of life to the service manager's watchdog, if it has one, while the loop runs.
 
     Yields:
-        A function that tells the service manager that the service is ready. The watchdog counts
-        from then on: what is sent before only fills the socket's queue, and READY could get lost.
+        A function that reports that the service is ready. The watchdog starts with this report:
+        earlier signs of life would only fill the socket's queue, so that the report could be lost.
     """
     interval_s = watchdog_s() / 3
     is_ready = asyncio.Event()

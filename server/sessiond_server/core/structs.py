@@ -17,7 +17,7 @@ from sessiond_server.core.limits import MAX_JSON_BYTES
 MAX_DEPTH = 30  # levels of nested objects and arrays in config, metadata and data
 MAX_INTEGER = 2**53  # absolute value of integers in config, metadata and data
 
-# No Struct takes more than six times the bytes of its JSON: a digit in a list takes eleven for two.
+# A Struct has at most six times the bytes of its JSON: a digit in a list takes 11 bytes, not 2.
 MAX_STRUCT_BYTES = 8 * MAX_JSON_BYTES  # config or metadata of a request, as protobuf encodes it
 
 
@@ -35,7 +35,7 @@ def to_dict(struct: Struct, field: str, *, text_key: str = "") -> dict[str, Any]
     """
     text = struct.fields[text_key].string_value if text_key in struct.fields else ""
     if struct.ByteSize() - len(text.encode(errors="replace")) > MAX_STRUCT_BYTES:
-        # Its conversion would take seconds.
+        # Converting such a Struct would take seconds.
         raise invalid(field, f"takes far more than the limit of {MAX_JSON_BYTES} bytes as JSON")
     result = _object(struct, field, 1)
     counted = result

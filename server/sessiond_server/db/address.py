@@ -1,4 +1,4 @@
-"""URLs of databases, in the form that libpq defines, also with several hosts."""
+"""URLs of databases, which may name several hosts, in the form that libpq defines."""
 
 import os
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ from sqlalchemy.exc import ArgumentError
 
 # Parameters for libpq that the URL may override.
 #
-# The loss of a host is noticed after 15 seconds if data is on its way to it, and after a minute if
-# not. The kernel's own defaults are a quarter of an hour and two hours.
+# The loss of a host is noticed after 15 seconds if it has not acknowledged data, and after a minute
+# if the connection is idle. The kernel's own defaults are a quarter of an hour and two hours.
 _DEFAULTS = {
     "connect_timeout": "10",
     "keepalives_idle": "30",
@@ -76,7 +76,7 @@ def conninfo(url: str) -> str:
 
 
 def needs_writable(url: str) -> bool:
-    """Return whether connections must be able to write; they need not if the URL says so."""
+    """Return whether connections must be able to write: yes, unless the URL allows others."""
     return _wanted_server(conninfo_to_dict(url)) in ("", "read-write", "primary")
 
 

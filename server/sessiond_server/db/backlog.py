@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sessiond_server.db.pool import Database
 
-# A count stops here. Beyond it, only "much" matters, and counting all would load the database.
+# Counts stop at this number. The exact size of a larger backlog is not worth the load of counting.
 MAX_COUNTED = 100_000
 MAX_QUEUES = 50
 

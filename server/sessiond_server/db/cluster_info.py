@@ -1,4 +1,4 @@
-"""What a PostgreSQL says of itself, for checks before a server starts."""
+"""Properties that a PostgreSQL reports, for checks before a server starts."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ CONNECT_TIMEOUT_S = 10
 
 
 class ClusterInfo(NamedTuple):
-    """A PostgreSQL.
+    """Properties of a PostgreSQL.
 
     Attributes:
         max_connections: its setting of this name.
@@ -20,7 +20,7 @@ class ClusterInfo(NamedTuple):
 
 
 def cluster_info(database_url: str) -> ClusterInfo:
-    """Return what the PostgreSQL of a database says of itself.
+    """Return the properties of a database's PostgreSQL.
 
     Args:
         database_url: URL of the database.

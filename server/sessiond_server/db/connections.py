@@ -36,7 +36,7 @@ _SESSION_SETTINGS = {
     "plan_cache_mode": "force_generic_plan",
 }
 
-# Also "on" at a standby.
+# The setting is also "on" at a standby.
 _IS_READ_ONLY = "current_setting('transaction_read_only') = 'on'"
 _READ_ONLY = "the database is read-only: it is a standby, or default_transaction_read_only is on"
 
@@ -73,7 +73,8 @@ class ConnectionPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
         try:
             await self.putconn(connection)
         except asyncio.CancelledError:
-            # putconn() waited for the lock, because another caller was about to take it.
+            # putconn() was cancelled while it waited for the pool's lock, which another caller took
+            # first.
             connection._pool = self
             await run_to_completion(self.putconn(connection))
             raise
@@ -97,8 +98,8 @@ async def configure(
     """Configure a new connection of the pool, with one round trip.
 
     Behind a pooler in transaction mode, such as PgBouncer, each transaction may run on another
-    connection to PostgreSQL. Such a pooler tells its clients ids of its own, and not the id of
-    the process that serves them.
+    connection to PostgreSQL. Such a pooler makes up process ids for its clients. They differ from
+    the id of the PostgreSQL process that serves them.
 
     Args:
         connection: the connection.

@@ -1,4 +1,4 @@
-"""Cursors that measure how long each statement takes, and by what name it is known.
+"""Cursors that measure how long each statement takes, and name the statements in metrics.
 
 A statement is named after the constant that holds it: `turns.store._GET` is `turns.get`. One that
 is assembled for its call is named after the function that runs it.
@@ -19,10 +19,10 @@ from psycopg.sql import Composable
 from sessiond_server.telemetry import metrics, tracing
 
 _PACKAGE = "sessiond_server."
-# Functions that only run the statements of others.
+# Functions that run statements for their callers.
 _CARRIERS = frozenset({"execute", "rows", "page_of"})
-# Constant statements are a few hundred. Texts beyond this number are assembled ones, which are
-# named anew each time.
+# Maximum number of texts whose names are remembered. There are a few hundred constant statements.
+# Further texts were assembled for one call, and their names are looked up each time.
 _MAX_KNOWN = 2000
 
 log = structlog.get_logger(__name__)
@@ -49,7 +49,7 @@ class TimedCursor(AsyncCursor[TupleRow]):
             raise
         finally:
             _measured(query, time.perf_counter() - began, failure)
-            # The error refers to this frame.
+            # The error refers to this frame, so break the reference cycle.
             del failure
 
 
@@ -65,7 +65,7 @@ class TimedClientCursor(AsyncClientCursor[Any]):
             raise
         finally:
             _measured(query, time.perf_counter() - began, failure)
-            # The error refers to this frame.
+            # The error refers to this frame, so break the reference cycle.
             del failure
 
 

@@ -1,7 +1,7 @@
 """Runs Alembic migrations in one transaction, under a lock, so that servers can start together.
 
-The lock is that of a transaction, since a pooler in transaction mode would leave a lock of a
-session on one of its connections.
+The lock belongs to the transaction: a pooler in transaction mode would leave a session's lock on
+one of its connections.
 """
 
 import psycopg
@@ -94,7 +94,7 @@ def newest() -> str:
 
 
 def is_known(revision: str) -> bool:
-    """Returns whether this version has a revision; newer versions have further ones."""
+    """Returns whether this version knows a revision. Newer versions have further revisions."""
     scripts = ScriptDirectory.from_config(_config())
     return revision in {script.revision for script in scripts.walk_revisions()}
 

@@ -9,7 +9,7 @@ from sqlalchemy import Select
 from sessiond_server.core.limits import MAX_PAGE_BYTES
 from sessiond_server.db.pool import Database
 
-# The windows have no order of their own, so they see the rows in the order of the listing.
+# The window functions have no ORDER BY, so they see the rows in the order of the listing.
 _PAGE = """
 SELECT * FROM (
     SELECT listed.*, count(*) OVER () AS listed_count, row_number() OVER () AS listed_place,

@@ -135,7 +135,8 @@ class Database:
             },
         )
         self._dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
-        # It does nothing on connections without a session, which have no prepare_threshold.
+        # True has no effect on connections that do not keep a session, whose prepare_threshold is
+        # None.
         self.prepare: bool | None = True
 
     async def open(self) -> None:
@@ -286,7 +287,8 @@ class Database:
                 async with self.connection() as connection:
                     return await self.rows(statement, parameters, on=connection)
             except DatabaseReadOnly:
-                # Nothing was changed, and the pool has no such connection any more.
+                # Try once more: nothing was changed, and the pool has dropped its read-only
+                # connections.
                 async with self.connection() as connection:
                     return await self.rows(statement, parameters, on=connection)
         if isinstance(statement, str):

@@ -133,7 +133,7 @@ class _Writer(AnthropicBlocks):
                 groups[-1].append(sent)
             else:
                 groups.append([sent])
-        # Two messages may be added at the beginning and at the end.
+        # One message may be added at the beginning, and one at the end.
         as_sent = [[(sent.message, seqs_of(sent.entries)) for sent in group] for group in groups]
         kept = limited(as_sent, MAX_MESSAGES - 2, self._steps.report, is_instruction=_is_system)
         stored = {id(sent.message): sent for sent in self._sent}
@@ -179,7 +179,7 @@ class _Writer(AnthropicBlocks):
         if entry.format == FORMAT_ANTHROPIC:
             self._lose_keys(entry)
         if entry.format != FORMAT_ANTHROPIC or any(block.get("type") != "text" for block in blocks):
-            # Documents become texts.
+            # Instructions are sent as text only, so documents lose their form.
             self._steps.lost_extras(entry)
         return self._blocks(entry, said.pieces, is_text_only=True)
 
@@ -188,7 +188,7 @@ class _Writer(AnthropicBlocks):
             self._lost(entry, ChangeKind.FIELD_REMOVED, key)
 
     def _later_system(self, said: Said) -> None:
-        """Note later instructions in their place; _place_system() decides about their role."""
+        """Add later instructions in their place; _place_system() decides on their role."""
         blocks = self._instructions(said)
         if not blocks:
             self._lost(said.entry, ChangeKind.BLANK_OMITTED)

@@ -28,10 +28,9 @@ def limit_markers(body: JSON, messages: Sequence[JSON]) -> tuple[JSON, list[JSON
 
     Returns:
         The body, the messages, and the changes: "" for each marker that was removed, and the path
-        of each one that was changed. Objects without such a marker are
-        not copied.
+        of each one that was changed. Objects in which no marker changes are not copied.
     """
-    # A marker of the whole request counts too; it stands for one at the end.
+    # A marker of the whole request counts as a marker at the end.
     top = [body[_KEY]] if body.get(_KEY) is not None else []
     parts = [body.get(key) for key in _PARTS]
     stored = [*_markers(parts), *_markers(messages), *top]
@@ -54,7 +53,7 @@ def limit_markers(body: JSON, messages: Sequence[JSON]) -> tuple[JSON, list[JSON
 
 
 def _kept(stored: Sequence[Any]) -> list[Any]:
-    """Return what becomes of each marker; None = it is removed."""
+    """Return the new value of each marker; None = it is removed."""
     kept = [_fitting(marker) for marker in stored]
     free = MAX_CACHE_MARKERS
     for place in reversed(range(len(kept))):

@@ -102,8 +102,8 @@ class _Writer(GeminiParts):
     def _sign(self) -> None:
         """Give the first call of each content a signature if it has none.
 
-        The API requires it only in the current turn. But if older contents lost their signature
-        again, a request would no longer begin with the previous request.
+        The API requires it only in the current turn. If older contents had no signature, a request
+        would not begin with the previous request.
         """
         for content in self._contents:
             for i, part in enumerate(content.parts):
@@ -150,7 +150,7 @@ class _Writer(GeminiParts):
         last.owners += [entry] * len(parts)
 
     def _lose_keys(self, entry: Entry) -> None:
-        """Report the keys that no content has, or what a conversion loses."""
+        """Report the keys that the API does not know, or the fields that a conversion loses."""
         if entry.format != FORMAT_GEMINI:
             self._steps.lost_extras(entry)
             return

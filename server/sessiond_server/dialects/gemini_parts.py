@@ -136,7 +136,7 @@ class GeminiParts:
         text = self._text(entry, piece)
         if own and isinstance(piece, Text):
             part = self._own(own)
-            # The last part of an answer may be empty but for its signature.
+            # The last part of an answer may have a signature and no text.
             if text.strip() or (of_model and part.get("thoughtSignature")):
                 yield self._sent(entry, part, own)
                 return

@@ -138,7 +138,7 @@ class Steps:
         self.assets = history.assets
 
     def _check_compaction(self, entries: Sequence[Entry]) -> None:
-        """Check that the history is more than an item which replaces the earlier messages."""
+        """Check that the history does not consist of a summary alone."""
         for i, entry in enumerate(entries):
             if entry.role in SYSTEM_ROLES:
                 continue

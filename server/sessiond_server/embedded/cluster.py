@@ -266,9 +266,10 @@ class EmbeddedPostgres:
         unfinished.rename(self._cluster)
 
     def _check_owner(self) -> None:
-        """Refuse a cluster of another user, which PostgreSQL refuses with less of an explanation.
+        """Refuse a cluster of another user, with a clearer error than PostgreSQL's.
 
-        It is not taken over: its owner could not start it any more.
+        This server does not change the owner, because the other user could not start the cluster
+            then.
         """
         wanted = self._user.uid if self._user else os.geteuid()
         with suppress(FileNotFoundError):

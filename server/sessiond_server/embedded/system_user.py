@@ -1,4 +1,4 @@
-"""The system user that PostgreSQL runs as if sessiond runs as root, which PostgreSQL refuses."""
+"""The system user for PostgreSQL if sessiond runs as root: PostgreSQL refuses to run as root."""
 
 import fcntl
 import os

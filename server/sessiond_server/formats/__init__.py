@@ -2,7 +2,7 @@
 
 The package `dialects` creates the requests.
 
-The package is pure: it performs no I/O and does not depend on sessions, turns or providers' SDKs.
+This package is pure: it performs no I/O and does not depend on sessions, turns or providers' SDKs.
 
 - `pieces`: the pieces into which a message of any format is split.
 - `read`: splits stored messages into pieces; `read/programs` reads what agents' programs and

@@ -27,7 +27,7 @@ _ALIASES = {
     "application/x-pdf": "application/pdf",
 }
 _FROM_URL_SAFE = str.maketrans("-_", "+/")
-# Text contains spaces, and names are not that long.
+# This matches no prose, which contains spaces, and no names, which are shorter.
 _BASE64 = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=.*[0-9])[A-Za-z0-9+/_-]{1024}")
 # The types that are compared with the content of a file.
 SHOWN_TYPES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "application/pdf"})
@@ -79,7 +79,7 @@ def plain_media_type(media_type: str) -> str:
 def plain_base64(data: str) -> str:
     """Return base64 as all APIs read it: the standard alphabet, with padding, without white space.
 
-    Some SDKs write the alphabet for URLs.
+    Some SDKs write the URL-safe alphabet.
 
     Returns:
         "" if the text is not base64.

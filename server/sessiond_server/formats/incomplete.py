@@ -1,4 +1,4 @@
-"""Answers that were cut off: their messages, and the note with which a model is given them."""
+"""Answers that were cut off: their messages, and the note that tells a model about it."""
 
 import json
 

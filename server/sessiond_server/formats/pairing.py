@@ -26,7 +26,7 @@ from sessiond_server.formats.report import ChangeKind, Report
 
 NO_RESULT = "(There is no result.)"
 UNNAMED_TOOL = "unnamed_tool"
-# Shorter ids have no room for the text of the stored id.
+# Ids shorter than this have no room for the text of the stored id.
 READABLE_ID = 16
 
 

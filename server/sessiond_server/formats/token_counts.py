@@ -63,7 +63,7 @@ class Estimate:
         """Return an estimate for all texts together."""
         size = 0
         for text in texts:
-            # Half of a surrogate pair: JSON escapes can spell it, UTF-8 cannot.
+            # JSON escapes can spell half of a surrogate pair, which UTF-8 cannot.
             size += len(text) if text.isascii() else len(text.encode(errors="replace"))
         return (size + BYTES_A_TOKEN - 1) // BYTES_A_TOKEN
 

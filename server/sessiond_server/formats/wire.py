@@ -127,8 +127,8 @@ class EncodedRequest:
     """A request's JSON, in pieces.
 
     Attributes:
-        pieces: JSON text in UTF-8, with the assets in between. In place of an asset belongs its
-            content, without its prefix and quotation marks.
+        pieces: JSON text in UTF-8, with the assets in between. Each asset stands for its content
+            alone: the text around it has the asset's prefix and quotation marks.
     """
 
     pieces: tuple[bytes | AssetString, ...]
@@ -166,7 +166,7 @@ def encode(body: Mapping[str, Any]) -> EncodedRequest:
         if not isinstance(part, AssetString):
             return orjson.dumps(replace_surrogates(part))[1:-1]
         assets.append(part)
-        # No other JSON contains NUL, so the place can be found again.
+        # Encoded JSON contains no NUL, so the place of the asset can be found again.
         return orjson.dumps(part.prefix)[1:-1] + b"\0%d\0" % (len(assets) - 1)
 
     def special(value: Any) -> Any:

@@ -24,6 +24,7 @@ from sessiond_server.imports.store import ImportHead, SessionImport, SessionImpo
 from sessiond_server.messages.append import spool_pieces
 from sessiond_server.messages.store.spool import Spool
 from sessiond_server.messages.validation import MessageValidator
+from sessiond_server.quotas.service import Quotas
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
 from sessiond_server.sessions.service import session_from_first_request
 from sessiond_server.sessions.settings import new_session
@@ -43,12 +44,14 @@ class SessionImports:
         limits: Limits,
         tokenizer: Tokenizer,
         publisher: EventPublisher,
+        quotas: Quotas,
     ) -> None:
         self._store = store
         self._sessions = sessions
         self._limits = limits
         self._tokenizer = tokenizer
         self._publisher = publisher
+        self._quotas = quotas
 
     async def run(
         self, project_id: UUID, head: ImportHead, pieces: AsyncIterator[Sequence[Message]]
@@ -68,6 +71,7 @@ class SessionImports:
             head.request_id and await self._sessions.find_request(creation, NO_LOG, head.request_id)
         ):
             raise _exists(session_id)
+        pieces = self._quotas.paced(project_id, pieces)
         validator = MessageValidator(self._limits, self._tokenizer, keep_turn=True)
         with Spool() as spool:
             await spool_pieces(pieces, validator, spool, self._limits, keep_times=True)

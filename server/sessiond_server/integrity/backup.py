@@ -1,8 +1,8 @@
 """Backups: a directory with a dump of the database, the content of all assets, and a manifest.
 
 The dump and the list of assets are of the same moment. Servers may go on serving: an asset that is
-uploaded meanwhile is not part of the backup. If one is removed meanwhile, after its grace period,
-the backup fails and says so.
+uploaded meanwhile is not part of the backup. If an asset of the list is removed meanwhile, after
+its grace period, the backup fails and says so.
 """
 
 import asyncio

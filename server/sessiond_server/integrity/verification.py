@@ -1,7 +1,7 @@
 """Checks everything that is stored, and reports damage.
 
 Servers may go on serving: a batch of sessions is read in one snapshot, and an asset that looks
-wrong is looked at again.
+damaged is checked again.
 """
 
 import hashlib
@@ -57,7 +57,7 @@ async def problems(
                 seen.assets += 1
                 seen.asset_bytes += asset.size
                 problem = await _of_asset(asset, objects)
-                # It may have been removed, or uploaded anew, since its row was read.
+                # The asset may have been removed, or uploaded again, since its row was read.
                 if problem and await store.has(asset):
                     yield f"asset {asset.sha256.hex()}: {problem}"
 

@@ -24,6 +24,7 @@ from sessiond_server.messages.store.rows import Rows
 from sessiond_server.messages.store.spool import Spool
 from sessiond_server.messages.target import Target
 from sessiond_server.messages.validation import MessageValidator
+from sessiond_server.quotas.service import Quotas
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
 from sessiond_server.sessions.locked import LockedSessions
 from sessiond_server.sessions.settings import SessionSettings, new_session
@@ -75,6 +76,7 @@ class Appends:
         limits: Limits,
         tokenizer: Tokenizer,
         publisher: EventPublisher,
+        quotas: Quotas,
     ) -> None:
         self._store = store
         self._refusals = Refusals(store, sessions)
@@ -82,12 +84,13 @@ class Appends:
         self._limits = limits
         self._tokenizer = tokenizer
         self._publisher = publisher
+        self._quotas = quotas
 
     async def prepared(self, target: Target, messages: Sequence[Message]) -> PreparedAppend:
         """Prepare one batch, in a thread if it is large.
 
         Raises:
-            Fault: as prepare.
+            Fault: as in prepare.
         """
         if _bytes_of(messages) > LARGE_BYTES:
             return await asyncio.to_thread(self.prepare, target, messages)
@@ -119,7 +122,7 @@ class Appends:
         """Validate and encode one batch. This modifies the messages.
 
         Raises:
-            Fault: if something is wrong that does not depend on the session.
+            Fault: for every error that does not depend on the session.
         """
         self._check(target)
         if not messages:
@@ -200,6 +203,7 @@ class Appends:
         self._check(target)
         # If the session accepts no appends, report that before the client sends all messages.
         await self._refusals.check_open(target)
+        pieces = self._quotas.paced(target.project_id, pieces)
         if target.skips_duplicates:
             return await self._store_new(target, pieces)
         validator = MessageValidator(self._limits, self._tokenizer)
@@ -382,7 +386,7 @@ def append_of(target: Target, validator: MessageValidator, skipped: int = 0) -> 
     """
     totals = validator.totals
     if skipped:
-        # The caller did not know which seqs the messages of the request would get.
+        # The caller could not know the new seqs, so each parent must be a stored message.
         totals.parent_floor = max((seq for _, seq in validator.parents), default=0)
     return Append(
         key=target.key,

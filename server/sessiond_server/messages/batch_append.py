@@ -13,6 +13,7 @@ from sessiond_server.messages.joined_append import JoinedAppends
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.target import Target
 from sessiond_server.messages.waiting_append import WaitingAppend
+from sessiond_server.quotas.service import Quotas
 
 Outcome = tuple[int, Appended | Exception]
 """Index of a request in the call, and the result or error of that request."""
@@ -21,7 +22,8 @@ Outcome = tuple[int, Appended | Exception]
 class BatchAppender:
     """Stores the appends of one call, together with those of other calls where possible."""
 
-    def __init__(self, appends: Appends, joined: JoinedAppends) -> None:
+    def __init__(self, appends: Appends, joined: JoinedAppends, quotas: Quotas) -> None:
+        self._quotas = quotas
         self._appends = appends
         self._joined = joined
 
@@ -58,6 +60,7 @@ class BatchAppender:
         waiting: list[WaitingAppend] = []
         for place, (target, messages) in enumerate(requests):
             try:
+                self._quotas.take_messages(target.project_id, len(messages))
                 one = self._joined.submit(self._appends.prepare(target, messages))
             except Exception as error:
                 outcomes.append((place, error))

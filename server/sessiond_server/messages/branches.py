@@ -22,7 +22,7 @@ async def newest_branch(
     Args:
         store: reads the links.
         head: the session's head.
-        through: the message; the path leads through it. 0 = the session's newest message.
+        through: seq of a message that the path contains. 0 = the session's newest message.
         is_end: whether the path ends with the message `through`.
 
     Returns:

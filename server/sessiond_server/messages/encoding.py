@@ -23,12 +23,21 @@ class EncodedPage:
         count: number of messages on the page.
         first_seq: seq of the page's first message, in the order of the read.
         last_seq: seq of the page's last message, in the order of the read.
+        is_open: whether the page ended only because the history did, so that messages which were
+            appended since belong on it.
     """
 
     encoded: bytes
     count: int
     first_seq: int
     last_seq: int
+    is_open: bool = False
+
+    def extended(self, page: "EncodedPage") -> "EncodedPage":
+        """Return one page with the messages of this page and of the next one."""
+        return EncodedPage(
+            self.encoded + page.encoded, self.count + page.count, self.first_seq, page.last_seq
+        )
 
     @property
     def has_no_gap(self) -> bool:

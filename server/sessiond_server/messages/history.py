@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
-from itertools import pairwise
 from uuid import UUID
 
 from sessiond.v1.message_pb2 import Role
@@ -16,19 +15,13 @@ from sessiond_server.core.validation import (
     check_session_id,
 )
 from sessiond_server.messages.duplicates import message_not_found
-from sessiond_server.messages.encoding import (
-    EncodedPage,
-    assigned_fields,
-    encode_basic_page,
-    encode_page,
-)
-from sessiond_server.messages.pages import PageCache, PageKey
-from sessiond_server.messages.parts_view import encode_parts_page
+from sessiond_server.messages.encoding import assigned_fields
+from sessiond_server.messages.page_fetches import PageFetcher
+from sessiond_server.messages.pages import PageCache
 from sessiond_server.messages.read_window import Reading, ReadWindow
 from sessiond_server.messages.store.cuts import CutStore
 from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
 from sessiond_server.messages.store.segments import cut
-from sessiond_server.telemetry import metrics
 
 
 class History:
@@ -45,6 +38,7 @@ class History:
         self._cuts = cuts
         self._bookmarks = bookmarks
         self._cache = PageCache(page_cache_bytes)
+        self._pages = PageFetcher(store, self._cache)
 
     def cache_bytes(self) -> int:
         """Return the size of the page cache."""
@@ -71,7 +65,7 @@ class History:
         since_epoch = reading.since_epoch
         if since_epoch is not None and since_epoch != head.epoch:
             place = reading.through_seq if reading.descending else reading.after_seq
-            # A later epoch is that of a deleted session with this id.
+            # since_epoch is later only if it is that of a deleted session with this id.
             is_same = since_epoch < head.epoch
             kept = (await self._cuts.since(key, head, since_epoch)).last_seq if is_same else 0
             if place > kept:
@@ -99,7 +93,7 @@ class History:
         if window.is_done:
             yield window.tail()
             return
-        fetch = asyncio.ensure_future(self._fetch(key, head.message_log, window.query(), fits))
+        fetch = self._pages.fetch(key, head.message_log, window.query(), fits)
         try:
             while True:
                 page = await fetch
@@ -115,9 +109,7 @@ class History:
                     if reading.roles and window.end > kept:
                         raise _rewound(reading, again, _REMOVED)
                     if window.move_to(again.segments, kept):
-                        fetch = asyncio.ensure_future(
-                            self._fetch(key, head.message_log, window.query(), fits)
-                        )
+                        fetch = self._pages.fetch(key, head.message_log, window.query(), fits)
                         continue
                     if not window.is_complete(page):
                         if window.end > kept:
@@ -125,9 +117,7 @@ class History:
                         raise session_not_found(reading.session_id)
                 window.advance(page)
                 if not window.is_done:
-                    fetch = asyncio.ensure_future(
-                        self._fetch(key, head.message_log, window.query(), fits)
-                    )
+                    fetch = self._pages.fetch(key, head.message_log, window.query(), fits)
                 elif reading.roles:
                     again = await self._head(key, project_id, reading.session_id)
                     if again.log != head.log:
@@ -139,8 +129,9 @@ class History:
                 if window.is_done:
                     return
         finally:
-            fetch.cancel()
-            await asyncio.wait([fetch])
+            if not fetch.done():
+                fetch.cancel()
+                await asyncio.wait([fetch])
             if not fetch.cancelled():
                 fetch.exception()  # retrieve the exception, or asyncio logs it
 
@@ -231,44 +222,6 @@ class History:
         if head.touch_due:
             await self._store.touch(key, project_id)
         return head
-
-    async def _fetch(
-        self, key: UUID, message_log: UUID, query: PageQuery, fits: bool
-    ) -> EncodedPage | None:
-        # Filtered and descending reads, and those of other views, are rare and have different
-        # pages, which are not worth caching. A page with a gap belongs to a branch. In the cache it
-        # would look like a page of the whole history.
-        has_gap = any(s.last_seq + 1 != t.first_seq for s, t in pairwise(query.segments))
-        cacheable = fits and not (
-            query.descending or query.roles or query.basic or query.as_parts or has_gap
-        )
-        first, last = query.segments[0], query.segments[-1]
-        # A page within one segment is cached under the segment's log, so that a session and its
-        # copies share the page.
-        source = (first.key, first.log) if first is last else (key, message_log)
-        page_key = PageKey(*source, first.first_seq - 1, query.max_rows, query.max_bytes)
-        if cacheable and (cached := self._cache.get(page_key)) and cached.last_seq <= last.last_seq:
-            metrics.count(metrics.CACHE_HITS)
-            return cached
-        if cacheable:
-            metrics.count(metrics.CACHE_MISSES)
-        rows = await self._store.page(query)
-        if not rows:
-            return None
-        if query.as_parts:
-            page = await asyncio.to_thread(encode_parts_page, rows)
-        else:
-            page = encode_basic_page(rows) if query.basic else encode_page(rows)
-        # Do not cache the session's last page, which later appends may extend, nor a page from a
-        # log that is being purged: it is incomplete, and no other reader could use it.
-        if (
-            cacheable
-            and page.first_seq == first.first_seq
-            and page.has_no_gap
-            and (page.count == query.max_rows or page.last_seq < last.last_seq)
-        ):
-            self._cache.put(page_key, page)
-        return page
 
 
 _REMOVED = "messages that this read had not sent yet were removed"

@@ -28,6 +28,7 @@ from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.store.batch_append import BatchAppendStore
 from sessiond_server.messages.target import Target
 from sessiond_server.messages.waiting_append import Group, Room, Series, WaitingAppend, is_joinable
+from sessiond_server.quotas.service import Quotas
 from sessiond_server.sessions.locked import MAX_WAITING, LockedSessions, session_busy
 from sessiond_server.telemetry import metrics
 
@@ -76,6 +77,7 @@ class JoinedAppends:
         locked: LockedSessions,
         limits: Limits,
         publisher: EventPublisher,
+        quotas: Quotas,
         *,
         max_statements: int,
     ) -> None:
@@ -87,6 +89,7 @@ class JoinedAppends:
             locked: waits for sessions that are locked.
             limits: the operator's limits.
             publisher: told about each session that was appended to.
+            quotas: the limits of projects.
             max_statements: maximum number of statements at a time, at least 1. It leaves other
                 calls some connections of the pool when the statements are slow.
         """
@@ -95,6 +98,7 @@ class JoinedAppends:
         self._locked = locked
         self._limits = limits
         self._publisher = publisher
+        self._quotas = quotas
         self._max_statements = max(1, max_statements)
         # Appends that wait for the statement of their session.
         self._busy: dict[UUID, deque[WaitingAppend]] = {}
@@ -121,6 +125,7 @@ class JoinedAppends:
         Raises:
             Fault: with the reasons listed at StoreMessages in the protos.
         """
+        self._quotas.take_messages(target.project_id, len(messages))
         prepared = await self._appends.prepared(target, messages)
         key = prepared.append.key
         if key in self._busy or self._ready or not self._has_room():

@@ -12,8 +12,8 @@ from sessiond_server.core.pagination import Page, Paging
 from sessiond_server.messages.history import History
 from sessiond_server.messages.read_window import Reading
 
-# A page ends once it has this many bytes, and has more only if it is a single message: clients
-# refuse responses above 4 MiB by default.
+# Maximum size of a page, unless it is a single larger message. By default, clients refuse responses
+# above 4 MiB.
 PAGE_BYTES = 1024 * 1024
 
 
@@ -83,7 +83,7 @@ def _query(reading: Reading) -> tuple[object, ...]:
         reading.descending,
         reading.roles,
         *((reading.basic, "parts") if reading.as_parts else (reading.basic,)),
-        # Left out if unset, so that tokens of earlier versions stay valid.
+        # Unset fields are left out, so that tokens of earlier versions stay valid.
         *(
             (name, getattr(reading, name))
             for name in ("branch_of", "after_message_id", "after_bookmark")

@@ -34,7 +34,7 @@ class PageCache:
     The cache needs no invalidation. Committed messages never change, a rewind gives the session a
     new message log, and a reader reaches a page only through a session row that it has just read
     from the database, so pages of deleted messages are never reached. The caller adds only pages
-    that are complete and that later appends cannot extend.
+    without gaps. Later appends may extend the last page of a session; it is then replaced.
 
     Attributes:
         bytes: total size of all cached pages.
@@ -57,12 +57,20 @@ class PageCache:
         return page
 
     def put(self, key: PageKey, page: EncodedPage) -> None:
-        """Add a page, and evict the least recently used pages if the cache becomes too large."""
+        """Add a page, and evict the least recently used pages if the cache becomes too large.
+
+        A page replaces one with the same key if it has more messages.
+        """
         size = len(page.encoded)
         # A single page must not evict all others.
-        if size * 8 > self._max_bytes or key in self._pages:
+        if size * 8 > self._max_bytes:
             return
+        if known := self._pages.get(key):
+            if known.last_seq >= page.last_seq:
+                return
+            self.bytes -= len(known.encoded)
         self._pages[key] = page
+        self._pages.move_to_end(key)
         self.bytes += size
         while self.bytes > self._max_bytes:
             _, old = self._pages.popitem(last=False)

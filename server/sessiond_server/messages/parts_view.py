@@ -22,7 +22,7 @@ def _as_parts(body: bytes) -> bytes:
     if message.HasField("parts"):
         return bytes(body)
     is_incomplete = message.incomplete
-    # The reader would end the message with a note for models.
+    # Otherwise the reader would add a note for models to the end of the message.
     message.incomplete = False
     entry = read(message)
     message.incomplete = is_incomplete

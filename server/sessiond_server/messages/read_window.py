@@ -141,8 +141,8 @@ class ReadWindow:
 
         Args:
             segments: the session's current segments.
-            kept: seq of the last message that is the same as when the read began. The segments of
-                later ones stay as they are.
+            kept: seq of the last message that no rewind has removed since the read began. The
+                segments of later messages are not switched.
         """
         before = cut(self._segments, self._after, self._through)
         removed = cut(self._all, kept, self.end)

@@ -152,14 +152,14 @@ def changing(session_id: str) -> Fault:
 
 
 def _check_state(target: Target, row: SessionRow) -> None:
-    """Check that the session takes appends, and is where the caller expects it."""
+    """Check that the session takes appends, and that its place is the expected one."""
     if row.state == SessionStatus.DESTROYED:
         raise _destroyed(target.session_id)
     check_place(target, row.epoch, row.last_seq)
 
 
 def check_place(target: Target, epoch: int, last_seq: int) -> None:
-    """Check that a session is where the caller believes it to be.
+    """Check that a session has the epoch and the last_seq that the caller expects.
 
     Args:
         target: the session, with the epoch and the last_seq that the caller expects.

@@ -70,7 +70,7 @@ _HEADS = {
 class MessageValidator:
     """Checks and encodes the messages of one append, in one or more pieces.
 
-    The validator also collects what the append must know about all messages.
+    The validator also collects the data about all messages that the append needs.
 
     Attributes:
         totals: totals of the messages so far.
@@ -247,7 +247,7 @@ class MessageValidator:
         return f"messages[{self._indexes[place] if self._indexes else place}]"
 
     def _name(self, message_id: str) -> bytes:
-        """Check and note the message_id of the message; return it encoded."""
+        """Check and remember the message_id of the message; return it encoded."""
         field = f"{self._path}.message_id"
         check_message_id(message_id, field)
         place = self.totals.count

@@ -24,6 +24,7 @@ from sessiond_server.db.pool import (
     StatementCanceled,
 )
 from sessiond_server.projects.store import KeyRow
+from sessiond_server.quotas.limits import NO_LIMITS, ProjectLimits
 
 # A key has the form sk-sessiond-ID-SECRET: scanners for leaked secrets can recognise it, and logs
 # may show the ID.
@@ -61,28 +62,48 @@ ANONYMOUS = Caller(DEFAULT_PROJECT_ID, is_admin=True, key_id=None)
 
 
 class KeyLookup(Protocol):
-    """Finds API keys."""
+    """Finds API keys, and the limits of projects."""
 
     async def key(self, key_id: str) -> KeyRow | None:
         """Return the key with an id; None if there is none."""
+
+    async def limits(self, project_id: UUID) -> ProjectLimits:
+        """Return the limits that were set for a project."""
+
+
+class LimitsListener(Protocol):
+    """Is told the limits of projects whenever they were read."""
+
+    def set_limits(self, project_id: UUID, own: ProjectLimits) -> None:
+        """Apply the limits of a project."""
 
 
 class Authenticator:
     """Finds the callers that API keys belong to.
 
-    Keys are cached for a while, so a revoked key keeps working for up to that time.
+    Keys are cached for a while, so a revoked key keeps working for up to that time. The limits of
+    projects are read with the keys, so changed limits take effect within the same time.
     """
 
-    def __init__(self, store: KeyLookup, *, require_keys: bool, cache_s: float) -> None:
+    def __init__(
+        self,
+        store: KeyLookup,
+        quotas: LimitsListener,
+        *,
+        require_keys: bool,
+        cache_s: float,
+    ) -> None:
         """Create an authenticator with an empty cache.
 
         Args:
             store: looks keys up.
+            quotas: is told the limits of the projects that keys belong to.
             require_keys: whether to refuse requests without a key. A key that is sent is always
                 checked.
             cache_s: how long the result of a lookup is cached. Unit: seconds.
         """
         self._store = store
+        self._quotas = quotas
         self._require_keys = require_keys
         self._cache_s = cache_s
         self._keys: OrderedDict[str, tuple[float, KeyRow | None]] = OrderedDict()
@@ -90,6 +111,9 @@ class Authenticator:
         self._lookups: dict[str, asyncio.Task[KeyRow | None]] = {}
         self._free_lookups = asyncio.Semaphore(MAX_LOOKUPS)
         self._streams: dict[Interruptible, str] = {}
+        if not require_keys:
+            # The defaults hold until the limits of callers without a key are read.
+            quotas.set_limits(DEFAULT_PROJECT_ID, NO_LIMITS)
 
     def knows(self, authorization: str | None) -> bool:
         """Return whether the cache has the caller's key; see `caller`."""
@@ -130,7 +154,7 @@ class Authenticator:
 
         Args:
             caller: the caller.
-            stream: the call, for which the block runs.
+            stream: the call, which lasts as long as the block.
         """
         if caller.key_id is not None:
             self._streams[stream] = caller.key_id
@@ -140,16 +164,23 @@ class Authenticator:
             self._streams.pop(stream, None)
 
     async def run(self) -> None:
-        """End the open streams of revoked keys, until cancelled.
+        """End the open streams of revoked keys, and read changed limits, until cancelled.
 
         The interval is the time for which keys are cached.
         """
         while True:
-            await asyncio.sleep(max(self._cache_s, MIN_CHECK_S))
             try:
+                await self.read_limits()
                 await self.check_streams()
             except (DatabaseUnavailable, PoolExhausted, Contention, StatementCanceled) as e:
                 log.warning("key_check_retrying", error=str(e))
+            await asyncio.sleep(max(self._cache_s, MIN_CHECK_S))
+
+    async def read_limits(self) -> None:
+        """Read the limits of callers without a key, whom no lookup of a key tells."""
+        if not self._require_keys:
+            limits = await self._store.limits(DEFAULT_PROJECT_ID)
+            self._quotas.set_limits(DEFAULT_PROJECT_ID, limits)
 
     async def check_streams(self) -> None:
         """Look up the keys of all open streams, and end the streams whose keys are revoked."""
@@ -180,6 +211,8 @@ class Authenticator:
             row = await self._store.key(key_id)
         if row and row.revoked_at is not None:
             row = None
+        if row:
+            self._quotas.set_limits(row.project_id, row.limits)
         cache, most = (self._keys, MAX_CACHED_KEYS) if row else (self._misses, MAX_CACHED_MISSES)
         self._keys.pop(key_id, None)
         cache[key_id] = (time.monotonic() + self._cache_s, row)

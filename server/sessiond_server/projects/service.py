@@ -73,7 +73,7 @@ class Keys:
                 "delete its sessions instead (DeleteSessions)",
             )
         if not await self._store.delete_project(name) and not allow_missing:
-            raise _project_not_found(name)
+            raise project_not_found(name)
 
     async def list_projects(self, page_size: int, page_token: str) -> Page[ProjectRow]:
         """Return a page of projects by name.
@@ -146,15 +146,25 @@ class Keys:
     async def _project(self, name: str) -> ProjectRow:
         row = await self._store.project(name)
         if row is None:
-            raise _project_not_found(name)
+            raise project_not_found(name)
         return row
 
 
-def _project_not_found(name: str) -> Fault:
+def project_not_found(name: str) -> Fault:
+    """Return the fault for a project that does not exist."""
     return Fault("PROJECT_NOT_FOUND", f"there is no project {name!r}", metadata={"project": name})
 
 
 def check_project_name(name: str, field: str) -> str:
+    """Return the name of a project.
+
+    Args:
+        name: the name.
+        field: path of the name in the request, for faults.
+
+    Raises:
+        Fault: INVALID_FIELD for a malformed name.
+    """
     if not _PROJECT_NAME.fullmatch(name):
         raise invalid(
             field,

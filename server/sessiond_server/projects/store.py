@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sessiond_server.db.pool import Database, columns_of
+from sessiond_server.quotas.limits import NO_LIMITS, ProjectLimits
+from sessiond_server.quotas.store import LIMIT_COLUMNS, limits_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +21,7 @@ class ProjectRow:
 
 @dataclass(frozen=True, slots=True)
 class KeyRow:
-    """A row of the api_keys table, with the name of its project."""
+    """A row of the api_keys table, with the name and the limits of its project."""
 
     key_id: str
     project_id: UUID
@@ -28,8 +31,10 @@ class KeyRow:
     is_admin: bool
     created_at: datetime
     revoked_at: datetime | None
+    limits: ProjectLimits = NO_LIMITS
 
 
+_LIMITS = f"SELECT {LIMIT_COLUMNS} FROM project_limits WHERE project_id = %(project_id)s"
 _COLUMNS = columns_of(ProjectRow)
 _CREATE_PROJECT = f"""
 INSERT INTO projects (project_id, name) VALUES (%(project_id)s, %(name)s)
@@ -50,10 +55,11 @@ _PROJECTS = f"""
 SELECT {_COLUMNS} FROM projects WHERE name > %(after)s AND deleted_at IS NULL
 ORDER BY name LIMIT %(limit)s"""
 
-_FROM_KEYS = """
+_FROM_KEYS = f"""
 SELECT key_id, project_id, projects.name AS project, secret_hash, label, is_admin,
-    api_keys.created_at, revoked_at
-FROM {} AS api_keys JOIN projects USING (project_id)"""
+    api_keys.created_at, revoked_at, {LIMIT_COLUMNS}
+FROM {{}} AS api_keys JOIN projects USING (project_id)
+    LEFT JOIN project_limits USING (project_id)"""
 _KEYS = _FROM_KEYS.format("api_keys")
 _KEY = f"{_KEYS} WHERE key_id = %(key_id)s"
 _KEYS_OF_PROJECT = f"""{_KEYS}
@@ -123,12 +129,17 @@ class KeyStore:
             "is_admin": is_admin,
         }
         [row] = await self._database.rows(_CREATE_KEY, parameters)
-        return KeyRow(**row)
+        return _key_row(row)
 
     async def key(self, key_id: str) -> KeyRow | None:
         """Return a key; None if there is none with this id."""
         rows = await self._database.rows(_KEY, {"key_id": key_id})
-        return KeyRow(**rows[0]) if rows else None
+        return _key_row(rows[0]) if rows else None
+
+    async def limits(self, project_id: UUID) -> ProjectLimits:
+        """Return the limits that were set for a project."""
+        rows = await self._database.rows(_LIMITS, {"project_id": project_id})
+        return limits_of(rows[0]) if rows else NO_LIMITS
 
     async def list_keys(
         self, project_id: UUID, after: tuple[datetime, str] | None, limit: int
@@ -148,7 +159,7 @@ class KeyStore:
             "limit": limit,
         }
         rows = await self._database.rows(_KEYS_OF_PROJECT, parameters)
-        return [KeyRow(**row) for row in rows]
+        return [_key_row(row) for row in rows]
 
     async def revoke(self, key_id: str) -> KeyRow | None:
         """Revoke a key. If it is already revoked, it keeps the time of the first revocation.
@@ -157,4 +168,9 @@ class KeyStore:
             The key; None if there is none with this id.
         """
         rows = await self._database.rows(_REVOKE, {"key_id": key_id})
-        return KeyRow(**rows[0]) if rows else None
+        return _key_row(rows[0]) if rows else None
+
+
+def _key_row(row: dict[str, Any]) -> KeyRow:
+    limits = limits_of(row)
+    return KeyRow(**row, limits=limits)

@@ -28,8 +28,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 10.0
-# Above this size or number of stored messages, the request is prepared in a thread. A message takes
-# some 50 microseconds, whatever its size, in which the event loop would serve nobody else.
+# Above this size or number of stored messages, the request is prepared in a thread. Preparing a
+# message takes about 50 microseconds, whatever its size, and would block the event loop.
 THREAD_BYTES = 256 * 1024
 THREAD_MESSAGES = 32
 

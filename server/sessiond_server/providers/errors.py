@@ -126,7 +126,7 @@ class ProviderCall:
             fault = self.invalid("sent JSON that is nested too deeply")
         else:
             return
-        # The SDK's exceptions refer to the request, and thereby to the key.
+        # The SDK's exception, which holds the request and thereby the key, is not chained.
         raise fault from None
 
     def _timeout_fault(self, error: BaseException) -> ProviderFault:

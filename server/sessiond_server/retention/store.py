@@ -36,8 +36,8 @@ _LOCK_LOGS = (
 )
 
 _GIVEN = "unnest(%(keys)s::uuid[], %(logs)s::uuid[]) AS given (key, log)"
-# Select the live logs: _LIVE those that still get new messages, _OF_SESSIONS those that identify a
-# session.
+# Select logs that are in use: _LIVE selects the logs that still get new messages, and _OF_SESSIONS
+# selects the logs that identify a session.
 _LIVE = f"""
 SELECT given.key, given.log FROM sessions JOIN {_GIVEN} USING (key)
 WHERE given.log = {MESSAGE_LOG}"""
@@ -88,8 +88,8 @@ SELECT messages, CASE WHEN messages < (SELECT count(*) FROM picked)
     THEN GREATEST(rows, %(batch)s) ELSE rows END
 FROM doomed"""
 
-# Tables of the session alone, which no copy reads. `processing` comes before its exceptions:
-# an acknowledgement that holds a row of the former may still add rows of the latter.
+# Tables of the session alone, which no copy reads. Rows of `processing` are deleted before their
+# exceptions, because an acknowledgement that has locked such a row may still add exceptions.
 _OWN = (
     "tasks",
     "bookmarks",
@@ -292,6 +292,8 @@ WHERE deleted_at < clock_timestamp() - %(grace)s
 ORDER BY project_id FOR UPDATE SKIP LOCKED"""
 _DELETE_QUEUES = "DELETE FROM queues WHERE project_id = ANY(%(projects)s)"
 _DELETE_KEYS = "DELETE FROM api_keys WHERE project_id = ANY(%(projects)s)"
+_DELETE_LIMITS = "DELETE FROM project_limits WHERE project_id = ANY(%(projects)s)"
+_DELETE_TOKENS = "DELETE FROM project_tokens WHERE project_id = ANY(%(projects)s)"
 _DELETE_PROJECTS = "DELETE FROM projects WHERE project_id = ANY(%(projects)s)"
 
 
@@ -312,12 +314,18 @@ class ProjectPurgeStore:
         """Remove and count deleted projects that have no session left.
 
         Args:
-            grace_s: how long ago the project was deleted at least. Unit: seconds.
+            grace_s: minimum time since the deletion of the project. Unit: seconds.
         """
         async with self._database.transaction() as connection:
             cursor = await connection.execute(_EMPTY, {"grace": timedelta(seconds=grace_s)})
             projects = [row[0] for row in await cursor.fetchall()]
             if projects:
-                for statement in (_DELETE_QUEUES, _DELETE_KEYS, _DELETE_PROJECTS):
+                for statement in (
+                    _DELETE_QUEUES,
+                    _DELETE_KEYS,
+                    _DELETE_LIMITS,
+                    _DELETE_TOKENS,
+                    _DELETE_PROJECTS,
+                ):
                     await connection.execute(statement.encode(), {"projects": projects})
             return len(projects)

@@ -30,6 +30,7 @@ from sessiond_server.messages.store.history import HistoryStore, PageQuery
 from sessiond_server.messages.store.message_ids import MessageIdTaken, stored_ids
 from sessiond_server.messages.store.segments import Segment, cut
 from sessiond_server.messages.target import Target
+from sessiond_server.quotas.service import Quotas
 from sessiond_server.rewinds.store import (
     Head,
     RewindResult,
@@ -105,6 +106,7 @@ class Rewinds:
         appends: Appends,
         runner: TurnRunner,
         transitions: TurnTransitions,
+        quotas: Quotas,
     ) -> None:
         self._store = store
         self._append_store = append_store
@@ -112,6 +114,7 @@ class Rewinds:
         self._appends = appends
         self._runner = runner
         self._transitions = transitions
+        self._quotas = quotas
 
     async def rewind(self, rewinding: Rewinding) -> Rewound:
         """Rewind a session; either the whole request is carried out or nothing.
@@ -121,6 +124,8 @@ class Rewinds:
         """
         target = rewinding.target
         _check(rewinding)
+        if rewinding.messages:
+            self._quotas.take_messages(target.project_id, len(rewinding.messages))
         # The rewind itself checks the conditions. It also changes the state if nothing is appended.
         unconditional = replace(
             target,

@@ -3,8 +3,8 @@
 No message is touched, so the cost does not depend on the number of messages. The messages after the
 cut stay where they are until the purger removes them, unless a copy still reads them.
 
-The statements run in the transaction of a Change that excludes copies. They take locks in the order
-of docs/locks.md, hence in several statements.
+The statements run in the transaction of a Change that excludes copies. There are several of them,
+because locks must be taken in the order of docs/locks.md.
 """
 
 from collections.abc import Sequence
@@ -250,7 +250,8 @@ class RewindStore:
         size, tokens, estimated = head.content_bytes, head.token_count, head.estimated_tokens
         place = {"src_key": last.key, "src_log": last.log, "cut": Int8(last.last_seq)}
         [found] = await change.rows(_TOTALS, **place)
-        # Some old messages have no running totals. Running totals do not distinguish estimates.
+        # Some old messages have no running totals. If only some tokens are estimated, the totals do
+        # not show which ones.
         if found["total_bytes"] is not None and estimated in (0, tokens):
             total = found["total_tokens"]
             return found["total_bytes"], total, total if estimated else 0

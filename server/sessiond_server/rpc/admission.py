@@ -28,7 +28,7 @@ LARGE_RPCS = frozenset(
 )
 
 # While calls are held, the server counts as quiet when no call has arrived for QUIET_S. Callers
-# that send one call after the other fall silent within milliseconds; others never do.
+# that wait for each response fall silent within milliseconds. Other callers may never do so.
 QUIET_S = 0.05
 MAX_HOLD_S = 0.5
 
@@ -40,9 +40,10 @@ MAX_SPREAD_S = 5.0
 
 
 class _Running(Interruptible):
-    """A block that is in a set while it runs.
+    """A context manager that is in a set for the duration of its block.
 
-    It is a class, since a generator as a context manager would cost every call twice as much.
+    It is a class, because a context manager made from a generator takes twice as long for each
+    call.
     """
 
     __slots__ = ("_all",)

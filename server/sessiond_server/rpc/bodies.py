@@ -1,4 +1,4 @@
-"""Reading requests from gRPC: when, and how much of those that are refused."""
+"""Reads requests from gRPC: those of unknown callers late, and refused ones only in part."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -22,9 +22,9 @@ Metadata: TypeAlias = Iterable[tuple[str, str | bytes]]
 class Gate(grpc.GenericRpcHandler):
     """The handlers of a service. Each handler has two forms: prompt and patient.
 
-    gRPC reads the request of a unary call before it calls the handler, but that of a stream when
-    the handler asks for it. Whoever has no key could fill the memory with requests, so the calls of
-    unknown callers are handled as streams: they are refused before their requests are read.
+    gRPC reads the request of a unary call before it calls the handler, but reads a stream only when
+    the handler asks for it. Callers without a key could fill the memory with requests. Their unary
+    calls are therefore handled as streams, and refused before their requests are read.
 
     Args:
         prompt: handlers by method that get a request with the call.

@@ -72,7 +72,7 @@ def decoder(method: MethodDescriptor, received: Callable[[int], None]) -> Decode
             ) from e
         if call.request is None:
             call.request = request
-        # Later pieces of a stream need not repeat it.
+        # Later pieces of a stream need not repeat the session_id.
         call.session_id = call.session_id or session_id_of(request)
         return request
 

@@ -22,7 +22,7 @@ DOMAIN = "sessiond.v1"
 DETAILS_KEY = "grpc-status-details-bin"
 MAX_LOGGED_CHARACTERS = 500
 MAX_VIOLATIONS = 20
-# A session_id of a text may have 2,048 bytes. gRPC sends up to three bytes for each.
+# A text may quote a session_id of 2,048 bytes, and gRPC may send each byte as three.
 MAX_TEXT_BYTES = 1000
 
 # Status code for each reason. error_reason.proto documents the codes; a test compares the two.
@@ -85,6 +85,8 @@ CODES: dict[str, grpc.StatusCode] = {
     "HISTORY_REWOUND": grpc.StatusCode.ABORTED,
     "TURN_RUNNING": grpc.StatusCode.FAILED_PRECONDITION,
     "SESSION_BUSY": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "RATE_LIMITED": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "QUOTA_EXCEEDED": grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 
 

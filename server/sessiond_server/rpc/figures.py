@@ -51,7 +51,7 @@ class CallFigures:
         self._handling.observe(took_s)
 
 
-# As go-grpc-middleware writes them: OK, and CamelCase for the others.
+# The spelling of go-grpc-middleware: OK, and CamelCase for all other codes.
 _CODES = {
     code: code.name if code is grpc.StatusCode.OK else code.name.title().replace("_", "")
     for code in grpc.StatusCode

@@ -26,6 +26,7 @@ from sessiond_server.core.deadlines import begin_call
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.limits import MAX_SESSION_ID_CHARACTERS
 from sessiond_server.projects.authentication import Authenticator, Caller
+from sessiond_server.quotas.service import Quotas
 from sessiond_server.rpc.admission import STREAMING_RPCS, Admission
 from sessiond_server.rpc.bodies import Gate, Handler, Metadata, drain_requests, whole
 from sessiond_server.rpc.decoding import Decode, decoded_stream, decoder, encoded
@@ -206,6 +207,7 @@ class Calls:
         authenticator: finds the caller for each call.
         admission: counts the calls and refuses those above the limits.
         lock_waits: runs the calls, and has them wait for locks.
+        quotas: counts the calls of projects.
         default_deadline_s: deadline of unary calls whose clients set none. Unit: seconds.
         stream_idle_timeout_s: time without a message after which a client's stream is refused.
             Unit: seconds.
@@ -218,6 +220,7 @@ class Calls:
         authenticator: Authenticator,
         admission: Admission,
         lock_waits: LockWaits,
+        quotas: Quotas,
         *,
         check_messages: CheckMessages,
         default_deadline_s: float,
@@ -228,6 +231,7 @@ class Calls:
         self._authenticator = authenticator
         self._admission = admission
         self._lock_waits = lock_waits
+        self._quotas = quotas
         self._check_messages = check_messages
         self._default_deadline_s = default_deadline_s
         self._stream_idle_timeout_s = stream_idle_timeout_s
@@ -261,7 +265,7 @@ class Calls:
         function: Callable[[Any, Caller], Any],
         needs_admin: bool,
     ) -> tuple[Handler, Handler]:
-        """Return the handler that gets its request, and the one that reads it; see Gate."""
+        """Return the prompt and the patient handler of a method; see Gate."""
 
         def arguments(kind: str) -> tuple[str, CallFigures, Decode, Any, bool]:
             figures = CallFigures(service, method.name, kind)
@@ -308,7 +312,7 @@ class Calls:
                     if waits_by_itself:
                         response = await function(decode(call, body), caller)
                     else:
-                        # Features may modify a request, so each attempt has its own.
+                        # Features may modify a request, so each attempt decodes a new one.
                         first = [decode(call, body)]
                         response = await self._lock_waits.run(
                             name,
@@ -398,11 +402,12 @@ class Calls:
         """Check the limits and return the caller.
 
         Raises:
-            Fault: OVERLOADED, API_KEY_MISSING, API_KEY_INVALID or ADMIN_KEY_REQUIRED.
+            Fault: OVERLOADED, API_KEY_MISSING, API_KEY_INVALID, ADMIN_KEY_REQUIRED or
+                RATE_LIMITED.
         """
         self._admission.admit(call.method)
         if call.has_two_keys:
-            # Where a proxy adds a key of its own, the client's must not replace it.
+            # If a proxy adds its own key, the client's key must not take precedence.
             raise Fault("API_KEY_INVALID", "the call has two `authorization` headers; send one")
         caller = call.caller = await self._authenticator.caller(call.authorization)
         if needs_admin and not caller.is_admin:
@@ -410,4 +415,6 @@ class Calls:
                 "ADMIN_KEY_REQUIRED",
                 "AdminService requires an admin key (`sessiond keys create --admin`)",
             )
+        if not needs_admin:  # whoever sets limits must be able to raise them
+            self._quotas.begin_call(caller.project_id)
         return caller

@@ -1,9 +1,9 @@
 """Calls whose statement could not get a lock wait in memory, and try again.
 
-A change of a session waits for the session's row, together with all others of that session. Any
-other call meets a lock that nobody else should hold, such as one on a whole table. It tries again
-for a short time, together with one other call of its kind, and is then refused. So a lock that is
-held for long occupies few connections.
+A call that changes a session waits for the session's row, in one queue with all other changes of
+that session. Other calls can only meet unusual locks, such as one on a whole table. Such calls try
+again for a short time, one call after the other of each method and project, and are then refused. A
+lock that is held for long therefore occupies few connections.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from sessiond_server.sessions.locked import LockedSessions
 # Appends have queues of their own, and a watch tries again by itself.
 WAIT_BY_THEMSELVES = frozenset({"StoreMessages", "BatchStoreMessages", "Watch"})
 
-# These may last as long as their callers wish. So no other call waits for them to end.
+# These calls may last as long as their callers wish, so no other call waits for their end.
 LONG_CALLS = frozenset({"GetTurn", "LeaseMessages"})
 
 # Calls that lock the row of their session. Copies share their lock, so they run side by side.
@@ -128,7 +128,7 @@ class LockWaits:
         attempt: Callable[[], Awaitable[_Result]],
         ends_at: float,
     ) -> _Result:
-        """Run a call when it is its turn, or at once if an earlier one has succeeded."""
+        """Run a call when its turn comes, or at once if an earlier call has succeeded."""
         try:
             async with asyncio.timeout_at(ends_at):
                 await lane.lock.acquire()
@@ -142,7 +142,7 @@ class LockWaits:
         except LockTimeout:
             raise
         except Exception:
-            # It met no lock, and has failed for a reason of its own.
+            # The call met no lock: it failed for another reason.
             self._open(lane, kind)
             raise
         else:

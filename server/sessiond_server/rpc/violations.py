@@ -1,9 +1,8 @@
 """Finds all invalid fields of a request, so that callers can correct them at once.
 
-The features check a request field by field, and raise at the first invalid one. Only then is the
-whole request looked at here, so that valid requests pay nothing. Reported are fields that are
-invalid by themselves; what depends on stored data, or on another field, is found by the features
-alone.
+The features check a request field by field, and raise at the first invalid one. Only then does this
+module check the whole request, so that valid requests cost nothing. It reports the fields that are
+invalid by themselves. Only the features check what depends on stored data or on another field.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,8 +1,8 @@
 """Waiting for sessions that others have locked, in memory and without connections.
 
 A statement waits for a lock only briefly, since it occupies a connection (see db/connections.py).
-Its call then waits here. One statement looks at all awaited sessions at once, so that any number of
-waiting calls use one connection.
+Its call then waits here. One statement checks all awaited sessions at once, so that all waiting
+calls together use one connection.
 """
 
 import asyncio
@@ -17,10 +17,10 @@ from sessiond_server.core.errors import Fault
 from sessiond_server.db.pool import LockTimeout, PoolExhausted
 from sessiond_server.sessions.store.row_locks import RowLockStore
 
-# Interval between two looks at the awaited sessions.
+# Interval between two checks of the awaited sessions.
 INTERVAL_S = 0.05
 
-# Maximum number of sessions in one look; the others are looked at in the next one.
+# Maximum number of sessions in one check. The next check covers the others.
 MAX_LOOKED_AT = 1000
 
 # Maximum number of calls of a process that wait for one session while it is locked.
@@ -48,8 +48,9 @@ class _Awaited:
 
     Attributes:
         waiting: number of these calls.
-        was_locked: whether a look has found the session locked.
-        is_free: the result of the first look that found it free.
+        was_locked: whether a check has found the session locked.
+        is_free: done as soon as a check has found the session free; has the error if a check
+            failed.
     """
 
     __slots__ = ("is_free", "waiting", "was_locked")
@@ -82,7 +83,7 @@ class LockedSessions:
         self._looking: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
-        """Stop looking."""
+        """Stop the checks."""
         if self._looking:
             await cancel_all([self._looking])
 
@@ -98,7 +99,7 @@ class LockedSessions:
             session_id: the session's id, for the error.
 
         Returns:
-            Whether the row was locked: False if the first look found it free.
+            Whether the row was locked: False if the first check found it free.
 
         Raises:
             Fault: SESSION_BUSY if the call's time is over.
@@ -186,7 +187,7 @@ class LockedSessions:
                 del self._turns[key]
 
     async def _look(self) -> None:
-        """Look at the awaited sessions until there are none."""
+        """Check the awaited sessions until there are none."""
         clock = asyncio.get_running_loop().time
         next_look = 0.0
         while self._awaited:
@@ -209,7 +210,7 @@ class LockedSessions:
         except PoolExhausted:
             return  # the next look may get a connection
         except Exception as error:
-            # The calls fail with it, or find it out by themselves.
+            # Each waiting call gets the error, and handles it.
             for key in keys:
                 if (awaited := self._awaited.pop(key, None)) and not awaited.is_free.done():
                     awaited.is_free.set_exception(error)
@@ -220,5 +221,5 @@ class LockedSessions:
         for key in keys:
             if awaited := self._awaited.get(key):
                 awaited.was_locked = True
-                # Sessions that were not looked at this time come first the next time.
+                # Sessions that this check left out come first in the next check.
                 self._awaited[key] = self._awaited.pop(key)

@@ -19,6 +19,7 @@ from sessiond_server.db import address
 from sessiond_server.providers.settings import ProviderSettings, merge_built_in
 from sessiond_server.settings import views
 from sessiond_server.settings.addresses import asset_store, is_local, listen_address
+from sessiond_server.settings.quotas import QuotaSettings
 
 ENV_PREFIX = "SESSIOND_"
 
@@ -35,7 +36,7 @@ def default_data_dir() -> Path:
     return Path(platformdirs.user_data_dir("sessiond", appauthor=False))
 
 
-class Settings(BaseSettings):
+class Settings(QuotaSettings):
     """The server's settings.
 
     Every field is a flag (--pool-size), an environment variable (SESSIOND_POOL_SIZE) and a key of
@@ -390,7 +391,8 @@ class Settings(BaseSettings):
                 f"--max-message-bytes is {self.max_message_bytes}, but --max-batch-bytes only "
                 f"{self.max_batch_bytes}: no call could store such a message"
             )
-        # A batch that is a little too large is refused with a reason; gRPC would give none.
+        # A batch that is a little too large must reach sessiond, whose error names the limit,
+        # unlike gRPC's.
         if self.max_request_bytes < self.max_batch_bytes * 5 // 4:
             raise ValueError(
                 f"--max-request-bytes is {self.max_request_bytes}; with --max-batch-bytes "
@@ -424,7 +426,7 @@ class Settings(BaseSettings):
 
     @property
     def has_session(self) -> bool | None:
-        """Whether transactions of a connection share a session of PostgreSQL; None to find out."""
+        """Whether transactions of a connection share a session of PostgreSQL; None = detect it."""
         if self.session_pooler:
             return True
         return None if self.prepared_statements else False

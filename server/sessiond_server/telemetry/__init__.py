@@ -1,1 +1,1 @@
-"""Metrics of a process: what they are called, and how they are served."""
+"""Metrics and traces of a process."""

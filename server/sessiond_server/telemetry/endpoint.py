@@ -24,9 +24,9 @@ from prometheus_client.multiprocess import (
 from sessiond_server.telemetry import metrics
 
 DIRECTORY_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
-# A process whose event loop has not turned for this long is stuck.
+# A process whose event loop has not run for this long is stuck.
 STUCK_S = 30.0
-# A request has only a few headers. Whoever sends more, or takes longer, is no scraper.
+# A request has only a few headers. A client that sends more, or takes longer, is no scraper.
 MAX_REQUEST_BYTES = 16 * 1024
 REQUEST_TIMEOUT_S = 10.0
 

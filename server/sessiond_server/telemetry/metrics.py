@@ -4,8 +4,9 @@ Labels are bounded by the code or by the operator's settings. No label holds a s
 user or a key.
 
 With several workers, prometheus_client keeps each worker's values in a file, and the parent process
-adds them up. It decides this when it is imported, by the variable PROMETHEUS_MULTIPROC_DIR, which
-the parent sets for its workers. `multiprocess_mode` says how the values of a gauge are combined.
+adds them up. It does so if the variable PROMETHEUS_MULTIPROC_DIR, which the parent sets for its
+workers, is set when it is imported. `multiprocess_mode` says how the values of a gauge are
+combined.
 """
 
 from collections import defaultdict
@@ -55,6 +56,11 @@ HANDLING = _histogram(
 RECEIVED = _counter("grpc_server_msg_received_total", "Messages received in calls.", _METHOD)
 SENT = _counter("grpc_server_msg_sent_total", "Messages sent in calls.", _METHOD)
 FAULTS = _counter("sessiond_faults_total", "Calls refused, by ErrorReason.", ("reason",))
+LIMIT_REFUSALS = _counter(
+    "sessiond_limit_refusals_total",
+    "Calls refused because of a limit of their project.",
+    ("limit",),
+)
 CALLS_IN_PROGRESS = _gauge(
     "sessiond_calls_in_progress",
     "Calls in progress: calls are unary calls, reads and uploads; streams are Watch and Send.",
@@ -128,7 +134,7 @@ FIRST_TOKEN = _histogram(
 )
 TURNS_LOST = _counter("sessiond_turns_lost_total", "Turns that ended as TURN_LOST.")
 
-# Work in the background, as the database has it: the same for every process.
+# Backlogs of background work in the database. Every process reports the same values.
 QUEUE_PENDING = _gauge(
     "sessiond_queue_pending",
     "Sessions with messages for a queue, in all projects.",
@@ -176,7 +182,7 @@ LOOP_LAG = _histogram(
 )
 HEARTBEAT = _gauge(
     "sessiond_heartbeat_timestamp_seconds",
-    "When the event loop last turned, since 1970; the oldest of the workers.",
+    "Time when the event loop last ran, since 1970; the oldest of the workers.",
     mode="livemin",
 )
 RESIDENT = _gauge("sessiond_resident_memory_bytes", "Resident memory.")

@@ -93,8 +93,8 @@ def _exporter() -> Any:
 def begin_call(name: str, metadata: Iterable[tuple[str, str | bytes]]) -> "Span | None":
     """Begin the span of a call, which ends with `end_call`; None if traces are off.
 
-    The span becomes the current one of the running task. Each call has a task of its own, so it
-    need not be replaced at the end.
+    The span becomes the current one of the running task. Each call has a task of its own, so the
+    previous span need not be restored at the end.
 
     Args:
         name: SERVICE/METHOD.

@@ -51,9 +51,7 @@ def check_readable(messages: Sequence[Message]) -> None:
 
 def internal_error(turn_id: UUID) -> Fault:
     """Return the Fault for an unforeseen exception, which has been logged."""
-    return Fault(
-        "INTERNAL", f"a fault of the server's own; its log has more under turn_id {turn_id}"
-    )
+    return Fault("INTERNAL", f"internal error; the server's log has more under turn_id {turn_id}")
 
 
 def error_of(fault: Fault, session_id: str, turn_id: UUID) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from sessiond_server.db.idempotency import (
     content_hash,
 )
 from sessiond_server.messages.duplicates import already_exists
+from sessiond_server.quotas.service import Quotas
 from sessiond_server.sessions.store.lock import SessionMissing
 from sessiond_server.sessions.store.sessions import SessionStore
 from sessiond_server.turns.context import Contexts
@@ -60,6 +61,7 @@ class Turns:
         contexts: Contexts,
         new_turns: NewTurns,
         direct: DirectStore,
+        quotas: Quotas,
         *,
         save_remote_text: Callable[[UUID], Awaitable[None]],
     ) -> None:
@@ -70,6 +72,7 @@ class Turns:
         self._contexts = contexts
         self._new_turns = new_turns
         self._direct = direct
+        self._quotas = quotas
         self._save_remote_text = save_remote_text
 
     async def open(self, sending: Sending) -> Opening:
@@ -110,6 +113,7 @@ class Turns:
         turn = self._new_turns.turn(
             sending, turn_id, session_model=opening.model, config=opening.config
         )
+        self._quotas.take_messages(project_id, len(sending.messages) or bool(sending.prompt))
         try:
             if running := await self._runner.start(sending, opening, turn, record):
                 assert running.row is not None  # noqa: S101 - every new turn has a row

@@ -94,7 +94,7 @@ class WatchHub:
         self._projects: dict[UUID, set[Watcher]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[Callable[[Event], None]] = []
-        # By session key: those that wait until there is a session.
+        # By session key: set when the session may exist, for the callers that wait for it.
         self._awaited: dict[UUID, set[asyncio.Event]] = {}
         # By session key: commits in progress in this process whose events are not published yet.
         self._unpublished: dict[UUID, list[asyncio.Event]] = {}
@@ -111,12 +111,11 @@ class WatchHub:
         self._notifier.messages_appended(key)
 
     def messages_stored(self, key: UUID, messages: StoredMessages) -> None:
-        if channel := self._channels.get(key):
-            # Events of another commit that are not published yet may precede the messages.
-            if len(self._unpublished.get(key, ())) > 1:
-                channel.wake()
-            else:
-                channel.deliver(messages)
+        # Events of another commit that are not published yet may precede the messages.
+        if len(self._unpublished.get(key, ())) == 1 and (channel := self._channels.get(key)):
+            channel.deliver(messages)
+        else:
+            self._wake(key)
         self._notifier.messages_appended(key)
 
     def publish(self, event: Event) -> None:
@@ -216,12 +215,7 @@ class WatchHub:
     async def chunks(
         self, project_id: UUID, options: WatchOptions, known: LogHead | None = None
     ) -> AsyncGenerator[Sequence[Chunk], None]:
-        """Watch a session or a project, for as long as the caller iterates.
-
-        Args:
-            project_id: the caller's project.
-            options: what to watch.
-            known: the head of the session, if it has just been read.
+        """Watch a session or a project, whose head may be `known`, while the caller iterates.
 
         Yields:
             Events, the first time at once. [] is a heartbeat. No connection is held between two

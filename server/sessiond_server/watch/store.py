@@ -59,11 +59,11 @@ DELETE FROM notice_readers WHERE reader IN (
     SELECT reader FROM notice_readers WHERE seen_at < statement_timestamp() - interval '5 minutes'
     ORDER BY reader FOR UPDATE SKIP LOCKED)"""
 
-# Pause between two looks at the table, and how many of them while nobody waits for events.
+# Pause between two reads of the table, and the number of such pauses while nobody waits for events.
 READ_PAUSE_S, IDLE_PAUSES = 0.05, 5
-# How long the insertion of a notice may take and still be seen.
+# A notice is found even if its commit follows its time by this long.
 OVERLAP_S = 2.0
-# A reader that did not look for this long has missed notices.
+# A reader that has not read for this long may have missed notices.
 LONGEST_WINDOW_S = 15.0
 HEARTBEAT_S = 3.0
 

@@ -74,7 +74,7 @@ class Texts:
             self.source.on_wanted(turn_id, freeze=freeze)
 
     def on_event(self, event: Event, channel: Channel | None) -> None:
-        """Take note of an event before the channel receives it.
+        """Process an event before the channel receives it.
 
         Args:
             event: the event of this process or another one.

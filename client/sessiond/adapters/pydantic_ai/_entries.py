@@ -178,7 +178,7 @@ def _converted(
     Args:
         message: the message, with typed parts.
         names: the names of the tools that were called before, by the id of the call.
-        call_ids: names calls without an id.
+        call_ids: gives ids to calls without an id.
 
     Returns:
         The message. None = there is nothing in it for a model.

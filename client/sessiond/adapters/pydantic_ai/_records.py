@@ -90,7 +90,7 @@ async def place_of(client: AsyncClient, info: SessionInfo, conversation_id: str)
             updated_at=info.active_at,
         )
     elif not is_own:
-        # Somebody has copied the session.
+        # The session is a copy, whose state still has the source's record.
         record = replace(
             record,
             conversation_id=conversation_id,

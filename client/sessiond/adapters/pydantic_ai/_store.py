@@ -286,7 +286,7 @@ class SessiondConversationStore(ConversationStore):
         if kept is None or kept == DELETED:
             return None
         if kept["session_id"] != info.session_id:
-            # Somebody has copied the session.
+            # The session is a copy, whose state still has the source's record.
             return info.session_id.removeprefix(self._backend.path(""))
         id: str = kept["record"]["conversation_id"]
         # Without a namespace, sessions of all namespaces are listed.

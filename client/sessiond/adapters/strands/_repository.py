@@ -37,8 +37,8 @@ class SessiondSessionRepository(SessionRepository):
 
     Its methods may be called from any thread, also inside a running event loop. It keeps nothing
     but the times at which agents were created, so any number of repositories in any number of
-    processes may have the same namespace. Of two processes that append to one agent at once, one
-    gets a SessionException: the other's message is not overwritten.
+    processes may have the same namespace. If two processes append to one agent at once, one of them
+    gets a SessionException, and no message is overwritten.
 
     A session that others have written, such as turns of the server or another framework, can be
     restored, too: its messages are converted, with text, calls and their results.

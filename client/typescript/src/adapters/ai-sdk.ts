@@ -25,7 +25,7 @@ const MAX_ATTEMPTS = 10;
 // Chunks are needed while the answer is written, and for clients that reload soon after.
 const STREAM_TTL_MS = 3_600_000;
 
-/** A message of the AI SDK: what the adapter needs of a `UIMessage`. */
+/** A message of the AI SDK, with the fields of a `UIMessage` that the adapter needs. */
 export interface ChatMessage {
   readonly id: string;
   readonly role: "system" | "user" | "assistant";
@@ -77,7 +77,7 @@ export class ChatStore<UIMessage extends ChatMessage = ChatMessage> {
     return id;
   }
 
-  /** Return a chat's messages, byte for byte as they were saved. Missing chat = none. */
+  /** Return a chat's messages, byte for byte as they were saved. Empty = no such chat. */
   async load(id: string): Promise<UIMessage[]> {
     try {
       const messages = await this.#client.sessions.getMessages(this.#prefix + id).toArray();
@@ -117,7 +117,7 @@ export class ChatStore<UIMessage extends ChatMessage = ChatMessage> {
         });
         return;
       } catch (error) {
-        // Somebody else saved meanwhile: compare again.
+        // Another caller has saved messages meanwhile, so compare again.
         const isConflict = error instanceof SequenceConflict || error instanceof HistoryRewound;
         if (!isConflict || attempt === MAX_ATTEMPTS) throw error;
       }
@@ -133,7 +133,7 @@ export class ChatStore<UIMessage extends ChatMessage = ChatMessage> {
     });
   }
 
-  /** Remove a message and all that follow it, as for an answer that is to be regenerated. */
+  /** Remove a message and all later messages, e.g. before an answer is regenerated. */
   async removeFrom(id: string, messageId: string): Promise<void> {
     await this.#client.sessions.rewind(this.#prefix + id, { beforeMessageId: messageId });
   }
@@ -208,7 +208,7 @@ export class ChatStore<UIMessage extends ChatMessage = ChatMessage> {
     });
   }
 
-  /** Stop the chat's active stream, wherever it is written. */
+  /** Stop the chat's active stream, whichever server writes it. */
   async stopStream(id: string): Promise<void> {
     const streamId = await this.#activeStream(id);
     if (streamId === undefined) return;

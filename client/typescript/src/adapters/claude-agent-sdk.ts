@@ -2,7 +2,7 @@
  * A `SessionStore` of the Claude Agent SDK for TypeScript (`@anthropic-ai/claude-agent-sdk`), kept
  * by sessiond.
  *
- * Entries are kept byte for byte, as messages of the format "other", and once by their uuid.
+ * Entries are kept byte for byte, as messages of the format "other", each uuid once.
  *
  * @module
  */
@@ -16,7 +16,7 @@ import type { SessionInfo } from "../types/session.js";
 const FORMAT_NAME = "claude-code";
 const MAX_BATCH = 1_000;
 
-/** Names a transcript: a session of a project, or with a subpath one of its subagents. */
+/** The key of a transcript: of a session or, with a subpath, of one of its subagents. */
 export interface SessionKey {
   readonly projectKey: string;
   readonly sessionId: string;
@@ -43,8 +43,8 @@ export interface ClaudeSessionStoreOptions {
 /**
  * A `SessionStore` of the Claude Agent SDK.
  *
- * A transcript is a session "PREFIX/PROJECT_KEY/SESSION_ID[/SUBPATH]"; its parts are percent-encoded
- * in the id, and stand as they are in its metadata.
+ * A transcript is a session "PREFIX/PROJECT_KEY/SESSION_ID[/SUBPATH]"; its parts are
+ * percent-encoded in the id, and unchanged in its metadata.
  *
  * @example
  * ```ts
@@ -110,7 +110,7 @@ export class ClaudeSessionStore {
     return found;
   }
 
-  /** Delete a transcript; with a session's own also those of its subagents. */
+  /** Delete a transcript. Deleting a session's transcript also deletes those of its subagents. */
   async delete(key: SessionKey): Promise<void> {
     const { sessions } = this.#client;
     const id = this.#idOf(key);

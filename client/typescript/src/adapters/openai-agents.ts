@@ -27,7 +27,7 @@ const MAX_BATCH = 1_000;
 const MAX_ATTEMPTS = 10;
 const ROLES: ReadonlySet<unknown> = new Set(["user", "assistant", "system"]);
 
-/** How an AgentsSession is made. */
+/** The options of an AgentsSession. */
 export interface AgentsSessionOptions
   extends Pick<SessionSettings, "user" | "title" | "metadata" | "idleTtlMs"> {
   /** The session's id. Default: a random UUID. */
@@ -51,8 +51,8 @@ export class HistoryTransactionError extends Error {
 /**
  * A `Session` of `@openai/agents`, its history transactions included.
  *
- * The session is created by the first append. Taking items back is a rewind: it costs the same
- * whatever the session's size, and copies of the session keep the items.
+ * The session is created by the first append. Items are removed by a rewind: it takes the same time
+ * for any size of the session, and copies of the session keep the items.
  *
  * @example
  * ```ts
@@ -65,7 +65,7 @@ export class AgentsSession<Item extends object = any> {
   readonly #client: Client;
   readonly #sessionId: string;
   readonly #settings: SessionSettings;
-  /** The transactions that this object has applied, for retries that leave no other trace. */
+  /** The transactions that this object has applied. Some leave no trace in the history. */
   readonly #applied = new Map<string, string>();
 
   constructor(client: Client, options: AgentsSessionOptions = {}) {
@@ -201,14 +201,14 @@ export class AgentsSession<Item extends object = any> {
         });
         return;
       } catch (error) {
-        // Somebody else changed the history meanwhile: compare again.
+        // Another caller has changed the history meanwhile, so compare again.
         const isConflict = error instanceof SequenceConflict || error instanceof HistoryRewound;
         if (!isConflict || attempt === MAX_ATTEMPTS) throw error;
       }
     }
   }
 
-  /** Return whether a transaction has left its first message, under its own name. */
+  /** Return whether the message of a transaction, which has its own messageId, is stored. */
   async #wasApplied(messageId: string, digest: string): Promise<boolean> {
     try {
       const message = await this.#client.sessions.getMessage(this.#sessionId, { messageId });
@@ -253,7 +253,7 @@ function itemOf<Item>(message: Message): Item {
   return message.blob as Item;
 }
 
-/** Return an item as it comes back: without what JSON does not have. */
+/** Return an item as it will be read: without values that JSON cannot represent. */
 function asJson(item: object): JsonObject {
   return JSON.parse(JSON.stringify(item));
 }

@@ -1,8 +1,8 @@
 /**
- * Acontext's names on top of sessiond: change the import of a program, and it runs.
+ * Acontext's API on top of sessiond: a program changes only its import.
  *
- * Results have their fields in both spellings, `newSessionId` and `new_session_id`: Acontext's pages
- * use the one, its SDK returns the other.
+ * Results have their fields in both spellings, `newSessionId` and `new_session_id`: Acontext's
+ * documentation uses the first, its SDK the second.
  *
  * @module
  */
@@ -112,7 +112,7 @@ type Snake<Key> = Key extends `${infer Head}${infer Tail}`
     : `_${Lowercase<Head>}${Snake<Tail>}`
   : Key;
 
-/** An object whose keys are there in both spellings. */
+/** An object that has its keys in both spellings. */
 export type BothSpellings<T> = T & { readonly [Key in keyof T as Snake<Key>]: T[Key] };
 
 function both<T extends object>(value: T): BothSpellings<T> {

@@ -134,7 +134,7 @@ export function wantedOf(call: string, given: SessionConfig): Wanted {
   const values = spelled(call, given, new Set([...SUPPORTED, ...IGNORED]));
   const infinite: unknown = values.infiniteSessions ?? false;
   if (typeof infinite !== "boolean" && !isObject(infinite)) {
-    // A guess could lose the session of a caller who meant true.
+    // Refuse the value: a guess could lose the session of a caller who meant true.
     throw new TypeError(`infiniteSessions is true, false or an object, not ${typeof infinite}`);
   }
   const config = {
@@ -187,7 +187,7 @@ function systemPrompt(given: unknown): string {
   );
 }
 
-/** Return what is sent. */
+/** Return the prompt to send. */
 export function promptOf(options: string | MessageOptions): Prompt {
   if (typeof options === "string") return options;
   const values = spelled("send", options, new Set(["prompt", "attachments", "mode"]));

@@ -283,7 +283,8 @@ export class CopilotSession {
    * Close the session for all its users, once the turns started by this object have ended. The
    * session is kept and can be resumed. A second call does nothing.
    *
-   * @param timeout - milliseconds to wait for the turns; those that run still are aborted. Default:
+   * @param timeout - milliseconds to wait for the turns. Turns that still run then are aborted.
+   * Default:
    *   60,000.
    */
   async destroy(timeout: number = DESTROY_TIMEOUT_MS): Promise<void> {

@@ -25,7 +25,7 @@ export interface FieldViolation {
   readonly description: string;
 }
 
-/** What an error knows besides its text. */
+/** The properties of an error other than its text. */
 export interface ErrorDetails {
   /** The status code. Default: that of the class. */
   readonly code?: StatusCode;
@@ -107,7 +107,7 @@ export class AlreadyExists extends SessiondError {
   static override readonly reason: string = "ALREADY_EXISTS";
 }
 
-/** Another caller changed it first: read again. */
+/** Another caller has changed the object first: read it again. */
 export class Conflict extends SessiondError {
   static override readonly code: StatusCode = "ABORTED";
   static override readonly reason: string = "ABORTED";

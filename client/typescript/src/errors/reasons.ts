@@ -27,7 +27,7 @@ export class SessionNotFound extends NotFound {
 }
 
 /**
- * The project has a session of this id. Metadata: session_id.
+ * The project already has a session with this id. Metadata: session_id.
  *
  * Reason: `SESSION_ALREADY_EXISTS`. Status code: `ALREADY_EXISTS`.
  */
@@ -47,7 +47,7 @@ export class SessionDestroyed extends FailedPrecondition {
 }
 
 /**
- * The session is larger than the operator lets it be copied. Metadata: session_id, message_count,
+ * The session is larger than the operator allows for copies. Metadata: session_id, message_count,
  * max_messages.
  *
  * Reason: `SESSION_TOO_LARGE`. Status code: `FAILED_PRECONDITION`.
@@ -58,7 +58,7 @@ export class SessionTooLarge extends FailedPrecondition {
 }
 
 /**
- * The session has no message of this seq or message_id. Metadata: session_id, seq or message_id,
+ * The session has no message with this seq or message_id. Metadata: session_id, seq or message_id,
  * last_seq.
  *
  * Reason: `MESSAGE_NOT_FOUND`. Status code: `NOT_FOUND`.
@@ -69,8 +69,8 @@ export class MessageNotFound extends NotFound {
 }
 
 /**
- * Expected_last_seq is not the session's last_seq. Read on from there and try again. Metadata:
- * session_id, expected_last_seq, last_seq.
+ * Expected_last_seq is not the session's last_seq. Read the messages after it, and try again.
+ * Metadata: session_id, expected_last_seq, last_seq.
  *
  * Reason: `SEQUENCE_CONFLICT`. Status code: `ABORTED`.
  */
@@ -80,8 +80,8 @@ export class SequenceConflict extends Conflict {
 }
 
 /**
- * The etag is not the session's, the task's or the bookmark's. Metadata: session_id, etag (the
- * current one).
+ * The etag is not the current one of the session, its state, the task, the bookmark or the
+ * project's limits. Metadata: session_id or project, etag (the current one).
  *
  * Reason: `ETAG_MISMATCH`. Status code: `ABORTED`.
  */
@@ -121,7 +121,8 @@ export class InvalidField extends InvalidRequest {
 }
 
 /**
- * A json content is not a JSON object, or another JSON text is not JSON. Details: BadRequest.
+ * The json of a message is not a JSON object, or another JSON text is invalid. Details:
+ * BadRequest.
  *
  * Reason: `INVALID_JSON`. Status code: `INVALID_ARGUMENT`.
  */
@@ -131,7 +132,7 @@ export class InvalidJson extends InvalidRequest {
 }
 
 /**
- * The role is missing or not one that the format knows. Details: BadRequest.
+ * The role is missing, or the format has no such role. Details: BadRequest.
  *
  * Reason: `UNKNOWN_ROLE`. Status code: `INVALID_ARGUMENT`.
  */
@@ -141,7 +142,7 @@ export class UnknownRole extends InvalidRequest {
 }
 
 /**
- * A message is larger than the server takes. Metadata: content_bytes, max_bytes. Details:
+ * A message is larger than the server accepts. Metadata: content_bytes, max_bytes. Details:
  * BadRequest.
  *
  * Reason: `MESSAGE_TOO_LARGE`. Status code: `INVALID_ARGUMENT`.
@@ -152,9 +153,9 @@ export class MessageTooLarge extends InvalidRequest {
 }
 
 /**
- * A batch has too many messages or bytes; send several, or use ImportMessages. Or an import has
- * too many bytes; send several. Metadata: message_count, max_messages (of a batch), content_bytes
- * (of an import with metadata), max_bytes. Details: BadRequest.
+ * A batch has too many messages or bytes (send several batches, or use ImportMessages), or an
+ * import has too many bytes (send several imports). Metadata: message_count, max_messages (of a
+ * batch), content_bytes (of an import with metadata), max_bytes. Details: BadRequest.
  *
  * Reason: `BATCH_TOO_LARGE`. Status code: `INVALID_ARGUMENT`.
  */
@@ -164,7 +165,7 @@ export class BatchTooLarge extends InvalidRequest {
 }
 
 /**
- * The page_token is not one, or is of a request with other filters. Details: BadRequest.
+ * The page_token is malformed, or belongs to a request with other filters. Details: BadRequest.
  *
  * Reason: `INVALID_PAGE_TOKEN`. Status code: `INVALID_ARGUMENT`.
  */
@@ -174,8 +175,8 @@ export class InvalidPageToken extends InvalidRequest {
 }
 
 /**
- * The resume_token is not one, is of a request with other fields, or its session is gone. Details:
- * BadRequest.
+ * The resume_token is malformed, belongs to a request with other fields, or its session is gone.
+ * Details: BadRequest.
  *
  * Reason: `INVALID_RESUME_TOKEN`. Status code: `INVALID_ARGUMENT`.
  */
@@ -195,7 +196,7 @@ export class MalformedRequest extends InvalidRequest {
 }
 
 /**
- * The server asks for a key and none was sent.
+ * The server requires a key, and none was sent.
  *
  * Reason: `API_KEY_MISSING`. Status code: `UNAUTHENTICATED`.
  */
@@ -235,7 +236,7 @@ export class ProjectNotFound extends NotFound {
 }
 
 /**
- * There is a project of this name. Metadata: project.
+ * There is already a project with this name. Metadata: project.
  *
  * Reason: `PROJECT_ALREADY_EXISTS`. Status code: `ALREADY_EXISTS`.
  */
@@ -255,7 +256,7 @@ export class ApiKeyNotFound extends NotFound {
 }
 
 /**
- * The server has too much to do. Details: RetryInfo.
+ * The server is overloaded. Details: RetryInfo.
  *
  * Reason: `OVERLOADED`. Status code: `RESOURCE_EXHAUSTED`.
  */
@@ -276,8 +277,8 @@ export class DatabaseUnavailable extends Unavailable {
 }
 
 /**
- * This server is shutting down; go on at another, or at this one once it is back. Details:
- * RetryInfo.
+ * This server is shutting down; continue on another one, or on this one after its restart.
+ * Details: RetryInfo.
  *
  * Reason: `SERVER_DRAINING`. Status code: `UNAVAILABLE`.
  */
@@ -287,7 +288,8 @@ export class ServerDraining extends Unavailable {
 }
 
 /**
- * There are as many as there may be. Metadata: what (tasks, bookmarks, queues, turns), limit.
+ * The maximum number of these objects is reached. Metadata: what (tasks, bookmarks, queues,
+ * turns), limit.
  *
  * Reason: `LIMIT_EXCEEDED`. Status code: `FAILED_PRECONDITION`.
  */
@@ -307,7 +309,7 @@ export class TaskNotFound extends NotFound {
 }
 
 /**
- * The session has a task of this id. Metadata: session_id, task_id.
+ * The session already has a task with this id. Metadata: session_id, task_id.
  *
  * Reason: `TASK_ALREADY_EXISTS`. Status code: `ALREADY_EXISTS`.
  */
@@ -317,7 +319,7 @@ export class TaskAlreadyExists extends AlreadyExists {
 }
 
 /**
- * The session has no bookmark of this name. Metadata: session_id, name.
+ * The session has no bookmark with this name. Metadata: session_id, name.
  *
  * Reason: `BOOKMARK_NOT_FOUND`. Status code: `NOT_FOUND`.
  */
@@ -327,7 +329,7 @@ export class BookmarkNotFound extends NotFound {
 }
 
 /**
- * The session has a bookmark of this name. Metadata: session_id, name.
+ * The session already has a bookmark with this name. Metadata: session_id, name.
  *
  * Reason: `BOOKMARK_ALREADY_EXISTS`. Status code: `ALREADY_EXISTS`.
  */
@@ -337,7 +339,7 @@ export class BookmarkAlreadyExists extends AlreadyExists {
 }
 
 /**
- * The project has no such queue; the first lease makes it. Metadata: queue.
+ * The project has no such queue; the first lease creates it. Metadata: queue.
  *
  * Reason: `QUEUE_NOT_FOUND`. Status code: `NOT_FOUND`.
  */
@@ -347,8 +349,8 @@ export class QueueNotFound extends NotFound {
 }
 
 /**
- * The lease ran out and another worker has its messages, or it was acknowledged already, or the
- * session is gone. Metadata: lease_id.
+ * The lease has expired and another worker has its messages, or it was already acknowledged, or
+ * the session is gone. Metadata: lease_id.
  *
  * Reason: `LEASE_LOST`. Status code: `ABORTED`.
  */
@@ -368,7 +370,7 @@ export class AssetNotFound extends NotFound {
 }
 
 /**
- * The content is larger than the server takes. Metadata: max_bytes. Details: BadRequest.
+ * The content is larger than the server accepts. Metadata: max_bytes. Details: BadRequest.
  *
  * Reason: `ASSET_TOO_LARGE`. Status code: `INVALID_ARGUMENT`.
  */
@@ -378,8 +380,8 @@ export class AssetTooLarge extends InvalidRequest {
 }
 
 /**
- * The content is not what the upload said that it is. Metadata: asset_id and size of what came.
- * Details: BadRequest.
+ * The content differs from the asset_id or size that the upload declared. Metadata: asset_id, size
+ * (of the content). Details: BadRequest.
  *
  * Reason: `ASSET_MISMATCH`. Status code: `INVALID_ARGUMENT`.
  */
@@ -399,8 +401,8 @@ export class AssetStoreUnavailable extends Unavailable {
 }
 
 /**
- * The watcher did not take its events as fast as they came; go on from the last seq that came.
- * Metadata: session_id. Details: RetryInfo.
+ * The watcher received its events more slowly than they arrived; continue from the last received
+ * seq. Metadata: session_id. Details: RetryInfo.
  *
  * Reason: `WATCHER_TOO_SLOW`. Status code: `UNAVAILABLE`.
  */
@@ -411,8 +413,8 @@ export class WatcherTooSlow extends Unavailable {
 
 /**
  * No provider in the server's settings serves the model, or the provider has no key, or its
- * package is not installed. Metadata: model, setting (what has to be set), and provider where one
- * is known.
+ * package is not installed. Metadata: model, setting (what has to be set), and provider if it is
+ * known.
  *
  * Reason: `MODEL_NOT_CONFIGURED`. Status code: `FAILED_PRECONDITION`.
  */
@@ -434,8 +436,8 @@ export class ModelAccessDenied extends TurnFailed {
 
 /**
  * The model's provider limits the rate, or the quota is used up (HTTP 429), after retries.
- * Metadata: session_id, turn_id, model, provider, http_status, and retry_after_s where the
- * provider said it. Details: RetryInfo, likewise. A new Send is a new turn.
+ * Metadata: session_id, turn_id, model, provider, http_status, and retry_after_s if the provider
+ * gave it. Details: RetryInfo, if the provider gave a time. Another Send starts a new turn.
  *
  * Reason: `MODEL_RATE_LIMITED`. Status code: `RESOURCE_EXHAUSTED`.
  */
@@ -445,10 +447,11 @@ export class ModelRateLimited extends TurnFailed {
 }
 
 /**
- * The model's provider does not take the request (other HTTP 4xx): the model is unknown to it, the
- * history is too long or not to its rules, an option is wrong. Or nothing of the history can be
- * sent. Metadata: session_id, turn_id, model, provider, http_status if there was one, and seqs:
- * the stored messages that the rejection is about, if the provider named any, separated by commas.
+ * The model's provider rejects the request (other HTTP 4xx): the provider does not know the model,
+ * the history is too long or violates the provider's rules, or an option is wrong. Or nothing of
+ * the history can be sent. Metadata: session_id, turn_id, model, provider, http_status if there
+ * was one, and seqs: the stored messages that the rejection is about, if the provider named any,
+ * separated by commas.
  *
  * Reason: `MODEL_REQUEST_REJECTED`. Status code: `FAILED_PRECONDITION`.
  */
@@ -458,9 +461,9 @@ export class ModelRequestRejected extends TurnFailed {
 }
 
 /**
- * The model's provider failed (HTTP 5xx), cannot be reached, or broke off, after retries where
- * nothing was streamed yet. Metadata: session_id, turn_id, model, provider, and http_status where
- * there was one.
+ * The model's provider failed (HTTP 5xx), cannot be reached, or broke off its answer. The server
+ * has retried unless text was already streamed. Metadata: session_id, turn_id, model, provider,
+ * and http_status where there was one.
  *
  * Reason: `MODEL_UNAVAILABLE`. Status code: `ABORTED`.
  */
@@ -480,8 +483,8 @@ export class ModelTimedOut extends TurnFailed {
 }
 
 /**
- * The model's answer cannot be stored: it is empty, larger than a message may be, or not to its
- * provider's protocol. Metadata: session_id, turn_id, model, provider.
+ * The model's answer cannot be stored: it is empty, too large for a message, or does not follow
+ * its provider's protocol. Metadata: session_id, turn_id, model, provider.
  *
  * Reason: `MODEL_ANSWER_INVALID`. Status code: `ABORTED`.
  */
@@ -491,9 +494,8 @@ export class ModelAnswerInvalid extends TurnFailed {
 }
 
 /**
- * The history, or the request with its assets, is larger than the server sends to a model.
- * Metadata: session_id, turn_id, context_bytes (at least), max_bytes; of a request also model,
- * provider.
+ * The history, or the request with its assets, is too large to be sent to a model. Metadata:
+ * session_id, turn_id, context_bytes (at least), max_bytes; of a request also model, provider.
  *
  * Reason: `CONTEXT_TOO_LARGE`. Status code: `FAILED_PRECONDITION`.
  */
@@ -543,9 +545,8 @@ export class TurnNotFound extends NotFound {
 }
 
 /**
- * The session was rewound, so that seqs may name other messages than the caller expects, or
- * messages that were to be read are gone. Nothing was changed. Metadata: session_id, epoch,
- * last_seq.
+ * The session was rewound. Seqs may name other messages than the caller expects, or messages to be
+ * read were removed. Nothing was changed. Metadata: session_id, epoch, last_seq.
  *
  * Reason: `HISTORY_REWOUND`. Status code: `ABORTED`.
  */
@@ -566,9 +567,9 @@ export class TurnRunning extends FailedPrecondition {
 }
 
 /**
- * The session has a message of this message_id, or the request has it twice. Nothing was stored;
- * on_duplicate SKIP stores the others. Metadata: session_id, message_id, and seq of the stored
- * message if there is one. Details: BadRequest.
+ * The session already has a message with this message_id, or the request has it twice. Nothing was
+ * stored; on_duplicate SKIP stores the others. Metadata: session_id, message_id, and seq of the
+ * stored message if there is one. Details: BadRequest.
  *
  * Reason: `MESSAGE_ALREADY_EXISTS`. Status code: `ALREADY_EXISTS`.
  */
@@ -578,8 +579,8 @@ export class MessageAlreadyExists extends AlreadyExists {
 }
 
 /**
- * The history that a model would be given has a message of FORMAT_OTHER that the server cannot
- * read. Metadata: session_id, turn_id, format_name, seq.
+ * The history for the model has a message of FORMAT_OTHER that the server cannot read. Metadata:
+ * session_id, turn_id, format_name, seq.
  *
  * Reason: `FORMAT_UNREADABLE`. Status code: `FAILED_PRECONDITION`.
  */
@@ -589,7 +590,7 @@ export class FormatUnreadable extends FailedPrecondition {
 }
 
 /**
- * The project of this name was deleted, and is still being removed; try again in some minutes.
+ * The project with this name was deleted, and is still being removed; try again in some minutes.
  * Metadata: project. Details: RetryInfo.
  *
  * Reason: `PROJECT_BEING_DELETED`. Status code: `FAILED_PRECONDITION`.
@@ -600,15 +601,39 @@ export class ProjectBeingDeleted extends FailedPrecondition {
 }
 
 /**
- * Another change holds the session, and the call has waited for it for as long as its deadline
- * allows, or too many others wait already. Nothing was changed. Metadata: session_id. Details:
- * RetryInfo.
+ * Another change has locked the session. The call has waited for the lock as long as its deadline
+ * allows, or too many other calls already wait. Nothing was changed. Metadata: session_id.
+ * Details: RetryInfo.
  *
  * Reason: `SESSION_BUSY`. Status code: `RESOURCE_EXHAUSTED`.
  */
 export class SessionBusy extends ResourceExhausted {
   static override readonly code: StatusCode = "RESOURCE_EXHAUSTED";
   static override readonly reason: string = "SESSION_BUSY";
+}
+
+/**
+ * The project has reached a rate of its ProjectLimits at this server. Nothing was changed; try
+ * again after the time in RetryInfo. Metadata: what (calls_per_second, messages_per_second),
+ * limit, used. Details: RetryInfo.
+ *
+ * Reason: `RATE_LIMITED`. Status code: `RESOURCE_EXHAUSTED`.
+ */
+export class RateLimited extends ResourceExhausted {
+  static override readonly code: StatusCode = "RESOURCE_EXHAUSTED";
+  static override readonly reason: string = "RATE_LIMITED";
+}
+
+/**
+ * The call would exceed a limit of the project's ProjectLimits. Nothing was changed. Metadata:
+ * what (max_sessions, max_bytes, max_running_turns, model_tokens_per_day), limit, used (without
+ * the call). Details: RetryInfo where time helps: for turns and tokens.
+ *
+ * Reason: `QUOTA_EXCEEDED`. Status code: `RESOURCE_EXHAUSTED`.
+ */
+export class QuotaExceeded extends ResourceExhausted {
+  static override readonly code: StatusCode = "RESOURCE_EXHAUSTED";
+  static override readonly reason: string = "QUOTA_EXCEEDED";
 }
 
 /** The class of each reason. */
@@ -671,6 +696,8 @@ export const BY_REASON = {
   FORMAT_UNREADABLE: FormatUnreadable,
   PROJECT_BEING_DELETED: ProjectBeingDeleted,
   SESSION_BUSY: SessionBusy,
+  RATE_LIMITED: RateLimited,
+  QUOTA_EXCEEDED: QuotaExceeded,
 } as const;
 
 /** The name of an `ErrorReason` of the protos, without its prefix. */

@@ -33,7 +33,7 @@ export function checkFunction(value: unknown, field: string): void {
   }
 }
 
-/** Return a list; refuse one value in its place. */
+/** Return a list; refuse a single value. */
 export function listed<T>(values: Iterable<T>, field: string): T[] {
   if (typeof values === "string") {
     throw invalidField(field, `must be a list, e.g. [${shown(values)}]`);
@@ -50,8 +50,8 @@ export function listed<T>(values: Iterable<T>, field: string): T[] {
 }
 
 /**
- * Refuse options that a call does not know. TypeScript finds most of them; JavaScript, and options
- * that come out of a variable, would lose them in silence.
+ * Refuse options that a call does not know. TypeScript finds most of them. JavaScript would ignore
+ * them silently, and so would TypeScript for options in a variable.
  */
 export function checkKnown(options: object, known: ReadonlySet<string>, call: string): void {
   for (const [key, value] of Object.entries(options)) {

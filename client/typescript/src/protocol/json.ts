@@ -33,8 +33,8 @@ export function isObject(value: unknown): value is JsonObject {
 /**
  * Return an object as compact JSON.
  *
- * As in JSON.stringify, `undefined` properties are left out and toJSON() is called. What it would
- * change in silence is refused: NaN, infinity, bytes, functions, maps and sets.
+ * As in JSON.stringify, `undefined` properties are left out and toJSON() is called. Values that
+ * JSON.stringify would change silently are refused: NaN, infinity, bytes, functions, maps and sets.
  *
  * @throws InvalidField with the path of the first value that JSON does not have.
  */

@@ -56,7 +56,7 @@ class Names<Name extends string> {
 export type Role = NamesOf<keyof typeof RoleEnum, "ROLE_">;
 /** The provider whose message `json` is. */
 export type Format = NamesOf<keyof typeof FormatEnum, "FORMAT_">;
-/** Where a session stands: "active" accepts appends, "destroyed" does not until it is resumed. */
+/** The status of a session: "active" accepts appends, "destroyed" does not until a resume. */
 export type SessionStatus = NamesOf<keyof typeof SessionStatusEnum, "SESSION_STATUS_">;
 /** An order of sessions. */
 export type SessionOrder = NamesOf<keyof typeof SessionOrderEnum, "SESSION_ORDER_">;
@@ -64,11 +64,11 @@ export type SessionOrder = NamesOf<keyof typeof SessionOrderEnum, "SESSION_ORDER
 export type MessageOrder = NamesOf<keyof typeof MessageOrderEnum, "MESSAGE_ORDER_">;
 /** How much of each message is read. */
 export type MessageView = NamesOf<keyof typeof MessageViewEnum, "MESSAGE_VIEW_">;
-/** How far the work of a task is. */
+/** The status of a task's work. */
 export type TaskStatus = NamesOf<keyof typeof TaskStatusEnum, "TASK_STATUS_">;
-/** Where a turn stands. */
+/** The state of a turn. */
 export type TurnState = NamesOf<keyof typeof TurnStateEnum, "TURN_STATE_">;
-/** What happened to a part of a message that a model was sent. */
+/** What happened to a part of a message in a request to a model. */
 export type FitChangeKind = NamesOf<keyof typeof FitChangeKindEnum, "FIT_CHANGE_KIND_">;
 /** What happens to a message while a turn is running. */
 export type SendMode = NamesOf<keyof typeof SendModeEnum, "SEND_MODE_">;

@@ -92,7 +92,8 @@ export function isWorthRetrying(error: SessiondError): boolean {
 
 function isTransportFault(code: number, text: string): boolean {
   if (code === statusCodes.UNAVAILABLE) return true;
-  // Not cancelled by this process: a server was shut down, or a proxy reset the stream.
+  // If this process has not cancelled the call, a server was shut down, or a proxy reset the
+  // stream.
   if (code === statusCodes.CANCELLED) return !OWN_CANCELLATION.test(text);
   if (code === statusCodes.RESOURCE_EXHAUSTED) return CALMED.test(text);
   return TRANSPORT_CODES.has(code) && TRANSPORT_FAULTS.test(text);

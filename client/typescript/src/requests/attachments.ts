@@ -4,7 +4,7 @@ import { isObject } from "../protocol/json.js";
 import type { FilePart } from "../types/parts.js";
 import { mediaTypeOf } from "./media-types.js";
 
-/** The reference to an asset in a provider's JSON is this and its id. */
+/** This prefix and an asset's id form a reference to the asset in a provider's JSON. */
 export const ASSET_PREFIX = "sessiond-asset:";
 
 /** One file: exactly one of path, data, uri and assetId. */
@@ -17,9 +17,9 @@ export interface AttachmentFields {
   readonly uri?: string | undefined;
   /** Id of the asset that holds the file. */
   readonly assetId?: string | undefined;
-  /** IANA media type. Default: by the name; of an asset, its own. */
+  /** IANA media type. Default: determined by the name, or that of the asset. */
   readonly mediaType?: string | undefined;
-  /** Name of the file, for people. Default: that of the path. */
+  /** Name of the file, for people to read. Default: the name in the path. */
   readonly name?: string | undefined;
 }
 

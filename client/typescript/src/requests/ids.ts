@@ -8,7 +8,8 @@ export function requestIdOr(given: string | undefined): string {
   return given;
 }
 
-/** Return an id; an empty one is more likely an unset variable than a wish for a generated id. */
+/** Return an id. Refuse an empty one: it is more likely an unset variable than a wish for a new id.
+ * */
 export function optionalId(given: string | undefined, field: string): string {
   if (given === undefined) return "";
   checkText(given, field);

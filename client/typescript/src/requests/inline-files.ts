@@ -98,7 +98,7 @@ function replaced(text: string, value: unknown, places: readonly Place[]): strin
     const same = places.filter((place) => place.holder[place.key] === holder[key]).length;
     const occurrences = text.split(file).length - 1;
     if (occurrences !== same) {
-      // The text of a file also occurs elsewhere, or is spelled with escapes.
+      // A file's text also occurs elsewhere or has escapes, so replacing texts is not enough.
       for (const place of places) place.holder[place.key] = ASSET_PREFIX + place.assetId;
       return JSON.stringify(value);
     }

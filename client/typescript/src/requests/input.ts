@@ -1,5 +1,5 @@
 import * as proto from "../gen/sessiond/v1/message.js";
-import { checkOptionalText, listed } from "../protocol/checks.js";
+import { checkBoolean, checkOptionalText, listed } from "../protocol/checks.js";
 import { invalidField, typeName } from "../protocol/invalid.js";
 import { encodeJson, isObject, type JsonObject, parseObject } from "../protocol/json.js";
 import { FORMATS, type Format, ROLES, type Role } from "../protocol/names.js";
@@ -8,7 +8,7 @@ import { Message } from "../types/message.js";
 import { type Part, toParts } from "../types/parts.js";
 import { formatOf, isPlain } from "./shapes.js";
 
-/** What a NewMessage says of itself. Exactly one of `blob` and `parts` is required. */
+/** The fields of a NewMessage. Exactly one of `blob` and `parts` is required. */
 export interface NewMessageFields {
   /** The provider's message: an object, or JSON text, which is kept byte for byte. */
   readonly blob?: object | string | Uint8Array | undefined;
@@ -29,6 +29,11 @@ export interface NewMessageFields {
   readonly messageId?: string | undefined;
   /** With the format "other", the program whose message this is. Default: that of the call. */
   readonly formatName?: string | undefined;
+  /**
+   * Whether the message follows no other one and begins a branch of its own, such as an edited first
+   * prompt. Not together with parentSeq. Default: false.
+   */
+  readonly isRoot?: boolean | undefined;
 }
 
 /** A message to store, with its labels, its parent and its name. */
@@ -100,7 +105,7 @@ function storedAgain(read: proto.Message): proto.Message {
   return { ...EMPTY, role, format, content, metadata, messageId, formatName };
 }
 
-/** How a call says that its messages are written. */
+/** How the messages of a call are written. */
 interface Shape {
   readonly format: Format | undefined;
   readonly formatName: string | undefined;
@@ -131,6 +136,7 @@ function newMessage(fields: NewMessageFields, shape: Shape, path: string): proto
           path,
         );
   checkOptionalText(fields.messageId, `${path}.messageId`);
+  checkBoolean(fields.isRoot, `${path}.isRoot`);
   if (parentSeq !== undefined && !Number.isSafeInteger(parentSeq)) {
     throw invalidField(`${path}.parentSeq`, `is ${String(parentSeq)}; it must be a seq`);
   }
@@ -140,6 +146,7 @@ function newMessage(fields: NewMessageFields, shape: Shape, path: string): proto
     metadata: metadata && toStruct(metadata, `${path}.metadata`),
     parentSeq: parentSeq ?? 0,
     messageId: fields.messageId ?? "",
+    isRoot: fields.isRoot ?? false,
   };
 }
 

@@ -50,17 +50,19 @@ export interface StoreOptions extends ChangeOptions, StateChange {
    */
   readonly onDuplicate?: OnDuplicate | undefined;
   /**
-   * Settings with which the session is made, in the same commit, if there is none. An existing
-   * session stays as it is. Default: SessionNotFound.
+   * Settings with which a missing session is created, in the same commit. An existing session is
+   * not changed. Default: SessionNotFound.
    */
   readonly create?: SessionSettings | undefined;
   /** Store nothing unless the session's lastSeq is this; 0 = the session must be empty. */
   readonly expectedLastSeq?: number | undefined;
   /**
-   * Store nothing unless the session's epoch is this: for a caller that goes on from a seq.
+   * Store nothing unless the session's epoch is this, for callers that continue after a seq.
    * Default: no check.
    */
   readonly expectedEpoch?: number | undefined;
+  /** Store nothing unless this is the current etag of the session's state. Default: no check. */
+  readonly stateEtag?: string | undefined;
   /**
    * First upload the files inside the messages (data URLs and base64) as assets, and store
    * references to them. true = files of 256 KiB or more; a number = files of at least so many bytes.
@@ -101,7 +103,10 @@ export interface ReadOptions extends CallOptions {
   readonly roles?: readonly Role[] | undefined;
   /** Read nothing unless the session's epoch is this (HistoryRewound). Default: no check. */
   readonly expectedEpoch?: number | undefined;
-  /** "full" (default), or "basic": only seq, createdAt, role, format and contentBytes. */
+  /**
+   * "full" (default), "basic" (only seq, createdAt, role, format and contentBytes) or "parts" (the
+   * content of every format as typed parts).
+   */
   readonly view?: MessageView | undefined;
 }
 
@@ -113,7 +118,7 @@ export interface RewindOptions extends Omit<StoreOptions, "create" | "onDuplicat
   readonly dropLast?: number | undefined;
   /** Keep the messages up to this bookmark. */
   readonly toBookmark?: string | undefined;
-  /** Remove the message of this messageId, and all that follow it. */
+  /** Remove the message with this messageId, and all later messages. */
   readonly beforeMessageId?: string | undefined;
   /** Messages to append to what is kept, as storeMessages takes them. Default: none. */
   readonly messages?: Iterable<MessageInput> | undefined;
@@ -132,6 +137,7 @@ export const STORE: ReadonlySet<string> = new Set([
   "create",
   "expectedLastSeq",
   "expectedEpoch",
+  "stateEtag",
   "extractFiles",
 ]);
 export const REWIND: ReadonlySet<string> = new Set([
@@ -141,6 +147,7 @@ export const REWIND: ReadonlySet<string> = new Set([
   "formatName",
   "expectedLastSeq",
   "expectedEpoch",
+  "stateEtag",
   "extractFiles",
   "toSeq",
   "dropLast",
@@ -184,7 +191,7 @@ export function checkRemoval(options: RemovalOptions, call: string): void {
   }
 }
 
-/** Return what an append does without a session, and with messages that it has already. */
+/** Return the fields for a missing session, and for messages that the session already has. */
 export function conditionFields({ create, onDuplicate }: StoreOptions) {
   return {
     create: create && Session.create(settingsFields(create)),
@@ -192,7 +199,7 @@ export function conditionFields({ create, onDuplicate }: StoreOptions) {
   };
 }
 
-/** Return what a session is rewound to. */
+/** Return the place to which a session is rewound. */
 export function rewindTarget(options: RewindOptions): RewindSessionRequest["to"] {
   const { toSeq, dropLast, toBookmark, beforeMessageId } = options;
   checkInteger(toSeq, "toSeq");
@@ -219,16 +226,19 @@ export function rewindTarget(options: RewindOptions): RewindSessionRequest["to"]
 /** Return the fields that appends have in common. */
 export function appendFields(
   sessionId: string,
-  options: Pick<StoreOptions, "expectedLastSeq" | "expectedEpoch" | "requestId"> & StateChange,
+  options: Pick<StoreOptions, "expectedLastSeq" | "expectedEpoch" | "stateEtag" | "requestId"> &
+    StateChange,
 ) {
   checkText(sessionId, "sessionId");
   checkInteger(options.expectedLastSeq, "expectedLastSeq");
   checkInteger(options.expectedEpoch, "expectedEpoch");
+  checkOptionalText(options.stateEtag, "stateEtag");
   return {
     sessionId,
     expectedLastSeq: options.expectedLastSeq,
     expectedEpoch: options.expectedEpoch,
     statePatch: statePatchOf(options),
+    stateEtag: options.stateEtag ?? "",
     requestId: requestIdOr(options.requestId),
   };
 }
@@ -273,7 +283,7 @@ export function readRequest(sessionId: string, options: ReadOptions): GetMessage
   });
 }
 
-/** Return where messages were stored. */
+/** Return the seqs of stored messages. */
 export function storedRange(response: StoreMessagesResponse): StoredRange {
   return {
     firstSeq: response.firstSeq,

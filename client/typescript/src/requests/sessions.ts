@@ -117,7 +117,7 @@ const PATHS: Readonly<Record<keyof SessionSettings, string>> = {
 };
 
 /**
- * Return the mask of an update. Without a mask, the server takes an empty string or object for
+ * Return the mask of an update. Without a mask, the server interprets an empty string or object as
  * "unchanged".
  */
 export function settingsMask(settings: SessionSettings): string[] | undefined {

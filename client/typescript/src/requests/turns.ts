@@ -63,7 +63,7 @@ export interface SendFields {
   readonly requestId?: string | undefined;
 }
 
-/** The user's text, or an object of it and everything else that is sent. */
+/** The user's text, or an object with it and the other fields to send. */
 export type Prompt = string | SendFields;
 
 /** The names of the fields of a send. */
@@ -106,7 +106,7 @@ export class Sending {
     this.extractFiles = fields.extractFiles;
     this.#text = fields.prompt ?? "";
     if (fields.prompt === "" && this.attachments.length === 0) {
-      // More likely an unset variable than a wish to let the model continue.
+      // This is more likely an unset variable than a wish to let the model continue.
       throw invalidField(
         "prompt",
         "is empty; leave it out to have the model go on from the history as it is",

@@ -8,8 +8,9 @@ import { Message, type MessageData } from "./message.js";
  *
  * A stored message, by its role: "user.message", "assistant.message", ... The session:
  * "session.created", "session.updated", ...; "session.rewound" (`data.last_seq`: the last message
- * that is kept; those that follow have their seqs). The session's turns, with `data.turn_id`:
- * "assistant.turn_start", "assistant.message_delta" and "assistant.reasoning_delta"
+ * that is kept; later messages reuse the seqs after it). The session's turns, with `data.turn_id`:
+ * "assistant.turn_start", "assistant.message_partial" (`data.content`: the text so far, for a
+ * reader that joins a running turn), "assistant.message_delta" and "assistant.reasoning_delta"
  * (`data.delta_content`: the text that the model added), "session.error", "assistant.turn_end",
  * "session.idle".
  */
@@ -25,8 +26,10 @@ export type EventType =
   | "session.destroyed"
   | "session.deleted"
   | "session.expired"
+  | "session.recreated"
   | "session.rewound"
   | "assistant.turn_start"
+  | "assistant.message_partial"
   | "assistant.message_delta"
   | "assistant.reasoning_delta"
   | "session.error"
@@ -53,7 +56,7 @@ export class Event {
     return this.#proto.seq || undefined;
   }
 
-  /** The session's epoch, in which the seq holds. See `SessionInfo.epoch`. */
+  /** The session's epoch, to which the seq belongs. See `SessionInfo.epoch`. */
   get epoch(): number {
     return this.#proto.epoch;
   }

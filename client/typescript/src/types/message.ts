@@ -20,7 +20,7 @@ export interface MessageData {
  * A stored message. It never changes.
  *
  * Values are decoded when they are accessed, so that reading 100,000 messages costs only what is
- * used of them.
+ * accessed.
  */
 export class Message {
   /** The id of the session that the message was read from. */
@@ -155,6 +155,11 @@ export class Message {
     return this.#proto.incomplete;
   }
 
+  /** Whether the message was stored as the beginning of a branch, which follows no message. */
+  get isRoot(): boolean {
+    return this.#proto.isRoot;
+  }
+
   /** The turn that stored the message. `undefined` = the caller stored it. */
   get turn(): MessageTurn | undefined {
     const { turn } = this.#proto;
@@ -182,6 +187,7 @@ export class Message {
       ...(this.messageId && { messageId: this.messageId }),
       ...(this.turn && { turn: this.turn }),
       ...(this.incomplete && { incomplete: true }),
+      ...(this.isRoot && { isRoot: true }),
     };
   }
 

@@ -56,7 +56,8 @@ export interface ReasoningPart {
   readonly text: string;
   /** The provider's signature, or the encrypted reasoning. */
   readonly signature?: Uint8Array | undefined;
-  /** The provider that signed it. A turn sends signed reasoning to that provider only. */
+  /** The provider that signed the reasoning. A turn sends signed reasoning to that provider only.
+   * */
   readonly format?: Format | undefined;
 }
 

@@ -26,8 +26,8 @@ export interface SessionInfo {
   /** The seq of the newest message. 0 = no message yet. */
   readonly lastSeq: number;
   /**
-   * How often messages of the session were removed by a rewind. A seq names the same message for as
-   * long as the epoch stays the same.
+   * How often messages of the session were removed by a rewind. Within an epoch, a seq always names
+   * the same message.
    */
   readonly epoch: number;
   /** Number of messages in the session. */
@@ -55,8 +55,8 @@ export interface SessionInfo {
   /** Time of expiry without further activity. `undefined` = never. */
   readonly expiresAt: Date | undefined;
   /**
-   * The state that programs keep beside the messages. `undefined` = the call did not return it: get,
-   * create and update do, and list with `withState`.
+   * The state, which programs store with the session. `undefined` = the call does not return it:
+   * get, create and update do, and list with `withState`.
    */
   readonly state: JsonObject | undefined;
   /** The state as JSON text; its values are byte for byte as they were stored. */

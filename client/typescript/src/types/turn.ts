@@ -46,7 +46,7 @@ export interface Turn {
   readonly turnId: string;
   /** The session's id. */
   readonly sessionId: string;
-  /** Where the turn stands. */
+  /** The state of the turn. */
   readonly state: TurnState | "unknown";
   /** Name of the requested model. */
   readonly model: string;
@@ -153,7 +153,7 @@ export interface TurnPreview {
   readonly changeCount: number;
 }
 
-/** Return a preview as callers read it. */
+/** Return a preview of the protos in the client's types. */
 export function previewOf(preview: PreviewTurnResponse): TurnPreview {
   return {
     model: preview.model,

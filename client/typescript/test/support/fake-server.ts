@@ -44,8 +44,12 @@ export interface Received {
 export const SILENCE = Symbol("silence");
 
 type Step = object | ServiceError | typeof SILENCE;
-/** A response, an error, or the steps of a stream. */
-export type Answer = Step | readonly Step[];
+/** A response, an error, the steps of a stream, or a function that chooses one of these. */
+export type Answer =
+  | Step
+  | readonly Step[]
+  // biome-ignore lint/suspicious/noExplicitAny: a request of any method.
+  | ((request: any) => Step | readonly Step[] | Promise<Step | readonly Step[]>);
 
 /** Return an error of the server. */
 export function failure(
@@ -141,7 +145,8 @@ export class FakeServer {
       remainingMs: Number(deadline) - Date.now(),
     });
     const answers = this.#answers.get(method) ?? [failure("UNIMPLEMENTED", `no ${method}`)];
-    const answer = answers.length > 1 ? answers.shift() : answers[0];
+    const next = answers.length > 1 ? answers.shift() : answers[0];
+    const answer = typeof next === "function" ? await next(first) : next;
     for (const step of Array.isArray(answer) ? answer : [answer]) {
       if (step === SILENCE) return;
       if (step instanceof Error) {

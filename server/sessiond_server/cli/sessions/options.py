@@ -217,8 +217,8 @@ def parser() -> argparse.ArgumentParser:
             "import",
             "import an exported session, or with --from the transcripts of another program",
             document,
-            "A session or a transcript comes in completely or not at all. With --from, the command "
-            "can be repeated, and adds what is new; transcripts that fail are listed at the end, "
+            "A session or a transcript is imported completely or not at all. With --from, a "
+            "repeated command adds only what is new. Transcripts that fail are listed at the end, "
             "and the exit code is 1.",
         )
     )

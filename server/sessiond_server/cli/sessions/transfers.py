@@ -95,7 +95,7 @@ def _import_transcripts(client: Client, given: argparse.Namespace) -> int:
         output.note(str(failed))
     if result.failed:
         output.note(
-            f"{output.many(len(result.imported), 'transcript')} came in; "
+            f"{output.many(len(result.imported), 'transcript')} imported; "
             f"{len(result.failed):,} failed."
         )
         return 1

@@ -414,8 +414,8 @@ class CopyStore:
             return 0, 0, 0
         last = segments[-1]
         found = await fetch(_TOTALS, key=last.key, log=last.log, seq=Int8(last.last_seq))
-        # Messages stored before the totals were introduced have none. If only some of the session's
-        # tokens are estimated, the totals do not show which ones.
+        # Messages that were stored before the totals were introduced have no totals. If only some
+        # of the session's tokens are estimated, the totals do not show which ones.
         if found and found[0][0] is not None and estimated in (0, tokens):
             total_bytes, total_tokens = found[0]
             return total_bytes, total_tokens, total_tokens if estimated else 0

@@ -7,7 +7,12 @@ from the database's clock.
 
 from sessiond_server.db.schema.assets import asset_refs, assets, loose_objects
 from sessiond_server.db.schema.base import metadata
-from sessiond_server.db.schema.projects import api_keys, projects
+from sessiond_server.db.schema.projects import (
+    api_keys,
+    project_limits,
+    project_tokens,
+    projects,
+)
 from sessiond_server.db.schema.servers import notice_readers, notices, schema_support
 from sessiond_server.db.schema.sessions import (
     bookmarks,
@@ -47,6 +52,8 @@ __all__ = [
     "parent_links",
     "processing",
     "processing_exceptions",
+    "project_limits",
+    "project_tokens",
     "projects",
     "queues",
     "requests",

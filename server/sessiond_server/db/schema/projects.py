@@ -1,6 +1,17 @@
-"""Projects and their API keys."""
+"""Projects, their API keys and their limits."""
 
-from sqlalchemy import Boolean, Column, LargeBinary, Table, Text, Uuid, func, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    LargeBinary,
+    Table,
+    Text,
+    Uuid,
+    func,
+    text,
+)
 
 from sessiond_server.db.schema.base import ID_TEXT, TIME, metadata
 
@@ -28,4 +39,33 @@ api_keys = Table(
     Column("is_admin", Boolean, nullable=False, server_default=text("false")),
     Column("created_at", TIME, nullable=False, server_default=func.now()),
     Column("revoked_at", TIME),
+)
+
+# Without a row, the server's defaults hold.
+project_limits = Table(
+    "project_limits",
+    metadata,
+    Column("project_id", Uuid, primary_key=True),
+    *(
+        Column(name, BigInteger, comment="null: the server's default; 0: no limit")
+        for name in (
+            "calls_per_second",
+            "messages_per_second",
+            "max_sessions",
+            "max_bytes",
+            "max_running_turns",
+            "model_tokens_per_day",
+        )
+    ),
+    Column("etag", Uuid, nullable=False, server_default=text("gen_random_uuid()")),
+)
+
+# Tokens of turns, which outlive the turns and their sessions. Each server adds what it has counted
+# every few seconds, so the end of a turn does not lock the row.
+project_tokens = Table(
+    "project_tokens",
+    metadata,
+    Column("project_id", Uuid, primary_key=True),
+    Column("day", Date, primary_key=True, comment="in UTC"),
+    Column("tokens", BigInteger, nullable=False),
 )

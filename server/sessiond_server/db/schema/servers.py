@@ -1,8 +1,8 @@
 """Tables of the servers themselves: notifications, and which servers run on the schema.
 
 `notices` and `notice_readers` are for processes that cannot listen, because a pooler stands before
-PostgreSQL. They are unlogged: they are empty after a crash, which costs a notification and no
-message.
+PostgreSQL. They are unlogged, and therefore empty after a crash. This loses notifications, but no
+messages.
 """
 
 from sqlalchemy import Boolean, Column, Index, Table, Text, Uuid, text

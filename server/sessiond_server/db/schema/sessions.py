@@ -209,7 +209,7 @@ messages = Table(
     },
 )
 
-# The messages that do not follow the message before them. A copy reads its source's rows.
+# The messages whose parent is not the previous message. A copy reads its source's rows.
 parent_links = Table(
     "parent_links",
     metadata,

@@ -70,7 +70,7 @@ def read(entry: Entry, format_name: str) -> Entry:
     entry.role = next((role for role in _LEADING if role in roles), sayings[0].role)
     entry.pieces = [piece for saying in sayings for piece in saying.pieces]
     entry.is_context = all(saying.is_context for saying in sayings)
-    # The pieces are not those of one provider's message.
+    # No provider accepts the stored JSON, so it must not be sent as it is.
     entry.raw, entry.value, entry.sayings = "", {}, sayings
     return entry
 

@@ -1,1 +1,1 @@
-"""Everything of the feature that speaks to PostgreSQL."""
+"""The feature's access to PostgreSQL."""

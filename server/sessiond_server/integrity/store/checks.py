@@ -33,7 +33,7 @@ FROM ranges AS r, LATERAL (
 ) AS found
 ORDER BY r.key, r.first_seq"""
 
-# Own messages above last_seq: a row that no append has announced.
+# Own messages above last_seq. Every append raises last_seq in the commit that stores its messages.
 _BEYOND = f"""
 SELECT s.key, min(m.seq) AS first FROM sessions AS s
 JOIN messages AS m ON m.key = s.key AND m.log = COALESCE(s.message_log, s.log)

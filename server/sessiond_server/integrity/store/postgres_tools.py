@@ -1,4 +1,4 @@
-"""pg_dump and pg_restore: found, and run without a password on the command line."""
+"""Finds pg_dump and pg_restore, and runs them without a password on the command line."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Links of messages to their parents, for the messages that do not follow the one before them."""
+"""Links of messages to their parents, for the messages whose parent is not the previous message."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -39,7 +39,7 @@ async def link_parents(
     """Record the parents of the messages of an append.
 
     Args:
-        connection: has just stored the messages, in the same transaction.
+        connection: the connection whose transaction has just stored the messages.
         key: key of the session and of the log.
         log: id of the log of the messages.
         first_seq: seq of the first message of the append.

@@ -8,7 +8,7 @@ from sessiond_server.db.pool import Database
 from sessiond_server.messages.store.history import LogHead
 
 KEPT_CUTS = 64
-"""Number of a session's rewinds that are remembered. A reader from before them begins anew."""
+"""Number of a session's rewinds that are remembered. Readers with earlier epochs start again."""
 
 _SINCE = """
 SELECT min(last_seq) AS last_seq, count(*) AS count, max(created_at) AS created_at,
@@ -21,8 +21,8 @@ class Cut:
     """The combined effect of several rewinds on the history of an earlier epoch.
 
     Attributes:
-        epoch: the epoch that the last rewind began.
-        last_seq: seq of the last message that all of them kept.
+        epoch: the epoch after the last rewind.
+        last_seq: seq of the last message that all these rewinds have kept.
         removed_count: number of messages of the earlier epoch that are gone; 0 if the earlier epoch
             is no longer remembered.
         created_at: time of the last rewind; None if it is no longer remembered.

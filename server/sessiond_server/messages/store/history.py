@@ -106,7 +106,7 @@ class LogHead:
         content_bytes: size of the content of all messages.
         largest_bytes: size of the content of the largest message.
         touch_due: whether a read should postpone the session's expiry.
-        is_branched: whether some messages do not follow the message before them.
+        is_branched: whether some messages have a parent other than the previous message.
         segments: in order, from 1 to last_seq. The last one is the message log, unless that is
             empty.
         running_turn: the turn that is running; None = none is.
@@ -198,7 +198,7 @@ class HistoryStore:
         return head_of(key, row) if row else None
 
     async def parent_links(self, segments: Sequence[Segment]) -> dict[int, int]:
-        """Return the parent_seqs of the messages that do not follow the one before them, by seq."""
+        """Return the parent_seqs of messages whose parent is not the previous one, by seq."""
         rows = await self._database.rows(PARENT_LINKS, columns(segments))
         return {row["seq"]: row["parent_seq"] for row in rows}
 

@@ -97,7 +97,7 @@ async def add_ids(
     """Record the message_ids of an append, whose messages were just stored on this connection.
 
     Args:
-        connection: in the transaction of the append.
+        connection: the connection of the append's transaction.
         key: key of the log.
         log: id of the log.
         first_seq: seq of the first message of the append.

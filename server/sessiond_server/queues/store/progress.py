@@ -159,8 +159,9 @@ class ProgressStore:
             ref: the lease.
             project_id: the caller's project.
             record: makes the acknowledgement safe to repeat; None for none.
-            decide: called with the leased ranges, and with whether a rewind removed others of the
-                lease. Returns the changes; None ends the lease. If it raises, nothing is changed.
+            decide: called with the leased ranges, and with whether a rewind removed other messages
+                of the lease. Returns the changes; None ends the lease. If it raises, nothing is
+                changed.
 
         Returns:
             False if the lease has been lost or its session is gone, or if the lease was ended.

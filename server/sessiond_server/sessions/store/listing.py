@@ -2,8 +2,8 @@
 
 Listings by activity are ordered by (active_minute, active_at, key), but the index has no active_at:
 it would change with each append. To sort a minute, all of its sessions have to be read, which takes
-long if an import or a nightly job touched 100,000 of them. A page therefore sorts a crowded minute
-by key alone, which the index gives.
+long if an import or a nightly job touched 100,000 of them. A page therefore lists a crowded minute
+by key alone, in the order of the index.
 """
 
 from collections.abc import Sequence

@@ -85,8 +85,8 @@ class Change:
         """If the block raises, undo its writes and keep the rest of the change.
 
         Raises:
-            SavepointRefused: if the database refuses a statement and would refuse it again, unlike
-                after a lost connection or a deadlock.
+            SavepointRefused: if the database refuses a statement for a reason that persists. A lost
+                connection or a deadlock is no such reason.
         """
         try:
             async with self.connection.transaction():

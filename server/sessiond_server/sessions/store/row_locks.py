@@ -1,11 +1,11 @@
-"""Looks whether the rows of sessions are locked, without waiting for them."""
+"""Checks whether the rows of sessions are locked, without waiting for the locks."""
 
 from collections.abc import Sequence
 from uuid import UUID
 
 from sessiond_server.db.pool import Database
 
-# A session that does not exist counts as free: whoever waits for it learns that it is gone.
+# A session that does not exist counts as free: calls that wait for it then find that it is gone.
 _FREE = """
 WITH free AS (
     SELECT key FROM sessions WHERE key = ANY(%(keys)b::uuid[]) FOR NO KEY UPDATE SKIP LOCKED

@@ -59,7 +59,7 @@ COPY = """copied_state AS (
     SELECT made.key, made.log, name, value
     FROM made, session_state AS s WHERE s.key = %(key)s AND s.log = %(log)s
 )"""
-"""Copies the state of a session to the one that `made` has inserted."""
+"""Copies the state of a session to the session that the CTE `made` has inserted."""
 
 
 @dataclass(frozen=True, slots=True)

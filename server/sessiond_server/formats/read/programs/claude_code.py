@@ -19,7 +19,7 @@ from sessiond_server.formats.pieces import (
 from sessiond_server.formats.read import anthropic
 from sessiond_server.formats.read.programs.native import foreign, native, said
 
-# How the texts begin that the program writes in the user's name.
+# Beginnings of the texts that the program writes in the user's name.
 _PROGRAMS_TEXTS = (
     *("<command-name>", "<command-message>", "<local-command-", "<bash-", "<system-reminder>"),
     *("Caveat: The messages below", "[Request interrupted by user"),

@@ -119,7 +119,7 @@ def _block(block: JSON) -> Iterator[Piece]:
 
 
 def _plain(pieces: Iterator[Piece]) -> Iterator[Piece]:
-    """Leave out what refers to the format from which the pieces come."""
+    """Remove the stored blocks from pieces: they are in another format than the message."""
     for piece in pieces:
         yield Foreign(piece.kind, piece.text) if isinstance(piece, Foreign) else piece
 

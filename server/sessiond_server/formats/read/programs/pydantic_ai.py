@@ -32,7 +32,7 @@ from sessiond_server.formats.pieces import (
 from sessiond_server.formats.read.programs.native import MAKERS, content_of, foreign, said
 
 _URLS = {"image-url": "image", "audio-url": "audio", "video-url": "video", "document-url": "file"}
-# Parts in which the framework notes what has changed for its own use.
+# Parts in which the framework records changes for its own use.
 _NOTES = (
     *("tool-availability-delta", "capability-load-delta", "model-settings-delta"),
     *("instruction-digest", "instruction-baseline", "instruction-delta"),

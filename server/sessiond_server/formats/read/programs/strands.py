@@ -41,7 +41,7 @@ def read(entry: Entry) -> Iterator[Entry]:
     """Yield a message, alone or in the record that a session repository keeps of it."""
     value = entry.value
     for key in ("redact_message", "message"):
-        # A redacted message takes the place of what was said.
+        # A redacted message, if there is one, replaces the original message.
         if isinstance(inner := value.get(key), dict):
             value = inner
             break

@@ -7,6 +7,13 @@
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Timestamp } from "../../google/protobuf/timestamp.js";
+import {
+  GetProjectLimitsRequest,
+  GetProjectUsageRequest,
+  GetProjectUsageResponse,
+  ProjectLimits,
+  SetProjectLimitsRequest,
+} from "./limits.js";
 
 export const protobufPackage = "sessiond.v1";
 
@@ -16,13 +23,13 @@ export const protobufFileName = "sessiond/v1/admin_service.proto";
 export interface Project {
   /** name of the project. 1 to 64 characters of a-z, 0-9, "-" and "_", beginning with a letter or digit. Unique. */
   name: string;
-  /** create_time is when it was made. Output only. */
+  /** create_time is when the project was created. Output only. */
   createTime?: Timestamp | undefined;
 }
 
 /** ApiKey is a key without its secret. */
 export interface ApiKey {
-  /** key_id names the key; it is the part of the key that may be shown and logged. */
+  /** key_id identifies the key. It is the part of the key that may be shown and logged. */
   keyId: string;
   /** project is the name of the key's project. */
   project: string;
@@ -30,21 +37,21 @@ export interface ApiKey {
   label: string;
   /** is_admin says that the key may call AdminService. */
   isAdmin: boolean;
-  /** create_time is when it was made. */
+  /** create_time is when the key was created. */
   createTime?:
     | Timestamp
     | undefined;
-  /** revoke_time is when it was revoked. Unset = it is valid. */
+  /** revoke_time is when the key was revoked. Unset = the key is valid. */
   revokeTime?: Timestamp | undefined;
 }
 
-/** CreateProjectRequest asks for a project. */
+/** CreateProjectRequest describes a project to create. */
 export interface CreateProjectRequest {
   /** project holds the name. Required. */
   project?:
     | Project
     | undefined;
-  /** get_or_create answers the existing project where there is one of this name. Default false: PROJECT_ALREADY_EXISTS. */
+  /** get_or_create returns the existing project if there is one with this name. Default false: PROJECT_ALREADY_EXISTS. */
   getOrCreate: boolean;
 }
 
@@ -52,7 +59,7 @@ export interface CreateProjectRequest {
 export interface DeleteProjectRequest {
   /** project is the name of the project. Required. */
   project: string;
-  /** allow_missing answers OK where there is no such project. Default false: PROJECT_NOT_FOUND. */
+  /** allow_missing lets the call succeed if there is no such project. Default false: PROJECT_NOT_FOUND. */
   allowMissing: boolean;
 }
 
@@ -62,9 +69,9 @@ export interface DeleteProjectResponse {
 
 /** ListProjectsRequest asks for a page of projects. */
 export interface ListProjectsRequest {
-  /** page_size is how many projects to answer at the most. 0 = 50; more than 500 = 500; negative is refused. */
+  /** page_size is the maximum number of projects to return. 0 = 50; more than 500 = 500; negative is refused. */
   pageSize: number;
-  /** page_token is next_page_token of the page before. Empty = the first page. */
+  /** page_token is next_page_token of the previous page. Empty = the first page. */
   pageToken: string;
 }
 
@@ -76,7 +83,7 @@ export interface ListProjectsResponse {
   nextPageToken: string;
 }
 
-/** CreateApiKeyRequest asks for a key. */
+/** CreateApiKeyRequest describes a key to create. */
 export interface CreateApiKeyRequest {
   /** project is the name of the project. Required; it must exist. */
   project: string;
@@ -86,7 +93,7 @@ export interface CreateApiKeyRequest {
   isAdmin: boolean;
 }
 
-/** CreateApiKeyResponse is a new key, and the only place where its secret stands. */
+/** CreateApiKeyResponse is a new key with its secret, which no other response contains. */
 export interface CreateApiKeyResponse {
   /** key is the new key without its secret. */
   key?:
@@ -100,9 +107,9 @@ export interface CreateApiKeyResponse {
 export interface ListApiKeysRequest {
   /** project is the name of the project. Required. */
   project: string;
-  /** page_size is how many keys to answer at the most. 0 = 50; more than 500 = 500; negative is refused. */
+  /** page_size is the maximum number of keys to return. 0 = 50; more than 500 = 500; negative is refused. */
   pageSize: number;
-  /** page_token is next_page_token of the page before. Empty = the first page. */
+  /** page_token is next_page_token of the previous page. Empty = the first page. */
   pageToken: string;
 }
 
@@ -969,11 +976,12 @@ export const RevokeApiKeyRequest: MessageFns<RevokeApiKeyRequest> = {
 };
 
 /**
- * AdminService manages projects and their API keys. Where the server asks for keys, it asks here for an admin key
- * (ADMIN_KEY_REQUIRED otherwise); `sessiond keys create --admin` makes the first one.
+ * AdminService manages projects, their limits and their API keys. If the server requires keys, these calls require an admin key (otherwise ADMIN_KEY_REQUIRED).
+ * `sessiond keys create --admin` creates the first one.
  *
- * These calls have no request_id. CreateProject with get_or_create, DeleteProject and RevokeApiKey are safe to repeat. CreateApiKey is not: it makes another
- * key each time, since the secret of the first one cannot be told again; revoke the one whose answer was lost (ListApiKeys shows it).
+ * These calls have no request_id. CreateProject with get_or_create, DeleteProject, RevokeApiKey and SetProjectLimits are safe to repeat.
+ * CreateApiKey is not: it creates another key each time, because a secret is returned only once. If a response was lost, revoke its key
+ * (ListApiKeys shows it).
  */
 export type AdminServiceDefinition = typeof AdminServiceDefinition;
 export const AdminServiceDefinition = {
@@ -981,7 +989,7 @@ export const AdminServiceDefinition = {
   fullName: "sessiond.v1.AdminService",
   methods: {
     /**
-     * CreateProject makes a project. Errors: PROJECT_ALREADY_EXISTS (unless get_or_create), PROJECT_BEING_DELETED,
+     * CreateProject creates a project. Errors: PROJECT_ALREADY_EXISTS (unless get_or_create), PROJECT_BEING_DELETED,
      * INVALID_FIELD.
      */
     createProject: {
@@ -992,7 +1000,7 @@ export const AdminServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** ListProjects answers a page of the projects, by name. */
+    /** ListProjects returns a page of the projects, by name. */
     listProjects: {
       name: "ListProjects",
       requestType: ListProjectsRequest as typeof ListProjectsRequest,
@@ -1002,10 +1010,10 @@ export const AdminServiceDefinition = {
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
     /**
-     * DeleteProject removes a project with all that it has. Its keys are revoked at once, so that servers refuse its callers within seconds, and its
-     * open streams end; sessions, queues and messages are removed in the background, assets within hours. Until that is done, no project of
-     * this name can be made. The project "default" cannot be deleted: it is that of callers without a key. Deleting again changes nothing.
-     * Errors: PROJECT_NOT_FOUND (unless allow_missing), INVALID_FIELD.
+     * DeleteProject removes a project with all its contents. Its keys are revoked at once: servers refuse its callers within seconds, and end its open
+     * streams. Sessions, queues and messages are removed in the background, assets within hours. Until then, no project with this name can be created.
+     * The project "default" cannot be deleted, because callers without a key use it. A repeated deletion changes nothing. Errors: PROJECT_NOT_FOUND
+     * (unless allow_missing), INVALID_FIELD.
      */
     deleteProject: {
       name: "DeleteProject",
@@ -1015,7 +1023,7 @@ export const AdminServiceDefinition = {
       responseStream: false,
       options: { idempotencyLevel: "IDEMPOTENT" },
     },
-    /** CreateApiKey makes a key. The secret is in this answer and nowhere else: only a hash of it is kept. Errors: PROJECT_NOT_FOUND, INVALID_FIELD. */
+    /** CreateApiKey creates a key. Only this response contains the secret: the server keeps only a hash of it. Errors: PROJECT_NOT_FOUND, INVALID_FIELD. */
     createApiKey: {
       name: "CreateApiKey",
       requestType: CreateApiKeyRequest as typeof CreateApiKeyRequest,
@@ -1025,7 +1033,7 @@ export const AdminServiceDefinition = {
       options: {},
     },
     /**
-     * ListApiKeys answers a page of a project's keys, without their secrets, the newest first. Errors: PROJECT_NOT_FOUND, INVALID_PAGE_TOKEN,
+     * ListApiKeys returns a page of a project's keys, without their secrets, the newest first. Errors: PROJECT_NOT_FOUND, INVALID_PAGE_TOKEN,
      * INVALID_FIELD.
      */
     listApiKeys: {
@@ -1036,7 +1044,7 @@ export const AdminServiceDefinition = {
       responseStream: false,
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
-    /** RevokeApiKey ends a key. Servers refuse it within seconds, also on streams that are open. Errors: API_KEY_NOT_FOUND. */
+    /** RevokeApiKey revokes a key. Servers refuse it within seconds, and end its open streams. Errors: API_KEY_NOT_FOUND. */
     revokeApiKey: {
       name: "RevokeApiKey",
       requestType: RevokeApiKeyRequest as typeof RevokeApiKeyRequest,
@@ -1044,6 +1052,39 @@ export const AdminServiceDefinition = {
       responseType: ApiKey as typeof ApiKey,
       responseStream: false,
       options: { idempotencyLevel: "IDEMPOTENT" },
+    },
+    /** GetProjectLimits returns the limits that were set for a project. Errors: PROJECT_NOT_FOUND, INVALID_FIELD. */
+    getProjectLimits: {
+      name: "GetProjectLimits",
+      requestType: GetProjectLimitsRequest as typeof GetProjectLimitsRequest,
+      requestStream: false,
+      responseType: ProjectLimits as typeof ProjectLimits,
+      responseStream: false,
+      options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
+    },
+    /**
+     * SetProjectLimits replaces the limits of a project. All servers apply them within seconds (`--key-cache-s`). What the project has already is kept, if
+     * it is above the new limits. Errors: PROJECT_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+     */
+    setProjectLimits: {
+      name: "SetProjectLimits",
+      requestType: SetProjectLimitsRequest as typeof SetProjectLimitsRequest,
+      requestStream: false,
+      responseType: ProjectLimits as typeof ProjectLimits,
+      responseStream: false,
+      options: { idempotencyLevel: "IDEMPOTENT" },
+    },
+    /**
+     * GetProjectUsage returns what a project uses, and the limits that hold for it. It counts the project's sessions, which takes about a second for a million.
+     * Errors: PROJECT_NOT_FOUND, INVALID_FIELD.
+     */
+    getProjectUsage: {
+      name: "GetProjectUsage",
+      requestType: GetProjectUsageRequest as typeof GetProjectUsageRequest,
+      requestStream: false,
+      responseType: GetProjectUsageResponse as typeof GetProjectUsageResponse,
+      responseStream: false,
+      options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
   },
 } as const;

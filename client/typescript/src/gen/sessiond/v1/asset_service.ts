@@ -19,8 +19,8 @@ export interface Asset {
   /** size of the content. Unit: bytes. */
   size: number;
   /**
-   * media_type is the IANA media type of the first upload, e.g. "image/png". Empty = unknown. If the content of a picture or a PDF shows another type,
-   * it is that.
+   * media_type is the IANA media type that the first upload declared, e.g. "image/png". If the content is a picture or a PDF, it is the type of the
+   * content. Empty = unknown.
    */
   mediaType: string;
   /** create_time is when the asset was first uploaded. */
@@ -48,13 +48,13 @@ export interface DownloadAssetRequest {
   assetId: string;
   /** offset is the number of bytes to skip. At most the asset's size. Unit: bytes. */
   offset: number;
-  /** length is the most bytes to return. 0 = all that are left. Unit: bytes. */
+  /** length is the maximum number of bytes to return. 0 = all bytes from offset on. Unit: bytes. */
   length: number;
 }
 
 /** DownloadAssetResponse is one piece of a download. */
 export interface DownloadAssetResponse {
-  /** data is the next piece of the content. At least one piece is sent, an empty one if there is nothing. */
+  /** data is the next piece of the content. At least one piece is sent; it is empty if there is no content. */
   data: Uint8Array;
   /** asset is the file's metadata; in the first piece only. */
   asset?: Asset | undefined;

@@ -17,8 +17,8 @@ export interface Bookmark {
   /** name of the bookmark, unique in its session. 1 to 128 characters, no control characters, no white space at either end. */
   name: string;
   /**
-   * seq that it stands at: after the message of this seq. 0 = before the first message. At most the session's last_seq.
-   * Unset at creation = at the newest message.
+   * seq of the message that the bookmark follows. 0 = before the first message. At most the session's last_seq. Unset at creation = the newest
+   * message.
    */
   seq?:
     | number
@@ -34,8 +34,8 @@ export interface Bookmark {
     | Timestamp
     | undefined;
   /**
-   * etag changes whenever the bookmark does. Send it back in an update or a deletion to be refused (ETAG_MISMATCH) if somebody else was faster.
-   * Opaque. Output only.
+   * etag changes whenever the bookmark does. Send it back in an update or a deletion to have it refused (ETAG_MISMATCH) if another caller has changed
+   * the object meanwhile. Opaque. Output only.
    */
   etag: string;
 }

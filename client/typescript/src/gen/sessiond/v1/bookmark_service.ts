@@ -13,7 +13,7 @@ export const protobufPackage = "sessiond.v1";
 
 export const protobufFileName = "sessiond/v1/bookmark_service.proto";
 
-/** CreateBookmarkRequest asks for a new bookmark. */
+/** CreateBookmarkRequest describes a bookmark to create. */
 export interface CreateBookmarkRequest {
   /** session_id of the session. Required. */
   sessionId: string;
@@ -21,7 +21,7 @@ export interface CreateBookmarkRequest {
   bookmark?:
     | Bookmark
     | undefined;
-  /** replace moves the bookmark here where there is one of this name. Default false: BOOKMARK_ALREADY_EXISTS. */
+  /** replace moves an existing bookmark with this name to the new place. Default false: BOOKMARK_ALREADY_EXISTS. */
   replace: boolean;
   /** request_id makes the call safe to repeat. At most 128 characters. Empty = none. */
   requestId: string;
@@ -39,9 +39,9 @@ export interface GetBookmarkRequest {
 export interface ListBookmarksRequest {
   /** session_id of the session. Required. */
   sessionId: string;
-  /** page_size is how many bookmarks to answer at the most. 0 = 50; more than 500 = 500; negative is refused. */
+  /** page_size is the maximum number of bookmarks to return. 0 = 50; more than 500 = 500; negative is refused. */
   pageSize: number;
-  /** page_token is next_page_token of the page before. Empty = the first page. */
+  /** page_token is next_page_token of the previous page. Empty = the first page. */
   pageToken: string;
 }
 
@@ -63,16 +63,16 @@ export interface UpdateBookmarkRequest {
     | undefined;
   /**
    * update_mask names the fields to take from bookmark: seq (unset = the newest message), description.
-   * Unset = every one of them that is set in bookmark.
+   * Unset = all of these fields that are set in bookmark.
    */
   updateMask?:
     | string[]
     | undefined;
-  /** new_name renames the bookmark. Empty = it keeps its name. */
+  /** new_name is the bookmark's new name. Empty = the name stays. */
   newName: string;
   /** request_id makes the call safe to repeat. At most 128 characters. Empty = none. */
   requestId: string;
-  /** etag, if it is set, must be the bookmark's current one. Empty = no check. */
+  /** etag, if set, must be the bookmark's current etag. Empty = no check. */
   etag: string;
 }
 
@@ -82,11 +82,11 @@ export interface DeleteBookmarkRequest {
   sessionId: string;
   /** name of the bookmark. Required. */
   name: string;
-  /** allow_missing answers OK where there is no such bookmark. Default false: BOOKMARK_NOT_FOUND. */
+  /** allow_missing lets the call succeed if there is no such bookmark. Default false: BOOKMARK_NOT_FOUND. */
   allowMissing: boolean;
   /** request_id makes the call safe to repeat. At most 128 characters. Empty = none. */
   requestId: string;
-  /** etag, if it is set, must be the bookmark's current one. Empty = no check. */
+  /** etag, if set, must be the bookmark's current etag. Empty = no check. */
   etag: string;
 }
 
@@ -665,15 +665,16 @@ export const DeleteBookmarkResponse: MessageFns<DeleteBookmarkResponse> = {
 
 /**
  * BookmarkService keeps named places in sessions: to read from (GetMessagesRequest.after_bookmark), to copy up to
- * (CopySessionRequest.up_to_bookmark), to come back to. A session has at most 1,000. They go with it, and follow its copies up to the cut.
- * Every method also fails with SESSION_NOT_FOUND. A destroyed session's bookmarks can be changed: they are the reader's.
+ * (CopySessionRequest.up_to_bookmark), to come back to. A session has at most 1,000 bookmarks. They are deleted with the session. Its copies have the
+ * bookmarks up to the cut. Every method also fails with SESSION_NOT_FOUND. The bookmarks of a destroyed session can be changed, because they serve
+ * its readers.
  */
 export type BookmarkServiceDefinition = typeof BookmarkServiceDefinition;
 export const BookmarkServiceDefinition = {
   name: "BookmarkService",
   fullName: "sessiond.v1.BookmarkService",
   methods: {
-    /** CreateBookmark marks a place. Errors: BOOKMARK_ALREADY_EXISTS, MESSAGE_NOT_FOUND (seq), LIMIT_EXCEEDED, INVALID_FIELD, REQUEST_ID_REUSED. */
+    /** CreateBookmark creates a bookmark. Errors: BOOKMARK_ALREADY_EXISTS, MESSAGE_NOT_FOUND (seq), LIMIT_EXCEEDED, INVALID_FIELD, REQUEST_ID_REUSED. */
     createBookmark: {
       name: "CreateBookmark",
       requestType: CreateBookmarkRequest as typeof CreateBookmarkRequest,
@@ -682,7 +683,7 @@ export const BookmarkServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** GetBookmark answers one bookmark. Errors: BOOKMARK_NOT_FOUND. */
+    /** GetBookmark returns one bookmark. Errors: BOOKMARK_NOT_FOUND. */
     getBookmark: {
       name: "GetBookmark",
       requestType: GetBookmarkRequest as typeof GetBookmarkRequest,
@@ -691,7 +692,7 @@ export const BookmarkServiceDefinition = {
       responseStream: false,
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
-    /** ListBookmarks answers a page of the session's bookmarks, by seq, then by name. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD. */
+    /** ListBookmarks returns a page of the session's bookmarks, by seq, then by name. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD. */
     listBookmarks: {
       name: "ListBookmarks",
       requestType: ListBookmarksRequest as typeof ListBookmarksRequest,

@@ -19,57 +19,58 @@ export const protobufFileName = "sessiond/v1/conversation_service.proto";
 export enum SendMode {
   /** SEND_MODE_UNSPECIFIED - The same as SEND_MODE_ENQUEUE. */
   SEND_MODE_UNSPECIFIED = 0,
-  /** SEND_MODE_ENQUEUE - It waits for the turns before it, and has a turn of its own. */
+  /** SEND_MODE_ENQUEUE - The message waits for the earlier turns, and starts a turn of its own. */
   SEND_MODE_ENQUEUE = 1,
   /**
-   * SEND_MODE_IMMEDIATE - It steers the running turn: it is appended before the next call of the model in it, after what the model is writing now; model, options
-   * and turn_timeout are those of the turn. If the turn fails before, or none is running, it has a turn of its own, at the head of the queue.
-   * If the model's last answer calls tools whose results are missing, it waits for them, and follows them in the turn that they begin. It goes on
-   * without them once a message is sent that does not steer, or once it has waited for turn_timeout. Results themselves never wait.
+   * SEND_MODE_IMMEDIATE - The message steers the running turn: it is appended after the model's current answer, and before the next call of the model in that turn. The
+   * turn keeps its model, options and turn_timeout. If the turn fails before that, or if no turn is running, the message starts a turn of its own, at
+   * the head of the queue. If the model's last answer calls tools whose results are missing, the message waits for the results, and follows them in
+   * the turn that they start. It stops waiting when a message is sent that does not steer, or after turn_timeout. Results themselves never wait.
    */
   SEND_MODE_IMMEDIATE = 2,
 }
 
 /**
- * SendRequest says what to send, and to whom. Without prompt and messages the model goes on from the history as it is: after tool results that
- * were stored, or after a turn that failed.
+ * SendRequest holds what to send, and the model to call. Without prompt and messages, the model continues from the existing history, e.g. after
+ * stored tool results or a failed turn.
  */
 export interface SendRequest {
   /** session_id of the session, which must be active. Required. */
   sessionId: string;
-  /** prompt is what the user says. Short for one user message of this text. Empty = see messages. Goes not together with them. */
+  /** prompt is the user's text. It is short for one user message with this text. Not together with messages. Empty = see messages. */
   prompt: string;
   /**
-   * messages are stored as they are, as one batch, when the turn begins. Limits as for StoreMessages, but at most 100. A json without a format
-   * has that of the model's provider (OpenAI's for Gemini): for plain text, a role and a string as content, which is the same in both.
+   * messages are stored unchanged, as one batch, when the turn begins. Limits as for StoreMessages, but at most 100. A json without a format gets the
+   * format of the model's provider (OpenAI's for Gemini). This is meant for plain text, a role and a string as content, which is the same in the
+   * formats.
    */
   messages: Message[];
   /**
-   * model to ask, by name; "PROVIDER/NAME" asks that provider of the server's settings. At most 256 characters. Empty = the session's, or, where
-   * that has none, the server's default.
+   * model is the name of the model to call; "PROVIDER/NAME" chooses that provider in the server's settings. At most 256 characters. Empty = the
+   * session's model, or else the server's default.
    */
   model: string;
   /**
-   * options_json holds fields of the request to the model (temperature, max_tokens, tools, ...), as a JSON object in text. They go into the
-   * request as they are, in their order, over those of the session's config.model_options. At most 1 MiB and 200 levels. Empty = none.
+   * options_json holds fields of the request to the model (temperature, max_tokens, tools, ...), as a JSON object in text. They are copied into the
+   * request unchanged, in their order, and override those of the session's config.model_options. At most 1 MiB and 200 levels. Empty = none.
    */
   optionsJson: string;
-  /** mode says what happens where a turn is running already. Unset = SEND_MODE_ENQUEUE. */
+  /** mode says what happens if a turn is already running. Unset = SEND_MODE_ENQUEUE. */
   mode: SendMode;
   /**
-   * turn_timeout ends a turn that runs for longer, as TURN_TIMED_OUT; what it waits for others does not count. From 1 second; at most, and where
-   * it is unset, the server's limit (10 minutes, unless its operator says otherwise).
+   * turn_timeout is the maximum running time of the turn, after which it ends as TURN_TIMED_OUT. The time in the queue does not count. From 1 second
+   * to the server's limit. Unset = the server's limit (10 minutes, unless its operator has changed it).
    */
   turnTimeout?:
     | Duration
     | undefined;
-  /** abort_on_disconnect aborts the turn when this stream ends before it, be it that the client left, cancelled, or its deadline passed. */
+  /** abort_on_disconnect aborts the turn if this stream ends before the turn, because the client has left or cancelled, or its deadline has passed. */
   abortOnDisconnect: boolean;
-  /** after_seq leaves out events of messages up to this seq: for a client that joins again. 0 = none left out. */
+  /** after_seq leaves out the events of messages up to this seq, for a client that joins again. 0 = no events are left out. */
   afterSeq: number;
   /**
-   * request_id makes the call safe to repeat: for 24 hours (unless the operator says otherwise) the same id with the same content joins the first
-   * turn. At most 128 characters. Empty = every call starts a turn of its own.
+   * request_id makes the call safe to repeat: for 24 hours (unless the operator has changed this), a call with the same id and content joins the
+   * first turn. At most 128 characters. Empty = every call starts a new turn.
    */
   requestId: string;
   /**
@@ -85,15 +86,14 @@ export interface SendRequest {
     | number
     | undefined;
   /**
-   * parent_seq is the seq of the message that the turn continues, on whichever branch it is: the first message that is sent follows it; without
-   * prompt and messages, the model's answer does. The model is given the path to that message, and nothing stored after it. So a second answer to
-   * the same message is a branch beside the first. Refused for SEND_MODE_IMMEDIATE, and if the first of messages has a parent_seq of its own.
-   * 0 = the newest message.
+   * parent_seq is the seq of the message that the turn continues, on any branch. The first sent message follows it; without prompt and messages, the
+   * model's answer follows it. The model is given the path to that message, without later messages. A second answer to the same message is therefore
+   * a branch beside the first. Refused for SEND_MODE_IMMEDIATE, and if the first of messages has a parent_seq of its own. 0 = the newest message.
    */
   parentSeq: number;
 }
 
-/** SendResponse is a step of a turn; without anything set, a heartbeat (every 15 seconds of silence). */
+/** SendResponse is a step of a turn. Without any field set, it is a heartbeat, which is sent after 15 seconds of silence. */
 export interface SendResponse {
   /** events in the order in which they happened. */
   events: Event[];
@@ -102,8 +102,8 @@ export interface SendResponse {
     | Turn
     | undefined;
   /**
-   * message_id names the message that was sent, the last one where there were several: its own message_id, or, where the caller gave none, a
-   * UUIDv7 made by the server. MessageTurn has the same. Only in the first response. Empty = nothing was sent.
+   * message_id identifies the sent message, or the last one if several were sent: it is the message's own message_id, or else a UUIDv7 made by the
+   * server. MessageTurn has the same id. Only in the first response. Empty = no message was sent.
    */
   messageId: string;
 }
@@ -112,25 +112,25 @@ export interface SendResponse {
 export interface AbortRequest {
   /** session_id of the session. Required. */
   sessionId: string;
-  /** turn_id of the turn, running or waiting. Empty = the one that is running. */
+  /** turn_id of the turn, running or queued. Empty = the running turn. */
   turnId: string;
-  /** include_queued ends all that wait, too. Only without turn_id. */
+  /** include_queued also ends all queued turns. Only without turn_id. */
   includeQueued: boolean;
   /** request_id makes the call safe to repeat: without it, a repetition may end the next turn. At most 128 characters. */
   requestId: string;
 }
 
-/** AbortResponse says which turns were ended. */
+/** AbortResponse lists the ended turns. */
 export interface AbortResponse {
-  /** turns that this call ended. Empty = there was nothing to end. */
+  /** turns that this call ended. Empty = there was no turn to end. */
   turns: Turn[];
 }
 
-/** PreviewTurnRequest says what would be sent, and to whom; see SendRequest. */
+/** PreviewTurnRequest holds what a Send would contain; see SendRequest. */
 export interface PreviewTurnRequest {
   /** session_id of the session, which may be destroyed. Required. */
   sessionId: string;
-  /** prompt as in SendRequest. It does not count for the window (config.context), which a turn may therefore move. */
+  /** prompt as in SendRequest. The prompt does not count towards the window (config.context), so a real turn may move the window further. */
   prompt: string;
   /** messages as in SendRequest. */
   messages: Message[];
@@ -142,14 +142,14 @@ export interface PreviewTurnRequest {
   parentSeq: number;
 }
 
-/** PreviewTurnResponse is what the model would be given. */
+/** PreviewTurnResponse is the request that the model would be given. */
 export interface PreviewTurnResponse {
   /** model is the name of the model as its provider knows it. */
   model: string;
   /** provider is the name of the provider in the server's settings. */
   provider: string;
   /**
-   * request_json is the body of the request as JSON text. In the place of an asset's content stands "[content of asset ID]". Empty = it has more
+   * request_json is the body of the request as JSON text. The content of each asset is replaced by "[content of asset ID]". Empty = the body has more
    * than 2 MiB of text.
    */
   requestJson: string;
@@ -158,11 +158,11 @@ export interface PreviewTurnResponse {
   /** seqs of the stored messages that the request is made of, in order. */
   seqs: number[];
   /**
-   * changes lists what the request does not contain, or contains in another form than it is stored: at most 100. What would be sent has the seqs
-   * after the newest message.
+   * changes lists what the request does not contain, or contains in another form than it is stored: at most 100. The messages of this call have the
+   * seqs after the newest message.
    */
   changes: FitChange[];
-  /** change_count is the number of all changes, also of those beyond 100. */
+  /** change_count is the number of all changes, including those beyond 100. */
   changeCount: number;
 }
 
@@ -173,21 +173,21 @@ export interface GetTurnRequest {
   /** turn_id of the turn. Required. */
   turnId: string;
   /**
-   * wait is how long to wait for the turn's end if it has not ended. Then, or when the server shuts down, the turn is answered as it stands.
-   * From 0 to 30 seconds, but less than the call's deadline. Unset = not at all.
+   * wait is how long to wait for the turn's end. After this time, or when the server shuts down, the turn is returned in its current state. From 0 to
+   * 30 seconds, but less than the call's deadline. Unset = do not wait.
    */
   wait?: Duration | undefined;
 }
 
-/** ListTurnsRequest says which turns to list. */
+/** ListTurnsRequest selects the turns to list. */
 export interface ListTurnsRequest {
   /** session_id of the session. Required. */
   sessionId: string;
-  /** state lists turns in this state only. Unset = all. */
+  /** state selects the turns in this state. Unset = all. */
   state: TurnState;
-  /** page_size is how many turns a page has at most. 0 = 50; at most 500. */
+  /** page_size is the maximum number of turns to return. 0 = 50; at most 500. */
   pageSize: number;
-  /** page_token is the next_page_token of the page before, with the same other fields. Empty = the first page. */
+  /** page_token is next_page_token of the previous page; the other fields must be the same. Empty = the first page. */
   pageToken: string;
 }
 
@@ -199,28 +199,28 @@ export interface ListTurnsResponse {
   nextPageToken: string;
 }
 
-/** WatchRequest says what to watch. */
+/** WatchRequest selects what to watch. */
 export interface WatchRequest {
   /** session_id of the session. Empty = the lifecycle events of all sessions of the project. */
   sessionId: string;
   /**
-   * after_seq leaves out the messages up to this seq; 0 = none left out: everything is replayed first. At most the session's last_seq.
-   * Unset = the session's last_seq when the call starts: only what comes. Only with session_id.
+   * after_seq leaves out the messages up to this seq. 0 = all messages are replayed first. At most the session's last_seq. Unset = the session's
+   * last_seq when the call starts, so that only new messages come. Only with session_id.
    */
   afterSeq?:
     | number
     | undefined;
   /**
-   * heartbeat_interval is how long the stream may be silent: then a response without events is sent. Unset = 15 seconds; from 1 second to
+   * heartbeat_interval is the time of silence after which a response without events is sent. Unset = 15 seconds; from 1 second to
    * 5 minutes.
    */
   heartbeatInterval?:
     | Duration
     | undefined;
   /**
-   * incarnation says which of the sessions with this id the stream goes on with: the last one of a WatchResponse, or an etag of the session. If
-   * that session was deleted, and another one was created with its id, nothing of the other one is sent: SESSION_NOT_FOUND, or a new beginning
-   * (follow_recreated). Empty = whichever session there is when the call starts. Only with session_id.
+   * incarnation says which of the sessions with this id the stream continues with. It is the last incarnation of a WatchResponse, or an etag of the
+   * session. If that session was deleted and another one was created with its id, no event of the other one is sent: the stream fails with
+   * SESSION_NOT_FOUND, or begins again (follow_recreated). Empty = the session that exists when the call starts. Only with session_id.
    */
   incarnation: string;
   /**
@@ -230,14 +230,14 @@ export interface WatchRequest {
    */
   followRecreated: boolean;
   /**
-   * after_epoch is the epoch of after_seq: that of the last event. If the session was rewound since, the stream begins with "session.rewound",
-   * whose last_seq is the lowest that a rewind went to in the meantime (0 if there were more than 64), and goes on from there. Unset = the
-   * session's epoch when the call starts. Only with after_seq.
+   * after_epoch is the epoch of after_seq, as in the last received event. If the session was rewound since, the stream begins with "session.rewound"
+   * and continues from its last_seq, the lowest seq that a rewind has gone back to in the meantime (0 if there were more than 64 rewinds). Unset =
+   * the session's epoch when the call starts. Only with after_seq.
    */
   afterEpoch?: number | undefined;
 }
 
-/** WatchResponse is one or more events, or, without any, a heartbeat. The first response comes at once, if need be as a heartbeat. */
+/** WatchResponse is one or more events. Without events, it is a heartbeat. The first response comes at once, even if there are no events. */
 export interface WatchResponse {
   /** events in the order in which they happened. */
   events: Event[];
@@ -246,8 +246,8 @@ export interface WatchResponse {
     | number
     | undefined;
   /**
-   * incarnation names the session that is watched, as distinct from others with the same id, before and after it. Set in the first response, and
-   * in one with "session.recreated". For the next WatchRequest, if this stream breaks.
+   * incarnation identifies the watched session among earlier and later ones with the same id. Set in the first response, and in one with
+   * "session.recreated". Send it in the next WatchRequest if this stream breaks.
    */
   incarnation: string;
 }
@@ -1388,24 +1388,24 @@ export const WatchResponse: MessageFns<WatchResponse> = {
   },
 };
 
-/** ConversationService carries sessions on: it asks models, and tells what happens. */
+/** ConversationService runs turns, in which models answer, and streams events. */
 export type ConversationServiceDefinition = typeof ConversationServiceDefinition;
 export const ConversationServiceDefinition = {
   name: "ConversationService",
   fullName: "sessiond.v1.ConversationService",
   methods: {
     /**
-     * Send starts a turn: it appends messages, asks the model with all of the session's history, and appends the answer. It streams what happens
-     * in the turn: first the turn itself, then events ("user.message", "assistant.turn_start", "assistant.message_delta", "assistant.message",
-     * "assistant.turn_end", and "session.idle" where nothing else waits), at last the turn as it ended. A turn that fails, or is aborted, ends the
-     * stream with its error, whose metadata have session_id and turn_id; what was sent is kept. A turn does not need its stream: it goes on when
-     * the client leaves, unless abort_on_disconnect says otherwise. The same request_id again joins the first turn, wherever it runs, beginning with
-     * the text so far ("assistant.message_partial"), or answers how it ended.
-     * Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, INVALID_FIELD, INVALID_JSON, UNKNOWN_ROLE, PARENT_NOT_FOUND, MESSAGE_TOO_LARGE,
-     * BATCH_TOO_LARGE, ASSET_NOT_FOUND, REQUEST_ID_REUSED, HISTORY_REWOUND, MODEL_NOT_CONFIGURED, LIMIT_EXCEEDED (turns that wait): nothing is stored.
-     * Of the turn:
-     * MODEL_ACCESS_DENIED, MODEL_RATE_LIMITED, MODEL_REQUEST_REJECTED, MODEL_UNAVAILABLE, MODEL_TIMED_OUT, MODEL_ANSWER_INVALID,
-     * CONTEXT_TOO_LARGE, TURN_TIMED_OUT, TURN_ABORTED, TURN_LOST. Of the stream alone: SERVER_DRAINING, WATCHER_TOO_SLOW: join again.
+     * Send starts a turn: it appends messages, calls the model with the session's whole history, and appends the answer. It streams the turn's
+     * progress: first the turn itself, then events ("user.message", "assistant.turn_start", "assistant.message_delta", "assistant.message",
+     * "assistant.turn_end", and "session.idle" if no other turn waits), and last the turn as it ended. If the turn fails or is aborted, the stream ends
+     * with the turn's error, whose metadata has session_id and turn_id; the sent messages are kept. A turn does not need its stream: it continues when
+     * the client leaves, unless abort_on_disconnect is set. A call with the same request_id joins the first turn, on whichever server it runs. It
+     * begins with the text so far ("assistant.message_partial"), or returns how the turn ended. Errors: SESSION_NOT_FOUND, SESSION_DESTROYED,
+     * INVALID_FIELD, INVALID_JSON, UNKNOWN_ROLE, PARENT_NOT_FOUND, MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND, REQUEST_ID_REUSED,
+     * HISTORY_REWOUND, MODEL_NOT_CONFIGURED, LIMIT_EXCEEDED (queued turns). After these errors, nothing is stored. Errors of the turn:
+     * MODEL_ACCESS_DENIED, MODEL_RATE_LIMITED, MODEL_REQUEST_REJECTED, MODEL_UNAVAILABLE, MODEL_TIMED_OUT, MODEL_ANSWER_INVALID, CONTEXT_TOO_LARGE,
+     * TURN_TIMED_OUT, TURN_ABORTED, TURN_LOST. Errors of the stream alone, after which the client should join the turn again: SERVER_DRAINING,
+     * WATCHER_TOO_SLOW.
      */
     send: {
       name: "Send",
@@ -1416,8 +1416,9 @@ export const ConversationServiceDefinition = {
       options: {},
     },
     /**
-     * Abort ends turns before they are done. What they appended is kept. The text that the model had written is kept as an incomplete message,
-     * unless keep_partial of the Send says otherwise. Without anything to abort it succeeds. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+     * Abort ends turns early. The messages that they appended are kept. The text that the model has written is kept as an incomplete message, unless
+     * the Send has set keep_partial to false. Abort succeeds if there is no turn to abort. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD,
+     * REQUEST_ID_REUSED.
      */
     abort: {
       name: "Abort",
@@ -1428,9 +1429,9 @@ export const ConversationServiceDefinition = {
       options: {},
     },
     /**
-     * PreviewTurn answers what a Send with these fields would give the model now: the request as the model's API would get it, and how it differs from
-     * the stored messages. Nothing is stored, and no model is called. Errors: as Send's of which nothing is stored, and CONTEXT_TOO_LARGE,
-     * FORMAT_UNREADABLE and MODEL_REQUEST_REJECTED (nothing of the history can be sent).
+     * PreviewTurn returns the request that a Send with these fields would make now, as the model's API would receive it, and how it differs from the
+     * stored messages. Nothing is stored, and no model is called. Errors: those of Send after which nothing is stored; CONTEXT_TOO_LARGE;
+     * FORMAT_UNREADABLE; and MODEL_REQUEST_REJECTED, if nothing of the history can be sent.
      */
     previewTurn: {
       name: "PreviewTurn",
@@ -1440,7 +1441,10 @@ export const ConversationServiceDefinition = {
       responseStream: false,
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
-    /** GetTurn says how a turn stands, or how it ended; with wait, once it has ended. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND, INVALID_FIELD. */
+    /**
+     * GetTurn returns a turn with its current state. If wait is set, it first waits for the turn's end. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND,
+     * INVALID_FIELD.
+     */
     getTurn: {
       name: "GetTurn",
       requestType: GetTurnRequest as typeof GetTurnRequest,
@@ -1459,14 +1463,14 @@ export const ConversationServiceDefinition = {
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
     /**
-     * Watch streams the events of a session, or of the whole project. Of a session: first the durable events after after_seq, then everything
-     * as it happens, on whatever server it happens; each durable event once, in the order of seq, without a gap. Ephemeral events may be missed
-     * while a connection is down, and stand between durable ones roughly where they happened. While a model writes, whoever joins receives the text
-     * so far ("assistant.message_partial"), and then each character that follows once. The stream ends when the session is deleted or
-     * expires: after that event, with SESSION_NOT_FOUND (or waits for another one: follow_recreated). A stream that breaks goes on with the last
-     * seq as after_seq, its epoch as after_epoch, and the incarnation: it never goes from one session to the next with the same id unnoticed.
-     * A rewind is told by "session.rewound": the durable events after its last_seq are taken back, and what follows has their seqs.
-     * Of the project (session_id empty): lifecycle events, ephemeral all.
+     * Watch streams the events of a session, or of the whole project. For a session, it first streams the durable events after after_seq, and then all
+     * events as they happen, on any server. Each durable event comes once, in the order of seq, without a gap. Ephemeral events may be missed while a
+     * connection is down. They come between the durable events approximately where they happened. A watcher that joins while a model writes first
+     * receives the text so far ("assistant.message_partial"), and then each further character once. When the session is deleted or expires, the stream
+     * ends after that event with SESSION_NOT_FOUND, or waits for another session (follow_recreated). To continue a broken stream, send the last seq as
+     * after_seq, its epoch as after_epoch, and the incarnation. The stream then never continues with another session that has the same id. The event
+     * "session.rewound" reports a rewind: the messages after its last_seq were removed, and the following events reuse their seqs. For the project
+     * (session_id empty), the events are lifecycle events, which are all ephemeral.
      * Errors: SESSION_NOT_FOUND, INVALID_FIELD, WATCHER_TOO_SLOW, SERVER_DRAINING.
      */
     watch: {

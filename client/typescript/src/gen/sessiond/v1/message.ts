@@ -28,7 +28,7 @@ export enum Role {
   ROLE_ASSISTANT = 4,
   /** ROLE_TOOL - A tool's result ("tool"; "function" in older formats). */
   ROLE_TOOL = 5,
-  /** ROLE_OTHER - Not said. Only with FORMAT_OTHER. */
+  /** ROLE_OTHER - The role is unknown. Only with FORMAT_OTHER. */
   ROLE_OTHER = 6,
 }
 
@@ -44,28 +44,27 @@ export enum Format {
   FORMAT_GEMINI = 3,
   /**
    * FORMAT_OTHER - Any other program, which format_name names: a JSON object of at most 200 levels, kept byte for byte. The server reads the formats
-   * claude-code, codex, langchain, openai-agents, openai-export, pydantic-ai, sharegpt and strands: their roles, texts, calls and results. It
-   * does not look into any other: it has no text and no tokens (token_count is 0 and marked as estimated), and a turn fails
-   * (FORMAT_UNREADABLE) if its history has such a message. References to assets are not looked for in either.
+   * claude-code, codex, langchain, openai-agents, openai-export, pydantic-ai, sharegpt and strands: their roles, texts, calls and results. It does
+   * not read other formats: their messages have no text and no tokens (token_count is 0 and marked as estimated), and a turn fails
+   * (FORMAT_UNREADABLE) if its history has such a message. The server does not search for references to assets in any message of FORMAT_OTHER.
    */
   FORMAT_OTHER = 4,
 }
 
-/** Message is one immutable entry of a session. The same type is sent to be stored and comes back when it is read. */
+/** Message is one immutable entry of a session. The same type is used to store and to read messages. */
 export interface Message {
   /** seq is the message's position in its session: 1, 2, 3, ... in the order of commits, without gaps. Output only. */
   seq: number;
   /**
    * create_time is when the message was stored, by the database's clock. It increases with seq, unless that clock is set back.
-   * ImportSession keeps the time that it is sent, from 1970 on. Output only elsewhere.
+   * ImportSession keeps the given time, from 1970 on. Output only elsewhere.
    */
   createTime?:
     | Timestamp
     | undefined;
   /**
-   * role says who speaks. Required with parts. With json, the server reads it from the JSON; a role sent beside it must agree. With
-   * FORMAT_OTHER, any role may be sent; unset = what the server reads in a format that it knows, or else
-   * ROLE_OTHER.
+   * role says who speaks. Required with parts. With json, the server reads it from the JSON; a role sent with it must agree. With FORMAT_OTHER, any
+   * role may be sent. Unset = the role that the server reads in a format that it knows, or else ROLE_OTHER.
    */
   role: Role;
   /** format names the provider whose message json holds. Required with json, unset with parts. */
@@ -75,7 +74,7 @@ export interface Message {
     | //
     /**
      * json is a provider's own message, a JSON object of at most 200 levels. It is validated once and kept byte for byte, with its spacing, key
-     * order and number spelling. Content that the format does not know is refused; unknown keys, parts and items of newer versions are kept.
+     * order and number spelling. Content that the format does not know is refused; unknown keys, and parts and items of newer versions, are kept.
      */
     { $case: "json"; value: string }
     | //
@@ -83,9 +82,9 @@ export interface Message {
     { $case: "parts"; value: Parts }
     | undefined;
   /**
-   * parent_seq is the seq of the message that this one follows, if that is not the previous one. The message must be stored already, or
-   * come earlier in the same batch. 0 = the previous message, or none if is_root is set. The history that a model is given is the path from
-   * the newest message through its parents. An answer names the message that it answers if the previous message is on another branch.
+   * parent_seq is the seq of the message that this one follows, if it is not the previous message. The parent must be stored already, or precede this
+   * message in the same batch. 0 = the previous message, or no message if is_root is set. The history that a model is given is the path from the
+   * newest message through its parents. An answer names the message that it answers if the previous message is on another branch.
    */
   parentSeq: number;
   /** metadata holds the caller's own labels for this message, as a JSON object. Limits as for Session.config. Never changes. */
@@ -102,15 +101,15 @@ export interface Message {
   /** tokens_estimated says that token_count is an estimate, one token for 4 bytes of UTF-8, because the server had no tokenizer. Output only. */
   tokensEstimated: boolean;
   /**
-   * turn says which turn of ConversationService stored the message. Unset = none: a caller stored it. ImportSession keeps the turn that
-   * it is sent. Output only elsewhere.
+   * turn says which turn of ConversationService stored the message. Unset = none: a caller stored it. ImportSession keeps the given turn. Output only
+   * elsewhere.
    */
   turn?:
     | MessageTurn
     | undefined;
   /**
    * message_id is the caller's own name of the message: at most 256 characters, no control characters, unique in its session. A copy keeps
-   * it. Empty = none. GetMessage and GetMessages find messages by it, and appends recognise by it what is stored already (see OnDuplicate).
+   * it. Empty = none. GetMessage and GetMessages find messages by it, and appends recognise messages by it that are stored already (see OnDuplicate).
    */
   messageId: string;
   /**
@@ -120,12 +119,12 @@ export interface Message {
   formatName: string;
   /**
    * incomplete says that this is the beginning of an answer that was cut off: its turn was aborted, timed out, lost its model or its server, or was handed over to another server.
-   * A model that is given the message is told so. Only assistant messages that a turn stored. ImportSession keeps the value that it is sent.
+   * A model that is given the message is told so. Only assistant messages that a turn stored are incomplete. ImportSession keeps the given value.
    * Output only elsewhere.
    */
   incomplete: boolean;
   /**
-   * is_root says that the message follows no other one: it begins a branch of its own, such as an edited first prompt. Not together with
+   * is_root says that the message follows no other message and begins a branch of its own, such as an edited first prompt. Not together with
    * parent_seq. The first message of a session is a root in any case.
    */
   isRoot: boolean;
@@ -185,7 +184,7 @@ export interface Blob {
     { $case: "uri"; value: string }
     | //
     /**
-     * asset_id names an asset of the project (AssetService). It must exist when the message is stored, and stays as long as the message is
+     * asset_id names an asset of the project (AssetService). The asset must exist when the message is stored, and is kept as long as the message is
      * reachable.
      */
     { $case: "assetId"; value: string }
@@ -220,7 +219,10 @@ export interface Reasoning {
   text: string;
   /** signature is the provider's signature or the encrypted reasoning, kept byte for byte. Empty = none. */
   signature: Uint8Array;
-  /** format names the provider that signed it. A turn sends signed reasoning to that provider only, unchanged. Unset = unknown: it is sent to none. */
+  /**
+   * format names the provider that signed it. A turn sends signed reasoning to that provider only, unchanged. Unset = unknown; the reasoning is sent
+   * to no provider.
+   */
   format: Format;
 }
 

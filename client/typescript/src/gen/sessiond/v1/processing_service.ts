@@ -13,57 +13,57 @@ export const protobufPackage = "sessiond.v1";
 
 export const protobufFileName = "sessiond/v1/processing_service.proto";
 
-/** LeaseMessagesRequest asks for work. */
+/** LeaseMessagesRequest requests work. */
 export interface LeaseMessagesRequest {
   /** queue is the kind of work. 1 to 64 characters of a-z, 0-9, "-" and "_". A project has at most 16 queues. Required. */
   queue: string;
   /** worker is the caller's name for itself, for people to read. At most 256 characters. Empty = none. */
   worker: string;
-  /** max_sessions is how many leases to take at the most, each of another session. 0 = 1; at most 100. */
+  /** max_sessions is the maximum number of leases, each for a different session. 0 = 1; at most 100. */
   maxSessions: number;
-  /** max_messages is how many messages a lease may have. 0 = 100; at most 10,000. */
+  /** max_messages is the maximum number of messages in a lease. 0 = 100; at most 10,000. */
   maxMessages: number;
   /** lease_duration is how long a lease lasts unless it is extended. Unset = 60 seconds; from 1 second to 1 hour. */
   leaseDuration?:
     | Duration
     | undefined;
-  /** wait is how long to wait for work where there is none. Unset = not at all; at most 30 seconds. */
+  /** wait is how long to wait if there is no work. Unset = do not wait; at most 30 seconds. */
   wait?: Duration | undefined;
 }
 
-/** LeaseMessagesResponse holds what was leased. */
+/** LeaseMessagesResponse holds the leases. */
 export interface LeaseMessagesResponse {
-  /** leases, of those that waited longest first. */
+  /** leases, beginning with the messages that have waited longest. */
   leases: Lease[];
 }
 
-/** Lease is messages of one session that one worker may process. */
+/** Lease is the exclusive right of a worker to process some messages of one session. */
 export interface Lease {
-  /** lease_id names the lease. */
+  /** lease_id identifies the lease. */
   leaseId: string;
-  /** queue that it belongs to. */
+  /** queue of the lease. */
   queue: string;
   /** session_id of the session. */
   sessionId: string;
-  /** ranges of seqs that are leased, ascending: one, where nothing was re-queued. */
+  /** ranges of leased seqs, ascending. There is one range unless messages were requeued. */
   ranges: SeqRange[];
   /** expire_time is when the lease ends unless it is extended. */
   expireTime?:
     | Timestamp
     | undefined;
-  /** attempt is how often these messages were leased, this time included: 1 = for the first time. */
+  /** attempt is how often these messages were leased, including this time. 1 = the first time. */
   attempt: number;
 }
 
-/** SeqRange is seqs without a gap. */
+/** SeqRange is a range of consecutive seqs. */
 export interface SeqRange {
-  /** first_seq is the first of them. */
+  /** first_seq is the first seq of the range. */
   firstSeq: number;
-  /** last_seq is the last of them. */
+  /** last_seq is the last seq of the range. */
   lastSeq: number;
 }
 
-/** ExtendLeaseRequest asks for more time. */
+/** ExtendLeaseRequest requests more time. */
 export interface ExtendLeaseRequest {
   /** lease_id of the lease. Required. */
   leaseId: string;
@@ -71,17 +71,23 @@ export interface ExtendLeaseRequest {
   leaseDuration?: Duration | undefined;
 }
 
-/** AcknowledgeMessagesRequest says what became of a lease's messages. */
+/** AcknowledgeMessagesRequest reports the outcome of a lease's messages. */
 export interface AcknowledgeMessagesRequest {
   /** lease_id of the lease. Required. */
   leaseId: string;
-  /** through_seq is the last seq that was dealt with; those after it are pending again. Unset = all of the lease. 0 = none: the lease is released. */
+  /**
+   * through_seq is the last processed seq; later messages become pending again. Unset = all messages of the lease. 0 = no message: the lease is
+   * released.
+   */
   throughSeq?:
     | number
     | undefined;
-  /** failures are the messages among them that the worker gave up on; all others are processed successfully. They hold nothing up. */
+  /**
+   * failures are the messages up to through_seq that the worker gave up on. All others count as processed. A failed message does not hold up later
+   * ones.
+   */
   failures: ProcessingFailure[];
-  /** keep_lease goes on with what is left after through_seq under the same lease, instead of giving it back. Default false. */
+  /** keep_lease keeps the lease for the messages after through_seq, instead of releasing them. Default false. */
   keepLease: boolean;
   /**
    * request_id makes the call safe to repeat: without it, a repetition fails (LEASE_LOST) if the first call ended the lease. At most 128
@@ -94,30 +100,30 @@ export interface AcknowledgeMessagesRequest {
 export interface ProcessingFailure {
   /** seq of the message. Required. */
   seq: number;
-  /** error says why, for people to read. At most 1,024 characters; more is cut off. */
+  /** error says why, for people to read. A longer text is cut to 1,024 characters. */
   error: string;
 }
 
-/** AcknowledgeMessagesResponse says that the progress is stored. */
+/** AcknowledgeMessagesResponse confirms that the progress is stored. */
 export interface AcknowledgeMessagesResponse {
 }
 
-/** RequeueMessagesRequest names messages to process again. */
+/** RequeueMessagesRequest selects messages to process again. */
 export interface RequeueMessagesRequest {
-  /** queue to put them into. Required. */
+  /** queue in which the messages become pending again. Required. */
   queue: string;
   /** session_id of the session. Required. */
   sessionId: string;
   /** which messages. Exactly one is required. */
   which?:
     | //
-    /** failed: those that workers gave up on. Must be true where it is set. */
+    /** failed selects the messages that workers gave up on. Must be true if set. */
     { $case: "failed"; value: boolean }
     | //
-    /** from_seq: all from this seq on. At least 1. */
+    /** from_seq selects all messages from this seq on. At least 1. */
     { $case: "fromSeq"; value: number }
     | //
-    /** seqs: these. Those that are pending or leased stay so. */
+    /** seqs selects the messages with these seqs. Pending and leased messages stay as they are. */
     { $case: "seqs"; value: SeqList }
     | undefined;
   /** request_id makes the call safe to repeat: the same id again returns the first message_count. At most 128 characters. Empty = none. */
@@ -130,41 +136,41 @@ export interface SeqList {
   seqs: number[];
 }
 
-/** RequeueMessagesResponse says what was put back. */
+/** RequeueMessagesResponse says how many messages were requeued. */
 export interface RequeueMessagesResponse {
-  /** message_count is how many messages are pending now that were not before. */
+  /** message_count is the number of messages that became pending. */
   messageCount: number;
 }
 
-/** GetProcessingCountsRequest asks for counts. */
+/** GetProcessingCountsRequest selects what to count. */
 export interface GetProcessingCountsRequest {
-  /** queue to look at. Required. */
+  /** queue is the name of the queue. Required. */
   queue: string;
-  /** session_id of a session. Empty = all sessions of the project, which takes longer the more there are. */
+  /** session_id of a session. Empty = all sessions of the project, which takes longer the more sessions there are. */
   sessionId: string;
 }
 
-/** ProcessingCounts is how many messages are in which status. */
+/** ProcessingCounts is the number of messages in each status. */
 export interface ProcessingCounts {
-  /** pending: not processed yet, or to be processed again. */
+  /** pending counts the messages that are not processed yet, or to be processed again. */
   pending: number;
-  /** running: leased. */
+  /** running counts the leased messages. */
   running: number;
-  /** success: processed. */
+  /** success counts the processed messages. */
   success: number;
-  /** failed: given up on. */
+  /** failed counts the messages that workers gave up on. */
   failed: number;
 }
 
-/** ListFailedMessagesRequest asks for messages that workers gave up on. */
+/** ListFailedMessagesRequest requests a page of the messages that workers gave up on. */
 export interface ListFailedMessagesRequest {
-  /** queue to look at. Required. */
+  /** queue is the name of the queue. Required. */
   queue: string;
   /** session_id of a session. Required. */
   sessionId: string;
-  /** page_size is how many to answer at the most. 0 = 50; more than 500 = 500; negative is refused. */
+  /** page_size is the maximum number of messages to return. 0 = 50; more than 500 = 500; negative is refused. */
   pageSize: number;
-  /** page_token is next_page_token of the page before. Empty = the first page. */
+  /** page_token is next_page_token of the previous page. Empty = the first page. */
   pageToken: string;
 }
 
@@ -176,11 +182,11 @@ export interface ListFailedMessagesResponse {
   nextPageToken: string;
 }
 
-/** ListQueuesRequest asks for the project's queues. */
+/** ListQueuesRequest requests the project's queues. */
 export interface ListQueuesRequest {
 }
 
-/** ListQueuesResponse names them. */
+/** ListQueuesResponse lists the project's queues. */
 export interface ListQueuesResponse {
   /** queues of the project, by name. */
   queues: string[];
@@ -188,13 +194,13 @@ export interface ListQueuesResponse {
 
 /** DeleteQueueRequest names a queue. */
 export interface DeleteQueueRequest {
-  /** queue to forget. Required. */
+  /** queue to delete. Required. */
   queue: string;
-  /** allow_missing answers OK where there is no such queue. Default false: QUEUE_NOT_FOUND. */
+  /** allow_missing lets the call succeed if there is no such queue. Default false: QUEUE_NOT_FOUND. */
   allowMissing: boolean;
 }
 
-/** DeleteQueueResponse says that the queue is gone. */
+/** DeleteQueueResponse confirms that the queue is deleted. */
 export interface DeleteQueueResponse {
 }
 
@@ -1615,16 +1621,18 @@ export const DeleteQueueResponse: MessageFns<DeleteQueueResponse> = {
 };
 
 /**
- * ProcessingService lets background workers (extracting tasks, indexing, summarising, ...) follow the project's sessions. Each kind of work is a
- * queue of its own, named by the caller and made at its first lease; a new queue begins with every message that there is.
+ * ProcessingService lets background workers (extracting tasks, indexing, summarising, ...) follow the project's sessions. Each kind of work has its
+ * own queue, which the caller names. The first lease creates the queue, and all stored messages are pending in it.
  *
- * A worker leases pending messages of a session, reads them, and acknowledges them. Of each session, messages are leased in their order, and by
- * one worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages are pending again; so a message is
- * processed at least once. What is stored is a row a session and queue, and one for each failed or repeated message, not one a message.
+ * A worker leases pending messages of a session, reads them, and acknowledges them. The messages of a session are leased in their order, and to one
+ * worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages become pending again. Each message is
+ * therefore processed at least once. The server stores one row for each session and queue, and one for each failed or repeated message, but not one
+ * for each message.
  *
- * AcknowledgeMessages and RequeueMessages are safe to repeat with the same request_id, as in SessionService. The others have none: extending a lease
- * again extends it again; deleting a queue again changes nothing and fails (QUEUE_NOT_FOUND) unless allow_missing is set. A repeated LeaseMessages is
- * another one: the leases of an answer that was lost end by themselves, so choose a short lease_duration and extend it.
+ * AcknowledgeMessages and RequeueMessages are safe to repeat with the same request_id, as in SessionService. The other calls have no request_id: a
+ * repeated ExtendLease extends the lease again; a repeated DeleteQueue changes nothing, and fails (QUEUE_NOT_FOUND) unless allow_missing is set; a
+ * repeated LeaseMessages leases other messages. If the response of a LeaseMessages is lost, its leases end by themselves, so choose a short
+ * lease_duration and extend it.
  */
 export type ProcessingServiceDefinition = typeof ProcessingServiceDefinition;
 export const ProcessingServiceDefinition = {
@@ -1632,7 +1640,8 @@ export const ProcessingServiceDefinition = {
   fullName: "sessiond.v1.ProcessingService",
   methods: {
     /**
-     * LeaseMessages takes pending messages of sessions that nobody else works on, of those that wait longest first. Empty where there are none.
+     * LeaseMessages leases pending messages of sessions without a lease, beginning with those that have waited longest. The response is empty if there
+     * are none.
      * Errors: INVALID_FIELD, LIMIT_EXCEEDED (queues).
      */
     leaseMessages: {
@@ -1643,7 +1652,7 @@ export const ProcessingServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** ExtendLease makes a lease last from now on. Errors: LEASE_LOST, INVALID_FIELD. */
+    /** ExtendLease extends a lease, counted from now. Errors: LEASE_LOST, INVALID_FIELD. */
     extendLease: {
       name: "ExtendLease",
       requestType: ExtendLeaseRequest as typeof ExtendLeaseRequest,
@@ -1653,8 +1662,8 @@ export const ProcessingServiceDefinition = {
       options: {},
     },
     /**
-     * AcknowledgeMessages says what became of a lease's messages, and ends it. Of a lease that ran out, but that nobody took over, it is still
-     * accepted. Errors: LEASE_LOST, INVALID_FIELD, REQUEST_ID_REUSED.
+     * AcknowledgeMessages reports the outcome of a lease's messages, and ends the lease. It is still accepted for an expired lease whose messages no
+     * other worker has leased. Errors: LEASE_LOST, INVALID_FIELD, REQUEST_ID_REUSED.
      */
     acknowledgeMessages: {
       name: "AcknowledgeMessages",
@@ -1674,7 +1683,7 @@ export const ProcessingServiceDefinition = {
       options: {},
     },
     /**
-     * GetProcessingCounts answers how many messages are in which status, in one session or in the whole project.
+     * GetProcessingCounts returns the number of messages in each status, in one session or in the whole project.
      * Errors: SESSION_NOT_FOUND, QUEUE_NOT_FOUND.
      */
     getProcessingCounts: {
@@ -1685,7 +1694,7 @@ export const ProcessingServiceDefinition = {
       responseStream: false,
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
-    /** ListFailedMessages answers a page of the messages that workers gave up on. Errors: SESSION_NOT_FOUND, QUEUE_NOT_FOUND, INVALID_PAGE_TOKEN. */
+    /** ListFailedMessages returns a page of the messages that workers gave up on. Errors: SESSION_NOT_FOUND, QUEUE_NOT_FOUND, INVALID_PAGE_TOKEN. */
     listFailedMessages: {
       name: "ListFailedMessages",
       requestType: ListFailedMessagesRequest as typeof ListFailedMessagesRequest,
@@ -1694,7 +1703,7 @@ export const ProcessingServiceDefinition = {
       responseStream: false,
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
-    /** ListQueues answers the project's queues, by name. */
+    /** ListQueues returns the project's queues, by name. */
     listQueues: {
       name: "ListQueues",
       requestType: ListQueuesRequest as typeof ListQueuesRequest,
@@ -1703,7 +1712,7 @@ export const ProcessingServiceDefinition = {
       responseStream: false,
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
-    /** DeleteQueue forgets a queue and all that is known of its progress. Errors: QUEUE_NOT_FOUND (unless allow_missing). */
+    /** DeleteQueue deletes a queue and its progress. Errors: QUEUE_NOT_FOUND (unless allow_missing). */
     deleteQueue: {
       name: "DeleteQueue",
       requestType: DeleteQueueRequest as typeof DeleteQueueRequest,

@@ -14,7 +14,7 @@ export const protobufPackage = "sessiond.v1";
 
 export const protobufFileName = "sessiond/v1/rewind.proto";
 
-/** RewindSessionRequest says which messages to remove, and what to put in their place. */
+/** RewindSessionRequest selects the messages to remove, and has the messages to append in their place. */
 export interface RewindSessionRequest {
   /** session_id of the session. It has to be active. */
   sessionId: string;
@@ -30,10 +30,10 @@ export interface RewindSessionRequest {
     /** to_bookmark keeps the messages up to this bookmark of the session. */
     { $case: "toBookmark"; value: string }
     | //
-    /** before_message_id removes the message of this message_id, and all that follow it. */
+    /** before_message_id removes the message with this message_id, and all later messages. */
     { $case: "beforeMessageId"; value: string }
     | undefined;
-  /** messages are appended to what was kept, in the same commit. Limits as for StoreMessages. Empty = none. */
+  /** messages are appended after the last kept message, in the same commit. Limits as for StoreMessages. Empty = none. */
   messages: Message[];
   /** expected_last_seq, if set, must be the session's last_seq before the rewind; otherwise nothing is changed (SEQUENCE_CONFLICT). */
   expectedLastSeq?:
@@ -59,26 +59,23 @@ export interface RewindSessionRequest {
   statePatch?:
     | StatePatch
     | undefined;
-  /**
-   * state_etag, where it is set, must be the etag of the session's current state; otherwise nothing is changed (ETAG_MISMATCH). Empty = no
-   * check.
-   */
+  /** state_etag, if set, must be the etag of the session's current state; otherwise nothing is changed (ETAG_MISMATCH). Empty = no check. */
   stateEtag: string;
 }
 
-/** RewindSessionResponse says where the session is after the rewind. */
+/** RewindSessionResponse describes the session after the rewind. */
 export interface RewindSessionResponse {
   /** last_seq is the session's last_seq, including the appended messages. */
   lastSeq: number;
   /** epoch is the session's epoch. A rewind that removed no message has not changed it. */
   epoch: number;
-  /** first_seq is the seq of the first appended message. 0 = none was appended. */
+  /** first_seq is the seq of the first appended message. 0 = no message was appended. */
   firstSeq: number;
   /** removed_count is the number of removed messages. */
   removedCount: number;
   /** removed are the newest removed messages, in the order of their seqs. At most return_removed. */
   removed: Message[];
-  /** create_time is the create_time of the appended messages. Unset = none was appended. */
+  /** create_time is the create_time of the appended messages. Unset = no message was appended. */
   createTime?: Timestamp | undefined;
 }
 

@@ -14,13 +14,13 @@ export const protobufPackage = "sessiond.v1";
 
 export const protobufFileName = "sessiond/v1/session.proto";
 
-/** SessionStatus is where a session stands in its life. Deleted and expired sessions have none: they are not found. */
+/** SessionStatus is the status of a session. Deleted and expired sessions have no status: they are not found. */
 export enum SessionStatus {
   /** SESSION_STATUS_UNSPECIFIED - Not a status of a session; in a filter: any. */
   SESSION_STATUS_UNSPECIFIED = 0,
   /** SESSION_STATUS_ACTIVE - Appends are accepted. */
   SESSION_STATUS_ACTIVE = 1,
-  /** SESSION_STATUS_DESTROYED - Persisted, listed and readable; appends are refused (SESSION_DESTROYED) until ResumeSession. */
+  /** SESSION_STATUS_DESTROYED - Appends are refused (SESSION_DESTROYED) until ResumeSession. The session is still stored, listed and readable. */
   SESSION_STATUS_DESTROYED = 2,
 }
 
@@ -34,7 +34,7 @@ export interface Session {
   sessionId: string;
   /** status says whether appends are accepted. Output only; ImportSession reads it. */
   status: SessionStatus;
-  /** model is the name of the model that the conversation runs against, e.g. "gpt-5". At most 256 characters. Empty = none chosen. */
+  /** model is the name of the model that answers in the conversation, e.g. "gpt-5". At most 256 characters. Empty = none chosen. */
   model: string;
   /**
    * user is the caller's name for the person or service that the conversation belongs to; ListSessions filters by it.
@@ -43,18 +43,15 @@ export interface Session {
   user: string;
   /** title is a name for people to read. At most 512 characters. Empty = none. */
   title: string;
-  /**
-   * summary is the title or, where there is none, the first words of the first user message (at most 120 characters).
-   * Empty until there is one. Output only.
-   */
+  /** summary is the title, or else the first words of the first user message (at most 120 characters). Empty = there is neither. Output only. */
   summary: string;
   /**
    * config holds settings of the conversation (temperature, tools, prompts, ...) as a JSON object. At most 64 KiB as JSON text, without
-   * model_options, and 30 levels. Numbers are IEEE doubles: beyond 2^53 they are refused, and belong in strings; key order is not kept.
-   * ConversationService reads these: system_prompt, a string that a model is given above the history; model_options, a string with a JSON
-   * object that goes into requests to a model (see SendRequest.options_json, whose limits hold); context, an object that says how much of
-   * the history a model is given: max_messages and max_tokens (as counted here), the newest ones, besides system and developer messages,
-   * and more where a tool's result would be without its call. Unset = all.
+   * model_options, and 30 levels. Numbers are IEEE doubles. Numbers beyond 2^53 are refused; store them as strings. The order of keys is not kept.
+   * ConversationService reads these keys: system_prompt, a string with instructions that precede the history; model_options, a string with a JSON
+   * object, whose fields are copied into requests to a model (limits as for SendRequest.options_json); context, an object that limits the history
+   * that a model is given to the newest max_messages messages and max_tokens tokens (counted by the server). System and developer messages are always
+   * given, and a tool's result always comes with its call. Unset = the whole history.
    */
   config?:
     | { [key: string]: any }
@@ -69,30 +66,29 @@ export interface Session {
   messageCount: number;
   /** content_bytes is the sum of content_bytes over the session's messages. Unit: bytes. Output only. */
   contentBytes: number;
-  /** create_time is when the session was created; of one that came by ImportSession, the time that it brought. Output only elsewhere. */
+  /** create_time is when the session was created. ImportSession keeps the given time. Output only elsewhere. */
   createTime?:
     | Timestamp
     | undefined;
-  /** active_time is when a message was last appended, or the session, a task or a bookmark of it was last created or changed. Output only. */
+  /** active_time is when a message was last appended, or when the session or one of its tasks or bookmarks was last created or changed. Output only. */
   activeTime?:
     | Timestamp
     | undefined;
-  /** expiry says how the session ends by itself. Neither set at creation = the server's default (never, unless its operator says otherwise). */
+  /** expiry says when the session expires. If neither is set at creation, the server's default applies (never, unless its operator has changed it). */
   expiry?:
     | //
     /**
-     * idle_ttl expires the session when it has not been used (read, copied, appended to, updated, resumed, its tasks or bookmarks changed) for
-     * this long.
-     * From 1 second to 10 years. An expired session is invisible at once; its data is removed soon after. A read of messages, or a copy, counts as use
-     * when the last one was longer ago than a twentieth of idle_ttl, or a minute; GetSession and ListSessions do not count. It does not
-     * expire while a turn runs, or while it is watched, where idle_ttl is more than some seconds.
+     * idle_ttl is the time without use after which the session expires. Reads, copies, appends, updates, resumes, and changes of tasks and bookmarks
+     * are uses. From 1 second to 10 years. An expired session is invisible at once; its data is removed soon after. Reads of messages, and copies,
+     * count only if the last use was longer ago than a twentieth of idle_ttl, or than a minute. GetSession and ListSessions do not count. The session
+     * does not expire while a turn runs. It does not expire while it is watched, if idle_ttl is more than some seconds.
      */
     { $case: "idleTtl"; value: Duration }
     | //
-    /** never_expires keeps the session until it is deleted. Must be true where it is set. */
+    /** never_expires keeps the session until it is deleted. Must be true if set. */
     { $case: "neverExpires"; value: boolean }
     | undefined;
-  /** expire_time is when the session expires if it is not used before. Unset = never. Output only. */
+  /** expire_time is when the session expires unless it is used before. Unset = never. Output only. */
   expireTime?:
     | Timestamp
     | undefined;
@@ -103,39 +99,39 @@ export interface Session {
    * Output only.
    */
   estimatedTokenCount: number;
-  /** origin is where the session was copied from. Unset = it is no copy. Output only. */
+  /** origin is the session that this one was copied from. Unset = it is not a copy. Output only. */
   origin?:
     | SessionOrigin
     | undefined;
   /**
-   * epoch is how often messages of the session were removed by RewindSession. A seq names the same message for as long as the epoch stays the
-   * same, so whoever keeps a place keeps both. Output only.
+   * epoch is how often messages of the session were removed by RewindSession. Within an epoch, a seq always names the same message, so store the
+   * epoch with each seq that you keep. Output only.
    */
   epoch: number;
   /**
-   * state_json is the session's state: a JSON object that programs keep beside the messages, changed by StatePatch. "{}" = there is none. Unset =
-   * the call does not return it: GetSession, CreateSession and UpdateSession do, and ListSessions on request. Output only.
+   * state_json is the session's state: a JSON object that programs store with the session, and change by StatePatch. "{}" = the state is empty. Unset
+   * = the call does not return the state. GetSession, CreateSession and UpdateSession return it, and ListSessions does on request. Output only.
    */
   stateJson?:
     | string
     | undefined;
   /**
-   * state_etag is the same for as long as the state is the same. Send it back in an update to be refused (ETAG_MISMATCH) where somebody else was
-   * faster. Set together with state_json. Opaque. Output only.
+   * state_etag changes whenever the state changes. Send it back in an update to have it refused (ETAG_MISMATCH) if another caller has changed the
+   * object meanwhile. Set together with state_json. Opaque. Output only.
    */
   stateEtag: string;
   /**
-   * etag changes whenever anything but the messages, the state and the times changes. Send it back in an update
-   * to be refused (ETAG_MISMATCH) where somebody else was faster. Opaque.
+   * etag changes whenever the session changes, except its messages, its state and its times. Send it back in an update
+   * to have it refused (ETAG_MISMATCH) if another caller has changed the object meanwhile. Opaque.
    */
   etag: string;
 }
 
-/** SessionOrigin is where a copy came from. It stays as it was, whatever becomes of the source. */
+/** SessionOrigin is the source of a copy. It stays the same even if the source changes or is deleted. */
 export interface SessionOrigin {
   /** session_id of the source at the time of the copy. */
   sessionId: string;
-  /** seq is the last seq that was copied: up to it both sessions are the same, unless the source was rewound since. 0 = no message was copied. */
+  /** seq is the last copied seq. Up to this seq, both sessions are equal, unless the source was rewound since. 0 = no message was copied. */
   seq: number;
 }
 

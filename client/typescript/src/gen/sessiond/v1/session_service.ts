@@ -22,7 +22,7 @@ export const protobufPackage = "sessiond.v1";
 
 export const protobufFileName = "sessiond/v1/session_service.proto";
 
-/** OnDuplicate says what an append does with a message whose message_id the session has already, or an earlier message of the request. */
+/** OnDuplicate says what an append does with a message whose message_id is already that of a stored message, or of an earlier message of the request. */
 export enum OnDuplicate {
   /** ON_DUPLICATE_UNSPECIFIED - Refuse. */
   ON_DUPLICATE_UNSPECIFIED = 0,
@@ -30,7 +30,7 @@ export enum OnDuplicate {
   ON_DUPLICATE_REFUSE = 1,
   /**
    * ON_DUPLICATE_SKIP - Leave these messages out, even if they differ from what is stored, and store the others. Messages without a message_id are always stored.
-   * Where a message is left out, a parent_seq has to name a message that was stored before the request.
+   * If a message is left out, each parent_seq must name a message that was stored before the request.
    */
   ON_DUPLICATE_SKIP = 2,
 }
@@ -41,7 +41,7 @@ export enum SessionOrder {
   SESSION_ORDER_UNSPECIFIED = 0,
   /**
    * SESSION_ORDER_ACTIVE_DESC - The most recently active first. If more than 1,000 of the project's sessions (of the filter's user, if it names one) were active in one
-   * minute, the order of these is stable, but arbitrary.
+   * minute, the order of these sessions is stable, but arbitrary.
    */
   SESSION_ORDER_ACTIVE_DESC = 1,
   /** SESSION_ORDER_CREATED_DESC - The newest first. */
@@ -64,7 +64,7 @@ export enum MessageOrder {
   MESSAGE_ORDER_DESC = 2,
 }
 
-/** MessageView says how much of each message comes. */
+/** MessageView says which parts of each message are returned. */
 export enum MessageView {
   /** MESSAGE_VIEW_UNSPECIFIED - Full. */
   MESSAGE_VIEW_UNSPECIFIED = 0,
@@ -73,23 +73,23 @@ export enum MessageView {
   /** MESSAGE_VIEW_FULL - Everything. */
   MESSAGE_VIEW_FULL = 2,
   /**
-   * MESSAGE_VIEW_PARTS - Everything, with the content of every format as typed parts: for clients that know no provider's format. What has no type of its own is
-   * data. A message that holds nothing of the conversation has no parts. format and format_name are unset.
+   * MESSAGE_VIEW_PARTS - Everything, with the content of every format as typed parts: for clients that know no provider's format. Content without a type of its own
+   * becomes data. A message that is no part of the conversation has no parts. format and format_name are unset.
    */
   MESSAGE_VIEW_PARTS = 3,
 }
 
-/** CreateSessionRequest asks for a new session. */
+/** CreateSessionRequest describes a session to create. */
 export interface CreateSessionRequest {
   /** session holds the settings: session_id, model, user, title, config, metadata, expiry. Unset = all defaults. Output-only fields are ignored. */
   session?:
     | Session
     | undefined;
-  /** get_or_create answers the existing session, as it is, where there is one of this session_id. Default false: SESSION_ALREADY_EXISTS. */
+  /** get_or_create returns the existing session unchanged, if there is one with this session_id. Default false: SESSION_ALREADY_EXISTS. */
   getOrCreate: boolean;
   /** request_id makes the call safe to repeat. At most 128 characters. Empty = none. */
   requestId: string;
-  /** state_patch gives the new session its state. An existing one keeps its own. */
+  /** state_patch sets the state of the new session. An existing session keeps its state. */
   statePatch?: StatePatch | undefined;
 }
 
@@ -168,7 +168,7 @@ export interface UpdateSessionRequest {
     | undefined;
   /**
    * update_mask names the fields to take from session: model, user, title, config, metadata, idle_ttl, never_expires. A named field that is unset is
-   * cleared. Unset = every one of them that is set in session. config and metadata are replaced as a whole.
+   * cleared. Unset = all of these fields that are set in session. config and metadata are replaced as a whole.
    */
   updateMask?:
     | string[]
@@ -177,11 +177,11 @@ export interface UpdateSessionRequest {
   configPatch?:
     | { [key: string]: any }
     | undefined;
-  /** metadata_patch changes metadata likewise. Not together with metadata. */
+  /** metadata_patch changes metadata in the same way as config_patch. Not together with metadata. */
   metadataPatch?:
     | { [key: string]: any }
     | undefined;
-  /** etag, where it is set, must be the session's current one. Empty = no check. */
+  /** etag, if set, must be the session's current etag. Empty = no check. */
   etag: string;
   /** request_id makes the call safe to repeat. At most 128 characters. Empty = none. */
   requestId: string;
@@ -189,7 +189,7 @@ export interface UpdateSessionRequest {
   statePatch?:
     | StatePatch
     | undefined;
-  /** state_etag, where it is set, must be the etag of the session's current state. Empty = no check. */
+  /** state_etag, if set, must be the etag of the session's current state. Empty = no check. */
   stateEtag: string;
 }
 
@@ -198,8 +198,8 @@ export interface ResumeSessionRequest {
   /** session_id of the session. Required. */
   sessionId: string;
   /**
-   * request_id makes the call safe to repeat: the same id again returns the session and changes nothing, whatever
-   * its status is by then. At most 128 characters. Empty = none.
+   * request_id makes the call safe to repeat: a repetition with the same id changes nothing and returns the session, whatever its current status is.
+   * At most 128 characters. Empty = none.
    */
   requestId: string;
 }
@@ -209,8 +209,8 @@ export interface DestroySessionRequest {
   /** session_id of the session. Required. */
   sessionId: string;
   /**
-   * request_id makes the call safe to repeat: the same id again returns the session and changes nothing, whatever
-   * its status is by then. At most 128 characters. Empty = none.
+   * request_id makes the call safe to repeat: a repetition with the same id changes nothing and returns the session, whatever its current status is.
+   * At most 128 characters. Empty = none.
    */
   requestId: string;
 }
@@ -219,15 +219,15 @@ export interface DestroySessionRequest {
 export interface DeleteSessionRequest {
   /** session_id of the session. Required. */
   sessionId: string;
-  /** allow_missing answers OK where there is no such session. Default false: SESSION_NOT_FOUND. */
+  /** allow_missing lets the call succeed if there is no such session. Default false: SESSION_NOT_FOUND. */
   allowMissing: boolean;
-  /** etag, where it is set, must be the session's current one. Empty = no check. */
+  /** etag, if set, must be the session's current etag. Empty = no check. */
   etag: string;
   /** request_id makes the call safe to repeat. At most 128 characters. Empty = none. */
   requestId: string;
 }
 
-/** DeleteSessionResponse says that the session is gone. */
+/** DeleteSessionResponse confirms that the session is deleted. */
 export interface DeleteSessionResponse {
 }
 
@@ -242,28 +242,27 @@ export interface DeleteSessionsRequest {
   /** dry_run counts the sessions and removes nothing. Default false. */
   dryRun: boolean;
   /**
-   * request_id makes the call safe to repeat: the same id again removes only sessions that existed when the first
-   * request started, and counts those that it removes itself. Not recorded for a dry run. At most 128 characters.
-   * Empty = none.
+   * request_id makes the call safe to repeat: a repetition with the same id removes only sessions that existed when the first request started, and
+   * counts only those that it removes itself. Not recorded for a dry run. At most 128 characters. Empty = none.
    */
   requestId: string;
 }
 
-/** DeleteSessionsResponse says what was removed or, of a dry run, what would be. */
+/** DeleteSessionsResponse counts what was removed, or what would be removed without dry_run. */
 export interface DeleteSessionsResponse {
-  /** session_count is how many sessions. */
+  /** session_count is the number of sessions. */
   sessionCount: number;
-  /** message_count is how many messages these held. Messages that copies share count in each. */
+  /** message_count is the number of their messages. Messages that copies share count once for each copy. */
   messageCount: number;
 }
 
-/** CopySessionRequest asks for a copy of a session. What is not set is as in the source. */
+/** CopySessionRequest describes a copy of a session. Unset fields are as in the source. */
 export interface CopySessionRequest {
   /** session_id of the source. Required. */
   sessionId: string;
   /** new_session_id names the copy; limits as for Session.session_id. Empty = a UUIDv7 made by the server. */
   newSessionId: string;
-  /** cut says where the copy ends. Unset = with the source's newest message. */
+  /** cut says where the copy ends. Unset = at the source's newest message. */
   cut?:
     | //
     /** up_to_seq is the last seq to copy. 0 = no message, only the settings. At most the source's last_seq. */
@@ -284,11 +283,11 @@ export interface CopySessionRequest {
   title?:
     | string
     | undefined;
-  /** config of the copy, in the place of the source's. Limits as for Session.config. */
+  /** config of the copy, which replaces the source's. Limits as for Session.config. */
   config?:
     | { [key: string]: any }
     | undefined;
-  /** metadata of the copy, in the place of the source's. Limits as for Session.metadata. */
+  /** metadata of the copy, which replaces the source's. Limits as for Session.metadata. */
   metadata?:
     | { [key: string]: any }
     | undefined;
@@ -301,9 +300,9 @@ export interface CopySessionRequest {
     /** never_expires as in Session. */
     { $case: "neverExpires"; value: boolean }
     | undefined;
-  /** keep_processing_status copies how far each queue has processed the messages. Default false: every message of the copy is pending. */
+  /** keep_processing_status copies the progress of each queue. Default false: every message of the copy is pending. */
   keepProcessingStatus: boolean;
-  /** keep_task_links copies the tasks' links to messages up to the cut. Default false: the copy's tasks have none. */
+  /** keep_task_links copies the tasks' links to messages up to the cut. Default false: the copy's tasks have no links. */
   keepTaskLinks: boolean;
   /** request_id makes the call safe to repeat. At most 128 characters. Empty = none. */
   requestId: string;
@@ -313,21 +312,21 @@ export interface CopySessionRequest {
 
 /** CopySessionResponse names both sessions. */
 export interface CopySessionResponse {
-  /** old_session_id is that of the source. */
+  /** old_session_id is the session_id of the source. */
   oldSessionId: string;
-  /** new_session_id is that of the copy. */
+  /** new_session_id is the session_id of the copy. */
   newSessionId: string;
   /** session is the copy. */
   session?: Session | undefined;
 }
 
-/** ListCopiesRequest asks for the copies of a session. */
+/** ListCopiesRequest requests a page of the copies of a session. */
 export interface ListCopiesRequest {
   /** session_id of the source. Required. */
   sessionId: string;
-  /** page_size is how many copies to answer at the most. 0 = 50; more than 500 = 500; negative is refused. */
+  /** page_size is the maximum number of copies to return. 0 = 50; more than 500 = 500; negative is refused. */
   pageSize: number;
-  /** page_token is next_page_token of the page before. Empty = the first page. */
+  /** page_token is next_page_token of the previous page. Empty = the first page. */
   pageToken: string;
 }
 
@@ -355,7 +354,7 @@ export interface GetTokenCountsRequest {
   sessionId: string;
 }
 
-/** GetTokenCountsResponse is how many tokens a session's messages have. */
+/** GetTokenCountsResponse is the number of tokens in a session's messages. */
 export interface GetTokenCountsResponse {
   /** total_tokens is the sum over the session's messages. Unit: tokens. */
   totalTokens: number;
@@ -367,11 +366,11 @@ export interface GetTokenCountsResponse {
   messageCount: number;
 }
 
-/** ImportSessionRequest is one piece of a session that is imported. All fields but messages are read from the first piece only. */
+/** ImportSessionRequest is one piece of a session to import. All fields except messages are read from the first piece only. */
 export interface ImportSessionRequest {
   /**
    * session holds session_id (empty = a UUIDv7 made by the server), status, model, user, title, config, metadata, expiry, create_time and
-   * active_time (from 1970 to 5999). Times that are unset are those of the import. Counters, etag and origin are ignored.
+   * active_time (from 1970 to 5999). Unset times get the time of the import. Counters, etag and origin are ignored.
    */
   session?:
     | Session
@@ -381,13 +380,13 @@ export interface ImportSessionRequest {
   /** bookmarks, with their times. At most 1,000. */
   bookmarks: Bookmark[];
   /**
-   * messages in their order, any number a piece; a piece of about 256 KiB travels well. seq, where it is set, must be the message's place in
-   * the session; create_time is kept.
+   * messages in their order, any number in each piece; about 256 KiB is a good size. If seq is set, it must be the message's place in the session.
+   * Each create_time is kept.
    */
   messages: Message[];
   /** request_id makes the call safe to repeat. At most 128 characters. Empty = none. */
   requestId: string;
-  /** state_patch gives the session its state. */
+  /** state_patch sets the state of the session. */
   statePatch?: StatePatch | undefined;
 }
 
@@ -409,7 +408,7 @@ export interface ExportSessionResponse {
   bookmarks: Bookmark[];
   /** messages in their order, in later pieces. */
   messages: Message[];
-  /** state_patch holds the session's state, in the first piece only. Unset = there is none. */
+  /** state_patch holds the session's state, in the first piece only. Unset = the state is empty. */
   statePatch?: StatePatch | undefined;
 }
 
@@ -419,16 +418,13 @@ export interface StoreMessagesRequest {
   sessionId: string;
   /** messages in their order. 1 to 1,000, together at most 32 MiB of content, each at most 16 MiB unless the server's operator says otherwise. */
   messages: Message[];
-  /**
-   * expected_last_seq, where it is set, must be the session's last_seq (0 = it is empty); otherwise nothing is stored (SEQUENCE_CONFLICT),
-   * nor is anything skipped.
-   */
+  /** expected_last_seq, if set, must be the session's last_seq (0 = the session is empty); otherwise nothing is stored or skipped (SEQUENCE_CONFLICT). */
   expectedLastSeq?:
     | number
     | undefined;
   /**
-   * request_id makes the call safe to repeat. At most 128 characters. Empty = none. A repetition returns what the first call did, even if the
-   * messages were removed by a rewind since; it does not bring them back.
+   * request_id makes the call safe to repeat. At most 128 characters. Empty = none. A repetition returns the first result, even if a rewind has
+   * removed the messages since. It does not restore them.
    */
   requestId: string;
   /**
@@ -440,27 +436,27 @@ export interface StoreMessagesRequest {
     | undefined;
   /** on_duplicate says what happens to messages whose message_id the session has already. Unspecified = REFUSE. */
   onDuplicate: OnDuplicate;
-  /** state_patch changes the session's state in the commit of the append. Where all messages are skipped, the state is not changed either. */
+  /** state_patch changes the session's state in the commit of the append. If all messages are skipped, the state is not changed. */
   statePatch?:
     | StatePatch
     | undefined;
   /**
-   * create makes the session in the same commit if there is none, with these settings: model, user, title, config, metadata, expiry. Its
-   * session_id is that of the request; other fields are ignored. If the session exists, it stays as it is. Unset = SESSION_NOT_FOUND.
+   * create holds the settings with which a missing session is created in the same commit: model, user, title, config, metadata, expiry. The
+   * session_id is that of the request; other fields are ignored. An existing session is not changed. Unset = SESSION_NOT_FOUND.
    */
   create?:
     | Session
     | undefined;
   /**
-   * state_etag, where it is set, must be the etag of the session's current state; otherwise nothing is stored (ETAG_MISMATCH), nor is anything
-   * skipped. Empty = no check. A session that create makes has the state {} before.
+   * state_etag, if set, must be the etag of the session's current state; otherwise nothing is stored or skipped (ETAG_MISMATCH). Empty = no check.
+   * For a session that create creates, the current state is {}.
    */
   stateEtag: string;
 }
 
-/** StoreMessagesResponse says where the messages were stored: at first_seq, first_seq + 1, ..., last_seq. */
+/** StoreMessagesResponse has the seqs of the stored messages: first_seq, first_seq + 1, ..., last_seq. */
 export interface StoreMessagesResponse {
-  /** first_seq is the seq of the first message that was stored. 0 = all were skipped: nothing was written. */
+  /** first_seq is the seq of the first message that was stored. 0 = all messages were skipped. */
   firstSeq: number;
   /** last_seq is the seq of the last message that was stored; if all were skipped, the session's last_seq. */
   lastSeq: number;
@@ -470,45 +466,42 @@ export interface StoreMessagesResponse {
     | undefined;
   /** epoch is the session's epoch, in which first_seq and last_seq hold. */
   epoch: number;
-  /** skipped_count is how many messages were left out because the session had their message_id. */
+  /** skipped_count is the number of messages that were left out because the session had their message_id. */
   skippedCount: number;
 }
 
-/** BatchStoreMessagesRequest is what many StoreMessages would ask. */
+/** BatchStoreMessagesRequest holds the requests of many StoreMessages calls. */
 export interface BatchStoreMessagesRequest {
   /** requests, 1 to 256. The limits of StoreMessages hold for each; all together have to fit into the server's receive limit (64 MiB). */
   requests: StoreMessagesRequest[];
 }
 
-/** BatchStoreMessagesResponse is some of the results: those that are known by now. */
+/** BatchStoreMessagesResponse holds the results that became known. */
 export interface BatchStoreMessagesResponse {
-  /** results, one for each request over the whole stream, in no order. */
+  /** results, in any order. The whole stream has one result for each request. */
   results: BatchStoreMessagesResult[];
 }
 
-/** BatchStoreMessagesResult says what became of one request. */
+/** BatchStoreMessagesResult is the result of one request. */
 export interface BatchStoreMessagesResult {
   /** index is the request's place in requests, from 0. */
   index: number;
-  /** outcome is what StoreMessages would have ended with. */
+  /** outcome is the outcome that StoreMessages would have. */
   outcome?:
     | //
-    /** response says where the messages were stored. */
+    /** response has the seqs of the stored messages. */
     { $case: "response"; value: StoreMessagesResponse }
     | //
-    /**
-     * error is the status that StoreMessages would have ended with. Its details are those of any error; the paths of fields begin within the one
-     * request.
-     */
+    /** error is the status that StoreMessages would return, with its details. The paths of fields begin within the single request. */
     { $case: "error"; value: Status }
     | undefined;
 }
 
-/** ImportMessagesRequest is one piece of an import. All fields but messages are read from the first piece only. */
+/** ImportMessagesRequest is one piece of an import. All fields except messages are read from the first piece only. */
 export interface ImportMessagesRequest {
-  /** session_id of the session. Required in the first piece; in later ones empty or the same, another one makes the import fail. */
+  /** session_id of the session. Required in the first piece. In later pieces, it must be empty or the same; otherwise the import fails. */
   sessionId: string;
-  /** messages in their order, any number a piece; a piece of about 256 KiB travels well, one above the server's receive limit (64 MiB) is refused. */
+  /** messages in their order, any number in each piece; about 256 KiB is a good size. A piece above the server's receive limit (64 MiB) is refused. */
   messages: Message[];
   /** expected_last_seq as in StoreMessagesRequest. */
   expectedLastSeq?:
@@ -534,7 +527,7 @@ export interface ImportMessagesRequest {
   stateEtag: string;
 }
 
-/** ImportMessagesResponse says where the messages were stored: at first_seq, first_seq + 1, ..., last_seq. */
+/** ImportMessagesResponse has the seqs of the stored messages: first_seq, first_seq + 1, ..., last_seq. */
 export interface ImportMessagesResponse {
   /** first_seq as in StoreMessagesResponse. */
   firstSeq: number;
@@ -550,79 +543,82 @@ export interface ImportMessagesResponse {
   epoch: number;
 }
 
-/** GetMessagesRequest asks for messages of a session: those with after_seq < seq <= through_seq, in either direction. */
+/** GetMessagesRequest selects the messages of a session with after_seq < seq <= through_seq, in either direction. */
 export interface GetMessagesRequest {
   /** session_id of the session. Required. */
   sessionId: string;
   /** start says where to begin. Unset = with the first message. */
   start?:
     | //
-    /** after_seq leaves out the messages up to this seq. 0 = none left out. */
+    /** after_seq leaves out the messages up to this seq. 0 = no message is left out. */
     { $case: "afterSeq"; value: number }
     | //
-    /** resume_token goes on after the batch that carried it. The other fields must be as in the call that it comes from. */
+    /** resume_token continues after the batch that carried it. The other fields must be the same as in the first call. */
     { $case: "resumeToken"; value: string }
     | //
     /** after_bookmark leaves out the messages up to this bookmark of the session. */
     { $case: "afterBookmark"; value: string }
     | //
-    /** after_message_id leaves out the messages up to the one of this message_id. */
+    /** after_message_id leaves out the messages up to the one with this message_id. */
     { $case: "afterMessageId"; value: string }
     | undefined;
-  /** through_seq is the last seq to read. 0 = the session's last_seq when the call starts; a larger one than that is cut to it. */
+  /** through_seq is the last seq to read. 0 = the session's last_seq when the call starts; a larger seq is reduced to it. */
   throughSeq: number;
-  /** limit is how many messages to answer at the most. 0 = all. */
+  /** limit is the maximum number of messages to return. 0 = all. */
   limit: number;
-  /** order of the answer. Unspecified = ascending. Descending begins at through_seq, so that with a limit the newest come. */
+  /** order of the messages. Unspecified = ascending. Descending begins at through_seq, so that a limit selects the newest messages. */
   order: MessageOrder;
-  /** roles keeps messages of these roles. Empty = all. */
+  /** roles selects messages with these roles. Empty = all. */
   roles: Role[];
   /**
-   * branch_of keeps the messages of one branch: the message of this seq, its parent (see Message.parent_seq), and so on to the first message; at
-   * most up to through_seq. 0 = the messages of all branches. MESSAGE_NOT_FOUND if the session has no such message.
+   * branch_of selects the messages of one branch: the message with this seq, its parent (see Message.parent_seq), and so on to the first message.
+   * Messages after through_seq are left out. 0 = the messages of all branches. MESSAGE_NOT_FOUND if the session has no such message.
    */
   branchOf: number;
-  /** view says whether contents come along. Unspecified = full. */
+  /** view says whether the messages' contents are returned. Unspecified = full. */
   view: MessageView;
-  /** expected_epoch, if set, must be the session's epoch when the call starts (HISTORY_REWOUND): for a reader that goes on from a seq. */
+  /**
+   * expected_epoch, if set, must be the session's epoch when the call starts; otherwise the call fails (HISTORY_REWOUND). It is meant for readers
+   * that continue after a seq.
+   */
   expectedEpoch?: number | undefined;
 }
 
-/** GetMessagesResponse is one batch of a stream: a small one first, then larger ones of about 512 KiB. */
+/** GetMessagesResponse is one batch of a stream. The first batch is small; later ones have about 512 KiB. */
 export interface GetMessagesResponse {
   /** messages of this batch, in order. */
   messages: Message[];
-  /** resume_token asks for what follows this batch. URL-safe. */
+  /** resume_token requests the messages after this batch. URL-safe. */
   resumeToken: string;
-  /** through_seq is the end that was pinned when the call started. */
+  /** through_seq is the last seq of the read, which was fixed when the call started. */
   throughSeq: number;
-  /** epoch is the session's epoch when the call started, in which the seqs hold. */
+  /** epoch is the session's epoch when the call started, to which the seqs belong. */
   epoch: number;
 }
 
-/** ListMessagesRequest asks for a page of messages: those with after_seq < seq <= through_seq, in either direction. */
+/** ListMessagesRequest requests a page of the messages with after_seq < seq <= through_seq, in either direction. */
 export interface ListMessagesRequest {
   /** session_id of the session. Required. */
   sessionId: string;
-  /** page_size is how many messages to answer at the most. 0 = 50; more than 500 = 500; negative is refused. */
+  /** page_size is the maximum number of messages to return. 0 = 50; more than 500 = 500; negative is refused. */
   pageSize: number;
-  /** page_token is next_page_token of the page before; the other fields but page_size must be the same. Empty = the first page. */
+  /** page_token is next_page_token of the previous page; the other fields but page_size must be the same. Empty = the first page. */
   pageToken: string;
-  /** after_seq leaves out the messages up to this seq. 0 = none left out. */
+  /** after_seq leaves out the messages up to this seq. 0 = no message is left out. */
   afterSeq: number;
   /** through_seq is the last seq to list. 0 = the session's last_seq when the page is read. */
   throughSeq: number;
   /** order of the messages. Unspecified = ascending. Descending begins at through_seq. */
   order: MessageOrder;
-  /** roles keeps messages of these roles. Empty = all. */
+  /** roles selects messages with these roles. Empty = all. */
   roles: Role[];
-  /** view says whether contents come along. Unspecified = full. */
+  /** view says whether the messages' contents are returned. Unspecified = full. */
   view: MessageView;
   /** branch_of as in GetMessagesRequest. */
   branchOf: number;
-  /** after_message_id leaves out the messages up to the one of this message_id. Refused together with after_seq. */
+  /** after_message_id leaves out the messages up to the one with this message_id. Not together with after_seq. */
   afterMessageId: string;
-  /** after_bookmark leaves out the messages up to this bookmark of the session. Refused together with after_seq and after_message_id. */
+  /** after_bookmark leaves out the messages up to this bookmark of the session. Not together with after_seq or after_message_id. */
   afterBookmark: string;
   /** expected_epoch as in GetMessagesRequest. */
   expectedEpoch?: number | undefined;
@@ -642,7 +638,7 @@ export interface GetMessageRequest {
   sessionId: string;
   /** seq of the message, from 1. Required unless message_id is set; refused together with it. */
   seq: number;
-  /** message_id of the message. Empty = it is named by seq. */
+  /** message_id of the message. Empty = seq names the message. */
   messageId: string;
 }
 
@@ -4164,23 +4160,23 @@ export const GetMessageRequest: MessageFns<GetMessageRequest> = {
 /**
  * SessionService keeps conversations: create, append, stream, resume, delete.
  *
- * Every call belongs to one project: that of the API key in the `authorization: Bearer KEY` header, or `default` where the
- * server asks for no key. Another project's session is not found.
+ * Every call belongs to one project: that of the API key in the `authorization: Bearer KEY` header, or `default` if the server requires no key.
+ * Sessions of other projects are not found.
  *
- * Every error carries a google.rpc.ErrorInfo whose reason is a value of ErrorReason; faults of the request's fields
- * are listed in a google.rpc.BadRequest; errors that are worth retrying carry a google.rpc.RetryInfo.
+ * Every error carries a google.rpc.ErrorInfo whose reason is a value of ErrorReason. A google.rpc.BadRequest lists the invalid fields of the request.
+ * Errors that are worth a retry carry a google.rpc.RetryInfo.
  *
- * request_id, on every call that changes something, makes the call safe to repeat: the same id again within 24 hours
- * returns what the first call did and changes nothing; the same id with other content is refused (REQUEST_ID_REUSED).
- * TaskService, BookmarkService and ConversationService have it too, and two calls of ProcessingService. AssetService and AdminService do not;
- * the comments of the three say what a repetition does.
+ * The request_id of a call that changes something makes the call safe to repeat. A repetition with the same id within 24 hours changes nothing and
+ * returns the first result. The same id with other content is refused (REQUEST_ID_REUSED). TaskService, BookmarkService, ConversationService and two
+ * calls of ProcessingService have request_ids as well. The comments of ProcessingService, AssetService and AdminService say what a repetition of the
+ * other calls does.
  */
 export type SessionServiceDefinition = typeof SessionServiceDefinition;
 export const SessionServiceDefinition = {
   name: "SessionService",
   fullName: "sessiond.v1.SessionService",
   methods: {
-    /** CreateSession makes a session. Errors: SESSION_ALREADY_EXISTS, INVALID_FIELD, REQUEST_ID_REUSED. */
+    /** CreateSession creates a session. Errors: SESSION_ALREADY_EXISTS, INVALID_FIELD, REQUEST_ID_REUSED. */
     createSession: {
       name: "CreateSession",
       requestType: CreateSessionRequest as typeof CreateSessionRequest,
@@ -4189,7 +4185,7 @@ export const SessionServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** GetSession answers one session. Errors: SESSION_NOT_FOUND. */
+    /** GetSession returns one session. Errors: SESSION_NOT_FOUND. */
     getSession: {
       name: "GetSession",
       requestType: GetSessionRequest as typeof GetSessionRequest,
@@ -4199,7 +4195,7 @@ export const SessionServiceDefinition = {
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
     /**
-     * ListSessions answers a page of the project's sessions, the most recently active first unless asked otherwise.
+     * ListSessions returns a page of the project's sessions, by default the most recently active first.
      * A session that becomes active between two pages may move across them. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD.
      */
     listSessions: {
@@ -4219,7 +4215,7 @@ export const SessionServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** ResumeSession makes a destroyed session active again; an active one stays so. Errors: SESSION_NOT_FOUND. */
+    /** ResumeSession makes a destroyed session active again. An active session is not changed. Errors: SESSION_NOT_FOUND. */
     resumeSession: {
       name: "ResumeSession",
       requestType: ResumeSessionRequest as typeof ResumeSessionRequest,
@@ -4238,8 +4234,8 @@ export const SessionServiceDefinition = {
       options: { idempotencyLevel: "IDEMPOTENT" },
     },
     /**
-     * DeleteSession removes a session and its messages for good. From its answer on nothing of it can be reached; the space is
-     * given back in the background. Errors: SESSION_NOT_FOUND (unless allow_missing), ETAG_MISMATCH.
+     * DeleteSession removes a session and its messages permanently. After the response, nothing of the session can be read; its space is freed in the
+     * background. Errors: SESSION_NOT_FOUND (unless allow_missing), ETAG_MISMATCH.
      */
     deleteSession: {
       name: "DeleteSession",
@@ -4250,9 +4246,9 @@ export const SessionServiceDefinition = {
       options: {},
     },
     /**
-     * DeleteSessions removes every session that meets a filter, or, with dry_run, counts them. Batch by batch: where it ends early
-     * (its deadline passes, the server stops), what was removed so far stays removed, and repeating the call goes on. Sessions that are created
-     * while it runs are not touched, unless they are imported with an earlier create_time. Errors: INVALID_FIELD.
+     * DeleteSessions removes every session that meets a filter. With dry_run, it only counts them. It works in batches: if it ends early, because its
+     * deadline passes or the server stops, the sessions removed so far stay removed, and a repeated call continues. Sessions that are created during
+     * the call are kept, unless they are imported with an earlier create_time. Errors: INVALID_FIELD.
      */
     deleteSessions: {
       name: "DeleteSessions",
@@ -4263,11 +4259,11 @@ export const SessionServiceDefinition = {
       options: { idempotencyLevel: "IDEMPOTENT" },
     },
     /**
-     * CopySession makes an independent session that begins as another one is, or was at an earlier seq, at the same cost whatever its size, in
-     * one commit. Copied: the messages with their seqs, parents and times, the tasks, the state, config, metadata, model, user, title and expiry, and the
-     * bookmarks up to the cut. Not copied: the messages' processing status (they are pending again) and the tasks' links to messages, unless
-     * asked for; the assets are shared. The copy is active, whatever the source's status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS,
-     * SESSION_TOO_LARGE, MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+     * CopySession creates an independent session with the messages of another one, all or up to a seq, in one commit, at a cost that does not depend on
+     * the size. Copied: the messages with their seqs, parents and times, the tasks, the state, config, metadata, model, user, title and expiry, and the
+     * bookmarks up to the cut. Not copied unless requested: the messages' processing status (they are pending again) and the tasks' links to messages.
+     * The assets are shared. The copy is active, whatever the source's status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS, SESSION_TOO_LARGE,
+     * MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
      */
     copySession: {
       name: "CopySession",
@@ -4278,7 +4274,7 @@ export const SessionServiceDefinition = {
       options: {},
     },
     /**
-     * ListCopies answers a page of the sessions that were copied from a session and still exist, the newest first.
+     * ListCopies returns a page of the sessions that were copied from a session and still exist, the newest first.
      * Errors: SESSION_NOT_FOUND, INVALID_PAGE_TOKEN.
      */
     listCopies: {
@@ -4290,12 +4286,12 @@ export const SessionServiceDefinition = {
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
     /**
-     * RewindSession removes the newest messages of a session, and may append others in their place, in one commit, at the same cost whatever the
-     * session's size. The next message gets the seq after the last one that was kept: seqs have no gaps, so a seq may name another message than
-     * before. That is what Session.epoch is for: it grows by one with every rewind that removes something. With the messages go the bookmarks,
-     * the tasks' links and the processing status after the cut. Copies keep the messages; otherwise they are purged soon after.
-     * Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq), BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT,
-     * HISTORY_REWOUND, INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
+     * RewindSession removes the newest messages of a session, and may append others in their place, in one commit, at a cost that does not depend on
+     * the session's size. The next message gets the seq after the last kept message, because seqs have no gaps. A seq may therefore name another
+     * message than before. To distinguish them, Session.epoch grows by one with every rewind that removes messages. The bookmarks, the tasks' links and
+     * the processing status after the cut are removed as well. Copies keep the messages; otherwise they are purged soon after. Errors:
+     * SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq), BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT, HISTORY_REWOUND,
+     * INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
      */
     rewindSession: {
       name: "RewindSession",
@@ -4306,7 +4302,7 @@ export const SessionServiceDefinition = {
       options: {},
     },
     /**
-     * GetTokenCounts answers how many tokens a session's messages have. They are counted when messages are stored; this reads one row.
+     * GetTokenCounts returns the number of tokens in a session's messages. Tokens are counted when messages are stored, so this call reads one row.
      * Errors: SESSION_NOT_FOUND.
      */
     getTokenCounts: {
@@ -4318,8 +4314,8 @@ export const SessionServiceDefinition = {
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
     /**
-     * ImportSession makes a session from what was exported of one, here or elsewhere: settings, status, times, tasks, bookmarks and messages,
-     * exactly as they were, as one atomic change. Errors: SESSION_ALREADY_EXISTS, and those of ImportMessages, CreateTask and CreateBookmark.
+     * ImportSession creates a session from an export of this or another server, as one atomic change. Settings, status, times, tasks, bookmarks and
+     * messages are exactly as in the exported session. Errors: SESSION_ALREADY_EXISTS, and those of ImportMessages, CreateTask and CreateBookmark.
      */
     importSession: {
       name: "ImportSession",
@@ -4330,9 +4326,9 @@ export const SessionServiceDefinition = {
       options: {},
     },
     /**
-     * ExportSession streams all that ImportSession takes: the session, its tasks and bookmarks, and its messages, as they were at one moment. Each
-     * response, sent as an ImportSessionRequest, makes an equal session; the contents of assets are not included. Errors: SESSION_NOT_FOUND, INVALID_FIELD,
-     * HISTORY_REWOUND (the session was rewound meanwhile: export it again), SERVER_DRAINING.
+     * ExportSession streams everything that ImportSession accepts: the session, its tasks and bookmarks, and its messages, as of one moment. If each
+     * response is sent as an ImportSessionRequest, an equal session is created. The contents of assets are not included. Errors: SESSION_NOT_FOUND,
+     * INVALID_FIELD, HISTORY_REWOUND (the session was rewound meanwhile: export it again), SERVER_DRAINING.
      */
     exportSession: {
       name: "ExportSession",
@@ -4343,7 +4339,7 @@ export const SessionServiceDefinition = {
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
     /**
-     * StoreMessages appends a batch, atomically and durably: when it answers, all of it is committed.
+     * StoreMessages appends a batch, atomically and durably: when it returns, the whole batch is committed.
      * Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, HISTORY_REWOUND, PARENT_NOT_FOUND, INVALID_JSON, UNKNOWN_ROLE,
      * MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED, MESSAGE_ALREADY_EXISTS.
      */
@@ -4356,10 +4352,10 @@ export const SessionServiceDefinition = {
       options: {},
     },
     /**
-     * BatchStoreMessages does many StoreMessages, mostly of different sessions, at a fraction of their cost. Each of its requests is done, or
-     * refused, by itself: one by one they keep every promise of StoreMessages, together none. Requests for the same session are done in their
-     * order. Results come as they are known, nearly always all at once; one that has to wait for others does not hold up the rest. A stream
-     * that breaks leaves open what became of the requests without a result. Errors of the call: INVALID_FIELD; of a request: as StoreMessages.
+     * BatchStoreMessages makes many StoreMessages calls, usually for different sessions, at a fraction of their cost. Each request succeeds or fails on
+     * its own, with all guarantees of StoreMessages. The requests as a whole are not atomic. Requests for the same session are executed in their order.
+     * Results come as soon as they are known, nearly always all at once; a request that has to wait does not delay the other results. If the stream
+     * breaks, the outcome of the requests without a result is unknown. Errors of the call: INVALID_FIELD. Errors of a request: as StoreMessages.
      */
     batchStoreMessages: {
       name: "BatchStoreMessages",
@@ -4370,9 +4366,9 @@ export const SessionServiceDefinition = {
       options: {},
     },
     /**
-     * ImportMessages appends any number of messages, sent in batches, as one atomic append: all of them when the call
-     * answers, none if it fails. Errors: as StoreMessages, BATCH_TOO_LARGE only above 8 GiB (max_import_bytes); DEADLINE_EXCEEDED if the
-     * client sends nothing for 600 seconds (import_idle_timeout_s); OVERLOADED if the server's temporary disk is full.
+     * ImportMessages appends any number of messages, sent in batches, as one atomic append: all are stored when the call returns, and none if it fails.
+     * Errors: as StoreMessages, BATCH_TOO_LARGE only above 8 GiB (max_import_bytes); DEADLINE_EXCEEDED if the client sends nothing for 600 seconds
+     * (import_idle_timeout_s); OVERLOADED if the server's temporary disk is full.
      */
     importMessages: {
       name: "ImportMessages",
@@ -4384,9 +4380,9 @@ export const SessionServiceDefinition = {
     },
     /**
      * GetMessages streams a session's messages in batches. At least one batch is sent, an empty one if there is nothing to read.
-     * The end is pinned when the call starts: messages stored later are not mixed in. A stream that breaks goes on
-     * from the last batch's resume_token. Whoever reads on from seq n misses nothing, within an epoch: if the session is rewound, the stream ends
-     * with the messages as they were when it started, or with HISTORY_REWOUND if removed ones were purged before they could be sent.
+     * The end is fixed when the call starts: messages stored later are not included. To continue a broken stream, send the last batch's resume_token.
+     * Within an epoch, a reader that continues after a seq misses no message. If the session is rewound during the stream, the stream still sends the
+     * messages as they were at its start, or fails with HISTORY_REWOUND if removed messages were purged before they could be sent.
      * Errors: SESSION_NOT_FOUND, BOOKMARK_NOT_FOUND, MESSAGE_NOT_FOUND, INVALID_RESUME_TOKEN, HISTORY_REWOUND, INVALID_FIELD, SERVER_DRAINING.
      */
     getMessages: {
@@ -4398,9 +4394,9 @@ export const SessionServiceDefinition = {
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
     /**
-     * ListMessages answers a page of a session's messages, for callers that cannot take a stream, such as a browser or a gateway. A page has at most 1 MiB, or
-     * one message. Messages that are stored between two pages are on later ones if the order is ascending. If a rewind between two pages removed
-     * messages that the next page would follow, or that it would hold, the next one fails. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND,
+     * ListMessages returns a page of a session's messages, for callers that cannot take a stream, such as a browser or a gateway. A page has at most 1
+     * MiB, or one message. Messages that are stored between two pages appear on later pages if the order is ascending. If a rewind between two pages
+     * removes the last message of the first page, or messages of the next page, the next call fails. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND,
      * BOOKMARK_NOT_FOUND, INVALID_PAGE_TOKEN, HISTORY_REWOUND, INVALID_FIELD.
      */
     listMessages: {
@@ -4411,7 +4407,7 @@ export const SessionServiceDefinition = {
       responseStream: false,
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
-    /** GetMessage answers one message. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND. */
+    /** GetMessage returns one message. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND. */
     getMessage: {
       name: "GetMessage",
       requestType: GetMessageRequest as typeof GetMessageRequest,

@@ -12,16 +12,16 @@ export const protobufPackage = "sessiond.v1";
 export const protobufFileName = "sessiond/v1/session_state.proto";
 
 /**
- * StatePatch changes the state of a session, key by key. The state is a JSON object whose values are kept byte for byte; its keys come in the
- * order of their UTF-8 bytes. All of it takes at most 1 MiB.
+ * StatePatch changes the state of a session, key by key. The state is a JSON object whose values are kept byte for byte; its keys are in the order of
+ * their UTF-8 bytes. The whole state has at most 1 MiB.
  */
 export interface StatePatch {
   /**
-   * set gives top-level keys new values, each as JSON text of at most 200 levels. null is a value like any other. A key has 1 to 256
+   * set gives top-level keys new values, each as JSON text of at most 200 levels. null is stored as a value. A key has 1 to 256
    * characters and no control characters; a state has at most 10,000 keys.
    */
   set: { [key: string]: string };
-  /** remove names top-level keys to remove; those that are not there are passed over. A key cannot be in both. */
+  /** remove names top-level keys to remove; missing keys are ignored. A key cannot be in both set and remove. */
   remove: string[];
 }
 

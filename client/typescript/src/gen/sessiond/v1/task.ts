@@ -13,17 +13,17 @@ export const protobufPackage = "sessiond.v1";
 
 export const protobufFileName = "sessiond/v1/task.proto";
 
-/** TaskStatus is how far a task's work is. */
+/** TaskStatus is the status of a task's work. */
 export enum TaskStatus {
   /** TASK_STATUS_UNSPECIFIED - In a filter: any. At creation: pending. */
   TASK_STATUS_UNSPECIFIED = 0,
-  /** TASK_STATUS_PENDING - Not begun. */
+  /** TASK_STATUS_PENDING - The work has not begun. */
   TASK_STATUS_PENDING = 1,
-  /** TASK_STATUS_RUNNING - Under way. */
+  /** TASK_STATUS_RUNNING - The work is in progress. */
   TASK_STATUS_RUNNING = 2,
-  /** TASK_STATUS_SUCCESS - Done. */
+  /** TASK_STATUS_SUCCESS - The work is done. */
   TASK_STATUS_SUCCESS = 3,
-  /** TASK_STATUS_FAILED - Given up. */
+  /** TASK_STATUS_FAILED - The work was given up. */
   TASK_STATUS_FAILED = 4,
 }
 
@@ -36,9 +36,9 @@ export interface Task {
   taskId: string;
   /** position is the task's place in the session's order of tasks: 1, 2, 3, ... without a gap. Output only; ReorderTasks changes it. */
   position: number;
-  /** status is how far the work is. Unspecified at creation = pending. */
+  /** status of the work. Unspecified at creation = pending. */
   status: TaskStatus;
-  /** data is what the caller keeps about the task, as a JSON object. At most 64 KiB as JSON text. Limits as for Session.config. */
+  /** data is the caller's data about the task, as a JSON object. At most 64 KiB as JSON text. Limits as for Session.config. */
   data?:
     | { [key: string]: any }
     | undefined;
@@ -48,13 +48,13 @@ export interface Task {
   createTime?:
     | Timestamp
     | undefined;
-  /** update_time is when the task was last changed, its position apart. Output only. */
+  /** update_time is when the task was last changed, except its position. Output only. */
   updateTime?:
     | Timestamp
     | undefined;
   /**
-   * etag changes whenever the task does, its position apart. Send it back in an update to be refused (ETAG_MISMATCH) where somebody else was
-   * faster. Opaque.
+   * etag changes whenever the task changes, except its position. Send it back in an update to have it refused (ETAG_MISMATCH) if another caller has
+   * changed the object meanwhile. Opaque.
    */
   etag: string;
 }

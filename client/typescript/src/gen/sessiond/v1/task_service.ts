@@ -14,7 +14,7 @@ export const protobufPackage = "sessiond.v1";
 
 export const protobufFileName = "sessiond/v1/task_service.proto";
 
-/** CreateTaskRequest asks for a new task. */
+/** CreateTaskRequest describes a task to create. */
 export interface CreateTaskRequest {
   /** session_id of the session. Required. */
   sessionId: string;
@@ -38,11 +38,11 @@ export interface GetTaskRequest {
 export interface ListTasksRequest {
   /** session_id of the session. Required. */
   sessionId: string;
-  /** page_size is how many tasks to answer at the most. 0 = 50; more than 500 = 500; negative is refused. */
+  /** page_size is the maximum number of tasks to return. 0 = 50; more than 500 = 500; negative is refused. */
   pageSize: number;
-  /** page_token is next_page_token of the page before; the filter must be the same. Empty = the first page. */
+  /** page_token is next_page_token of the previous page; the filter must be the same. Empty = the first page. */
   pageToken: string;
-  /** status keeps tasks of this status. Unspecified = all. */
+  /** status selects tasks with this status. Unspecified = all. */
   status: TaskStatus;
 }
 
@@ -64,7 +64,7 @@ export interface UpdateTaskRequest {
     | undefined;
   /**
    * update_mask names the fields to take from task: status, data, message_seqs. A named field that is unset is cleared (status: pending).
-   * Unset = every one of them that is set in task. data and message_seqs are replaced as a whole.
+   * Unset = all of these fields that are set in task. data and message_seqs are replaced as a whole.
    */
   updateMask?:
     | string[]
@@ -73,24 +73,24 @@ export interface UpdateTaskRequest {
   dataPatch?:
     | { [key: string]: any }
     | undefined;
-  /** link_seqs adds messages to message_seqs; those that are there already stay. Not together with message_seqs. */
+  /** link_seqs adds seqs to message_seqs; seqs that it already has are kept. Not together with message_seqs. */
   linkSeqs: number[];
-  /** unlink_seqs takes messages out of message_seqs; those that are not there are passed over. Not together with message_seqs. */
+  /** unlink_seqs removes seqs from message_seqs; seqs that it does not have are ignored. Not together with message_seqs. */
   unlinkSeqs: number[];
-  /** etag, where it is set, must be the task's current one. Empty = no check. */
+  /** etag, if set, must be the task's current etag. Empty = no check. */
   etag: string;
   /** request_id makes the call safe to repeat. At most 128 characters. Empty = none. */
   requestId: string;
 }
 
-/** ReorderTasksRequest is an order of tasks. */
+/** ReorderTasksRequest holds the new order of tasks. */
 export interface ReorderTasksRequest {
   /** session_id of the session. Required. */
   sessionId: string;
-  /** task_ids of the tasks that come first, in their new order, each once. The others follow in the order that they have. At least one. */
+  /** task_ids of the tasks to put first, in their new order, each once. At least one. The other tasks follow in their current order. */
   taskIds: string[];
   /**
-   * request_id makes the call safe to repeat: the same id again returns the present order and changes nothing. At most
+   * request_id makes the call safe to repeat: a repetition with the same id changes nothing and returns the current order. At most
    * 128 characters. Empty = none.
    */
   requestId: string;
@@ -108,15 +108,15 @@ export interface DeleteTaskRequest {
   sessionId: string;
   /** task_id of the task. Required. */
   taskId: string;
-  /** allow_missing answers OK where there is no such task. Default false: TASK_NOT_FOUND. */
+  /** allow_missing lets the call succeed if there is no such task. Default false: TASK_NOT_FOUND. */
   allowMissing: boolean;
   /** request_id makes the call safe to repeat. At most 128 characters. Empty = none. */
   requestId: string;
-  /** etag, if it is set, must be the task's current one. Empty = no check. */
+  /** etag, if set, must be the task's current etag. Empty = no check. */
   etag: string;
 }
 
-/** DeleteTaskResponse says that the task is gone. */
+/** DeleteTaskResponse confirms that the task is deleted. */
 export interface DeleteTaskResponse {
 }
 
@@ -881,8 +881,9 @@ export const DeleteTaskResponse: MessageFns<DeleteTaskResponse> = {
 };
 
 /**
- * TaskService keeps the tasks that agents track in their sessions. A session has at most 1,000. They go with it, and follow its copies.
- * Every method also fails with SESSION_NOT_FOUND. Destroyed sessions keep their tasks readable; changing them fails with SESSION_DESTROYED.
+ * TaskService keeps the tasks that agents track in their sessions. A session has at most 1,000 tasks. They are deleted with the session, and its
+ * copies have them too. Every method also fails with SESSION_NOT_FOUND. The tasks of a destroyed session can be read; changing them fails with
+ * SESSION_DESTROYED.
  */
 export type TaskServiceDefinition = typeof TaskServiceDefinition;
 export const TaskServiceDefinition = {
@@ -901,7 +902,7 @@ export const TaskServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** GetTask answers one task. Errors: TASK_NOT_FOUND. */
+    /** GetTask returns one task. Errors: TASK_NOT_FOUND. */
     getTask: {
       name: "GetTask",
       requestType: GetTaskRequest as typeof GetTaskRequest,
@@ -910,7 +911,7 @@ export const TaskServiceDefinition = {
       responseStream: false,
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
-    /** ListTasks answers a page of the session's tasks in their order. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD. */
+    /** ListTasks returns a page of the session's tasks in their order. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD. */
     listTasks: {
       name: "ListTasks",
       requestType: ListTasksRequest as typeof ListTasksRequest,
@@ -931,7 +932,7 @@ export const TaskServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** ReorderTasks puts tasks into an order. Errors: TASK_NOT_FOUND, INVALID_FIELD. */
+    /** ReorderTasks changes the order of the tasks. Errors: TASK_NOT_FOUND, INVALID_FIELD. */
     reorderTasks: {
       name: "ReorderTasks",
       requestType: ReorderTasksRequest as typeof ReorderTasksRequest,

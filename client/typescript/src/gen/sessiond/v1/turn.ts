@@ -64,52 +64,52 @@ export enum FitChangeKind {
   FIT_CHANGE_KIND_TEXT_CUT = 30,
 }
 
-/** TurnState says where a turn stands. */
+/** TurnState is the state of a turn. */
 export enum TurnState {
   /** TURN_STATE_UNSPECIFIED - Not a state of a turn; in a filter: any state. */
   TURN_STATE_UNSPECIFIED = 0,
-  /** TURN_STATE_QUEUED - It waits for the turns before it. Its messages are not appended yet. */
+  /** TURN_STATE_QUEUED - The turn waits for earlier turns. Its messages are not appended yet. */
   TURN_STATE_QUEUED = 1,
-  /** TURN_STATE_RUNNING - Its messages are appended, and the model works. */
+  /** TURN_STATE_RUNNING - The turn's messages are appended, and the model works. */
   TURN_STATE_RUNNING = 2,
   /** TURN_STATE_COMPLETED - The model's answer is appended. */
   TURN_STATE_COMPLETED = 3,
-  /** TURN_STATE_FAILED - It ended without an answer; its own messages are kept, and so is the beginning of an answer (partial_seq). error says why. */
+  /** TURN_STATE_FAILED - The turn ended without an answer. Its messages are kept, and so is the beginning of an answer (partial_seq). error says why. */
   TURN_STATE_FAILED = 4,
   /**
-   * TURN_STATE_ABORTED - It was ended by Abort, or because its session was destroyed. What it had appended is kept, and so is the beginning of an answer
-   * (partial_seq), unless the session was destroyed.
+   * TURN_STATE_ABORTED - The turn was ended by Abort, or because its session was destroyed. Its messages are kept. The beginning of an answer (partial_seq) is kept unless
+   * the session was destroyed.
    */
   TURN_STATE_ABORTED = 5,
 }
 
 /**
- * Turn is what one Send set going: messages, the model's work on them, its answer. Of a session one turn runs at a time; others wait, in the
- * order in which they were sent. Turns are kept as long as their session. A copy of the session has their messages, but not the turns.
+ * Turn is the work that one Send starts: the sent messages, the calls of the model, and its answer. One turn of a session runs at a time; the others
+ * wait in the order in which they were sent. Turns are kept as long as their session. A copy of the session has their messages, but not the turns.
  */
 export interface Turn {
-  /** turn_id names the turn within its session: a UUIDv7 made by the server. */
+  /** turn_id identifies the turn within its session. It is a UUIDv7 made by the server. */
   turnId: string;
   /** session_id of the session. */
   sessionId: string;
-  /** state says where the turn stands. */
+  /** state of the turn. */
   state: TurnState;
-  /** model is the name of the model that was asked for: that of the request, else the session's, else the server's default. */
+  /** model is the name of the requested model: that of the request, or else the session's, or else the server's default. */
   model: string;
-  /** first_seq is the seq of the first message that the turn appended. 0 = it waits still, or appended none. */
+  /** first_seq is the seq of the first message that the turn appended. 0 = the turn is still queued, or has appended none. */
   firstSeq: number;
-  /** last_seq is the seq of the turn's final answer. 0 = there is none, or not yet. */
+  /** last_seq is the seq of the turn's final answer. 0 = there is none yet, or none at all. */
   lastSeq: number;
   /**
-   * stop_reason says why the model ended its final answer, in its provider's own word, e.g. "stop", "tool_calls", "end_turn", "length". Empty =
-   * there is no answer, or the provider did not say.
+   * stop_reason says why the model ended its final answer, in its provider's spelling, e.g. "stop", "tool_calls", "end_turn", "length". Empty = there
+   * is no answer, or the provider gave no reason.
    */
   stopReason: string;
   /** usage is the sum over all calls of the model in the turn. Unset = not known. */
   usage?:
     | Usage
     | undefined;
-  /** error says why the turn failed or was aborted. Unset = it did not. */
+  /** error says why the turn failed or was aborted. Unset = neither has happened. */
   error?:
     | TurnError
     | undefined;
@@ -117,11 +117,11 @@ export interface Turn {
   createTime?:
     | Timestamp
     | undefined;
-  /** start_time is when it began to run. Unset = it has not. */
+  /** start_time is when the turn began to run. Unset = it has not begun. */
   startTime?:
     | Timestamp
     | undefined;
-  /** end_time is when it ended. Unset = it has not. */
+  /** end_time is when the turn ended. Unset = it has not ended. */
   endTime?:
     | Timestamp
     | undefined;
@@ -130,32 +130,32 @@ export interface Turn {
    * the order in which they were made. Written when the turn ends.
    */
   changes: FitChange[];
-  /** change_count is the number of all changes, also of those beyond 100. */
+  /** change_count is the number of all changes, including those beyond 100. */
   changeCount: number;
   /**
-   * partial_seq is the seq of the message that holds what the model had written when the turn failed or was aborted; that message is marked
+   * partial_seq is the seq of the message with the text that the model had written when the turn failed or was aborted. The message is marked
    * incomplete. 0 = there is none.
    */
   partialSeq: number;
-  /** parent_seq is that of its SendRequest: the message that the turn was to continue. 0 = the newest one. */
+  /** parent_seq is the parent_seq of the SendRequest: the seq of the message that the turn was to continue. 0 = the newest message. */
   parentSeq: number;
 }
 
 /** FitChange is one change that made a history fit a provider's API. Stored messages stay as they are. */
 export interface FitChange {
-  /** seq of the message. 0 = it concerns the request and no stored message. */
+  /** seq of the message. 0 = the change concerns the request, not a stored message. */
   seq: number;
   /** kind says what happened. */
   kind: FitChangeKind;
-  /** detail is the field, type or id that it concerns, for people: at most 200 characters. Empty = the whole message. */
+  /** detail is the field, type or id that the change concerns, for people to read. At most 200 characters. Empty = the whole message. */
   detail: string;
 }
 
 /** TurnError says why a turn ended without an answer, as the error of its Send does. */
 export interface TurnError {
-  /** reason is that of an ErrorReason, e.g. "MODEL_RATE_LIMITED". */
+  /** reason is the name of an ErrorReason, e.g. "MODEL_RATE_LIMITED". */
   reason: string;
-  /** message is for people to read. */
+  /** message is an explanation for people to read. */
   message: string;
   /** metadata has the keys that the ErrorReason names. */
   metadata: { [key: string]: string };
@@ -166,31 +166,31 @@ export interface TurnError_MetadataEntry {
   value: string;
 }
 
-/** Usage is what a model counted, as its provider reports it. */
+/** Usage is the number of tokens that a model used, as its provider reports it. */
 export interface Usage {
-  /** input_tokens is all that the model read, cached or not. Unit: tokens. */
+  /** input_tokens is the number of tokens that the model read, cached or not. Unit: tokens. */
   inputTokens: number;
-  /** output_tokens is all that the model wrote, its thinking included. Unit: tokens. */
+  /** output_tokens is the number of tokens that the model wrote, including reasoning. Unit: tokens. */
   outputTokens: number;
-  /** cached_input_tokens is the part of input_tokens that came out of the provider's prompt cache. Unit: tokens. 0 = none, or not reported. */
+  /** cached_input_tokens is the part of input_tokens that was read from the provider's prompt cache. Unit: tokens. 0 = none, or not reported. */
   cachedInputTokens: number;
-  /** reasoning_tokens is the part of output_tokens that is thinking. Unit: tokens. 0 = none, or not reported. */
+  /** reasoning_tokens is the part of output_tokens that is reasoning. Unit: tokens. 0 = none, or not reported. */
   reasoningTokens: number;
 }
 
-/** MessageTurn says which turn a message belongs to, and of an answer how it came about. */
+/** MessageTurn is the turn that a message belongs to. For an answer, it also has the model, the stop reason and the usage. */
 export interface MessageTurn {
   /** turn_id of the turn. */
   turnId: string;
-  /** message_id names the last message of those that were sent, as SendResponse does: its own message_id, or a UUIDv7. Empty for others. */
+  /** message_id is that of SendResponse, on the last of the sent messages: its own message_id, or a UUIDv7. Empty for other messages. */
   messageId: string;
   /** model is the name of the model as its provider knows it. Empty for messages that were sent. */
   model: string;
   /** provider is the name of the provider in the server's settings. Empty for messages that were sent. */
   provider: string;
-  /** stop_reason is why the model ended this message, in its provider's own word. */
+  /** stop_reason says why the model ended this message, in its provider's spelling. */
   stopReason: string;
-  /** usage of the call that gave this message. Unset = not reported. */
+  /** usage of the call that produced this message. Unset = not reported. */
   usage?: Usage | undefined;
 }
 

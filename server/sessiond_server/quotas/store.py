@@ -1,0 +1,111 @@
+"""The limits of projects, and what projects use."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+from uuid import UUID
+
+from sessiond_server.db.pool import Database
+from sessiond_server.quotas.limits import LIMIT_NAMES, NO_LIMITS, ProjectLimits
+
+LIMIT_COLUMNS = ", ".join(LIMIT_NAMES)
+"""The columns of project_limits that limits_of() takes from a row."""
+
+NO_ETAG = "0"
+"""The etag of limits that were never set."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsRow:
+    """The limits that were set for a project; none if they never were."""
+
+    limits: ProjectLimits
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a project uses.
+
+    Attributes:
+        bytes: content of its sessions and assets.
+        running_turns: turns that run or are queued.
+        model_tokens: tokens of turns since midnight UTC.
+    """
+
+    sessions: int
+    messages: int
+    bytes: int
+    running_turns: int
+    model_tokens: int
+
+
+_GET = f"SELECT {LIMIT_COLUMNS}, etag FROM project_limits WHERE project_id = %(project_id)s"
+_ASSIGNMENTS = ", ".join(f"{name} = excluded.{name}" for name in LIMIT_NAMES)
+_VALUES = ", ".join(f"%({name})s" for name in LIMIT_NAMES)
+# If the etag is that of no row, only the insertion may happen, otherwise only the update.
+_SET = f"""
+INSERT INTO project_limits AS l (project_id, {LIMIT_COLUMNS})
+SELECT %(project_id)s, {_VALUES}
+WHERE %(etag)s IN ('', '{NO_ETAG}') OR EXISTS (
+    SELECT FROM project_limits WHERE project_id = %(project_id)s AND etag::text = %(etag)s)
+ON CONFLICT (project_id) DO UPDATE SET {_ASSIGNMENTS}, etag = gen_random_uuid()
+WHERE %(etag)s = '' OR l.etag::text = %(etag)s
+RETURNING {LIMIT_COLUMNS}, etag"""
+_USAGE = """
+SELECT s.sessions, s.messages, s.bytes + a.bytes AS bytes, t.running_turns, d.model_tokens
+FROM (
+    SELECT count(*) AS sessions, coalesce(sum(last_seq), 0)::bigint AS messages,
+        coalesce(sum(content_bytes), 0)::bigint AS bytes
+    FROM sessions WHERE project_id = %(project_id)s
+) s, (
+    SELECT coalesce(sum(size), 0)::bigint AS bytes FROM assets WHERE project_id = %(project_id)s
+) a, (
+    SELECT count(*) AS running_turns FROM turns JOIN sessions USING (key, log)
+    WHERE turns.state <= 2 AND project_id = %(project_id)s
+) t, (
+    SELECT coalesce(sum(tokens), 0)::bigint AS model_tokens FROM project_tokens
+    WHERE project_id = %(project_id)s AND day = (clock_timestamp() AT TIME ZONE 'UTC')::date
+) d"""
+
+
+class QuotaStore:
+    """Limits and usage by project."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def limits(self, project_id: UUID) -> LimitsRow:
+        """Return the limits that were set for a project."""
+        rows = await self._database.rows(_GET, {"project_id": project_id})
+        return _row(rows[0]) if rows else LimitsRow(NO_LIMITS, NO_ETAG)
+
+    async def set_limits(
+        self, project_id: UUID, limits: ProjectLimits, etag: str
+    ) -> LimitsRow | None:
+        """Replace the limits of a project.
+
+        Args:
+            project_id: the project.
+            limits: the new limits.
+            etag: the etag that the limits must have; "" for any.
+
+        Returns:
+            The new limits; None if the etag is another one.
+        """
+        parameters = {"project_id": project_id, "etag": etag, **asdict(limits)}
+        rows = await self._database.rows(_SET, parameters)
+        return _row(rows[0]) if rows else None
+
+    async def usage(self, project_id: UUID) -> Usage:
+        """Count what a project uses. This reads the rows of all of its sessions."""
+        [row] = await self._database.rows(_USAGE, {"project_id": project_id})
+        return Usage(**row)
+
+
+def limits_of(row: dict[str, Any]) -> ProjectLimits:
+    """Remove LIMIT_COLUMNS from a row, and return them."""
+    return ProjectLimits(**{name: row.pop(name) for name in LIMIT_NAMES})
+
+
+def _row(row: dict[str, Any]) -> LimitsRow:
+    return LimitsRow(limits_of(row), str(row["etag"]))
