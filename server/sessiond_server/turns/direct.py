@@ -18,7 +18,6 @@ from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.formats.token_counts import Tokenizer
 from sessiond_server.messages.append import append_of
 from sessiond_server.messages.store.append import Appended
-from sessiond_server.messages.store.message_ids import MessageIdTaken
 from sessiond_server.messages.store.rows import Rows
 from sessiond_server.messages.target import Target
 from sessiond_server.messages.validation import MessageValidator
@@ -90,19 +89,16 @@ class DirectTurns:
         try:
             async with self._store.connection() as connection:
                 with self._publisher.hold_delivery(append.key):
-                    try:
-                        started = await self._store.start(
-                            connection,
-                            turn,
-                            append,
-                            rows,
-                            record,
-                            opening.head,
-                            self._lease.holder,
-                            self._lease.stored_s,
-                        )
-                    except MessageIdTaken:
-                        started = None
+                    started = await self._store.start(
+                        connection,
+                        turn,
+                        append,
+                        rows,
+                        record,
+                        opening.head,
+                        self._lease.holder,
+                        self._lease.stored_s,
+                    )
                     if started:
                         running = _running(sending, opening, turn, started)
                         news = _news(running, started.appended, started.message_log, rows)

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+import structlog
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
@@ -29,9 +30,11 @@ from sessiond_server.messages.store import message_ids
 from sessiond_server.messages.store.append import Append, Appended, parameters_of
 from sessiond_server.messages.store.append_statements import MANY, NAME, ONE, RECORD, bump
 from sessiond_server.messages.store.history import HEAD_COLUMNS, HEAD_SOURCE, LogHead, head_of
-from sessiond_server.messages.store.message_ids import MessageIdTaken
 from sessiond_server.messages.store.rows import Rows
 from sessiond_server.turns.rows import NewTurn
+from sessiond_server.turns.store import TRANSIENT_ERRORS
+
+log = structlog.get_logger(__name__)
 
 _OPENING = f"""
 SELECT {HEAD_COLUMNS}, state, revision, model, config, r_hash, r_result
@@ -245,7 +248,6 @@ class DirectStore:
 
         Raises:
             DuplicateRequest: the request_id was already recorded.
-            MessageIdTaken: the session has one of the message_ids.
         """
         parameters = parameters_of(append, rows) | {
             "turn": turn.turn_id,
@@ -267,7 +269,15 @@ class DirectStore:
         if append.message_ids:
             parameters |= message_ids.columns(append.message_ids)
         statement = _STARTS[min(len(rows), 2), record is not None, bool(append.message_ids)]
-        found = await self._one(connection, statement, parameters)
+        try:
+            found = await self._one(connection, statement, parameters)
+        except psycopg.errors.UniqueViolation as e:
+            if e.diag.constraint_name != message_ids.CONSTRAINT:
+                raise DuplicateRequest from e
+            found = None
+        except psycopg.Error as e:
+            _check_refused(e)
+            found = None
         if found is None:
             return None
         last_seq, started_us, message_log, epoch, log, total_bytes, *rest = found
@@ -331,15 +341,19 @@ class DirectStore:
             **columns,
         }
         statement = _ENDS[len(rows) == 1]
-        if drops_text:
-            # The statement waits for the process that is saving text, if there is one. Only a
-            # later statement sees what was saved.
-            async with connection.transaction():
+        try:
+            if not drops_text:
                 found = await self._one(connection, statement, parameters)
-                if found:
-                    await connection.execute(_DROP_TEXT, parameters, prepare=self._database.prepare)
-        else:
-            found = await self._one(connection, statement, parameters)
+            else:
+                # The statement waits for the process that is saving text, if there is one. Only a
+                # later statement sees what was saved.
+                async with connection.transaction():
+                    found = await self._one(connection, statement, parameters)
+                    if found:
+                        await self._one(connection, _DROP_TEXT, parameters)
+        except psycopg.Error as e:
+            _check_refused(e)
+            found = None
         if found is None:
             return None
         last_seq, created_us, message_log, epoch, first_seq, usage, ended_us = found
@@ -349,15 +363,17 @@ class DirectStore:
     async def _one(
         self, connection: AsyncConnection[TupleRow], statement: str, parameters: Mapping[str, Any]
     ) -> TupleRow | None:
-        try:
-            cursor = await connection.execute(
-                statement, parameters, prepare=self._database.prepare, binary=True
-            )
-        except psycopg.errors.UniqueViolation as e:
-            if e.diag.constraint_name == message_ids.CONSTRAINT:
-                raise MessageIdTaken from e
-            raise DuplicateRequest from e
-        return await cursor.fetchone()
+        cursor = await connection.execute(
+            statement, parameters, prepare=self._database.prepare, binary=True
+        )
+        return await cursor.fetchone() if cursor.description else None
+
+
+def _check_refused(error: psycopg.Error) -> None:
+    """Raise an error after which the transaction would fail, too; log any other."""
+    if isinstance(error, TRANSIENT_ERRORS):
+        raise error
+    log.warning("turn_statement_refused", error=error.diag.message_primary or str(error))
 
 
 def ending_columns(
