@@ -122,17 +122,23 @@ async def test_an_export_of_an_older_client_keeps_its_status(client: AsyncClient
 
 
 async def test_an_export_leaves_out_later_changes(client: AsyncClient) -> None:
-    session = await client.create_session("x")
+    session = await client.create_session("x", title="before")
     await session.store_message({"role": "user", "content": "1"})
+    await session.tasks.create(task_id="t", message_seqs=[1])
     lines: list[str] = []
     async for line in session.export_lines():
         if not lines:
             await session.store_message({"role": "user", "content": "2"})
             await session.bookmarks.create("late")
-            await session.tasks.create(task_id="t", message_seqs=[1, 2])
+            await session.tasks.create(task_id="late", message_seqs=[1, 2])
+            await session.tasks.update("t", status="running", link=[2])
+            await session.update(title="after", state={"late": True})
         lines.append(line)
     assert [json.loads(line)["kind"] for line in lines] == ["export", "task", "message", "end"]
+    assert json.loads(lines[0])["session"]["title"] == "before"
+    assert json.loads(lines[0])["session"]["state_json"] == "{}"
     assert json.loads(lines[1])["message_seqs"] == [1]
+    assert json.loads(lines[1])["status"] == "pending"
     await client.sessions.import_session(lines, "y")
     assert await lines_of(client, "y") == renamed(lines, "y")
 

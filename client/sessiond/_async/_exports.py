@@ -22,17 +22,17 @@ class AsyncExportCalls(AsyncCalls):
         json.dumps accepts the dict, and import_session creates an equal session from it. The whole
         session is held in memory; export_lines and export_to need only bounded memory.
 
-        The export contains the messages and bookmarks of the moment at which the session is looked
-        up. Tasks are read later, and their links to newer messages are left out. The export does
-        not contain fields that no other session can have (etag, origin), nor fields that are
-        derived from the rest (summary, content_bytes, the token counts, expires_at).
+        The session, its state, tasks, bookmarks and messages are exported as they were at one
+        moment, however long the export takes. The export does not contain fields that no other
+        session can have (etag, origin), nor fields that are derived from the rest (summary,
+        content_bytes, the token counts, expires_at).
 
         Args:
             session_id: the session.
             assets: include the content of each asset that a message refers to. Without the
                 contents, the project that imports the session must have these assets already.
-            timeout: deadline of looking the session up, and of each asset, in seconds. Reading
-                messages and contents has no deadline.
+            timeout: deadline of the session without its messages, and of each asset, in seconds.
+                Reading messages and contents has no deadline.
 
         Returns:
             {"version": 1,
@@ -50,7 +50,10 @@ class AsyncExportCalls(AsyncCalls):
             Times are ISO 8601 strings in UTC.
 
         Raises:
-            SessionNotFound: if there is no such session.
+            SessionNotFound: if there is no such session, or if it is deleted during the export.
+            HistoryRewound: if the session is rewound during the export, so that messages are
+                missing; export it again.
+            Unimplemented: if the server is older than its ExportSession call.
         """
         return await _transfer.export(self._connection, session_id, timeout, assets=assets)
 
@@ -73,8 +76,7 @@ class AsyncExportCalls(AsyncCalls):
 
         Returns:
             A lazy list of lines with their line ends, as a file's writelines() accepts them. No
-            call is made until it is iterated over. Iterating raises SessionNotFound if there is no
-            such session.
+            call is made until it is iterated over. Iterating raises what export raises.
         """
         return AsyncLazy(
             lambda: _transfer.line_batches(self._connection, session_id, timeout, assets=assets)
@@ -107,7 +109,7 @@ class AsyncExportCalls(AsyncCalls):
             The session as exported.
 
         Raises:
-            SessionNotFound: if there is no such session.
+            SessiondError: as in export.
             OSError: if the file cannot be written.
         """
         return await _transfer.export_to(

@@ -94,9 +94,9 @@ async def message_batches(
     """
     resumed = GetMessagesRequest()
     resumed.CopyFrom(request)
-    responses = _responses(
+    responses = resumed_responses(
         connection,
-        lambda stubs: stubs.sessions.GetMessages,
+        lambda stubs: stubs.messages,
         resumed,
         StreamRetry(timeout),
         prefetches=True,
@@ -150,7 +150,7 @@ async def event_batches(
         resumed.after_seq, resumed.after_epoch, resumed.incarnation = await place_of(
             connection, resumed.session_id, timeout
         )
-    responses = _responses(
+    responses = resumed_responses(
         connection,
         lambda stubs: stubs.conversations.Watch,
         resumed,
@@ -212,7 +212,7 @@ async def send_steps(
     retry = TurnRetry(timeout)
     turn = turn_pb2.Turn()
     texts = AnswerTexts()
-    responses = _responses(
+    responses = resumed_responses(
         connection,
         lambda stubs: stubs.conversations.Send,
         resumed,
@@ -294,7 +294,7 @@ async def asset_pieces(
     resumed = DownloadAssetRequest()
     resumed.CopyFrom(request)
     left: int | None = None
-    responses = _responses(
+    responses = resumed_responses(
         connection,
         lambda stubs: stubs.assets.DownloadAsset,
         resumed,
@@ -315,7 +315,7 @@ async def asset_pieces(
                 yield [response.data]
 
 
-async def _responses(
+async def resumed_responses(
     connection: AsyncConnection,
     stub: Callable[[AsyncStubs], StreamMethod[_Request, _Response]],
     request: _Request,

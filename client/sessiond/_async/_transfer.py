@@ -9,10 +9,9 @@ from typing import Any, TypeAlias
 
 from sessiond._async._assets import AsyncAssets, check_content
 from sessiond._async._attachments import FileExtractor
-from sessiond._async._bookmarks import AsyncBookmarks
 from sessiond._async._connection import AsyncConnection
-from sessiond._async._streams import asset_pieces, message_batches
-from sessiond._async._tasks import AsyncTasks
+from sessiond._async._snapshots import snapshot_and_messages
+from sessiond._async._streams import asset_pieces
 from sessiond._async._wire import Source, each, run_blocking
 from sessiond._export import reader, records, writer
 from sessiond._export.files import LinesFile, NewFile, TemporaryFile
@@ -27,16 +26,12 @@ from sessiond._export.records import (
 from sessiond._export.writer import Collection, Document
 from sessiond._protocol.checks import path_of
 from sessiond._requests import assets as asset_requests
-from sessiond._requests import messages as message_requests
 from sessiond._requests.fields import filled, request_id_or_new
 from sessiond._types.session import SessionInfo
 from sessiond.errors import SessionNotFound, invalid_field
-from sessiond.v1.session_service_pb2 import GetSessionRequest, ImportSessionRequest
+from sessiond.v1.session_service_pb2 import ImportSessionRequest
 
 ExportSource: TypeAlias = Mapping[str, Any] | str | os.PathLike[str] | Source[str]
-
-# This many tasks, even large ones, are far below the size limit of a response.
-_PAGE_SIZE = 100
 
 
 async def record_batches(
@@ -55,8 +50,8 @@ async def record_batches(
         connection: makes the calls.
         session_id: the session.
         progress: called with the numbers of messages yielded and of all messages.
-        timeout: deadline of looking the session up, and of each page of tasks and bookmarks, in
-            seconds. None = the client's.
+        timeout: deadline of the session without its messages, and of each asset, in seconds. None =
+            the client's.
         on_header: called first, with the session.
         assets: also yield the contents of the assets, each before the first message that refers to
             it.
@@ -69,57 +64,40 @@ async def record_batches(
         SessionNotFound: if there is no such session, or if it is deleted during the export.
         HistoryRewound: if the session is rewound during the export, and messages are missing.
     """
-    info = SessionInfo(
-        await connection.call(
-            lambda stubs: stubs.sessions.GetSession,
-            filled(GetSessionRequest(), session_id=session_id),
-            timeout,
-        )
-    )
-    on_header(info)
-    # The export is as of this moment: it leaves out later messages, and bookmarks after them.
-    last_seq = info.last_seq
     counts = ExportCounts()
     found: dict[str, None] = {}
-    yield [records.header(info)]
-    async for task in AsyncTasks(connection).list(
-        session_id, page_size=_PAGE_SIZE, timeout=timeout
-    ):
-        yield [counts.count(records.task_record(task, last_seq))]
-    async for bookmark in AsyncBookmarks(connection).list(
-        session_id, page_size=_PAGE_SIZE, timeout=timeout
-    ):
-        if bookmark.seq <= last_seq:
-            yield [counts.count(records.bookmark_record(bookmark))]
-    # through_seq = 0 would mean "to the newest".
-    if last_seq:
-        request = message_requests.get_messages(
-            session_id, through_seq=last_seq, expected_epoch=info.epoch
-        )
-        async with aclosing(message_batches(connection, request, None)) as batches:
-            async for batch in batches:
-                batch_records: list[ExportRecord] = []
-                for message in batch:
-                    new = dict.fromkeys(records.asset_ids(message) if assets else ())
-                    new = {asset_id: None for asset_id in new if asset_id not in found}
-                    found.update(new)
-                    if new and not assets_last:
-                        yield batch_records
-                        batch_records = []
-                        async with aclosing(
-                            _asset_records(connection, new, counts, timeout)
-                        ) as pieces:
-                            async for piece in pieces:
-                                yield [piece]
-                    batch_records.append(counts.count(records.message_record(message)))
-                yield batch_records
-                if progress:
-                    progress(counts.messages, last_seq)
+    last_seq = 0
+    async with aclosing(snapshot_and_messages(connection, session_id, timeout)) as pieces:
+        async for snapshot, batch in pieces:
+            if snapshot:
+                info = records.session_of(snapshot)
+                last_seq = info.last_seq
+                on_header(info)
+                yield [records.header(info)]
+                yield [counts.count(record) for record in records.belongings(snapshot)]
+                continue
+            batch_records: list[ExportRecord] = []
+            for message in batch:
+                new = dict.fromkeys(records.asset_ids(message) if assets else ())
+                new = {asset_id: None for asset_id in new if asset_id not in found}
+                found.update(new)
+                if new and not assets_last:
+                    yield batch_records
+                    batch_records = []
+                    async with aclosing(
+                        _asset_records(connection, new, counts, timeout)
+                    ) as contents:
+                        async for piece in contents:
+                            yield [piece]
+                batch_records.append(counts.count(records.message_record(message)))
+            yield batch_records
+            if progress:
+                progress(counts.messages, last_seq)
     if counts.messages != last_seq:
         raise SessionNotFound(f"the session {session_id!r} was deleted while it was exported")
     if assets_last:
-        async with aclosing(_asset_records(connection, found, counts, timeout)) as pieces:
-            async for piece in pieces:
+        async with aclosing(_asset_records(connection, found, counts, timeout)) as contents:
+            async for piece in contents:
                 yield [piece]
     yield [counts.end()]
 

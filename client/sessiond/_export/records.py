@@ -1,6 +1,7 @@
 """Creates the records of an export: session, tasks, bookmarks, messages, pieces of assets."""
 
 import base64
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
@@ -17,6 +18,7 @@ from sessiond._types.message import Message
 from sessiond._types.session import SessionInfo
 from sessiond._types.task import Task
 from sessiond.v1.message_pb2 import Part
+from sessiond.v1.session_service_pb2 import ExportSessionResponse
 
 VERSION = 1
 
@@ -46,6 +48,25 @@ ASSET_ID = re.compile("[0-9a-f]{64}")
 _ASSET_REFERENCE = re.compile(f"{URI_PREFIX}({ASSET_ID.pattern})")
 
 
+def session_of(snapshot: ExportSessionResponse) -> SessionInfo:
+    """Return the session of a snapshot, with its state."""
+    state = snapshot.state_patch.set
+    # A map of protobuf has no order, but the same session should always export the same text.
+    members = ",".join(
+        f"{json.dumps(key, ensure_ascii=False)}:{state[key]}" for key in sorted(state)
+    )
+    snapshot.session.state_json = f"{{{members}}}"
+    return SessionInfo(snapshot.session)
+
+
+def belongings(snapshot: ExportSessionResponse) -> Iterator[ExportRecord]:
+    """Return the records of a session's tasks and bookmarks."""
+    for task in snapshot.tasks:
+        yield task_record(Task(task))
+    for bookmark in snapshot.bookmarks:
+        yield bookmark_record(Bookmark(bookmark))
+
+
 def header(info: SessionInfo) -> ExportRecord:
     """Return the first record of an export."""
     session = {
@@ -68,13 +89,12 @@ def header(info: SessionInfo) -> ExportRecord:
     return "export", {"version": VERSION, "session": session}
 
 
-def task_record(task: Task, last_seq: int) -> ExportRecord:
-    """Return the record of a task, without links to messages after last_seq."""
+def task_record(task: Task) -> ExportRecord:
     return "task", {
         "task_id": task.task_id,
         "status": task.status,
         "data": sorted_value(task.data),
-        "message_seqs": [seq for seq in task.message_seqs if seq <= last_seq],
+        "message_seqs": task.message_seqs,
         "created_at": iso(task.created_at),
         "updated_at": iso(task.updated_at),
     }

@@ -95,9 +95,9 @@ def message_batches(
     """
     resumed = GetMessagesRequest()
     resumed.CopyFrom(request)
-    responses = _responses(
+    responses = resumed_responses(
         connection,
-        lambda stubs: stubs.sessions.GetMessages,
+        lambda stubs: stubs.messages,
         resumed,
         StreamRetry(timeout),
         prefetches=True,
@@ -151,7 +151,7 @@ def event_batches(
         resumed.after_seq, resumed.after_epoch, resumed.incarnation = place_of(
             connection, resumed.session_id, timeout
         )
-    responses = _responses(
+    responses = resumed_responses(
         connection,
         lambda stubs: stubs.conversations.Watch,
         resumed,
@@ -213,7 +213,7 @@ def send_steps(
     retry = TurnRetry(timeout)
     turn = turn_pb2.Turn()
     texts = AnswerTexts()
-    responses = _responses(
+    responses = resumed_responses(
         connection,
         lambda stubs: stubs.conversations.Send,
         resumed,
@@ -295,7 +295,7 @@ def asset_pieces(
     resumed = DownloadAssetRequest()
     resumed.CopyFrom(request)
     left: int | None = None
-    responses = _responses(
+    responses = resumed_responses(
         connection,
         lambda stubs: stubs.assets.DownloadAsset,
         resumed,
@@ -316,7 +316,7 @@ def asset_pieces(
                 yield [response.data]
 
 
-def _responses(
+def resumed_responses(
     connection: Connection,
     stub: Callable[[Stubs], StreamMethod[_Request, _Response]],
     request: _Request,
