@@ -43,7 +43,7 @@ CLAUDE_REFERENCE = "claude reference"
 WRITERS = (SESSIOND, AGENTS, FLOOR)
 BATCHERS = (*WRITERS, FLOOR_JSONB, FLOOR_ORJSON)
 LOADERS = (*BATCHERS, FLOOR_COPY)
-# The adapters with what their frameworks bring along, by the beginning of the measurements' names.
+# By the prefix of the measurements' names: each adapter, and the stores of its framework.
 ADAPTERS = {
     "openai, ": (OPENAI_ADAPTER, AGENTS),
     "claude, ": (CLAUDE_ADAPTER, CLAUDE_REFERENCE),
@@ -417,7 +417,7 @@ class Bench:
     async def watch(self) -> None:
         """Measure many watchers of a server, spread over many sessions and then on one.
 
-        A second server on the same database has as many.
+        A second server on the same database has the same number of watchers.
         """
         sizes = self._sizes
         program = str(Path(__file__).with_name("watchers.py"))
@@ -453,7 +453,7 @@ class Bench:
                     self.results.add(f"{measurement}, {label}", SESSIOND, unit, value)
 
     async def turns(self) -> None:
-        """Measure many turns at once, and what they cost another caller."""
+        """Measure many turns at once, and how much they slow another caller down."""
         sizes = self._sizes
         program = str(Path(__file__).with_name("turns.py"))
         settings = {"SESSIOND_MAX_RUNNING_TURNS": str(sizes.turns)}

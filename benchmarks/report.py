@@ -313,9 +313,9 @@ def targets(results: Results, sizes: Sizes) -> list[TargetResult]:
 
 
 def _append_cost(results: Results) -> float | None:
-    """Return how many times as long an append takes as what it cannot do without.
+    """Return the duration of an append, divided by that of its unavoidable parts.
 
-    That is a gRPC call of the same size that does nothing, and an append of the floor.
+    These are an empty gRPC call of the same size, and an append of the floor.
     """
     measured = [results.get("append p50", name) for name in (SESSIOND, EMPTY_CALL, FLOOR)]
     if None in measured:

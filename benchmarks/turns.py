@@ -2,10 +2,9 @@
 
 measurements.py runs `turns.py TARGET PID NAME TURNS SECONDS`. TARGET is the address of a new
 server, PID its process, and NAME the prefix of the sessions' ids. The model is `echo`, which writes
-50 words a second in each turn for SECONDS. Once all turns write, another process asks for a
-session, one call after the other, as it did before on the idle server. Prints a JSON object,
-measurement to [unit, value]. The calls use the stubs directly, because the server is measured, not
-the client.
+50 words a second in each turn for SECONDS. Once all turns write, another process calls GetSession
+again and again. It did the same before, on the idle server. Prints a JSON object, measurement to
+[unit, value]. The calls use the stubs directly, because the server is measured, not the client.
 """
 
 import asyncio
@@ -40,7 +39,7 @@ OPTIONS = [("grpc.use_local_subchannel_pool", 1)]
 
 @dataclass
 class Received:
-    """What has come of all turns.
+    """Counts what has been received from all turns.
 
     Attributes:
         events: number of events with text.

@@ -48,7 +48,8 @@ from sessiond_server.quotas.service import Quotas
 from sessiond_server.quotas.store import QuotaStore
 from sessiond_server.retention.projects import ProjectPurger
 from sessiond_server.retention.purger import Purger
-from sessiond_server.retention.store import ProjectPurgeStore, PurgeStore
+from sessiond_server.retention.store.projects import ProjectPurgeStore
+from sessiond_server.retention.store.purge import PurgeStore
 from sessiond_server.rewinds.service import Rewinds
 from sessiond_server.rewinds.store import RewindStore
 from sessiond_server.rpc.admin_service import AdminServicer
@@ -62,8 +63,10 @@ from sessiond_server.rpc.processing_service import ProcessingServicer
 from sessiond_server.rpc.services import SERVICES
 from sessiond_server.rpc.session_service import SessionServicer
 from sessiond_server.rpc.task_service import TaskServicer
+from sessiond_server.sessions.bulk_deletion import BulkDeletions
 from sessiond_server.sessions.locked import LockedSessions
 from sessiond_server.sessions.service import Sessions
+from sessiond_server.sessions.store.bulk_deletion import BulkDeletionStore
 from sessiond_server.sessions.store.row_locks import RowLockStore
 from sessiond_server.sessions.store.sessions import SessionStore
 from sessiond_server.settings import Settings
@@ -114,6 +117,7 @@ class Stores:
         self.quotas = QuotaStore(database)
         self.rewinds = RewindStore()
         self.row_locks = RowLockStore(database)
+        self.bulk_deletions = BulkDeletionStore(database)
         self.sessions = SessionStore(database)
         self.tasks = TaskStore(database)
         self.turn_texts = TextStore(database)
@@ -159,12 +163,13 @@ async def open_services(
         await database.open()
         stores, objects = Stores(database), Objects(settings.asset_location())
         limits, counts = _limits(settings), tokenizer(settings.tokenizer)
-        quotas = Quotas(_default_limits(settings))
+        quotas = Quotas(stores.quotas, _default_limits(settings))
+        stack.push_async_callback(quotas.close)
 
         def is_draining() -> bool:
             return admission.is_draining
 
-        assets = Assets(stores.assets, objects, limits)
+        assets = Assets(stores.assets, objects, limits, quotas)
         stack.push_async_callback(assets.close)
         watching = WatchHub(
             stores.watch,
@@ -187,7 +192,7 @@ async def open_services(
         )
         contexts = Contexts(stores.history, stores.marks, max_bytes=settings.max_context_bytes)
         handovers = Handovers(HandoverStore(), stores.turns, stores.turn_texts, transitions, lease)
-        announcements = TurnAnnouncements(watching)
+        announcements = TurnAnnouncements(watching, quotas)
         files = AssetFiles(assets, max_request_bytes=settings.max_model_request_bytes)
         runner = TurnRunner(
             stores.turns,
@@ -267,8 +272,11 @@ async def open_services(
         # The order is that of SERVICES.
         servicers: tuple[Servicer, ...] = (
             SessionServicer(
-                Sessions(stores.sessions, limits, watching, turns.session_destroyed),
-                Copies(stores.copies, stores.sessions, settings.copy_max_messages, watching),
+                Sessions(stores.sessions, limits, watching, turns.session_destroyed, quotas),
+                BulkDeletions(stores.bulk_deletions, watching),
+                Copies(
+                    stores.copies, stores.sessions, settings.copy_max_messages, watching, quotas
+                ),
                 SessionImports(stores.imports, stores.sessions, limits, counts, watching, quotas),
                 SessionExports(stores.snapshots, history),
                 appends,
@@ -324,7 +332,7 @@ async def open_services(
                 "purger": purger.run,
                 "sweeper": sweeper.run,
                 "key_check": authenticator.run,
-                "idle_projects": quotas.run,
+                "project_limits": quotas.run,
                 "memory": admission.memory.run,
                 "memory_limit": admission.memory.watch,
                 **watching.loops(),

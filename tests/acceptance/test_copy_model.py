@@ -31,12 +31,13 @@ from sessiond_server.db.pool import Database
 from sessiond_server.messages.store.cuts import CutStore
 from sessiond_server.messages.store.history import HistoryStore
 from sessiond_server.retention.purger import Purger
-from sessiond_server.retention.store import PurgeStore
+from sessiond_server.retention.store.purge import PurgeStore
 from sessiond_server.server import Running
 from sessiond_server.watch.hub import WatchHub
 from sessiond_server.watch.store import WatchStore
 
 from ..conftest import purger_of
+from ..support.integrity import assert_whole
 from ..support.processes import ServerProcess
 from ..support.wire import Wire
 
@@ -68,7 +69,7 @@ TABLES = (
 
 @pytest.fixture
 def flattens_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Treat chains as long from three segments on."""
+    """Let the server flatten chains of three or more segments."""
     monkeypatch.setattr(
         flattening, "_LONG", flattening._LONG.replace("short_segments > 16", "short_segments > 2")
     )
@@ -99,7 +100,12 @@ def run_machine(
             interval_s=3600,
             request_retention_s=86_400,
         )
-        machine_class = _machine(client, lambda: runner.run(purger.round()), connection)
+        machine_class = _machine(
+            client,
+            lambda: runner.run(purger.round()),
+            lambda: runner.run(assert_whole(database)),
+            connection,
+        )
 
         def run(examples: int, steps: int) -> None:
             run_state_machine_as_test(  # type: ignore[no-untyped-call]
@@ -118,7 +124,10 @@ def run_machine(
 
 
 def _machine(
-    client: Client, purge: Callable[[], Any], connection: psycopg.Connection[Any]
+    client: Client,
+    purge: Callable[[], Any],
+    verify: Callable[[], Any],
+    connection: psycopg.Connection[Any],
 ) -> type[RuleBasedStateMachine]:
     runs = iter(range(10**9))
 
@@ -157,7 +166,7 @@ def _machine(
             self.states[session_id] = {}
 
         def keep(self, session_id: str, last_seq: int) -> None:
-            """Forget the messages after a seq, and what refers to them."""
+            """Remove the messages after a seq, and everything that refers to them."""
             del self.model[session_id][last_seq:]
             parents = self.parents[session_id]
             self.parents[session_id] = {seq: parents[seq] for seq in parents if seq <= last_seq}
@@ -308,7 +317,8 @@ def _machine(
 
         @rule()
         def purge(self) -> None:
-            # Messages that pop returned are kept for a minute.
+            # The purger keeps removed messages for a minute, so that a repeated pop can return
+            # them.
             connection.execute("UPDATE dead_logs SET queued_at = queued_at - interval '1 hour'")
             purge()
             assert connection.execute(ORPHANS).fetchone() == (0,)
@@ -352,11 +362,11 @@ def _machine(
             assert info.token_count == sum(message.token_count for message in read)
 
         def teardown(self) -> None:
-            for session_id in self.model:
-                self.check(session_id)
-            purge()
-            for session_id in self.model:
-                self.check(session_id)
+            for clean_up in (lambda: None, purge):
+                clean_up()
+                verify()
+                for session_id in self.model:
+                    self.check(session_id)
             for session_id in list(self.model):
                 client.delete_session(session_id)
             connection.execute("UPDATE dead_logs SET queued_at = queued_at - interval '1 hour'")

@@ -7,6 +7,7 @@ import pytest
 
 from sessiond import AsyncClient
 
+from ..support.integrity import assert_url_whole
 from ..support.processes import ServerProcess, free_port
 from ..support.soak import Soak
 
@@ -69,6 +70,7 @@ async def test_a_rolling_restart_is_no_error_to_any_caller(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 async def test_ten_minutes_of_restarts_are_no_error_to_any_caller(
     start_server: Start, database_url: str
 ) -> None:
@@ -77,9 +79,11 @@ async def test_ten_minutes_of_restarts_are_no_error_to_any_caller(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 async def test_servers_that_are_killed_lose_only_the_turns_that_they_ran(
     start_server: Start, database_url: str
 ) -> None:
     pair = Pair(start_server, database_url, drain_timeout_s=20)
-    errors = (await soak(pair, restarts=5, pause_s=10, kill=True)).errors
+    errors = (await soak(pair, restarts=5, pause_s=55, kill=True)).errors
+    await assert_url_whole(database_url)
     assert all(error.startswith("turn: TURN_LOST") for error in errors), errors

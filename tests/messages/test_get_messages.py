@@ -9,7 +9,7 @@ from sessiond.v1.session_service_pb2 import (
     MESSAGE_VIEW_BASIC,
     GetMessagesRequest,
 )
-from sessiond_server.retention.store import PurgeStore
+from sessiond_server.retention.store.purge import PurgeStore
 from sessiond_server.server import Running
 
 from ..support.wire import Wire, error_of, openai

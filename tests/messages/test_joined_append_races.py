@@ -10,6 +10,7 @@ import pytest
 
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.events import EventPublisher
+from sessiond_server.core.ids import DEFAULT_PROJECT_ID
 from sessiond_server.core.limits import Limits
 from sessiond_server.db.pool import LockTimeout
 from sessiond_server.messages.append import Appends, PreparedAppend
@@ -17,6 +18,8 @@ from sessiond_server.messages.joined_append import JoinedAppends
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.store.batch_append import BatchAppendStore
 from sessiond_server.sessions.locked import LockedSessions
+
+from ..support.quotas import unlimited
 
 KEY = uuid.uuid4()
 DONE = Appended(1, 1, 0, 1)
@@ -52,7 +55,7 @@ class Database:
         self.can_go_on.set()
 
     async def prepared(self, target: Any, messages: Sequence[Any]) -> PreparedAppend:
-        return prepared(target)
+        return prepared(target.key)
 
     async def append_prepared(self, prepared: PreparedAppend) -> Appended:
         self.alone += 1
@@ -87,13 +90,18 @@ async def joined(database: Database) -> JoinedAppends:
         cast("LockedSessions", database),
         Limits(),
         cast("EventPublisher", database),
+        unlimited(),
         max_statements=3,
     )
 
 
+def target(key: uuid.UUID = KEY) -> Any:
+    return SimpleNamespace(key=key, project_id=DEFAULT_PROJECT_ID)
+
+
 async def store(joined: JoinedAppends, key: uuid.UUID = KEY) -> Appended:
     async with asyncio.timeout(10):
-        return await joined.store(cast("Any", key), [])
+        return await joined.store(target(key), [])
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -182,6 +190,6 @@ async def test_an_append_alone_starts_no_task_and_no_timer(
     started: list[str] = []
     for name in ("call_at", "create_task"):
         monkeypatch.setattr(loop, name, lambda *_args, name=name, **_: started.append(name))
-    result = await joined.store(cast("Any", KEY), [])
+    result = await joined.store(target(), [])
     monkeypatch.undo()
     assert (result, started) == (DONE, [])

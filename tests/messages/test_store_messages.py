@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
+from sessiond._protocol.raw_messages import raw_class
 from sessiond.v1.message_pb2 import (
     FORMAT_ANTHROPIC,
     FORMAT_GEMINI,
@@ -25,7 +26,6 @@ from sessiond.v1.message_pb2 import (
     ToolResult,
 )
 from sessiond.v1.session_service_pb2 import DESCRIPTOR, BatchStoreMessagesResponse
-from sessiond_server.rpc.raw_messages import raw_class
 from sessiond_server.settings import Settings
 
 from ..support.wire import Wire, error_in, error_of, openai

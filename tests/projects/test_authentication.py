@@ -14,7 +14,8 @@ from sessiond_server.projects import authentication
 from sessiond_server.projects.authentication import ANONYMOUS, Authenticator, Caller, hash_secret
 from sessiond_server.projects.store import KeyRow
 from sessiond_server.quotas.limits import NO_LIMITS, ProjectLimits
-from sessiond_server.quotas.service import Quotas
+
+from ..support.quotas import unlimited
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 KEY_ID = "0" * 16
@@ -104,7 +105,7 @@ async def test_made_up_keys_do_not_evict_known_ones(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(authentication, "MAX_CACHED_KEYS", 2)
     monkeypatch.setattr(authentication, "MAX_CACHED_MISSES", 2)
     keys = Keys(KEY_ID)
-    authenticator = Authenticator(keys, Quotas(NO_LIMITS), require_keys=True, cache_s=60)
+    authenticator = Authenticator(keys, unlimited(), require_keys=True, cache_s=60)
     await caller(authenticator)
     for i in range(10):
         await refused(authenticator, f"{i:016x}"[::-1] if i else "f" * 16)
@@ -119,7 +120,7 @@ async def test_the_least_recently_used_key_leaves_the_cache(
     monkeypatch.setattr(authentication, "MAX_CACHED_KEYS", 2)
     first, second, third = ids = ["1" * 16, "2" * 16, "3" * 16]
     keys = Keys(*ids)
-    authenticator = Authenticator(keys, Quotas(NO_LIMITS), require_keys=True, cache_s=60)
+    authenticator = Authenticator(keys, unlimited(), require_keys=True, cache_s=60)
     for key_id in (first, second, first, third, first, second):
         await caller(authenticator, key_id)
     assert keys.looked_up == [first, second, third, second]
@@ -127,7 +128,7 @@ async def test_the_least_recently_used_key_leaves_the_cache(
 
 async def test_unknown_keys_are_looked_up_once() -> None:
     keys = Keys()
-    authenticator = Authenticator(keys, Quotas(NO_LIMITS), require_keys=True, cache_s=60)
+    authenticator = Authenticator(keys, unlimited(), require_keys=True, cache_s=60)
     for _ in range(3):
         await refused(authenticator, KEY_ID)
     assert keys.looked_up == [KEY_ID]
@@ -135,7 +136,7 @@ async def test_unknown_keys_are_looked_up_once() -> None:
 
 async def test_malformed_keys_are_not_looked_up() -> None:
     keys = Keys()
-    authenticator = Authenticator(keys, Quotas(NO_LIMITS), require_keys=True, cache_s=60)
+    authenticator = Authenticator(keys, unlimited(), require_keys=True, cache_s=60)
     for header in ("Bearer", "Bearer x", "Basic " + secret_of(KEY_ID), "Bearer \ud800"):
         with pytest.raises(Fault):
             await authenticator.caller(header)
@@ -144,7 +145,7 @@ async def test_malformed_keys_are_not_looked_up() -> None:
 
 async def test_requests_share_one_lookup_when_a_key_expires(clock: Clock) -> None:
     keys = Keys(KEY_ID)
-    authenticator = Authenticator(keys, Quotas(NO_LIMITS), require_keys=True, cache_s=60)
+    authenticator = Authenticator(keys, unlimited(), require_keys=True, cache_s=60)
     await caller(authenticator)
     clock.now += 61
     keys.free.clear()
@@ -161,7 +162,7 @@ async def test_requests_share_one_lookup_when_a_key_expires(clock: Clock) -> Non
 async def test_a_flood_of_unknown_keys_occupies_few_connections() -> None:
     keys = Keys()
     keys.free.clear()
-    authenticator = Authenticator(keys, Quotas(NO_LIMITS), require_keys=True, cache_s=60)
+    authenticator = Authenticator(keys, unlimited(), require_keys=True, cache_s=60)
     requests = [asyncio.create_task(refused(authenticator, f"{i:016}")) for i in range(50)]
     while keys.now_looking < authentication.MAX_LOOKUPS:
         await asyncio.sleep(0)
@@ -180,7 +181,7 @@ async def test_a_failed_lookup_is_not_cached() -> None:
             return await super().key(key_id)
 
     keys = Broken(KEY_ID)
-    authenticator = Authenticator(keys, Quotas(NO_LIMITS), require_keys=True, cache_s=60)
+    authenticator = Authenticator(keys, unlimited(), require_keys=True, cache_s=60)
     with pytest.raises(ConnectionError):
         await caller(authenticator)
     keys.broken = False
@@ -199,7 +200,7 @@ async def stream(
 
 async def test_a_revoked_key_ends_its_open_streams_before_the_cache_expires() -> None:
     keys = Keys(KEY_ID)
-    authenticator = Authenticator(keys, Quotas(NO_LIMITS), require_keys=True, cache_s=60)
+    authenticator = Authenticator(keys, unlimited(), require_keys=True, cache_s=60)
     opened = asyncio.Event()
     call = asyncio.create_task(
         stream(authenticator, await caller(authenticator), opened, asyncio.Event())
@@ -217,7 +218,7 @@ async def test_a_revoked_key_ends_its_open_streams_before_the_cache_expires() ->
 
 async def test_a_response_that_is_being_sent_is_sent_before_the_stream_ends() -> None:
     keys = Keys(KEY_ID)
-    authenticator = Authenticator(keys, Quotas(NO_LIMITS), require_keys=True, cache_s=60)
+    authenticator = Authenticator(keys, unlimited(), require_keys=True, cache_s=60)
     sending, free, sent = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def call() -> None:
@@ -261,7 +262,7 @@ async def test_a_database_that_is_away_ends_no_stream(monkeypatch: pytest.Monkey
             return await super().key(key_id)
 
     keys = Away(KEY_ID)
-    authenticator = Authenticator(keys, Quotas(NO_LIMITS), require_keys=True, cache_s=0)
+    authenticator = Authenticator(keys, unlimited(), require_keys=True, cache_s=0)
     opened = asyncio.Event()
     call = asyncio.create_task(
         stream(authenticator, await caller(authenticator), opened, asyncio.Event())
@@ -279,7 +280,7 @@ async def test_a_database_that_is_away_ends_no_stream(monkeypatch: pytest.Monkey
 
 async def test_a_stream_without_a_key_is_not_looked_up() -> None:
     keys = Keys()
-    authenticator = Authenticator(keys, Quotas(NO_LIMITS), require_keys=False, cache_s=0)
+    authenticator = Authenticator(keys, unlimited(), require_keys=False, cache_s=0)
     assert await authenticator.caller(None) == ANONYMOUS
     async with Interruptible() as call:
         with authenticator.open_stream(ANONYMOUS, call):

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
+import psycopg
 import pytest
 
 from sessiond.v1 import admin_service_pb2 as admin
@@ -11,7 +12,7 @@ from sessiond.v1 import session_service_pb2 as ss
 from sessiond.v1.session_pb2 import Session
 from sessiond_server.retention import projects
 from sessiond_server.retention.projects import ProjectPurger
-from sessiond_server.retention.store import ProjectPurgeStore
+from sessiond_server.retention.store.projects import ProjectPurgeStore
 from sessiond_server.server import Running
 
 from ..support.queues import asking
@@ -74,15 +75,33 @@ async def test_its_data_is_removed_in_batches(
 ) -> None:
     await wire.create("other")
     await wire.admin.DeleteProject(deletion())
-    monkeypatch.setattr(projects, "SESSIONS_A_BATCH", 2)
-    assert [await project_purger.purge() for _ in range(3)] == [2, 1, 0]
+    assert [await project_purger.purge(2) for _ in range(3)] == [2, 1, 0]
     assert query("SELECT session_id FROM sessions") == [("other",)]
     # Whoever has the key in a cache may still call, so the project is kept for a while.
     assert query("SELECT count(*) FROM queues") == [(1,)]
     monkeypatch.setattr(projects, "GRACE_S", 0)
-    await project_purger.purge()
+    await project_purger.purge(500)
     assert query("SELECT count(*) FROM queues") == [(0,)]
     assert query("SELECT count(*) FROM api_keys") == [(0,)]
+    assert query("SELECT count(*) FROM projects WHERE name = 'p'") == [(0,)]
+
+
+async def test_a_locked_session_delays_no_other(
+    wire: Wire,
+    key: dict[str, Any],
+    query: Query,
+    database_url: str,
+    project_purger: ProjectPurger,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(projects, "GRACE_S", 0)
+    await wire.admin.DeleteProject(deletion())
+    with psycopg.connect(database_url) as blocker:
+        blocker.execute("SELECT FROM sessions WHERE session_id = 'a' FOR UPDATE")
+        assert [await project_purger.purge(500) for _ in range(2)] == [2, 0]
+        assert query("SELECT session_id FROM sessions") == [("a",)]
+        assert query("SELECT count(*) FROM projects WHERE name = 'p'") == [(1,)]
+    assert [await project_purger.purge(500) for _ in range(2)] == [1, 0]
     assert query("SELECT count(*) FROM projects WHERE name = 'p'") == [(0,)]
 
 
@@ -102,7 +121,7 @@ async def test_the_name_is_free_again_once_all_is_removed(
         )
         assert (error.metadata["project"], error.retry_s) == ("p", 60)
     monkeypatch.setattr(projects, "GRACE_S", 0)
-    while await project_purger.purge():
+    while await project_purger.purge(500):
         pass
     await wire.admin.CreateProject(creation())
     made = await wire.admin.CreateApiKey(admin.CreateApiKeyRequest(project="p"))

@@ -1,13 +1,14 @@
 """The purger deletes a bounded number of rows in each transaction, of every table."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID
 from sessiond_server.retention import purger as purger_module
 from sessiond_server.retention.purger import Purger
-from sessiond_server.retention.store import _DELETE_MESSAGES, LogPurge, PurgeStore
+from sessiond_server.retention.store.purge import _DELETE_MESSAGES, LogPurge, PurgeStore
 from sessiond_server.server import Running
 
 from ..support.wire import Wire
@@ -65,6 +66,21 @@ def largest_transaction(query: Query) -> Callable[[], int]:
         return rows
 
     return largest
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Return the number of statements that purges have run since."""
+    count = 0
+    run = PurgeStore._run_prepared
+
+    async def counted(*arguments: Any) -> Any:
+        nonlocal count
+        count += 1
+        return await run(*arguments)
+
+    monkeypatch.setattr(PurgeStore, "_run_prepared", counted)
+    return lambda: count
 
 
 def add_rows(query: Query, table: str, count: int) -> None:
@@ -134,10 +150,32 @@ async def test_rows_of_many_logs_share_one_batch(
 async def test_references_to_assets_count_towards_the_batch(
     wire: Wire, query: Query, server: Running, largest_transaction: Callable[[], int]
 ) -> None:
-    """A message goes with all its references, so a transaction may exceed the batch by these."""
     await wire.create("one")
     add_rows(query, "messages", 10)
     refer_to_assets(query)
+    await wire.delete("one")
+    store = PurgeStore(server.database)
+    purged = [await store.purge_logs(10, 100) for _ in range(5)]
+    assert purged == [
+        LogPurge(0, 10, 100),
+        LogPurge(0, 0, 100),
+        LogPurge(0, 0, 100),
+        LogPurge(1, 0, 10),
+        LogPurge(0, 0, 0),
+    ]
+    assert largest_transaction() == 100
+    assert query("SELECT count(*) FROM asset_refs") == [(0,)]
+
+
+async def test_messages_of_a_log_that_a_copy_reads_go_with_their_references(
+    wire: Wire, query: Query, server: Running, largest_transaction: Callable[[], int]
+) -> None:
+    """A message goes with all its references, so a transaction may exceed the batch by these."""
+    await wire.create("one")
+    for _ in range(11):
+        await wire.store("one", "x")
+    refer_to_assets(query)
+    await wire.copy("one", up_to_seq=1)
     await wire.delete("one")
     store = PurgeStore(server.database)
     purged = [await store.purge_logs(10, 70) for _ in range(7)]
@@ -147,12 +185,28 @@ async def test_references_to_assets_count_towards_the_batch(
         *[LogPurge(0, 0, 0)] * 2,
     ]
     assert largest_transaction() == 62
-    assert query("SELECT count(*) FROM asset_refs") == [(0,)]
-    await wire.create("one")
-    add_rows(query, "messages", 2)
-    refer_to_assets(query)
-    await wire.delete("one")
-    assert (await store.purge_logs(10, 7)) == LogPurge(0, 1, 31)
+    assert query("SELECT count(*), count(DISTINCT seq) FROM asset_refs") == [(30, 1)]
+
+
+async def test_logs_share_the_statements_of_a_batch(
+    wire: Wire, query: Query, server: Running, statements: Callable[[], int]
+) -> None:
+    """One session or a hundred with messages, tasks and records: as many statements."""
+    counts = []
+    for sessions in (1, 100):
+        for i in range(sessions):
+            await wire.create(f"s{i}")
+        for table in ("messages", "tasks", "requests"):
+            add_rows(query, table, 5)
+        for i in range(sessions):
+            await wire.delete(f"s{i}")
+        before = statements()
+        assert await PurgeStore(server.database).purge_logs(200, 10_000) == LogPurge(
+            sessions, 5 * sessions, 15 * sessions
+        )
+        counts.append(statements() - before)
+        assert rows_left(query) == {}
+    assert counts[0] == counts[1] <= 10
 
 
 def test_messages_are_deleted_by_range(query: Query) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sessiond import Client, errors
+from sessiond_server.cli import COMMANDS, run
 from sessiond_server.db import migrate
 
 from ..support.processes import ServerProcess
@@ -245,5 +246,24 @@ def test_tls(start_server: Callable[..., ServerProcess], database_url: str, tmp_
     with Client(server.target, tls=str(cert)) as client:
         assert client.create_session("one").session_id == "one"
     assert sessiond("health", "--target", server.target, "--tls-ca", str(cert)).returncode == 0
-    with Client(server.target) as plain, pytest.raises(errors.ServerUnavailable):
+    with Client(server.target, timeout=1) as plain, pytest.raises(errors.ServerUnavailable):
         plain.create_session("two")
+
+
+def test_commands_of_the_client_import_nothing_of_the_database() -> None:
+    code = (
+        "import sys; from sessiond_server.cli import run; "
+        "run(['health', '--target', '127.0.0.1:1', '--timeout', '0.1']); "
+        "run(['sessions', 'list', '--target', '127.0.0.1:1', '--timeout', '0.1']); "
+        "print({'sqlalchemy', 'alembic', 'psycopg', 'uvloop'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "version"])
+def test_each_command_describes_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exited:
+        run([command, "--help"])
+    assert exited.value.code == 0
+    assert f"usage: sessiond {command}" in capsys.readouterr().out

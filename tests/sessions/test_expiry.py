@@ -7,10 +7,11 @@ import pytest
 
 from sessiond.v1.session_pb2 import Session
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID, session_key
-from sessiond_server.messages.store.append import _STATEMENTS, Append
+from sessiond_server.messages.store.append import Append
+from sessiond_server.messages.store.append_statements import STATEMENTS
 from sessiond_server.messages.store.rows import Totals
 from sessiond_server.retention.purger import Purger
-from sessiond_server.retention.store import PurgeStore
+from sessiond_server.retention.store.purge import PurgeStore
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
 
@@ -176,7 +177,7 @@ async def test_appends_are_heap_only_updates(wire: Wire, database_url: str) -> N
     row: dict[str, object] = {"role": 1, "format": 1, "row_tokens": 1, "body": b"x"}
     with psycopg.connect(database_url) as connection:
         for _ in range(20):
-            connection.execute(_STATEMENTS[True, False, False].encode(), parameters | row)
+            connection.execute(STATEMENTS[True, False, False].encode(), parameters | row)
         [counts] = connection.execute(
             "SELECT pg_stat_get_xact_tuples_updated('sessions'::regclass),"
             " pg_stat_get_xact_tuples_hot_updated('sessions'::regclass)"

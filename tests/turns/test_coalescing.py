@@ -16,6 +16,8 @@ from sessiond_server.turns.announcements import (
 )
 from sessiond_server.turns.state import RunningTurn
 
+from ..support.quotas import unlimited
+
 pytestmark = pytest.mark.unit
 
 
@@ -39,7 +41,7 @@ def publisher() -> Publisher:
 
 @pytest.fixture
 def announcements(publisher: Publisher) -> TurnAnnouncements:
-    return TurnAnnouncements(publisher)  # type: ignore[arg-type]
+    return TurnAnnouncements(publisher, unlimited())  # type: ignore[arg-type]
 
 
 @pytest.fixture

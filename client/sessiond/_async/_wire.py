@@ -26,14 +26,20 @@ from grpc import aio
 
 from sessiond._async._coalescing import Coalescer
 from sessiond._protocol import forks
+from sessiond._protocol.raw_messages import raw
 from sessiond._protocol.settings import STREAMS_A_CHANNEL, ClientSettings
-from sessiond._requests.encoded import IMPORT_MESSAGES, STORE_MESSAGES
+from sessiond._requests.encoded import GET_MESSAGES, IMPORT_MESSAGES, STORE_MESSAGES
 from sessiond.v1.admin_service_pb2_grpc import AdminServiceStub
 from sessiond.v1.asset_service_pb2_grpc import AssetServiceStub
 from sessiond.v1.bookmark_service_pb2_grpc import BookmarkServiceStub
 from sessiond.v1.conversation_service_pb2_grpc import ConversationServiceStub
 from sessiond.v1.processing_service_pb2_grpc import ProcessingServiceStub
-from sessiond.v1.session_service_pb2 import ImportMessagesResponse, StoreMessagesResponse
+from sessiond.v1.session_service_pb2 import (
+    GetMessagesRequest,
+    GetMessagesResponse,
+    ImportMessagesResponse,
+    StoreMessagesResponse,
+)
 from sessiond.v1.session_service_pb2_grpc import SessionServiceStub
 from sessiond.v1.task_service_pb2_grpc import TaskServiceStub
 
@@ -225,6 +231,7 @@ class AsyncStubs:
         conversations: ConversationService.
         admin: AdminService.
         appends: StoreMessages for many concurrent callers, as `appends.call`.
+        messages: GetMessages, whose messages have their JSON as bytes.
         store_encoded: StoreMessages with an encoded request.
         import_encoded: ImportMessages with encoded requests.
     """
@@ -250,6 +257,13 @@ class AsyncStubs:
         self._streams: WeakSet[aio.Call] = WeakSet()
         self._more: list[AsyncStubs] = []
         self.appends = Coalescer(self.sessions, self.watch)
+        self.messages: aio.UnaryStreamMultiCallable[GetMessagesRequest, GetMessagesResponse] = (
+            self._channel.unary_stream(
+                GET_MESSAGES,
+                request_serializer=GetMessagesRequest.SerializeToString,
+                response_deserializer=raw(GetMessagesResponse).FromString,
+            )
+        )
         self.store_encoded: aio.UnaryUnaryMultiCallable[bytes, StoreMessagesResponse] = (
             self._channel.unary_unary(
                 STORE_MESSAGES, response_deserializer=StoreMessagesResponse.FromString

@@ -1,7 +1,8 @@
-"""Strict JSON encoding of mappings, as compact UTF-8."""
+"""JSON: strict encoding of mappings as compact UTF-8, and exact decoding."""
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any
@@ -42,8 +43,8 @@ def encode(value: Mapping[str, Any]) -> bytes:
     except TypeError:
         return _encode_slowly(value)
     # orjson writes NaN and infinity as null, so a result that contains null is encoded again by the
-    # strict encoder. Most messages consist of just two strings and do not need this check.
-    if len(value) == 2 and type(value.get("role")) is type(value.get("content")) is str:
+    # strict encoder.
+    if _is_plain(value):
         return encoded
     return _encode_slowly(value) if b"null" in encoded else encoded
 
@@ -76,6 +77,37 @@ _encode_text = json.JSONEncoder(
     ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_simple
 ).encode
 _encode_ascii = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_simple).encode
+
+
+# A whole number beyond 64 bits has at least 19 digits in a row. Nearly all messages have none, and
+# most of them are told apart by one byte in 19.
+_LONG = 19
+_DIGIT = re.compile(rb"[0-9]")
+_DIGITS_AS_ZEROS = re.sub(rb"[0-9]", b"0", re.sub(rb"[^0-9]", b" ", bytes(range(256))))
+
+
+def decode(text: bytes) -> Any:
+    """Decode JSON in UTF-8, with the result of json.loads() in about half the time.
+
+    Raises:
+        ValueError: the text is not JSON.
+        RecursionError: the value is nested too deeply for Python.
+    """
+    try:
+        value = orjson.loads(text)
+    except ValueError:  # also lone surrogates, and numbers out of a double's range
+        return json.loads(text.decode())
+    if type(value) is dict and _is_plain(value):
+        return value
+    # orjson reads whole numbers beyond 64 bits as floating-point numbers.
+    if _DIGIT.search(text[::_LONG]) and b"0" * _LONG in text.translate(_DIGITS_AS_ZEROS):
+        return json.loads(text.decode())
+    return value
+
+
+def _is_plain(message: Mapping[str, Any]) -> bool:
+    """Whether a message consists of just a role and a text, as most messages do."""
+    return len(message) == 2 and type(message.get("role")) is type(message.get("content")) is str
 
 
 def encode_or_refuse(value: Mapping[str, Any], path: str) -> bytes:

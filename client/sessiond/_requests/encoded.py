@@ -18,6 +18,7 @@ from sessiond.v1.session_service_pb2 import DESCRIPTOR, ImportMessagesRequest, S
 Head: TypeAlias = StoreMessagesRequest | ImportMessagesRequest
 
 _METHODS = f"/{DESCRIPTOR.services_by_name['SessionService'].full_name}"
+GET_MESSAGES = f"{_METHODS}/GetMessages"
 STORE_MESSAGES, IMPORT_MESSAGES = f"{_METHODS}/StoreMessages", f"{_METHODS}/ImportMessages"
 
 _BYTES, _NUMBER = 2, 0  # wire types

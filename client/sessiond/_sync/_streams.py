@@ -97,7 +97,7 @@ def message_batches(
     resumed.CopyFrom(request)
     responses = resumed_responses(
         connection,
-        lambda stubs: stubs.sessions.GetMessages,
+        lambda stubs: stubs.messages,
         resumed,
         StreamRetry(timeout),
         prefetches=True,

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from sessiond._protocol.json_text import decode
 from sessiond._protocol.names import FORMAT_NAMES, ROLE_NAMES
 from sessiond._protocol.structs import from_struct
 from sessiond._protocol.times import from_timestamp
@@ -73,6 +74,12 @@ class Message(ProtoRecord[message_pb2.Message]):
     _identity = ("session_id", "seq")
 
     def __init__(self, session_id: str, pb: message_pb2.Message) -> None:
+        """Wrap a message.
+
+        Args:
+            session_id: the session that it was read from.
+            pb: the message; its `json` may be bytes, see sessiond/_protocol/raw_messages.py.
+        """
         self.session_id = session_id
         """The id of the session that the message was read from."""
         self._pb = pb
@@ -135,8 +142,9 @@ class Message(ProtoRecord[message_pb2.Message]):
         For typed parts, the JSON of `blob`.
         """
         # A provider's message is never empty, and reading it is cheaper than WhichOneof().
-        if text := self._pb.json:
-            return text
+        text: str | bytes = self._pb.json
+        if text:
+            return text if isinstance(text, str) else text.decode()
         return (
             json.dumps(self.blob, ensure_ascii=False, separators=(",", ":"))
             if self._pb.HasField("parts")
@@ -161,7 +169,7 @@ class Message(ProtoRecord[message_pb2.Message]):
     @property
     def metadata(self) -> dict[str, Any]:
         """The caller's labels for this message."""
-        return from_struct(self._pb.metadata)
+        return from_struct(self.proto.metadata)
 
     @property
     def parent_seq(self) -> int | None:
@@ -191,7 +199,7 @@ class Message(ProtoRecord[message_pb2.Message]):
     @property
     def turn(self) -> MessageTurn | None:
         """The turn that stored the message. None = the caller stored it."""
-        return MessageTurn(self._pb.turn) if self._pb.HasField("turn") else None
+        return MessageTurn(self.proto.turn) if self._pb.HasField("turn") else None
 
     @property
     def incomplete(self) -> bool:
@@ -209,6 +217,8 @@ class Message(ProtoRecord[message_pb2.Message]):
     @property
     def proto(self) -> message_pb2.Message:
         """The underlying protobuf message, with the typed parts. Do not change it."""
+        if type(self._pb) is not message_pb2.Message:
+            self._pb = message_pb2.Message.FromString(self._pb.SerializeToString())
         return self._pb
 
     def to_dict(self) -> dict[str, Any]:
@@ -230,7 +240,7 @@ class Message(ProtoRecord[message_pb2.Message]):
         if self._pb.WhichOneof("content") == "parts":
             result["parts"] = parts_json(self._pb.parts.parts)
         else:
-            result["json"] = self._pb.json
+            result["json"] = self.json
         if format_name := self.format_name:
             result["format_name"] = format_name
         if message_id := self.message_id:
@@ -244,9 +254,10 @@ class Message(ProtoRecord[message_pb2.Message]):
         return result
 
     def _parsed(self) -> dict[str, Any]:
-        if text := self._pb.json:
+        text: str | bytes = self._pb.json
+        if text:
             try:
-                value = json.loads(text)
+                value = decode(text.encode() if isinstance(text, str) else text)
             except RecursionError:
                 # An older server stored deeper JSON than the standard library reads.
                 value = orjson.loads(text)
@@ -260,10 +271,14 @@ class Message(ProtoRecord[message_pb2.Message]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Message):
             return NotImplemented
-        return self.session_id == other.session_id and self._pb == other._pb
+        return self.session_id == other.session_id and self.proto == other.proto
 
     # Python clears __hash__ in a class that defines __eq__.
     __hash__ = ProtoRecord.__hash__
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The class of a raw protobuf message has no name that pickle could find.
+        return Message, (self.session_id, self.proto)
 
     def __repr__(self) -> str:
         content = self.content

@@ -19,15 +19,12 @@ Errors reach the caller as sessiond raises them. Where a framework has its own e
 the adapter raises that one `from` ours.
 """
 
-import json
 import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any, TypeAlias, TypeVar, Unpack
-
-import orjson
 
 from sessiond._async._client import AsyncClient
 from sessiond._async._lazy import AsyncLazy
@@ -41,9 +38,9 @@ from sessiond._requests.input import NewMessage
 from sessiond._requests.options import AppendOptions
 from sessiond._sync._client import Client
 from sessiond._types.message import Message
-from sessiond._types.session import StoredRange
+from sessiond._types.session import DeletedSessions, StoredRange
 from sessiond.adapters import _portal
-from sessiond.errors import BatchTooLarge, SessiondError, invalid_field
+from sessiond.errors import BatchTooLarge, SessionBusy, SessiondError, invalid_field
 
 _Result = TypeVar("_Result")
 
@@ -58,8 +55,6 @@ MAX_NAMESPACE = 200  # characters
 # Maximum number of open connections that no adapter uses. A web server makes an adapter for each
 # request; without this, each adapter would open a connection.
 _IDLE_CONNECTIONS = 16
-# Faster than json.loads(), which checks its options at each call.
-_loads = json.JSONDecoder().decode
 
 
 class Backend:
@@ -178,23 +173,11 @@ def encoded(item: Mapping[str, Any], path: str) -> bytes:
 
 
 def decoded(message: Message) -> dict[str, Any]:
-    """Return the item that a message was made of, equal to what was encoded."""
-    text = message.proto.json
-    item: dict[str, Any]
-    # orjson is faster, but reads whole numbers beyond 64 bits as floating-point numbers. Most
-    # messages consist of texts, which have none.
-    if '":{' not in text and '":[' not in text:
-        try:
-            item = orjson.loads(text)
-            if set(map(type, item.values())) == {str}:
-                return item
-        except ValueError:
-            pass  # a lone surrogate, or a number that is out of range
-    try:
-        item = _loads(text)
-    except RecursionError:
-        return message.blob
-    return item
+    """Return the item that a message was made of, equal to what was encoded.
+
+    The caller may change it: unlike `message.blob`, it is a new one at each call.
+    """
+    return message._parsed()
 
 
 async def append(
@@ -304,3 +287,14 @@ def _connection(settings: ClientSettings) -> _Connection:
         if len(_latest) > _IDLE_CONNECTIONS:
             _latest.popitem(last=False)
     return found
+
+
+def check_all_deleted(deleted: DeletedSessions) -> None:
+    """Check that a deletion by filter has kept no session.
+
+    Raises:
+        SessionBusy: if sessions were locked by others. The rest is deleted.
+    """
+    if deleted.locked_count:
+        ids = ", ".join(deleted.locked_session_ids)
+        raise SessionBusy(f"sessions that others have locked are not deleted: {ids}; try again")

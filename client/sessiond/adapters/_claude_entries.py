@@ -19,8 +19,9 @@ _IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
 def own_entry(message: Message) -> Item | None:
     """Return the entry that a message holds; None if another program has stored it."""
-    proto = message.proto
-    is_own = proto.format == message_pb2.FORMAT_OTHER and proto.format_name == FORMAT_NAME
+    # The protobuf message that was read; message.proto would make another one of it.
+    read = message._pb
+    is_own = read.format == message_pb2.FORMAT_OTHER and read.format_name == FORMAT_NAME
     return decoded(message) if is_own else None
 
 

@@ -64,11 +64,12 @@ def is_response_item(item: Item) -> bool:
 
 def own_item(message: Message) -> Item | None:
     """Return the item that a message holds; None if another program has stored it."""
-    proto = message.proto
-    if proto.format == message_pb2.FORMAT_OPENAI:
+    # The protobuf message that was read; message.proto would make another one of it.
+    format = message._pb.format
+    if format == message_pb2.FORMAT_OPENAI:
         item = decoded(message)
         return item if is_response_item(item) else None
-    if proto.format == message_pb2.FORMAT_OTHER and proto.format_name == FORMAT_NAME:
+    if format == message_pb2.FORMAT_OTHER and message._pb.format_name == FORMAT_NAME:
         return decoded(message)
     return None
 

@@ -217,7 +217,8 @@ export class Sessions extends ExportCalls {
    *
    * `deleteMany({ user: "ada" })` deletes the sessions of a user. The server works in batches: if
    * the call ends early, the deleted sessions stay deleted, and repeating the call deletes the
-   * rest. Sessions created during the call are kept.
+   * rest. Sessions created during the call are kept. So are sessions that others have locked for
+   * about two seconds; the result counts and names them.
    */
   async deleteMany(options: DeleteSessionsOptions): Promise<DeletedSessions> {
     checkKnown(options, DELETE_MANY, "deleteMany");

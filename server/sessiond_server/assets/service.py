@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID, uuid4
 
 import structlog
@@ -18,6 +19,7 @@ from sessiond_server.core.limits import MAX_MEDIA_TYPE_CHARACTERS, Limits
 from sessiond_server.core.validation import check_text
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.formats.files import MAGIC_BYTES, shown_type
+from sessiond_server.quotas.service import Quotas
 
 # Must be less than UPLOAD_ENDS in assets/store/assets.py, the time after which the server is
 # considered dead.
@@ -56,7 +58,8 @@ class Assets:
     While the client sends an upload, no connection and no lock is held.
     """
 
-    def __init__(self, store: AssetStore, objects: Objects, limits: Limits) -> None:
+    def __init__(self, store: AssetStore, objects: Objects, limits: Limits, quotas: Quotas) -> None:
+        self._quotas = quotas
         self._store = store
         self._objects = objects
         self._limits = limits
@@ -76,12 +79,29 @@ class Assets:
             raise invalid("size", "is negative; 0 stands for one that is not known")
         if upload.size > self._limits.max_asset_bytes:
             raise too_large("size", self._limits.max_asset_bytes)
+        exists = partial(self._exists, upload)
+        room = await self._quotas.reserve(upload.project_id, unless=exists, max_bytes=upload.size)
+        async with room:
+            row = await self._upload(upload, pieces)
+            if not upload.size:
+                room.more("max_bytes", row.size)
+            return row
+
+    async def _exists(self, upload: Upload) -> bool:
+        """Return whether the project has the asset that a client says it uploads."""
+        if not upload.asset_id:
+            return False
+        return await self._store.get(upload.project_id, bytes.fromhex(upload.asset_id)) is not None
+
+    async def _upload(self, upload: Upload, pieces: AsyncIterator[bytes]) -> AssetRow:
         object_key = f"{upload.project_id.hex}/{uuid4().hex}"
         try:
             # The object is announced before its first byte is written, so that the garbage
             # collection finds it whatever happens afterwards.
             token = await self._store.announce(object_key)
             async with asyncio.timeout(UPLOAD_ENDS_S):
+                if not upload.size and self._quotas.has_limit(upload.project_id, "max_bytes"):
+                    pieces = self._within_quota(upload.project_id, pieces)
                 content = _Content(upload, self._limits.max_asset_bytes)
                 async with aclosing(content.checked(pieces)) as checked:
                     await self._objects.put(object_key, checked)
@@ -101,6 +121,16 @@ class Assets:
         if row.object_key != object_key:
             await self._remove(object_key)
         return row
+
+    async def _within_quota(
+        self, project_id: UUID, pieces: AsyncIterator[bytes]
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield the pieces of an upload of unknown size while there is room for them."""
+        size = 0
+        async for piece in pieces:
+            size += len(piece)
+            (await self._quotas.reserve(project_id, max_bytes=size)).give_back()
+            yield piece
 
     async def get(self, project_id: UUID, asset_id: str) -> AssetRow:
         """Return an asset's metadata.

@@ -2,41 +2,29 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
-from sessiond_server.cli import (
-    backup,
-    chat,
-    config,
-    console,
-    health,
-    keys,
-    migrate,
-    projects,
-    serve,
-    sessions,
-    verify,
-    version,
-)
 from sessiond_server.cli.errors import CommandError
-from sessiond_server.embedded import EmbeddedError
 
-COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
-    "serve": (serve.run, "serve sessions over gRPC"),
-    "migrate": (migrate.run, "migrate the database's schema to this version"),
-    "keys": (keys.run, "create, list and revoke API keys"),
-    "projects": (projects.run, "list and delete projects"),
+# A command's module is imported when the command runs. All of them together take more than a
+# second of CPU time, which every `sessiond sessions tail` would pay.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "serve": ("serve:run", "serve sessions over gRPC"),
+    "migrate": ("migrate:run", "migrate the database's schema to this version"),
+    "keys": ("keys:run", "create, list and revoke API keys"),
+    "projects": ("projects:run", "list and delete projects"),
     "sessions": (
-        sessions.run,
+        "sessions:run",
         "list, show, copy, export, import and delete the sessions of a server",
     ),
-    "chat": (chat.run, "talk to a model in a session of a server"),
-    "console": (console.run, "serve the web console: pages to read and change sessions"),
-    "health": (health.run, "check whether a server is serving (exit code 0 or 1)"),
-    "backup": (backup.run, "back up the database and the assets into a directory"),
-    "restore": (backup.restore, "restore a backup into an empty database"),
-    "config": (config.run, "check the settings"),
-    "verify": (verify.run, "check that everything stored is whole"),
-    "version": (version.run, "print the version"),
+    "chat": ("chat:run", "talk to a model in a session of a server"),
+    "console": ("console:run", "serve the web console: pages to read and change sessions"),
+    "health": ("health:run", "check whether a server is serving (exit code 0 or 1)"),
+    "backup": ("backup:run", "back up the database and the assets into a directory"),
+    "restore": ("backup:restore", "restore a backup into an empty database"),
+    "config": ("config:run", "check the settings"),
+    "verify": ("verify:run", "check that everything stored is whole"),
+    "version": ("version:run", "print the version"),
 }
 
 USAGE = "usage: sessiond COMMAND [OPTIONS]\n\n" + "".join(
@@ -61,15 +49,44 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.write(USAGE)
         return 0 if arguments else 2
     if arguments[0] == "--version":
-        return version.run([])
+        return _function("version:run")([])
     if arguments[0] not in COMMANDS:
         sys.stderr.write(f"sessiond: there is no command {arguments[0]!r}\n\n{USAGE}")
         return 2
-    command, _ = COMMANDS[arguments[0]]
+    address, _ = COMMANDS[arguments[0]]
     try:
-        return command(list(arguments[1:]))
-    except (CommandError, EmbeddedError) as e:
-        sys.stderr.write(f"sessiond {arguments[0]}: {e}\n")
-        return e.exit_code if isinstance(e, CommandError) else 1
+        return _function(address)(list(arguments[1:]))
     except KeyboardInterrupt:
         return 130
+    except Exception as e:
+        if (exit_code := _exit_code(e)) is None:
+            raise
+        sys.stderr.write(f"sessiond {arguments[0]}: {e}\n")
+        return exit_code
+
+
+def _function(address: str) -> Callable[[list[str]], int]:
+    """Import the function of a command.
+
+    Args:
+        address: the name of a module of this package and the name of its function, with a colon
+            between them.
+
+    Returns:
+        The function. It takes the command's arguments and returns the exit code.
+    """
+    module, function = address.split(":")
+    found: Callable[[list[str]], int] = getattr(
+        import_module(f"sessiond_server.cli.{module}"), function
+    )
+    return found
+
+
+def _exit_code(error: Exception) -> int | None:
+    """Return the exit code of an error that a command reports in one line, None for a bug."""
+    if isinstance(error, CommandError):
+        return error.exit_code
+    # Imported here because a command without a database does not need the package.
+    from sessiond_server.embedded import EmbeddedError
+
+    return 1 if isinstance(error, EmbeddedError) else None

@@ -2,6 +2,7 @@
 
 import uuid
 from dataclasses import astuple, replace
+from functools import partial
 from uuid import UUID
 
 from sessiond_server.copies.store.copies import (
@@ -30,6 +31,7 @@ from sessiond_server.core.validation import (
     check_text,
 )
 from sessiond_server.db.idempotency import DuplicateRequest, RequestRecord, content_hash
+from sessiond_server.quotas.service import Quotas
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
 from sessiond_server.sessions.service import session_from_first_request
 from sessiond_server.sessions.settings import NEVER, checked_ttl
@@ -47,15 +49,22 @@ class Copies:
         sessions: store of the sessions.
         max_messages: maximum number of messages in a copy; 0 = no limit.
         publisher: publishes the creation of copies.
+        quotas: the limits of projects.
     """
 
     def __init__(
-        self, store: CopyStore, sessions: SessionStore, max_messages: int, publisher: EventPublisher
+        self,
+        store: CopyStore,
+        sessions: SessionStore,
+        max_messages: int,
+        publisher: EventPublisher,
+        quotas: Quotas,
     ) -> None:
         self._store = store
         self._sessions = sessions
         self._max_messages = max_messages
         self._publisher = publisher
+        self._quotas = quotas
 
     async def copy(self, project_id: UUID, request: CopyRequest) -> SessionRow:
         """Create a copy.
@@ -84,8 +93,17 @@ class Copies:
             new_log=uuid.uuid4(),
             max_messages=self._max_messages,
         )
+        room = await self._quotas.reserve(
+            project_id,
+            unless=partial(self._sessions.is_recorded, record),
+            max_sessions=1,
+            max_bytes=await self._bytes_of(copy),
+        )
         try:
-            made = await self._store.copy(copy, record)
+            async with room:
+                made = await self._store.copy(copy, record)
+                if made is None:
+                    room.give_back()
         except DuplicateRequest as duplicate:
             return await session_from_first_request(self._sessions, project_id, record, duplicate)
         except NoSource:
@@ -133,6 +151,15 @@ class Copies:
         self._publisher.publish(lifecycle_event(CREATED, made))
         metrics.COPIES.inc()
         return made
+
+    async def _bytes_of(self, copy: Copy) -> int:
+        """Return the size of a copy if it has to be known; 1 for a part of a session."""
+        if copy.request.up_to is not None:
+            return 1
+        if not self._quotas.has_limit(copy.project_id, "max_bytes"):
+            return 0
+        source = await self._sessions.get(copy.source_key, copy.project_id)
+        return source.content_bytes if source else 0
 
     async def list(
         self, project_id: UUID, session_id: str, page_size: int, page_token: str

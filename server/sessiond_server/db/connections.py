@@ -1,7 +1,7 @@
 """Connections: how they are configured, and how stale and read-only ones are recognised."""
 
-import asyncio
 import select
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import structlog
 from psycopg import AsyncConnection
+from psycopg._preparing import PrepareManager
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg.types.numeric import Int8BinaryLoader
@@ -60,24 +61,55 @@ class ConnectionPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
             attempt or _Attempt(timeout=self.reconnect_timeout), growing=growing
         )
 
+    def take(self) -> AsyncConnection[TupleRow] | None:
+        """Take the idle connection that was used last; None if getconn() has to find one.
+
+        The connection that was used last has prepared the usual statements, and its process has the
+        tables in its caches. getconn() takes the one that has been idle for longest.
+        """
+        if not self._pool or self._closed or self._lock.locked():
+            return None
+        connection = self._pool.pop()
+        if not is_silent(connection):
+            # getconn() takes it from there, and its user finds out what is wrong.
+            self._pool.appendleft(connection)
+            return None
+        # The pool closes as many connections as have not been needed for a while.
+        self._nconns_min = min(self._nconns_min, len(self._pool))
+        self._stats[self._REQUESTS_NUM] += 1
+        connection._pool = self
+        return connection
+
     async def give_back(self, connection: AsyncConnection[TupleRow]) -> None:
         """Return a connection to the pool, even if the caller is cancelled meanwhile.
 
         A cancelled putconn() loses the connection, and with it a place in the pool for good.
         """
-        is_idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
-        if not is_idle or self._waiting or self._lock.locked():
+        if (
+            self._waiting
+            or self._closed
+            or self._pool_full_event
+            or self._lock.locked()
+            or connection.pgconn.transaction_status != TransactionStatus.IDLE
+            or connection._created_at <= self._drained_at
+            or connection._expire_at <= time.monotonic()
+        ):
             await run_to_completion(self.putconn(connection))
             return
-        # putconn() hardly ever waits here, so it needs no task of its own.
-        try:
-            await self.putconn(connection)
-        except asyncio.CancelledError:
-            # putconn() was cancelled while it waited for the pool's lock, which another caller took
-            # first.
-            connection._pool = self
-            await run_to_completion(self.putconn(connection))
-            raise
+        # Nobody waits for it, and there is nothing to await.
+        connection._pool = None
+        self._pool.append(connection)
+
+
+class _KeptStatements(PrepareManager):
+    """The statements that psycopg has prepared on a connection. They outlive a rollback.
+
+    psycopg runs DEALLOCATE ALL after each rollback, since tables may have been dropped and made
+    anew. No connection of the pool does that, and each statement would be planned again.
+    """
+
+    def clear(self) -> bool:
+        return False
 
 
 class _Attempt(AttemptWithBackoff):
@@ -118,6 +150,9 @@ async def configure(
     # rest of the row. Text results still come as datetimes.
     connection.adapters.register_loader("timestamptz", Int8BinaryLoader)
     connection.adapters.register_dumper(Int8s, Int8sDumper)
+    prepare_threshold = connection.prepare_threshold
+    connection._prepared = _KeptStatements()
+    connection.prepare_threshold = prepare_threshold
     known = {None: _is_own_process(connection), True: "true", False: "false"}[has_session]
     calls = [known, "current_setting('default_transaction_isolation')", _IS_READ_ONLY]
     calls += [_set(*setting) for setting in _CLIENT_SETTINGS.items()]
@@ -167,17 +202,25 @@ async def closing(
         await connection.close()  # it never waits
 
 
-async def is_usable(connection: AsyncConnection[Any]) -> bool:
-    """Return whether an idle connection is intact. It makes no round trip if nothing was received.
+def is_silent(connection: AsyncConnection[Any]) -> bool:
+    """Return whether there is nothing to read on an idle connection, so that it is intact.
 
-    A server that ends a connection says so and closes the socket, so that there is something to
-    read. A server whose settings are reloaded also sends something.
+    A server that ends a connection says so and closes the socket. A server whose settings are
+    reloaded also sends something.
     """
     try:
         poller = select.poll()
         poller.register(connection.pgconn.socket, select.POLLIN)
-        if not poller.poll(0):
-            return True
+        return not poller.poll(0)
+    except psycopg.Error:
+        return False
+
+
+async def is_usable(connection: AsyncConnection[Any]) -> bool:
+    """Return whether an idle connection is intact. It makes no round trip if it is silent."""
+    if is_silent(connection):
+        return True
+    try:
         await check_writable(connection)
     except psycopg.Error:
         return False

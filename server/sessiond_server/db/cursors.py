@@ -20,7 +20,7 @@ from sessiond_server.telemetry import metrics, tracing
 
 _PACKAGE = "sessiond_server."
 # Functions that run statements for their callers.
-_CARRIERS = frozenset({"execute", "rows", "page_of"})
+_CARRIERS = frozenset({"execute", "rows", "page_of", "_run_prepared"})
 # Maximum number of texts whose names are remembered. There are a few hundred constant statements.
 # Further texts were assembled for one call, and their names are looked up each time.
 _MAX_KNOWN = 2000
@@ -76,7 +76,18 @@ def _measured(query: object, took_s: float, error: BaseException | None) -> None
         known = name, metrics.STATEMENT.labels(name)
         if len(_known) < _MAX_KNOWN and not isinstance(query, Composable):
             _known[query] = known
-    name, histogram = known
+    measured(*known, took_s, error)
+
+
+def measured(name: str, histogram: Histogram, took_s: float, error: BaseException | None) -> None:
+    """Note that a statement has ended.
+
+    Args:
+        name: name of the statement.
+        histogram: the statement's durations.
+        took_s: how long it took. Unit: seconds.
+        error: why it failed; None = it did not.
+    """
     histogram.observe(took_s)
     if tracing.is_on:
         tracing.add_statement(name, took_s, error)

@@ -1,6 +1,7 @@
 """Parameters of type bigint[]."""
 
 import struct
+from collections.abc import Sequence
 
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
@@ -21,12 +22,17 @@ class Int8sDumper(Dumper):
     oid = 1016
 
     def dump(self, obj: Int8s) -> bytes:
-        count = len(obj)
-        if not count:
-            return _NO_INT8S
-        items = [8] * (2 * count)
-        items[1::2] = obj
-        return struct.pack(f">iiiii{'iq' * count}", 1, 0, _INT8_OID, count, 1, *items)
+        return int8_array(obj)
+
+
+def int8_array(values: Sequence[int]) -> bytes:
+    """Encode numbers as a one-dimensional array, as PostgreSQL's array_recv reads it."""
+    count = len(values)
+    if not count:
+        return _NO_INT8S
+    items = [8] * (2 * count)
+    items[1::2] = values
+    return struct.pack(f">iiiii{'iq' * count}", 1, 0, _INT8_OID, count, 1, *items)
 
 
 _INT8_OID = 20

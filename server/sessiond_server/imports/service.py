@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import astuple
+from functools import partial
 from uuid import UUID
 
 from sessiond.v1.message_pb2 import Message
@@ -21,7 +22,7 @@ from sessiond_server.core.validation import (
 from sessiond_server.db.idempotency import NO_LOG, DuplicateRequest, RequestRecord, content_hash
 from sessiond_server.formats.token_counts import Tokenizer
 from sessiond_server.imports.store import ImportHead, SessionImport, SessionImportStore
-from sessiond_server.messages.append import spool_pieces
+from sessiond_server.messages.append import bytes_of, spool_pieces
 from sessiond_server.messages.store.spool import Spool
 from sessiond_server.messages.validation import MessageValidator
 from sessiond_server.quotas.service import Quotas
@@ -71,7 +72,10 @@ class SessionImports:
             head.request_id and await self._sessions.find_request(creation, NO_LOG, head.request_id)
         ):
             raise _exists(session_id)
-        pieces = self._quotas.paced(project_id, pieces)
+        early = RequestRecord(creation, head.request_id, b"") if head.request_id else None
+        is_repetition = partial(self._sessions.is_recorded, early)
+        (await self._quotas.reserve(project_id, unless=is_repetition, max_sessions=1)).give_back()
+        pieces = self._quotas.paced(project_id, pieces, bytes_of, is_repetition)
         validator = MessageValidator(self._limits, self._tokenizer, keep_turn=True)
         with Spool() as spool:
             await spool_pieces(pieces, validator, spool, self._limits, keep_times=True)
@@ -103,8 +107,17 @@ class SessionImports:
                 if head.request_id
                 else None
             )
+            room = await self._quotas.reserve(
+                project_id,
+                unless=is_repetition,
+                max_sessions=1,
+                max_bytes=validator.totals.content_bytes,
+            )
             try:
-                row = await self._store.create(made, spool, record)
+                async with room:
+                    row = await self._store.create(made, spool, record)
+                    if row is None:
+                        room.give_back()
             except DuplicateRequest as duplicate:
                 return await session_from_first_request(
                     self._sessions, project_id, record, duplicate

@@ -18,9 +18,25 @@ from sessiond_server.integrity.store.checks import (
     StoredAsset,
     StoredRange,
 )
+from sessiond_server.integrity.store.faults import FaultKind
 
 SESSIONS_A_BATCH = 500
 ASSETS_A_BATCH = 500
+
+SENTENCES = {
+    FaultKind.MESSAGE_BEYOND: "message {seq} is stored beyond its last seq",
+    FaultKind.BOOKMARK_ASTRAY: "bookmark {name!r} is at seq {seq}, where there is no message",
+    FaultKind.TURN_MISSING: "its running turn {running_turn} is not in the database",
+    FaultKind.TASK_ASTRAY: "task {task_id!r} is linked to seq {seq}, where there is no message",
+    FaultKind.TASKS_UNORDERED: "the positions of its {tasks} tasks are not 1 to {tasks}",
+    FaultKind.ID_ASTRAY: "message_id {message_id!r} names seq {seq}, where there is no message",
+    FaultKind.ID_WRONG: "message_id {message_id!r} names message {seq}, which has another one",
+    FaultKind.ID_REPEATED: "message_id {message_id!r} names both message {first} and {last}",
+    FaultKind.PARENT_ASTRAY: "seq {seq} has a parent, but there is no message",
+    FaultKind.PARENT_LATER: "message {seq} has the parent {parent_seq}, which is not before it",
+    FaultKind.BRANCHES_HIDDEN: "message {seq} begins a branch, its row says that there is none",
+    FaultKind.QUEUE_AHEAD: "queue {queue!r} is done up to seq {seq}, where there is no message",
+}
 
 
 @dataclass(slots=True)
@@ -71,16 +87,8 @@ def _of_sessions(batch: Batch, seen: Seen) -> list[str]:
         seen.messages += sum(range_.messages for range_ in own)
         found += [f"session {session.session_id!r}: {text}" for text in _of_session(session, own)]
     found += [
-        f"session {names[key]!r}: message {seq} is stored beyond its last seq"
-        for key, seq in batch.beyond.items()
-    ]
-    found += [
-        f"session {names[key]!r}: bookmark {name!r} is at seq {seq}, where there is no message"
-        for key, name, seq in batch.bookmarks
-    ]
-    found += [
-        f"session {names[key]!r}: its running turn {turn_id} is not in the database"
-        for key, turn_id in batch.turns.items()
+        f"session {names[fault.key]!r}: {SENTENCES[fault.kind].format(**fault.values)}"
+        for fault in batch.faults
     ]
     return found
 

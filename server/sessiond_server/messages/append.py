@@ -25,6 +25,7 @@ from sessiond_server.messages.store.spool import Spool
 from sessiond_server.messages.target import Target
 from sessiond_server.messages.validation import MessageValidator
 from sessiond_server.quotas.service import Quotas
+from sessiond_server.quotas.usage import Reservation
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
 from sessiond_server.sessions.locked import LockedSessions
 from sessiond_server.sessions.settings import SessionSettings, new_session
@@ -92,7 +93,7 @@ class Appends:
         Raises:
             Fault: as in prepare.
         """
-        if _bytes_of(messages) > LARGE_BYTES:
+        if bytes_of(messages) > LARGE_BYTES:
             return await asyncio.to_thread(self.prepare, target, messages)
         return self.prepare(target, messages)
 
@@ -127,7 +128,7 @@ class Appends:
         self._check(target)
         if not messages:
             raise invalid("messages", "is empty; send at least one")
-        check_batch(len(messages), _bytes_of(messages), self._limits)
+        check_batch(len(messages), bytes_of(messages), self._limits)
         if target.skips_duplicates:
             return self._prepare_new(target, messages, {})
         validator = MessageValidator(self._limits, self._tokenizer)
@@ -163,6 +164,22 @@ class Appends:
         return PreparedAppend(
             target, append, rows, validator.asset_fields, skipper.indexes, messages
         )
+
+    async def room_for(self, target: Target, append: Append) -> Reservation:
+        """Take room for an append among what its project may have.
+
+        Raises:
+            Fault: QUOTA_EXCEEDED.
+        """
+        return await self._quotas.reserve(
+            target.project_id,
+            unless=partial(self._refusals.adds_nothing, target, append),
+            max_bytes=append.totals.content_bytes,
+        )
+
+    async def is_repetition(self, target: Target) -> bool:
+        """Return whether a change with this request_id was made before."""
+        return await self._refusals.is_repetition(target)
 
     async def append_prepared(self, prepared: PreparedAppend) -> Appended:
         """Append a prepared batch.
@@ -203,7 +220,9 @@ class Appends:
         self._check(target)
         # If the session accepts no appends, report that before the client sends all messages.
         await self._refusals.check_open(target)
-        pieces = self._quotas.paced(target.project_id, pieces)
+        pieces = self._quotas.paced(
+            target.project_id, pieces, bytes_of, partial(self._refusals.is_repetition, target)
+        )
         if target.skips_duplicates:
             return await self._store_new(target, pieces)
         validator = MessageValidator(self._limits, self._tokenizer)
@@ -212,7 +231,8 @@ class Appends:
             if not validator.totals.count:
                 raise invalid("messages", "is empty; send at least one")
             append = append_of(target, validator)
-            return await self._finish(target, append, validator.asset_fields, spool)
+            async with await self.room_for(target, append):
+                return await self._finish(target, append, validator.asset_fields, spool)
 
     async def _store_new(
         self, target: Target, pieces: AsyncIterator[Sequence[Message]]
@@ -235,9 +255,10 @@ class Appends:
                     raise invalid("messages", "is empty; send at least one")
                 append = replace(append_of(target, validator, skipped), content_hash=known_hash)
                 try:
-                    return await self._finish(
-                        target, append, validator.asset_fields, spool, skipper.indexes
-                    )
+                    async with await self.room_for(target, append):
+                        return await self._finish(
+                            target, append, validator.asset_fields, spool, skipper.indexes
+                        )
                 except MessageAlreadyExists as e:
                     # Another append stored some of the messages while they arrived.
                     stored = e.stored
@@ -333,9 +354,14 @@ class Appends:
         new = new_session(
             target.project_id, target.session_id, settings, self._limits, path="create"
         )
-        created = await self._store.create(new, append, rows)
-        if created is None:
-            return None
+        room = await self._quotas.reserve(
+            target.project_id, unless=partial(self._refusals.exists, target), max_sessions=1
+        )
+        async with room:
+            created = await self._store.create(new, append, rows)
+            if created is None:
+                room.give_back()
+                return None
         session, done = created
         self._publisher.publish(lifecycle_event(CREATED, session))
         return done
@@ -363,7 +389,7 @@ async def spool_pieces(
             other reasons if a message is invalid.
     """
     async for messages in pieces:
-        if _bytes_of(messages) > LARGE_BYTES:
+        if bytes_of(messages) > LARGE_BYTES:
             rows = await asyncio.to_thread(validator.encode, messages, keep_times=keep_times)
         else:
             rows = validator.encode(messages, keep_times=keep_times)
@@ -371,7 +397,7 @@ async def spool_pieces(
         check_import(validator.totals.count, spool.size, limits)
 
 
-def _bytes_of(messages: Sequence[Message]) -> int:
+def bytes_of(messages: Sequence[Message]) -> int:
     """Return the size of the JSON of messages, without parsing them."""
     return sum(map(len, map(attrgetter("json"), messages)))
 

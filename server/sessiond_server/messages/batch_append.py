@@ -14,6 +14,7 @@ from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.target import Target
 from sessiond_server.messages.waiting_append import WaitingAppend
 from sessiond_server.quotas.service import Quotas
+from sessiond_server.quotas.usage import NO_RESERVATION, Reservation
 
 Outcome = tuple[int, Appended | Exception]
 """Index of a request in the call, and the result or error of that request."""
@@ -59,13 +60,18 @@ class BatchAppender:
 
         waiting: list[WaitingAppend] = []
         for place, (target, messages) in enumerate(requests):
+            room = NO_RESERVATION
             try:
                 self._quotas.take_messages(target.project_id, len(messages))
-                one = self._joined.submit(self._appends.prepare(target, messages))
+                prepared = self._appends.prepare(target, messages)
+                room = await self._appends.room_for(target, prepared.append)
+                one = self._joined.submit(prepared)
             except Exception as error:
+                room.give_back()
                 outcomes.append((place, error))
             else:
                 one.ended.add_done_callback(partial(add, place))
+                one.ended.add_done_callback(partial(_end, room))
                 waiting.append(one)
         self._joined.dispatch()
         ends_at = waits_until()
@@ -91,3 +97,10 @@ class BatchAppender:
     def _expire(self, waiting: Sequence[WaitingAppend]) -> None:
         for one in waiting:
             self._joined.expire(one)
+
+
+def _end(room: Reservation, ended: asyncio.Future[Appended]) -> None:
+    if ended.cancelled():
+        room.give_back()
+    else:
+        room.end(ended.exception())

@@ -127,6 +127,12 @@ class JoinedAppends:
         """
         self._quotas.take_messages(target.project_id, len(messages))
         prepared = await self._appends.prepared(target, messages)
+        if not self._quotas.is_limited(target.project_id):
+            return await self._store_prepared(prepared)
+        async with await self._appends.room_for(target, prepared.append):
+            return await self._store_prepared(prepared)
+
+    async def _store_prepared(self, prepared: PreparedAppend) -> Appended:
         key = prepared.append.key
         if key in self._busy or self._ready or not self._has_room():
             waiting = self.submit(prepared)

@@ -48,12 +48,33 @@ class Refusals:
             return
         if row is None:
             raise session_not_found(target.session_id)
-        if target.request_id and await self._sessions.find_request(
-            row.key, row.log, target.request_id
-        ):
+        if await self._is_recorded(target, row):
             return  # a repetition returns the first result, whatever the session's current state is
         if row.state == SessionStatus.DESTROYED:
             raise _destroyed(target.session_id)
+
+    async def is_repetition(self, target: Target) -> bool:
+        """Return whether an append with this request_id was stored before."""
+        row = await self._sessions.get(target.key, target.project_id)
+        return row is not None and await self._is_recorded(target, row)
+
+    async def _is_recorded(self, target: Target, row: SessionRow) -> bool:
+        return bool(
+            target.request_id
+            and await self._sessions.find_request(row.key, row.log, target.request_id)
+        )
+
+    async def adds_nothing(self, target: Target, append: Append) -> bool:
+        """Return whether an append is a repetition, or has only messages that are stored."""
+        row = await self._sessions.get(target.key, target.project_id)
+        if row is None:
+            return False
+        if await self._is_recorded(target, row):
+            return True
+        ids = [message_id for _, message_id in append.message_ids]
+        if not target.skips_duplicates or len(ids) < append.totals.count:
+            return False
+        return len(await self._store.stored_ids(target.key, target.project_id, ids)) == len(ids)
 
     async def exists(self, target: Target) -> bool:
         """Return whether the session of an append exists."""

@@ -423,7 +423,7 @@ class MessageValidator:
 
 
 def _as_bytes(text: str | bytes) -> bytes:
-    """Return `json` of a message, which rpc/raw_messages.py decodes as bytes."""
+    """Return `json` of a message, which rpc/decoding.py reads as bytes."""
     return text if isinstance(text, bytes) else text.encode()
 
 

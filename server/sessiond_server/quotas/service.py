@@ -7,21 +7,58 @@ one look-up in a dict.
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import TypeVar
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
+import structlog
+
 from sessiond_server.core.errors import Fault
+from sessiond_server.db.pool import (
+    Contention,
+    DatabaseUnavailable,
+    PoolExhausted,
+    StatementCanceled,
+)
 from sessiond_server.quotas.limits import NO_LIMITS, ProjectLimits
 from sessiond_server.quotas.rates import Meter, TokenBucket
+from sessiond_server.quotas.store import Usage
+from sessiond_server.quotas.usage import NO_RESERVATION, ProjectUsage, Reservation
 from sessiond_server.telemetry import metrics
 
 # A project without calls for this long is forgotten. It must be longer than keys are cached, since
 # a project becomes known when one of its keys is looked up.
 IDLE_S = 3600.0
-SWEEP_S = 60.0
+FLUSH_S = 2.0
+FORGET_S = 3600.0
+
+# How many projects are counted at the same time: a count reads the rows of all sessions, and other
+# calls need the connections.
+MAX_COUNTS = 2
+
+# When a project has as many turns as it may have, nobody knows how long they will take.
+TURN_RETRY_S = 1.0
 
 Piece = TypeVar("Piece")
+Unless: TypeAlias = Callable[[], Awaitable[bool]]
+
+log = structlog.get_logger(__name__)
+
+
+class UsageStore(Protocol):
+    """Counts what projects use."""
+
+    async def usage(self, project_id: UUID) -> Usage:
+        """Count what a project uses."""
+
+    async def add_tokens(self, tokens: Mapping[UUID, int]) -> None:
+        """Add tokens to today's, by project."""
+
+    async def forget_tokens(self) -> None:
+        """Delete old counts of tokens."""
 
 
 class _Rate:
@@ -52,19 +89,30 @@ class _Project:
     Attributes:
         limits: the limits that hold.
         used_at: time of the last call.
+        usage: what the project uses.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], usage: ProjectUsage) -> None:
         self._clock = clock
         self.limits = NO_LIMITS
         self.used_at = clock()
         self.calls: _Rate | None = None
         self.messages: _Rate | None = None
+        self.usage = usage
 
     def set_limits(self, limits: ProjectLimits) -> None:
         self.limits = limits
         self.calls = self._rate(self.calls, "calls_per_second", limits.calls_per_second)
         self.messages = self._rate(self.messages, "messages_per_second", limits.messages_per_second)
+
+    def exceeded(self, amounts: Mapping[str, int]) -> Fault | None:
+        """Return the fault for the first limit that the amounts would exceed; None if none."""
+        for name, amount in amounts.items():
+            limit = getattr(self.limits, name)
+            used = self.usage.used(name)
+            if limit is not None and used + amount > limit:
+                return quota_exceeded(name, limit, used)
+        return None
 
     def _rate(self, rate: _Rate | None, name: str, limit: int | None) -> _Rate | None:
         if limit is None:
@@ -76,13 +124,22 @@ class Quotas:
     """The limits of the projects that call this process.
 
     Args:
+        store: counts what projects use.
         defaults: the limits of projects that have none of their own.
         clock: returns the time in seconds.
     """
 
     def __init__(
-        self, defaults: ProjectLimits, *, clock: Callable[[], float] = time.monotonic
+        self,
+        store: UsageStore,
+        defaults: ProjectLimits = NO_LIMITS,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._store = store
+        self._tokens = Counter[UUID]()
+        self._free_counts = asyncio.Semaphore(MAX_COUNTS)
+        self._forgot_at = clock()
         self._defaults = NO_LIMITS.effective(defaults)
         self._clock = clock
         self._projects: dict[UUID, _Project] = {}
@@ -99,7 +156,8 @@ class Quotas:
         if limits == NO_LIMITS:
             self._projects.pop(project_id, None)
         elif project is None:
-            project = self._projects[project_id] = _Project(self._clock)
+            usage = ProjectUsage(partial(self._count, project_id), self._clock)
+            project = self._projects[project_id] = _Project(self._clock, usage)
             project.set_limits(limits)
         elif project.limits != limits:
             project.set_limits(limits)
@@ -130,18 +188,114 @@ class Quotas:
         if project and project.messages:
             project.messages.take(count)
 
+    async def reserve(
+        self, project_id: UUID, *, unless: Unless | None = None, **amounts: int
+    ) -> Reservation:
+        """Take room for what a call is about to store.
+
+        Args:
+            project_id: the project.
+            unless: asked before the call is refused: whether it stores nothing new, such as a
+                repetition. It then gets its answer.
+            amounts: how much of which limits the call needs, by name.
+
+        Returns:
+            The room. The caller must end it, such as by `async with`.
+
+        Raises:
+            Fault: QUOTA_EXCEEDED.
+        """
+        project = self._projects.get(project_id)
+        if project is None or not project.limits.has_usage:
+            return NO_RESERVATION
+        usage = project.usage
+        await usage.ready()
+        exceeded = project.exceeded(amounts)
+        # What was deleted a moment ago is not refused.
+        if exceeded and await usage.renew():
+            exceeded = project.exceeded(amounts)
+        if exceeded:
+            if unless and await unless():
+                return NO_RESERVATION
+            metrics.LIMIT_REFUSALS.labels(exceeded.metadata["what"]).inc()
+            raise exceeded
+        return Reservation(usage, amounts)
+
+    async def reserve_turn(self, project_id: UUID, prompt_bytes: int) -> Reservation:
+        """Take room for a turn, and for its prompt. Nobody knows how many tokens it will use.
+
+        Raises:
+            Fault: QUOTA_EXCEEDED.
+        """
+        (await self.reserve(project_id, model_tokens_per_day=1)).give_back()
+        return await self.reserve(project_id, max_running_turns=1, max_bytes=prompt_bytes)
+
+    def is_limited(self, project_id: UUID) -> bool:
+        """Return whether a project has any limit."""
+        return project_id in self._projects
+
+    def has_limit(self, project_id: UUID, name: str) -> bool:
+        """Return whether a project has a limit."""
+        project = self._projects.get(project_id)
+        return project is not None and getattr(project.limits, name) is not None
+
+    def add_tokens(self, project_id: UUID, count: int) -> None:
+        """Count tokens that models have reported."""
+        self._tokens[project_id] += count
+        if project := self._projects.get(project_id):
+            project.usage.add({"model_tokens_per_day": count})
+
+    def end_turns(self, project_id: UUID, count: int) -> None:
+        """Count turns that have ended."""
+        if project := self._projects.get(project_id):
+            project.usage.add({"max_running_turns": -count})
+
+    async def _count(self, project_id: UUID) -> Usage:
+        async with self._free_counts:
+            await self.flush_tokens()
+            return await self._store.usage(project_id)
+
+    async def flush_tokens(self) -> None:
+        """Store the tokens that were counted since the last time."""
+        tokens, self._tokens = self._tokens, Counter()
+        if not tokens:
+            return
+        try:
+            await self._store.add_tokens(tokens)
+        except BaseException:
+            self._tokens.update(tokens)
+            raise
+
     def paced(
-        self, project_id: UUID, pieces: AsyncIterator[Sequence[Piece]]
+        self,
+        project_id: UUID,
+        pieces: AsyncIterator[Sequence[Piece]],
+        size_of: Callable[[Sequence[Piece]], int],
+        unless: Unless | None = None,
     ) -> AsyncIterator[Sequence[Piece]]:
-        """Return the pieces of an import, which are read no faster than the project may store."""
+        """Return the pieces of an import, which are read no faster than the project may store.
+
+        Args:
+            project_id: the project.
+            pieces: the messages.
+            size_of: returns the bytes of a piece. An import that is too large is refused early.
+            unless: see `reserve`.
+        """
         if project_id not in self._projects:
             return pieces
-        return self._slow(project_id, pieces)
+        return self._slow(project_id, pieces, size_of, unless)
 
     async def _slow(
-        self, project_id: UUID, pieces: AsyncIterator[Sequence[Piece]]
+        self,
+        project_id: UUID,
+        pieces: AsyncIterator[Sequence[Piece]],
+        size_of: Callable[[Sequence[Piece]], int],
+        unless: Unless | None,
     ) -> AsyncIterator[Sequence[Piece]]:
+        size = 0
         async for piece in pieces:
+            size += size_of(piece)
+            (await self.reserve(project_id, unless=unless, max_bytes=size)).give_back()
             left = len(piece)
             # The limits may change meanwhile.
             while left and (project := self._projects.get(project_id)) and project.messages:
@@ -161,10 +315,24 @@ class Quotas:
         return calls, messages
 
     async def run(self) -> None:
-        """Forget idle projects, until cancelled."""
+        """Store the tokens of turns, and forget idle projects, until cancelled."""
         while True:
-            await asyncio.sleep(SWEEP_S)
+            await asyncio.sleep(FLUSH_S)
+            try:
+                await self.flush_tokens()
+                if self._clock() - self._forgot_at > FORGET_S:
+                    self._forgot_at = self._clock()
+                    await self._store.forget_tokens()
+            except (DatabaseUnavailable, PoolExhausted, Contention, StatementCanceled) as e:
+                log.warning("token_count_retrying", error=str(e))
             self.forget_idle()
+
+    async def close(self) -> None:
+        """Store what was counted."""
+        try:
+            await self.flush_tokens()
+        except (DatabaseUnavailable, PoolExhausted, Contention, StatementCanceled) as e:
+            log.warning("tokens_not_counted", projects=len(self._tokens), error=str(e))
 
     def forget_idle(self) -> None:
         """Forget the projects without calls for IDLE_S."""
@@ -192,3 +360,41 @@ def rate_limited(name: str, limit: int, used: int, wait_s: float) -> Fault:
         # RetryInfo has milliseconds; a token must be there then.
         retry_after_s=math.ceil(wait_s * 1000) / 1000,
     )
+
+
+def quota_exceeded(name: str, limit: int, used: int) -> Fault:
+    """Return the fault for a call that would exceed a limit.
+
+    Args:
+        name: name of the limit.
+        limit: its value.
+        used: how much is used without the call.
+    """
+    retry_after_s = None
+    if name == "max_running_turns":
+        retry_after_s = TURN_RETRY_S
+    elif name == "model_tokens_per_day":
+        now = datetime.now(UTC)
+        midnight = datetime(now.year, now.month, now.day, tzinfo=UTC) + timedelta(days=1)
+        retry_after_s = (midnight - now).total_seconds()
+    return Fault(
+        "QUOTA_EXCEEDED",
+        f"the project has {used} of at most {limit} {_UNITS[name]}, and the call needs more; "
+        f"nothing was changed: {_ADVICE[name]}, or ask the operator for a higher limit",
+        metadata={"what": name, "limit": limit, "used": used},
+        retry_after_s=retry_after_s,
+    )
+
+
+_UNITS = {
+    "max_sessions": "sessions",
+    "max_bytes": "bytes of messages and assets",
+    "max_running_turns": "running and queued turns",
+    "model_tokens_per_day": "tokens of models today",
+}
+_ADVICE = {
+    "max_sessions": "delete sessions",
+    "max_bytes": "delete sessions",
+    "max_running_turns": "wait for turns to end",
+    "model_tokens_per_day": "wait until midnight UTC",
+}

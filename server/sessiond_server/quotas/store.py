@@ -1,5 +1,6 @@
 """The limits of projects, and what projects use."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
@@ -66,6 +67,17 @@ FROM (
     SELECT coalesce(sum(tokens), 0)::bigint AS model_tokens FROM project_tokens
     WHERE project_id = %(project_id)s AND day = (clock_timestamp() AT TIME ZONE 'UTC')::date
 ) d"""
+_ADD_TOKENS = """
+INSERT INTO project_tokens AS t (project_id, day, tokens)
+SELECT project_id, (clock_timestamp() AT TIME ZONE 'UTC')::date, tokens
+FROM unnest(%(projects)s::uuid[], %(tokens)s::bigint[]) AS added (project_id, tokens)
+ORDER BY project_id
+ON CONFLICT (project_id, day) DO UPDATE SET tokens = t.tokens + excluded.tokens"""
+_FORGET_TOKENS = """
+DELETE FROM project_tokens WHERE ctid = ANY (ARRAY (
+    SELECT ctid FROM project_tokens
+    WHERE day < (clock_timestamp() AT TIME ZONE 'UTC')::date - 7
+    FOR UPDATE SKIP LOCKED))"""
 
 
 class QuotaStore:
@@ -100,6 +112,16 @@ class QuotaStore:
         """Count what a project uses. This reads the rows of all of its sessions."""
         [row] = await self._database.rows(_USAGE, {"project_id": project_id})
         return Usage(**row)
+
+    async def add_tokens(self, tokens: Mapping[UUID, int]) -> None:
+        """Add tokens to today's, by project. Servers do that in the same order of projects."""
+        projects = sorted(tokens)
+        parameters = {"projects": projects, "tokens": [tokens[one] for one in projects]}
+        await self._database.rows(_ADD_TOKENS, parameters)
+
+    async def forget_tokens(self) -> None:
+        """Delete the counts of tokens that are more than a week old."""
+        await self._database.rows(_FORGET_TOKENS)
 
 
 def limits_of(row: dict[str, Any]) -> ProjectLimits:

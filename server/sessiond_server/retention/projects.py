@@ -1,10 +1,8 @@
 """Removes the contents of deleted projects."""
 
 from sessiond_server.core.events import DELETED, EventPublisher
-from sessiond_server.retention.store import ProjectPurgeStore
+from sessiond_server.retention.store.projects import ProjectPurgeStore
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
-
-SESSIONS_A_BATCH = 500
 
 # A key is cached for at most 300 seconds (key_cache_s), so its callers may create sessions for this
 # long after the deletion. Until then the project is kept, and its name cannot be used again.
@@ -18,12 +16,13 @@ class ProjectPurger:
         self._store = store
         self._publisher = publisher
 
-    async def purge(self) -> int:
-        """Remove at most SESSIONS_A_BATCH sessions of deleted projects; return their number.
+    async def purge(self, batch: int) -> int:
+        """Remove at most `batch` sessions of deleted projects; return their number.
 
-        A project without sessions is removed with its keys and queues once GRACE_S are over.
+        Sessions that others have locked are left to a later round. A project without sessions is
+        removed with its keys and queues once GRACE_S are over.
         """
-        sessions = await self._store.delete_sessions(SESSIONS_A_BATCH)
+        sessions = await self._store.delete_sessions(batch)
         for session in sessions:
             self._publisher.publish(lifecycle_event(DELETED, session))
         if not sessions:

@@ -7,17 +7,19 @@ import structlog
 
 from sessiond_server.copies.flattening import Flattener
 from sessiond_server.core.events import EXPIRED, EventPublisher
+from sessiond_server.core.pacing import Pace
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.retention.projects import ProjectPurger
-from sessiond_server.retention.store import PurgeStore
+from sessiond_server.retention.store.purge import PurgeStore
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
 from sessiond_server.telemetry import metrics
 
+# The largest batches.
 SESSIONS_A_BATCH = 500
-LOGS_A_BATCH = 200
 ROWS_A_BATCH = 5_000
-LOG_BATCHES_A_TURN = 20
 REQUESTS_A_BATCH = 5_000
+ROWS_A_LOG = 10  # expected; only the number of logs in a batch depends on it
+LOG_BATCHES_A_TURN = 20
 
 log = structlog.get_logger(__name__)
 
@@ -77,35 +79,41 @@ class Purger:
     async def round(self) -> Purged:
         """Remove everything that is due for removal."""
         sessions = messages = requests = flattened = 0
+        expiry, of_projects = Pace(SESSIONS_A_BATCH), Pace(SESSIONS_A_BATCH)
+        rows, records = Pace(ROWS_A_BATCH), Pace(REQUESTS_A_BATCH)
         is_more = True
         while is_more:
             # The kinds of work alternate, so that a large amount of one does not delay the others.
-            checked, expired = await self._store.expire(SESSIONS_A_BATCH)
+            async with expiry.batch() as batch:
+                checked, expired = await self._store.expire(batch.size)
+                batch.done = checked
+            is_more = checked == batch.size
             sessions += len(expired)
             for session in expired:
                 self._publisher.publish(lifecycle_event(EXPIRED, session))
-            of_projects = await self._projects.purge() if self._projects else 0
+            if self._projects:
+                async with of_projects.batch() as batch:
+                    batch.done = await self._projects.purge(batch.size)
+                is_more |= bool(batch.done)
             # Flatten before purging logs, because flattening queues the logs that it has emptied.
             flattened += await self._flatten()
             for _ in range(LOG_BATCHES_A_TURN):
-                purged = await self._store.purge_logs(LOGS_A_BATCH, ROWS_A_BATCH)
+                async with rows.batch() as batch:
+                    purged = await self._store.purge_logs(batch.size // ROWS_A_LOG + 1, batch.size)
+                    batch.done = purged.rows or purged.logs
                 messages += purged.messages
                 metrics.PURGED_ROWS.labels("messages").inc(purged.messages)
-                if not purged.logs and not purged.rows:
+                if not batch.done:
                     break
-            forgotten = await self._store.forget_requests(
-                self._request_retention_s, REQUESTS_A_BATCH
-            )
-            requests += forgotten
+            is_more |= bool(batch.done)
+            async with records.batch() as batch:
+                batch.done = await self._store.forget_requests(
+                    self._request_retention_s, batch.size
+                )
+            is_more |= bool(batch.done)
+            requests += batch.done
             metrics.PURGED_ROWS.labels("sessions").inc(len(expired))
-            metrics.PURGED_ROWS.labels("request_records").inc(forgotten)
-            is_more = bool(
-                checked == SESSIONS_A_BATCH
-                or of_projects
-                or purged.logs
-                or purged.rows
-                or forgotten
-            )
+            metrics.PURGED_ROWS.labels("request_records").inc(batch.done)
         if sessions or flattened or messages or requests:
             log.info(
                 "purged",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from uuid import UUID
 
 from sessiond.v1.message_pb2 import Message
@@ -31,6 +32,7 @@ from sessiond_server.messages.store.message_ids import MessageIdTaken, stored_id
 from sessiond_server.messages.store.segments import Segment, cut
 from sessiond_server.messages.target import Target
 from sessiond_server.quotas.service import Quotas
+from sessiond_server.quotas.usage import NO_RESERVATION
 from sessiond_server.rewinds.store import (
     Head,
     RewindResult,
@@ -146,10 +148,20 @@ class Rewinds:
             if target.request_id
             else None
         )
+        room = NO_RESERVATION
+        if prepared:
+            room = await self._quotas.reserve(
+                target.project_id,
+                unless=partial(self._appends.is_repetition, target),
+                max_bytes=prepared.append.totals.content_bytes,
+            )
         try:
-            async with self._runner.change(
-                key, target.project_id, target.session_id, record, excludes_copies=True
-            ) as changes:
+            async with (
+                room,
+                self._runner.change(
+                    key, target.project_id, target.session_id, record, excludes_copies=True
+                ) as changes,
+            ):
                 return await self._rewind(changes, rewinding, prepared)
         except SessionMissing:
             raise session_not_found(target.session_id) from None

@@ -10,11 +10,11 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as ProtoMessage
 from google.protobuf.message_factory import GetMessageClass
 
+from sessiond._protocol.raw_messages import raw_class
 from sessiond_server.core.cancellation import check_cancelled
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.structs import MAX_DEPTH
 from sessiond_server.rpc.figures import CallFigures
-from sessiond_server.rpc.raw_messages import raw_class
 
 # RPCs that carry many messages. In their requests, Message.json is bytes, whatever the type
 # annotations of the servicers' methods say.

@@ -73,6 +73,7 @@ from sessiond_server.rpc.admission import Admission
 from sessiond_server.rpc.bookmark_service import bookmark_message
 from sessiond_server.rpc.handlers import status_of_part
 from sessiond_server.rpc.task_service import task_message
+from sessiond_server.sessions.bulk_deletion import MAX_NAMED, BulkDeletions
 from sessiond_server.sessions.service import Sessions
 from sessiond_server.sessions.settings import SessionSettings
 from sessiond_server.sessions.store.listing import Listing
@@ -92,6 +93,7 @@ class SessionServicer:
     def __init__(
         self,
         sessions: Sessions,
+        bulk_deletions: BulkDeletions,
         copies: Copies,
         imports: SessionImports,
         exports: SessionExports,
@@ -103,6 +105,7 @@ class SessionServicer:
         admission: Admission,
     ) -> None:
         self._sessions = sessions
+        self._bulk_deletions = bulk_deletions
         self._copies = copies
         self._imports = imports
         self._exports = exports
@@ -195,13 +198,18 @@ class SessionServicer:
     async def DeleteSessions(
         self, request: DeleteSessionsRequest, caller: Caller
     ) -> DeleteSessionsResponse:
-        counts = await self._sessions.delete_many(
+        done = await self._bulk_deletions.run(
             conversions.session_filter(request, caller.project_id),
             everything=request.all,
             dry_run=request.dry_run,
             request_id=request.request_id,
         )
-        return DeleteSessionsResponse(session_count=counts.sessions, message_count=counts.messages)
+        return DeleteSessionsResponse(
+            session_count=done.sessions,
+            message_count=done.messages,
+            locked_count=len(done.locked),
+            locked_session_ids=done.locked[:MAX_NAMED],
+        )
 
     async def CopySession(self, request: CopySessionRequest, caller: Caller) -> CopySessionResponse:
         row = await self._copies.copy(caller.project_id, conversions.copying(request))

@@ -13,6 +13,7 @@ from sessiond_server.core.pg_time import now_us
 from sessiond_server.core.states import TurnState
 from sessiond_server.formats.wire import replace_surrogates
 from sessiond_server.providers.base import Delta
+from sessiond_server.quotas.service import Quotas
 from sessiond_server.telemetry import metrics
 from sessiond_server.turns.rows import TurnRow
 from sessiond_server.turns.state import RunningTurn, TurnChanges
@@ -27,10 +28,11 @@ log = structlog.get_logger(__name__)
 
 
 class TurnAnnouncements:
-    """Publishes the events of turns."""
+    """Publishes the events of turns, and counts what they used."""
 
-    def __init__(self, publisher: EventPublisher) -> None:
+    def __init__(self, publisher: EventPublisher, quotas: Quotas) -> None:
         self._publisher = publisher
+        self._quotas = quotas
         self._coalesce_s = COALESCE_S
 
     def started(self, running: RunningTurn) -> None:
@@ -117,7 +119,11 @@ class TurnAnnouncements:
         if changes.has_appended:
             self._publisher.messages_appended(changes.change.key)
         turn_id, after_seq = None, None
+        if changes.ended:
+            self._quotas.end_turns(changes.project_id, len(changes.ended))
         for row in changes.ended:
+            if row.usage:  # of input and output; the others are parts of these
+                self._quotas.add_tokens(changes.project_id, sum(row.usage[:2]))
             turn_id, after_seq = row.turn_id, row.end_seq or None
             _count(row)
             if row.error:

@@ -127,8 +127,9 @@ class Turns:
             and not any(has_results(message) for message in sending.messages)
             and await self._contexts.has_open_calls(session)
         )
+        room = await self._quotas.reserve_turn(project_id, len(turn.prompt))
         try:
-            async with self._runner.change(key, project_id, session_id, record) as changes:
+            async with room, self._runner.change(key, project_id, session_id, record) as changes:
                 change = changes.change
                 if change.state == SessionStatus.DESTROYED:
                     raise _destroyed(session_id)

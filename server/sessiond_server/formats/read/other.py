@@ -93,7 +93,7 @@ def is_readable(message: Message) -> bool:
 
 
 def _is_sealed(text: str | bytes) -> bool:
-    # rpc/raw_messages.py decodes the JSON of incoming messages as bytes.
+    # rpc/decoding.py reads the JSON of incoming messages as bytes.
     text = text.decode() if isinstance(text, bytes) else text
     if openai_agents.SEAL not in text:
         return False

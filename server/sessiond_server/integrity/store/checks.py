@@ -6,6 +6,7 @@ from uuid import UUID
 
 from sessiond_server.db.message_log import MESSAGE_LOG
 from sessiond_server.db.pool import Database
+from sessiond_server.integrity.store.faults import FAULTS, IN_BATCH, Fault
 
 _SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
@@ -14,15 +15,13 @@ SELECT key, project_id, session_id, log, {MESSAGE_LOG} AS message_log, last_seq,
     content_bytes, running_turn
 FROM sessions WHERE key > %(after)s ORDER BY key LIMIT %(batch)s"""
 
-_KEYS = "key = ANY(%(keys)s::uuid[])"
-
 # The ranges that a session reads: its segments, and its own messages above base_seq.
 _RANGES = f"""
 WITH ranges AS (
-    SELECT key, first_seq, last_seq, src_key, src_log FROM segments WHERE {_KEYS}
+    SELECT key, first_seq, last_seq, src_key, src_log FROM segments WHERE {IN_BATCH}
     UNION ALL
     SELECT key, base_seq + 1, last_seq, key, {MESSAGE_LOG} FROM sessions
-    WHERE {_KEYS} AND last_seq > base_seq
+    WHERE {IN_BATCH} AND last_seq > base_seq
 )
 SELECT r.key, r.first_seq, r.last_seq, found.messages, found.content_bytes, found.first, found.last
 FROM ranges AS r, LATERAL (
@@ -32,24 +31,6 @@ FROM ranges AS r, LATERAL (
     WHERE m.key = r.src_key AND m.log = r.src_log AND m.seq BETWEEN r.first_seq AND r.last_seq
 ) AS found
 ORDER BY r.key, r.first_seq"""
-
-# Own messages above last_seq. Every append raises last_seq in the commit that stores its messages.
-_BEYOND = f"""
-SELECT s.key, min(m.seq) AS first FROM sessions AS s
-JOIN messages AS m ON m.key = s.key AND m.log = COALESCE(s.message_log, s.log)
-    AND m.seq > s.last_seq
-WHERE s.{_KEYS} GROUP BY s.key"""
-
-_BOOKMARKS = f"""
-SELECT b.key, b.name, b.seq FROM bookmarks AS b JOIN sessions AS s USING (key, log)
-WHERE b.{_KEYS} AND (b.seq < 0 OR b.seq > s.last_seq)"""
-
-_TURNS = f"""
-SELECT s.key, s.running_turn FROM sessions AS s
-WHERE s.{_KEYS} AND s.running_turn IS NOT NULL AND NOT EXISTS (
-    SELECT FROM turns AS t
-    WHERE t.key = s.key AND t.log = s.log AND t.turn_id = s.running_turn AND t.state = 2
-)"""
 
 _REFERENCES = """
 SELECT r.key, r.seq, encode(r.sha256, 'hex') AS asset_id FROM asset_refs AS r
@@ -100,13 +81,11 @@ class StoredRange:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Sessions and the data stored for them, in one snapshot."""
+    """Sessions, the ranges that they read, and the faults found, in one snapshot."""
 
     sessions: list[SessionShape]
     ranges: list[StoredRange]
-    beyond: dict[UUID, int]
-    bookmarks: list[tuple[UUID, str, int]]
-    turns: dict[UUID, UUID]
+    faults: list[Fault]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +116,11 @@ class IntegrityStore:
                 batch = Batch(
                     [SessionShape(**row) for row in found],
                     [StoredRange(**row) for row in await rows(_RANGES, keys, on=connection)],
-                    {r["key"]: r["first"] for r in await rows(_BEYOND, keys, on=connection)},
                     [
-                        (row["key"], row["name"], row["seq"])
-                        for row in await rows(_BOOKMARKS, keys, on=connection)
+                        Fault(kind, row.pop("key"), row)
+                        for kind, statement in FAULTS.items()
+                        for row in await rows(statement, keys, on=connection)
                     ],
-                    {r["key"]: r["running_turn"] for r in await rows(_TURNS, keys, on=connection)},
                 )
             if not batch.sessions:
                 return

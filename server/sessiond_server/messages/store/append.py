@@ -20,8 +20,13 @@ from sessiond_server.assets.store import assets
 from sessiond_server.db.idempotency import DuplicateRequest
 from sessiond_server.db.int8s import Int8s
 from sessiond_server.db.pool import Database
+from sessiond_server.db.prepared import PreparedStatement
 from sessiond_server.messages.store import message_ids
-from sessiond_server.messages.store.append_statements import BUMPS, FENCED, STATEMENTS
+from sessiond_server.messages.store.append_statements import (
+    PREPARED,
+    PREPARED_BUMPS,
+    PREPARED_FENCED,
+)
 from sessiond_server.messages.store.branches import link_parents
 from sessiond_server.messages.store.message_ids import MessageIdTaken
 from sessiond_server.messages.store.rows import Rows, Totals
@@ -137,7 +142,7 @@ class AppendStore:
         parameters = parameters_of(append, rows)
         if append.message_ids:
             parameters |= message_ids.columns(append.message_ids)
-        statement = STATEMENTS[len(rows) == 1, bool(append.request_id), bool(append.message_ids)]
+        statement = PREPARED[len(rows) == 1, bool(append.request_id), bool(append.message_ids)]
         lend = self._database.connection if append.is_plain else self._database.transaction
         async with lend() as connection:
             return await self._append(connection, append, statement, parameters, is_named=True)
@@ -158,7 +163,7 @@ class AppendStore:
         # Check the ids before the insert, because a violated constraint would abort the caller's
         # transaction. No other append can add ids: the transaction holds the session's row.
         await message_ids.check_ids(connection, append.key, append.project_id, append.message_ids)
-        return await self._append(connection, append, FENCED[len(rows) == 1], parameters)
+        return await self._append(connection, append, PREPARED_FENCED[len(rows) == 1], parameters)
 
     async def create(
         self, new: NewSession, append: Append, rows: Rows | Spool
@@ -185,7 +190,7 @@ class AppendStore:
                 appended = await self._append(
                     connection,
                     append,
-                    BUMPS[bool(append.request_id)],
+                    PREPARED_BUMPS[bool(append.request_id)],
                     append.parameters(),
                     rows,
                 )
@@ -193,7 +198,7 @@ class AppendStore:
                 appended = await self._append(
                     connection,
                     append,
-                    STATEMENTS[len(rows) == 1, bool(append.request_id), False],
+                    PREPARED[len(rows) == 1, bool(append.request_id), False],
                     parameters_of(append, rows),
                 )
             if appended is None:
@@ -214,7 +219,7 @@ class AppendStore:
         Results and errors are those of `append`. The transaction must hold the session's row.
         """
         await message_ids.check_ids(connection, append.key, append.project_id, append.message_ids)
-        statement = STATEMENTS[len(rows) == 1, False, False]
+        statement = PREPARED[len(rows) == 1, False, False]
         return await self._append(connection, append, statement, parameters_of(append, rows))
 
     async def append_bulk(self, append: Append, spool: Spool) -> Appended | None:
@@ -223,7 +228,7 @@ class AppendStore:
         Results and errors are those of `append`. The session's row is locked while the rows are
         copied.
         """
-        statement = BUMPS[bool(append.request_id)]
+        statement = PREPARED_BUMPS[bool(append.request_id)]
         async with self._database.transaction() as connection:
             return await self._append(connection, append, statement, append.parameters(), spool)
 
@@ -231,7 +236,7 @@ class AppendStore:
         self,
         connection: AsyncConnection[TupleRow],
         append: Append,
-        statement: str,
+        statement: PreparedStatement,
         parameters: dict[str, object],
         spool: Spool | None = None,
         *,
@@ -250,18 +255,18 @@ class AppendStore:
         if append.asset_refs:
             await assets.hold(connection, append.project_id, append.assets)
         try:
-            cursor = await connection.execute(
-                statement, parameters, prepare=self._database.prepare, binary=True
-            )
+            found = await statement.run(connection, parameters)
         except psycopg.errors.UniqueViolation as e:
             if e.diag.constraint_name == message_ids.CONSTRAINT:
                 raise MessageIdTaken from e
             raise DuplicateRequest from e
-        found = await cursor.fetchone()
-        if found is None:
+        if not found:
             return None
-        last_seq, created_us, message_log, epoch, log, *after = found
+        last_seq, created_us, message_log, epoch, log, *after = found[0]
         first_seq = last_seq - append.totals.count + 1
+        appended = Appended(first_seq, last_seq, created_us, epoch, append.skipped)
+        if append.is_plain and not spool and (is_named or not append.message_ids):
+            return appended
         if append.message_ids and not is_named:
             if spool:
                 await message_ids.check_ids(
@@ -288,7 +293,7 @@ class AppendStore:
             )
         await check_state_etag(connection, append.key, log, append.state_etag)
         await patch_state(connection, append.key, log, append.state)
-        return Appended(first_seq, last_seq, created_us, epoch, append.skipped)
+        return appended
 
 
 def parameters_of(append: Append, rows: Rows) -> dict[str, object]:

@@ -6,6 +6,18 @@ insert what belongs to the new seqs.
 
 from sessiond_server.db.expiry import ALIVE
 from sessiond_server.db.message_log import MESSAGE_LOG
+from sessiond_server.db.prepared import (
+    BYTEA,
+    BYTEA_ARRAY,
+    INT8,
+    INT8_ARRAY,
+    TEXT,
+    TEXT_ARRAY,
+    TIMESTAMPTZ,
+    UUID_KEY,
+    PreparedStatement,
+    Type,
+)
 from sessiond_server.messages.store import message_ids
 from sessiond_server.messages.store.rows import MESSAGE_COLUMNS
 
@@ -149,3 +161,30 @@ BUMPS = {
     "SELECT last_seq, active_at, message_log, epoch, log, total_bytes, total_tokens FROM bump"
     for recorded in (True, False)
 }
+
+_TYPES: dict[str, Type] = {
+    **dict.fromkeys(_VALUES, INT8),
+    **dict.fromkeys(("key", "project_id", "turn"), UUID_KEY),
+    **dict.fromkeys(("first_words", "request_id", "result"), TEXT),
+    "hash": BYTEA,
+    "id_places": INT8_ARRAY,
+    "ids": TEXT_ARRAY,
+}
+_ROW_TYPES = {**dict.fromkeys(("role", "format", "row_tokens"), INT8), "body": BYTEA}
+_ROWS_TYPES = {
+    **dict.fromkeys(
+        ("roles", "formats", "sizes", "row_tokens", "sum_bytes", "sum_tokens"), INT8_ARRAY
+    ),
+    "bodies": BYTEA_ARRAY,
+}
+_COLUMNS = (INT8, TIMESTAMPTZ, UUID_KEY, INT8, UUID_KEY, INT8, INT8)
+
+
+def _prepared(text: str, columns: int = 5, *, single: bool = False) -> PreparedStatement:
+    types = _TYPES | (_ROW_TYPES if single else _ROWS_TYPES)
+    return PreparedStatement("messages.append.append", text, types, _COLUMNS[:columns])
+
+
+PREPARED = {kind: _prepared(text, single=kind[0]) for kind, text in STATEMENTS.items()}
+PREPARED_FENCED = {single: _prepared(text, single=single) for single, text in FENCED.items()}
+PREPARED_BUMPS = {recorded: _prepared(text, columns=7) for recorded, text in BUMPS.items()}

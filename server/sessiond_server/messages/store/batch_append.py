@@ -15,6 +15,16 @@ from sessiond_server.db.idempotency import DuplicateRequest
 from sessiond_server.db.int8s import Int8s
 from sessiond_server.db.message_log import MESSAGE_LOG
 from sessiond_server.db.pool import Database
+from sessiond_server.db.prepared import (
+    BYTEA_ARRAY,
+    INT8,
+    INT8_ARRAY,
+    TEXT_ARRAY,
+    TIMESTAMPTZ,
+    UUID_KEY_ARRAY,
+    PreparedStatement,
+    Type,
+)
 from sessiond_server.messages.store.append import Append, Appended
 from sessiond_server.messages.store.append_statements import SET, TAKES_APPENDS
 from sessiond_server.messages.store.rows import MESSAGE_COLUMNS, Rows
@@ -90,10 +100,48 @@ stored AS (
         USING (place)
 )"""
 
+_SESSION_COLUMNS = (
+    "counts",
+    "bytes",
+    "largest",
+    "first_words_places",
+    "tokens",
+    "estimated",
+    "expected",
+    "expected_epochs",
+    "parent_floors",
+)
+_RECORD_COLUMNS = ("r_places", "r_firsts", "r_lasts")
+_MESSAGE_COLUMNS = (
+    "m_places",
+    "m_numbers",
+    "roles",
+    "formats",
+    "sizes",
+    "row_tokens",
+    "sum_bytes",
+    "sum_tokens",
+)
+
 STATEMENTS = {
     recorded: f"WITH {_HOLD}, {_BUMP}, {_RECORD + ',' if recorded else ''} {_STORE} "
     "SELECT place, last_seq, active_at, epoch FROM bump"
     for recorded in (True, False)
+}
+
+_TYPES: dict[str, Type] = {
+    **dict.fromkeys(("keys", "projects"), UUID_KEY_ARRAY),
+    **dict.fromkeys(("first_words", "r_ids"), TEXT_ARRAY),
+    **dict.fromkeys(("r_hashes", "bodies"), BYTEA_ARRAY),
+    **dict.fromkeys((*_SESSION_COLUMNS, *_RECORD_COLUMNS, *_MESSAGE_COLUMNS), INT8_ARRAY),
+    "limit": INT8,
+}
+
+_PREPARED = {
+    recorded: PreparedStatement(
+        "messages.batch_append.append", text, _TYPES, (INT8, INT8, TIMESTAMPTZ, INT8)
+    )
+    for recorded, text in STATEMENTS.items()
 }
 
 Series = Sequence[tuple[Append, Rows]]
@@ -127,15 +175,9 @@ class BatchAppendStore:
         stored: list[list[Appended] | None] = [None] * len(many)
         async with self._database.connection() as connection:
             try:
-                cursor = await connection.execute(
-                    STATEMENTS[bool(parameters["r_ids"])],
-                    parameters,
-                    prepare=self._database.prepare,
-                    binary=True,
-                )
+                found = await _PREPARED[bool(parameters["r_ids"])].run(connection, parameters)
             except psycopg.errors.UniqueViolation as e:
                 raise DuplicateRequest from e
-            found = await cursor.fetchall()
         for place, last_seq, created_us, epoch in found:
             stored[place - 1] = _results(many[place - 1], last_seq, created_us, epoch)
         return stored
@@ -233,27 +275,3 @@ def parameters_of(many: Sequence[Series]) -> dict[str, object]:
     ):
         parameters.update(zip(names, map(Int8s, zip(*table, strict=True)), strict=bool(table)))
     return parameters
-
-
-_SESSION_COLUMNS = (
-    "counts",
-    "bytes",
-    "largest",
-    "first_words_places",
-    "tokens",
-    "estimated",
-    "expected",
-    "expected_epochs",
-    "parent_floors",
-)
-_RECORD_COLUMNS = ("r_places", "r_firsts", "r_lasts")
-_MESSAGE_COLUMNS = (
-    "m_places",
-    "m_numbers",
-    "roles",
-    "formats",
-    "sizes",
-    "row_tokens",
-    "sum_bytes",
-    "sum_tokens",
-)

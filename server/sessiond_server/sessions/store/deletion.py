@@ -49,6 +49,7 @@ async def delete_sessions(
     condition: ColumnElement[bool],
     *,
     limit: int | None = None,
+    skip_locked: bool = False,
 ) -> list[DeletedSession]:
     """Deletes sessions in the caller's transaction.
 
@@ -57,17 +58,18 @@ async def delete_sessions(
         connection: the connection in the transaction.
         condition: selects the sessions.
         limit: maximum number of sessions to delete; None for all.
+        skip_locked: whether to skip sessions that others have locked, instead of waiting for them.
 
     Returns:
         The deleted sessions.
     """
     chosen = (
-        select(T.key, T.project_id, T.session_id, T.log, T.last_seq)
-        .where(condition)
-        .order_by(T.key)
-        .limit(limit)
+        select(T.key, T.project_id, T.session_id, T.log, T.last_seq).where(condition).limit(limit)
     )
-    doomed = await database.rows(chosen.with_for_update(), on=connection)
+    if not skip_locked:
+        # Whoever waits for several rows takes them in one order.
+        chosen = chosen.order_by(T.key)
+    doomed = await database.rows(chosen.with_for_update(skip_locked=skip_locked), on=connection)
     await delete_locked(database, connection, [row.pop("key") for row in doomed])
     return [DeletedSession(**row) for row in doomed]
 

@@ -1,12 +1,14 @@
-"""Request classes in which `Message.json` is bytes instead of a string.
+"""Classes of requests and responses in which `Message.json` is bytes instead of a string.
 
 Strings and bytes have the same encoding on the wire. The server validates and stores the JSON of
 messages as bytes. Decoding each JSON to a string and encoding it again would take a quarter of the
-time of an append. The JSON validation also checks UTF-8, so that an error names the message. Apart
+time of an append. The JSON validation also checks UTF-8, so that an error names the message. The
+client parses the JSON of what it reads from bytes, and decodes only what is read as text. Apart
 from this field, the classes equal the generated ones.
 """
 
 from functools import cache
+from typing import TypeVar, cast
 
 from google.protobuf import descriptor_pb2, message
 from google.protobuf.descriptor import Descriptor, FileDescriptor
@@ -15,12 +17,19 @@ from google.protobuf.message_factory import GetMessageClass
 
 from sessiond.v1 import message_pb2
 
+_Message = TypeVar("_Message", bound=message.Message)
+
 _MESSAGE = message_pb2.Message.DESCRIPTOR
 
 
 def raw_class(descriptor: Descriptor) -> type[message.Message]:
-    """Returns the request class in which the `json` of messages is bytes."""
+    """Return the class of a request or response in which the `json` of messages is bytes."""
     return GetMessageClass(_pool(descriptor.file).FindMessageTypeByName(descriptor.full_name))
+
+
+def raw(generated: type[_Message]) -> type[_Message]:
+    """Return the class like a generated one in which the `json` of messages is bytes."""
+    return cast(type[_Message], raw_class(cast(Descriptor, generated.DESCRIPTOR)))
 
 
 @cache

@@ -8,16 +8,14 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import TupleRow
 from psycopg.types.numeric import Int8
-from sqlalchemy import select
 
-from sessiond_server.db import schema as tables
 from sessiond_server.db.expiry import ALIVE
 from sessiond_server.db.message_log import MESSAGE_LOG
 from sessiond_server.db.pool import Database
-from sessiond_server.sessions.store.deletion import DeletedSession, delete_locked, delete_sessions
+from sessiond_server.sessions.store.deletion import DeletedSession, delete_locked
 
 _DUE = f"""
 SELECT key, {ALIVE}, project_id, session_id, log, last_seq FROM sessions
@@ -36,12 +34,17 @@ _LOCK_LOGS = (
 )
 
 _GIVEN = "unnest(%(keys)s::uuid[], %(logs)s::uuid[]) AS given (key, log)"
-# Select logs that are in use: _LIVE selects the logs that still get new messages, and _OF_SESSIONS
-# selects the logs that identify a session.
-_LIVE = f"""
-SELECT given.key, given.log FROM sessions JOIN {_GIVEN} USING (key)
-WHERE given.log = {MESSAGE_LOG}"""
-_OF_SESSIONS = f"SELECT key, log FROM sessions JOIN {_GIVEN} USING (key, log)"
+# What may still be reached of a log. A live log still gets new messages. After a rewind, a
+# session's messages are in another log, but its other rows are not. Scalar subqueries enforce one
+# scan of a key for each log, however the planner estimates the tables.
+_KINDS = f"""
+SELECT given.key, given.log, COALESCE(session.message_log = given.log, false),
+    COALESCE(session.log = given.log, false), COALESCE((
+        SELECT true FROM segments WHERE src_key = given.key AND src_log = given.log LIMIT 1
+    ), false)
+FROM {_GIVEN} LEFT JOIN LATERAL (
+    SELECT log, {MESSAGE_LOG} AS message_log FROM sessions WHERE key = given.key LIMIT 1
+) AS session ON true"""
 
 # Returns the ranges of seqs in a log that no segment refers to.
 _UNREACHED = """
@@ -88,6 +91,9 @@ SELECT messages, CASE WHEN messages < (SELECT count(*) FROM picked)
     THEN GREATEST(rows, %(batch)s) ELSE rows END
 FROM doomed"""
 
+# Tables with the messages of a log. The order does not matter for a log that nobody reads.
+_OF_MESSAGES = ("messages", "parent_links", "message_ids", "asset_refs")
+
 # Tables of the session alone, which no copy reads. Rows of `processing` are deleted before their
 # exceptions, because an acknowledgement that has locked such a row may still add exceptions.
 _OWN = (
@@ -102,30 +108,40 @@ _OWN = (
     "context_marks",
     "rewinds",
 )
-# LATERAL with its own LIMIT enforces one scan of the primary key for each log, however the planner
-# estimates the table. A row that another transaction is updating may be skipped. _WITH_OWN then
-# finds it.
-_DELETE_OWN = [
-    f"""
+
+
+def _delete_rows(table: str) -> str:
+    """Return a statement that deletes at most `batch` rows of the given logs."""
+    # LATERAL with its own LIMIT enforces one scan of the primary key for each log, however the
+    # planner estimates the table. A row that another transaction is updating may be skipped.
+    # _WITH_OWN then finds it.
+    return f"""
 DELETE FROM {table} WHERE ctid = ANY(ARRAY(
     SELECT own.ctid FROM {_GIVEN}, LATERAL (
         SELECT ctid FROM {table} AS t WHERE t.key = given.key AND t.log = given.log LIMIT %(batch)s
     ) AS own LIMIT %(batch)s))"""
-    for table in _OWN
-]
+
+
+_DELETE_ROWS = {table: _delete_rows(table) for table in (*_OF_MESSAGES, *_OWN)}
 
 
 def _with_rows(*tables: str) -> str:
     """Return a statement that selects the given logs that have rows in one of the tables."""
-    exist = (
-        f"EXISTS (SELECT FROM {t} AS own WHERE own.key = given.key AND own.log = given.log)"
+    found = (
+        f"(SELECT true FROM {t} AS own WHERE own.key = given.key AND own.log = given.log LIMIT 1)"
         for t in tables
     )
-    return f"SELECT key, log FROM {_GIVEN} WHERE {' OR '.join(exist)}"
+    return f"SELECT key, log FROM {_GIVEN} WHERE COALESCE({', '.join(found)}, false)"
 
 
-_WITH_MESSAGES = _with_rows("messages")
+_WITH_MESSAGES = _with_rows(*_OF_MESSAGES)
 _WITH_OWN = _with_rows(*_OWN)
+# Most tables have no rows of most sessions. One statement finds those that do.
+_FILLED = " UNION ALL ".join(
+    f"SELECT '{table}' WHERE EXISTS (SELECT FROM {_GIVEN}, LATERAL ("
+    f"SELECT FROM {table} AS t WHERE t.key = given.key AND t.log = given.log LIMIT 1) AS own)"
+    for table in _DELETE_ROWS
+)
 _DELETE_LOGS = (
     f"DELETE FROM dead_logs USING {_GIVEN} "
     "WHERE dead_logs.key = given.key AND dead_logs.log = given.log"
@@ -167,6 +183,23 @@ Log = tuple[UUID, UUID]
 """A log as a pair of (key, log)."""
 
 
+class _Kind(NamedTuple):
+    """What may still be reached of a log.
+
+    Attributes:
+        key: the log is the pair of key and log.
+        is_live: a session's new messages are stored in it.
+        is_of_session: it identifies a session that exists.
+        is_shared: a segment refers to it.
+    """
+
+    key: UUID
+    log: UUID
+    is_live: bool
+    is_of_session: bool
+    is_shared: bool
+
+
 class PurgeStore:
     """Removes rows that are no longer reachable."""
 
@@ -196,27 +229,33 @@ class PurgeStore:
 
         Args:
             logs: maximum number of logs.
-            batch: maximum number of rows. A message is deleted together with its asset references,
-                so the transaction may delete up to MAX_MESSAGE_ASSETS more rows.
+            batch: maximum number of rows. A message of a log that others read is deleted together
+                with its asset references, so the transaction may delete up to MAX_MESSAGE_ASSETS
+                more rows.
 
         Returns:
             The numbers of deleted rows; all zero if no log is queued or other purgers have locked
             all of them.
         """
         async with self._database.transaction() as connection:
-            cursor = await connection.execute(_LOCK_LOGS, {"logs": Int8(logs)})
+            cursor = await self._run_prepared(connection, _LOCK_LOGS, {"logs": Int8(logs)})
             locked: list[Log] = await cursor.fetchall()
             if not locked:
                 return LogPurge(0, 0, 0)
-            # Skip the message logs of sessions that exist. A copy queued them when it stopped
+            # Nothing of the message logs of sessions that exist. A copy queued them when it stopped
             # referring to them.
-            live = set(await _pick(connection, _LIVE, locked))
-            dead = [log for log in locked if log not in live]
-            # After a rewind, a session's messages are in another log, but its other rows are not.
-            of_sessions = set(await _pick(connection, _OF_SESSIONS, dead))
-            gone = [log for log in dead if log not in of_sessions]
+            dead = [kind for kind in await self._kinds(connection, locked) if not kind.is_live]
+            unread = [(kind.key, kind.log) for kind in dead if not kind.is_shared]
+            shared = [(kind.key, kind.log) for kind in dead if kind.is_shared]
+            gone = [(kind.key, kind.log) for kind in dead if not kind.is_of_session]
+            filled = {table for (table,) in await self._pick(connection, _FILLED, unread + shared)}
             messages, room, unfinished = 0, batch, set[Log]()
-            for key, log in await _pick(connection, _WITH_MESSAGES, dead):
+            for table in _OF_MESSAGES:
+                if room > 0 and table in filled:
+                    rows = await self._delete(connection, table, unread, room)
+                    messages += rows if table == "messages" else 0
+                    room -= rows
+            for key, log in shared:
                 if room > 0:
                     deleted, rows = await self._delete_messages(connection, key, log, room)
                     messages += deleted
@@ -224,15 +263,14 @@ class PurgeStore:
                 # If the batch is full, there may be more messages.
                 if room <= 0:
                     unfinished.add((key, log))
-            for statement in _DELETE_OWN:
-                if room > 0:
-                    cursor = await connection.execute(
-                        statement.encode(), _parameters(gone) | {"batch": Int8(room)}
-                    )
-                    room -= cursor.rowcount
-            unfinished.update(await _pick(connection, _WITH_OWN, gone))
+            for table in _OWN:
+                if room > 0 and table in filled:
+                    room -= await self._delete(connection, table, gone, room)
+            if room <= 0:
+                unfinished.update(await self._pick(connection, _WITH_MESSAGES, unread))
+            unfinished.update(await self._pick(connection, _WITH_OWN, gone))
             done = [log for log in locked if log not in unfinished]
-            await connection.execute(_DELETE_LOGS.encode(), _parameters(done))
+            await self._run_prepared(connection, _DELETE_LOGS, _parameters(done))
             return LogPurge(len(done), messages, batch - room)
 
     async def forget_requests(self, age_s: float, batch: int) -> int:
@@ -243,15 +281,14 @@ class PurgeStore:
             )
             return cursor.rowcount
 
-    @staticmethod
     async def _delete_messages(
-        connection: AsyncConnection[TupleRow], key: UUID, log: UUID, batch: int
+        self, connection: AsyncConnection[TupleRow], key: UUID, log: UUID, batch: int
     ) -> tuple[int, int]:
         """Delete messages of a log that no segment refers to.
 
         Returns the number of deleted messages, and the number of deleted rows.
         """
-        cursor = await connection.execute(_UNREACHED, {"key": key, "log": log})
+        cursor = await self._run_prepared(connection, _UNREACHED, {"key": key, "log": log})
         messages, room = 0, batch
         for first, end in await cursor.fetchall():
             parameters = {
@@ -261,7 +298,7 @@ class PurgeStore:
                 "end": None if end is None else Int8(end),
                 "batch": Int8(room),
             }
-            cursor = await connection.execute(_DELETE_MESSAGES, parameters)
+            cursor = await self._run_prepared(connection, _DELETE_MESSAGES, parameters)
             [(deleted, rows)] = await cursor.fetchall()
             messages += deleted
             room -= int(rows)
@@ -269,63 +306,34 @@ class PurgeStore:
                 break
         return messages, batch - room
 
+    async def _kinds(
+        self, connection: AsyncConnection[TupleRow], logs: Collection[Log]
+    ) -> list[_Kind]:
+        return [_Kind(*row) for row in await self._pick(connection, _KINDS, logs)]
+
+    async def _delete(
+        self, connection: AsyncConnection[TupleRow], table: str, logs: Collection[Log], batch: int
+    ) -> int:
+        """Delete at most `batch` rows of the logs in a table; return their number."""
+        parameters = _parameters(logs) | {"batch": Int8(batch)}
+        return (await self._run_prepared(connection, _DELETE_ROWS[table], parameters)).rowcount
+
+    async def _pick(
+        self, connection: AsyncConnection[TupleRow], statement: str, logs: Collection[Log]
+    ) -> list[Any]:
+        """Return the rows that a statement selects from the given logs."""
+        if not logs:
+            return []
+        return await (await self._run_prepared(connection, statement, _parameters(logs))).fetchall()
+
+    async def _run_prepared(
+        self, connection: AsyncConnection[TupleRow], statement: str, parameters: dict[str, Any]
+    ) -> AsyncCursor[TupleRow]:
+        # Prepared, because planning them takes longer than finding that a log has no rows.
+        return await connection.execute(
+            statement.encode(), parameters, prepare=self._database.prepare
+        )
+
 
 def _parameters(logs: Collection[Log]) -> dict[str, Any]:
     return {"keys": [key for key, _ in logs], "logs": [log for _, log in logs]}
-
-
-async def _pick(
-    connection: AsyncConnection[TupleRow], statement: str, logs: Collection[Log]
-) -> list[Any]:
-    """Return the logs that a statement selects from the given logs."""
-    cursor = await connection.execute(statement.encode(), _parameters(logs))
-    return await cursor.fetchall()
-
-
-_IN_DELETED_PROJECTS = tables.sessions.c.project_id.in_(
-    select(tables.projects.c.project_id).where(tables.projects.c.deleted_at.is_not(None))
-)
-_EMPTY = """
-SELECT project_id FROM projects p
-WHERE deleted_at < clock_timestamp() - %(grace)s
-    AND NOT EXISTS (SELECT FROM sessions WHERE sessions.project_id = p.project_id)
-ORDER BY project_id FOR UPDATE SKIP LOCKED"""
-_DELETE_QUEUES = "DELETE FROM queues WHERE project_id = ANY(%(projects)s)"
-_DELETE_KEYS = "DELETE FROM api_keys WHERE project_id = ANY(%(projects)s)"
-_DELETE_LIMITS = "DELETE FROM project_limits WHERE project_id = ANY(%(projects)s)"
-_DELETE_TOKENS = "DELETE FROM project_tokens WHERE project_id = ANY(%(projects)s)"
-_DELETE_PROJECTS = "DELETE FROM projects WHERE project_id = ANY(%(projects)s)"
-
-
-class ProjectPurgeStore:
-    """Removes deleted projects."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def delete_sessions(self, limit: int) -> list[DeletedSession]:
-        """Delete and return at most `limit` sessions of deleted projects."""
-        async with self._database.transaction() as connection:
-            return await delete_sessions(
-                self._database, connection, _IN_DELETED_PROJECTS, limit=limit
-            )
-
-    async def delete_empty_projects(self, grace_s: float) -> int:
-        """Remove and count deleted projects that have no session left.
-
-        Args:
-            grace_s: minimum time since the deletion of the project. Unit: seconds.
-        """
-        async with self._database.transaction() as connection:
-            cursor = await connection.execute(_EMPTY, {"grace": timedelta(seconds=grace_s)})
-            projects = [row[0] for row in await cursor.fetchall()]
-            if projects:
-                for statement in (
-                    _DELETE_QUEUES,
-                    _DELETE_KEYS,
-                    _DELETE_LIMITS,
-                    _DELETE_TOKENS,
-                    _DELETE_PROJECTS,
-                ):
-                    await connection.execute(statement.encode(), {"projects": projects})
-            return len(projects)

@@ -1,0 +1,65 @@
+"""The pace of background work: batches of bounded duration, with a pause after each."""
+
+from asyncio import sleep
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import monotonic
+
+# How long a batch should take. A call that needs the same rows, or a share of the disk, waits for
+# about as long.
+TARGET_S = 0.05
+# A pause is as long as the batch before it, so that background work takes half of a connection's
+# time at most. Calls that compete with it make its batches slower, and thereby its pauses longer.
+PAUSE_SHARE = 1.0
+MAX_PAUSE_S = 1.0
+# A batch is at most this many times larger or smaller than the one before it.
+MAX_STEP = 2.0
+
+
+class Batch:
+    """A batch of background work.
+
+    Attributes:
+        size: maximum number of items, of whatever kind the work has.
+        done: number of items that were found and done; the block sets it.
+    """
+
+    __slots__ = ("done", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.done = 0
+
+
+class Pace:
+    """Sizes the batches of background work by how long the batches before them took."""
+
+    def __init__(self, largest: int, pause_share: float = PAUSE_SHARE) -> None:
+        """Start with the smallest batch, which is a fifth of the largest one.
+
+        Even smaller ones would mostly consist of round trips.
+
+        Args:
+            largest: maximum size of a batch.
+            pause_share: length of a pause, as a share of the time that the batch before it took.
+        """
+        self._pause_share = pause_share
+        self._size = self._smallest = max(largest // 5, 1)
+        self._largest = largest
+
+    @asynccontextmanager
+    async def batch(self) -> AsyncIterator[Batch]:
+        """Time one batch, and pause after it. A block that raises has no pause."""
+        batch = Batch(self._size)
+        began = monotonic()
+        yield batch
+        took_s = monotonic() - began
+        self._adjust(batch, took_s)
+        if batch.done:
+            await sleep(min(took_s * self._pause_share, MAX_PAUSE_S))
+
+    def _adjust(self, batch: Batch, took_s: float) -> None:
+        if batch.done < batch.size and took_s <= TARGET_S:
+            return  # it says nothing of how long a full batch takes
+        factor = min(max(TARGET_S / max(took_s, 1e-6), 1 / MAX_STEP), MAX_STEP)
+        self._size = min(max(round(batch.size * factor), self._smallest), self._largest)

@@ -1,0 +1,189 @@
+"""Statements of the hot paths: each connection prepares them once, and no cursor is made.
+
+A cursor of psycopg finds out for each value how to encode it, and for each execution whether the
+statement is prepared. That takes longer than the rest of an append in Python. Here all types are
+declared, and libpq gets the values as they are encoded. psycopg still waits for the result, and
+still cancels the statement if the task is cancelled.
+"""
+
+import re
+import struct
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from operator import attrgetter
+from typing import Any
+from uuid import UUID
+from weakref import WeakKeyDictionary
+
+import psycopg
+from prometheus_client import Histogram
+from psycopg import AsyncConnection
+from psycopg.generators import execute
+from psycopg.pq import ExecStatus, Format, TransactionStatus
+from psycopg.pq.abc import PGresult
+
+from sessiond_server.db import cursors
+from sessiond_server.db.int8s import int8_array
+from sessiond_server.telemetry import metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """A type of PostgreSQL, in the binary format.
+
+    Attributes:
+        oid: number of the type.
+        encode: encodes a value other than None.
+        decode: decodes a value other than NULL.
+    """
+
+    oid: int
+    encode: Callable[[Any], bytes]
+    decode: Callable[[bytes], Any] = bytes
+
+
+_ARRAY_HEAD = struct.Struct(">iiiii")
+_ITEM_SIZE = struct.Struct(">i")
+
+
+def _array(item: Type) -> Callable[[Sequence[Any]], bytes]:
+    """Return a function that encodes one-dimensional arrays without NULLs."""
+    encode, oid, empty = item.encode, item.oid, struct.pack(">iii", 0, 0, item.oid)
+
+    def encoded(values: Sequence[Any]) -> bytes:
+        if not values:
+            return empty
+        pieces = [_ARRAY_HEAD.pack(1, 0, oid, len(values), 1)]
+        for value in map(encode, values):
+            pieces += (_ITEM_SIZE.pack(len(value)), value)
+        return b"".join(pieces)
+
+    return encoded
+
+
+def _int8_of(encoded: bytes) -> int:
+    return int.from_bytes(encoded, "big", signed=True)
+
+
+INT8 = Type(20, struct.Struct(">q").pack, _int8_of)
+INT8_ARRAY = Type(1016, int8_array)
+TEXT = Type(25, str.encode, bytes.decode)
+TEXT_ARRAY = Type(1009, _array(TEXT))
+BYTEA = Type(17, bytes)
+BYTEA_ARRAY = Type(1001, _array(BYTEA))
+UUID_KEY = Type(2950, attrgetter("bytes"), lambda encoded: UUID(bytes=encoded))
+UUID_KEY_ARRAY = Type(2951, _array(UUID_KEY))
+# Microseconds since 2000-01-01 UTC.
+TIMESTAMPTZ = Type(1184, INT8.encode, _int8_of)
+
+_PLACEHOLDER = re.compile(r"%\((\w+)\)[sb]")
+_numbers = count(1)
+
+
+class PreparedStatement:
+    """A constant statement with `%(name)s` placeholders."""
+
+    def __init__(
+        self, name: str, text: str, types: Mapping[str, Type], columns: Sequence[Type]
+    ) -> None:
+        """Declare a statement.
+
+        Args:
+            name: its name in metrics, traces and the log. Several statements may have the same one.
+            text: the statement.
+            types: the types of its placeholders, and perhaps of others.
+            columns: the types of its result's columns.
+        """
+        self._name = name
+        names = list(dict.fromkeys(_PLACEHOLDER.findall(text)))
+        numbers = {placeholder: f"${number}" for number, placeholder in enumerate(names, 1)}
+        self._text = _PLACEHOLDER.sub(lambda found: numbers[found[1]], text).encode()
+        self._encoders = [(placeholder, types[placeholder].encode) for placeholder in names]
+        self._types = [types[placeholder].oid for placeholder in names]
+        self._formats = [Format.BINARY] * len(names)
+        self._decoders = [column.decode for column in columns]
+        # The name under which each connection has prepared it.
+        self._prepared: WeakKeyDictionary[AsyncConnection[Any], bytes] = WeakKeyDictionary()
+        self._histogram: Histogram | None = None
+
+    async def run(
+        self, connection: AsyncConnection[Any], values: Mapping[str, Any]
+    ) -> list[tuple[Any, ...]]:
+        """Run the statement, and return its rows.
+
+        The connection must be used by one task at a time, as those of the pool are.
+
+        Args:
+            connection: the connection. Nothing is prepared if its prepare_threshold is None.
+            values: value of each placeholder, and perhaps others.
+
+        Raises:
+            psycopg.Error: if the statement failed.
+        """
+        began, failure = time.perf_counter(), None
+        encoded = [
+            None if (value := values[name]) is None else encode(value)
+            for name, encode in self._encoders
+        ]
+        try:
+            try:
+                result = await self._result(connection, encoded)
+            except psycopg.errors.InvalidSqlStatementName:
+                # Somebody has run DEALLOCATE ALL. This has not changed anything.
+                self._prepared.pop(connection, None)
+                if connection.pgconn.transaction_status != TransactionStatus.IDLE:
+                    raise
+                result = await self._result(connection, encoded)
+            return self._rows(result)
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            if self._histogram is None:
+                self._histogram = metrics.STATEMENT.labels(self._name)
+            took_s = time.perf_counter() - began
+            cursors.measured(self._name, self._histogram, took_s, failure)
+            # The error refers to this frame, so break the reference cycle.
+            del failure
+
+    async def _result(
+        self, connection: AsyncConnection[Any], encoded: Sequence[bytes | None]
+    ) -> PGresult:
+        pgconn = connection.pgconn
+        if name := self._prepared.get(connection):
+            pgconn.send_query_prepared(name, encoded, self._formats, Format.BINARY)
+        elif connection.prepare_threshold is None:
+            pgconn.send_query_params(self._text, encoded, self._types, self._formats, Format.BINARY)
+        else:
+            # Each attempt has a name of its own: a caller that is cancelled meanwhile never learns
+            # whether PostgreSQL has prepared the statement.
+            name = b"sessiond_%d" % next(_numbers)
+            pgconn.send_prepare(name, self._text, self._types)
+            _check(await connection.wait(execute(pgconn)))
+            self._prepared[connection] = name
+            pgconn.send_query_prepared(name, encoded, self._formats, Format.BINARY)
+        return _check(await connection.wait(execute(pgconn)))
+
+    def _rows(self, result: PGresult) -> list[tuple[Any, ...]]:
+        get = result.get_value
+        return [
+            tuple(
+                None if (value := get(row, column)) is None else decode(value)
+                for column, decode in enumerate(self._decoders)
+            )
+            for row in range(result.ntuples)
+        ]
+
+
+def _check(results: Sequence[PGresult]) -> PGresult:
+    """Return the result of a statement.
+
+    Raises:
+        psycopg.Error: if the statement failed.
+    """
+    result = results[-1]
+    if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
+        raise psycopg.errors.error_from_result(result)
+    return result

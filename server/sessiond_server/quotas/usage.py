@@ -1,0 +1,169 @@
+"""What a project uses: as counted in the database, and as added by this process since then."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+
+from sessiond_server.db.pool import (
+    Contention,
+    DatabaseUnavailable,
+    PoolExhausted,
+    StatementCanceled,
+)
+from sessiond_server.quotas.store import Usage
+
+# Counts are at least this far apart, and take at most this share of a connection's time: counting
+# a million sessions takes about a second. A call that would be refused may ask for a newer count.
+RECOUNT_S, RECOUNT_SHARE = 2.0, 0.02
+# A count that is older than this is not used: the project has called other servers since.
+OLD_S, OLD_SHARE = 10.0, 0.004
+URGENT_RECOUNT_S, URGENT_RECOUNT_SHARE = 0.1, 0.1
+
+Amounts = Mapping[str, int]
+"""Amounts by the name of the limit that they count towards."""
+
+log = structlog.get_logger(__name__)
+
+
+class ProjectUsage:
+    """What one project uses.
+
+    An amount is either still being stored, or was added since the last count, or is in the count.
+    What is stored while a count runs may count twice until the next one.
+
+    Args:
+        count: counts what the database stores.
+        clock: returns the time in seconds.
+    """
+
+    def __init__(self, count: Callable[[], Awaitable[Usage]], clock: Callable[[], float]) -> None:
+        self._count = count
+        self._clock = clock
+        self._counted: Amounts | None = None
+        self._counted_at = self._took_s = 0.0
+        self._storing = Counter[str]()
+        self._added = Counter[str]()
+        self._counting: asyncio.Task[None] | None = None
+
+    def used(self, name: str) -> int:
+        """Return how much of a limit is used."""
+        counted = self._counted[name] if self._counted else 0
+        return max(0, counted + self._added[name] + self._storing[name])
+
+    async def ready(self) -> None:
+        """Wait until there is a count. One that becomes old is renewed in the background."""
+        if self._counted is None or self._is_older(OLD_S, OLD_SHARE):
+            await self._recount()
+        elif self._counting is None and self._is_older(RECOUNT_S, RECOUNT_SHARE):
+            self._start().add_done_callback(_log_failure)
+
+    async def renew(self) -> bool:
+        """Count anew, unless the last count is recent; return whether it was counted."""
+        if not self._is_older(URGENT_RECOUNT_S, URGENT_RECOUNT_SHARE):
+            return False
+        await self._recount()
+        return True
+
+    def add(self, amounts: Amounts) -> None:
+        """Count amounts that are stored; negative ones are not used any longer."""
+        self._added.update(amounts)
+
+    def begin(self, amounts: Amounts) -> None:
+        """Count amounts that are about to be stored."""
+        self._storing.update(amounts)
+
+    def end(self, amounts: Amounts, *, is_stored: bool) -> None:
+        """Count amounts for which `begin` was called as stored, or not at all."""
+        self._storing.subtract(amounts)
+        if is_stored:
+            self._added.update(amounts)
+
+    def _is_older(self, age_s: float, share: float) -> bool:
+        return self._clock() - self._counted_at >= max(age_s, self._took_s / share)
+
+    async def _recount(self) -> None:
+        # Shielded: the count is for all callers, and this one may leave.
+        await asyncio.shield(self._start())
+
+    def _start(self) -> asyncio.Task[None]:
+        if self._counting is None:
+            self._counting = asyncio.get_running_loop().create_task(self._run())
+            self._counting.add_done_callback(self._forget)
+        return self._counting
+
+    def _forget(self, _: asyncio.Task[None]) -> None:
+        self._counting = None
+
+    async def _run(self) -> None:
+        began, before = self._clock(), self._added.copy()
+        try:
+            counted = await self._count()
+        finally:
+            self._counted_at = self._clock()
+            self._took_s = self._counted_at - began
+        self._counted = {
+            "max_sessions": counted.sessions,
+            "max_bytes": counted.bytes,
+            "max_running_turns": counted.running_turns,
+            "model_tokens_per_day": counted.model_tokens,
+        }
+        self._added.subtract(before)
+
+
+def _log_failure(counting: asyncio.Task[None]) -> None:
+    if counting.cancelled() or (error := counting.exception()) is None:
+        return
+    if isinstance(error, DatabaseUnavailable | PoolExhausted | Contention | StatementCanceled):
+        log.warning("usage_count_retrying", error=str(error))
+    else:
+        log.error("usage_count_failed", exc_info=error)
+
+
+class Reservation:
+    """Room that a call has taken for what it stores, for the duration of an `async with` block.
+
+    What is stored counts from then on. If the call is refused, nothing was stored.
+    """
+
+    __slots__ = ("_amounts", "_usage")
+
+    def __init__(self, usage: ProjectUsage | None, amounts: Amounts) -> None:
+        self._usage = usage
+        self._amounts = dict(amounts)
+        if usage:
+            usage.begin(self._amounts)
+
+    def more(self, name: str, amount: int) -> None:
+        """Take more room than was asked for, for what the call has found it stores."""
+        if self._usage:
+            self._usage.begin({name: amount})
+            self._amounts[name] = self._amounts.get(name, 0) + amount
+
+    def give_back(self) -> None:
+        """Give the room back: nothing was stored."""
+        if self._usage:
+            self._usage.end(self._amounts, is_stored=False)
+            self._usage = None
+
+    def end(self, error: BaseException | None) -> None:
+        """Give the room back if the call was refused; otherwise it counts as used."""
+        if self._usage:
+            # Of other errors, nobody knows whether they came before or after the commit.
+            is_refused = isinstance(error, Exception) and not isinstance(
+                error, DatabaseUnavailable | TimeoutError
+            )
+            self._usage.end(self._amounts, is_stored=not is_refused)
+            self._usage = None
+
+    async def __aenter__(self) -> "Reservation":
+        return self
+
+    async def __aexit__(
+        self, _type: object, error: BaseException | None, _traceback: object
+    ) -> None:
+        self.end(error)
+
+
+NO_RESERVATION = Reservation(None, {})

@@ -1,0 +1,22 @@
+"""`sessiond verify` as a step of other tests."""
+
+from sessiond_server.assets.store.objects import Objects
+from sessiond_server.db.pool import Database
+from sessiond_server.integrity.store.checks import IntegrityStore
+from sessiond_server.integrity.verification import Seen, problems
+
+
+async def assert_whole(database: Database) -> None:
+    """Assert that everything in a database is whole. The content of assets is not read."""
+    looked = problems(IntegrityStore(database), Objects("/"), Seen(), reads_assets=False)
+    assert [problem async for problem in looked] == []
+
+
+async def assert_url_whole(database_url: str) -> None:
+    """Do the same over connections of its own."""
+    database = Database(database_url, size=2, timeout_s=30.0)
+    await database.open()
+    try:
+        await assert_whole(database)
+    finally:
+        await database.close()
