@@ -2,7 +2,7 @@
 
 It prints how long the first page of a session with 100,000 messages takes, how much memory the
 console needs, and the latency of appends with and without tabs that follow sessions. Runs with and
-without tabs alternate, so that what else the machine does falls on both.
+without tabs alternate, so that other load on the machine affects both alike.
 """
 
 import argparse
@@ -39,7 +39,7 @@ TEXT = "The order left the warehouse this morning, and **arrives** on Friday. " 
 
 @contextmanager
 def console(target: str) -> Iterator[tuple[psutil.Process, str]]:
-    """Run a console, and give its process and its address."""
+    """Run a console; yield its process and its address."""
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "sessiond_server", "console"),
@@ -59,7 +59,7 @@ def console(target: str) -> Iterator[tuple[psutil.Process, str]]:
 
 
 def fill(target: str, messages: int) -> None:
-    """Make a long session, and those that tabs follow."""
+    """Create a long session, and the sessions that the tabs follow."""
     with Client(target, timeout=600) as client:
         session = client.create_session("long")
         roles = ("user", "assistant")
@@ -83,10 +83,10 @@ def first_pages(url: str, count: int = 30) -> list[float]:
 
 @contextmanager
 def tabs(url: str, count: int, target: str) -> Iterator[list[int]]:
-    """Follow sessions with that many tabs, in a process of their own, as browsers are.
+    """Follow sessions with that many tabs, which run in a separate process, as browsers do.
 
     Yields:
-        A list that has the number of messages of all tabs when the block has ended.
+        A list. When the block has ended, it holds the number of messages that all tabs received.
     """
     with Client(target) as client:
         last = [client.sessions.get(f"tail-{i}").last_seq for i in range(SESSIONS)]

@@ -1,10 +1,10 @@
-"""Measures what a large request to a model costs others: `python benchmarks/large_requests.py`.
+"""Measures how large model requests slow other calls: `python benchmarks/large_requests.py`.
 
-Forty assets of 8 MB are in one session: its turns are refused. A second session has fewer, so that
-its turns send requests of 200 MB. Meanwhile another client appends to another session, one message
-after the other. Printed are the latencies of these appends, beside those of an idle server in the
-same run, and how the memory of the server grows. No model is needed: a process of this file takes
-the requests.
+One session has forty assets of 8 MB, so its turns are refused. A second session has fewer assets,
+and its turns send requests of 200 MB. Meanwhile another client appends to another session, one
+message after the other. The program prints the latencies of these appends, those of an idle server
+in the same run, and the growth of the server's memory. It needs no model: a second process of this
+file receives the requests.
 """
 
 import asyncio
@@ -80,7 +80,7 @@ async def _turns(session: Any) -> None:
 
 
 async def _appends(session: Any, meanwhile: Awaitable[None]) -> list[float]:
-    """Append until something is done. Returns the seconds that each append took."""
+    """Append until `meanwhile` is done. Returns the duration of each append in seconds."""
     times: list[float] = []
     task = asyncio.ensure_future(meanwhile)
     while not task.done():
@@ -93,7 +93,7 @@ async def _appends(session: Any, meanwhile: Awaitable[None]) -> list[float]:
 
 
 def _reset_peak_mib(pid: int) -> float:
-    """Let the peak of a process count from now on. Returns its memory in MiB."""
+    """Reset the peak memory (VmHWM) of a process. Returns its present memory in MiB."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
     return _memory_mib(pid, "VmRSS")
 
@@ -127,7 +127,7 @@ def _model() -> Iterator[str]:
 
 
 class _Model(BaseHTTPRequestHandler):
-    """Reads a request of any size, and answers with one word."""
+    """A server that reads a request of any size, and answers with one word."""
 
     def do_POST(self) -> None:
         left = int(self.headers["Content-Length"])

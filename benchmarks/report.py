@@ -164,6 +164,16 @@ def _turn_rows(sizes: Sizes) -> Iterator[Row]:
     for state, note in (("idle", "nothing else runs"), ("busy", crowd)):
         for percentile in (50, 99):
             yield Row(f"GetSession, {note}, p{percentile}", f"get session {state} p{percentile}")
+    crowd = f"{sizes.starts:,} sends at once"
+    yield Row(f"{crowd}, all accepted", "starts, all accepted")
+    yield Row("  accepted", "starts, turns a second")
+    yield Row("  refused", "starts, refused")
+    yield Row("  statements of a turn", "starts, statements of a turn")
+    yield Row("  server's CPU of a turn", "starts, server's CPU of a turn")
+    for state, note in (("idle", "nothing else runs"), ("busy", crowd)):
+        for percentile in (50, 99):
+            measurement = f"starts, get session {state} p{percentile}"
+            yield Row(f"GetSession, {note}, p{percentile}", measurement)
 
 
 def table(results: Results, sizes: Sizes) -> str:
@@ -313,9 +323,9 @@ def targets(results: Results, sizes: Sizes) -> list[TargetResult]:
 
 
 def _append_cost(results: Results) -> float | None:
-    """Return how many times as long an append takes as what it cannot do without.
+    """Return the duration of an append, divided by that of its unavoidable parts.
 
-    That is a gRPC call of the same size that does nothing, and an append of the floor.
+    These are an empty gRPC call of the same size, and an append of the floor.
     """
     measured = [results.get("append p50", name) for name in (SESSIOND, EMPTY_CALL, FLOOR)]
     if None in measured:

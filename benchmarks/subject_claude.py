@@ -27,7 +27,7 @@ def entries_of(messages: list[MessageDict]) -> list[dict[str, Any]]:
 
 
 class ClaudeReference:
-    """What the SDK asks of a store and no more: entries once by their uuid, a folded summary.
+    """The minimum that the SDK requires of a store: entries unique by uuid, and a folded summary.
 
     An append is one transaction, which locks the transcript's row. There are no tenants, no
     expiry, no copies and no limits.

@@ -49,7 +49,7 @@ class Sessiond:
         return (await self._client.sessions.copy(session_id=session_id)).new_session_id
 
     async def rewind(self, session_id: str) -> None:
-        """Take the newest message of a session back."""
+        """Rewind a session by its newest message."""
         await self._client.sessions.rewind(session_id=session_id, drop_last=1)
 
     async def texts(self, session_id: str) -> list[str]:

@@ -2,10 +2,9 @@
 
 measurements.py runs `turns.py TARGET PID NAME TURNS SECONDS`. TARGET is the address of a new
 server, PID its process, and NAME the prefix of the sessions' ids. The model is `echo`, which writes
-50 words a second in each turn for SECONDS. Once all turns write, another process asks for a
-session, one call after the other, as it did before on the idle server. Prints a JSON object,
-measurement to [unit, value]. The calls use the stubs directly, because the server is measured, not
-the client.
+50 words a second in each turn for SECONDS. Once all turns write, another process calls GetSession
+again and again. It did the same before, on the idle server. Prints a JSON object, measurement to
+[unit, value]. The calls use the stubs directly, because the server is measured, not the client.
 """
 
 import asyncio
@@ -40,7 +39,7 @@ OPTIONS = [("grpc.use_local_subchannel_pool", 1)]
 
 @dataclass
 class Received:
-    """What has come of all turns.
+    """Counts what has been received from all turns.
 
     Attributes:
         events: number of events with text.
@@ -156,11 +155,11 @@ async def main(
     process = await asyncio.create_subprocess_exec(*arguments, stdout=subprocess.PIPE)
     assert process.stdout
     await process.stdout.readline()
-    cpu_s = _cpu_s(pid)
+    before_s = cpu_s(pid)
     is_over = asyncio.Event()
     probing = asyncio.create_task(probe(target, f"{name}-probe", is_over))
     line = await process.stdout.readline()
-    cpu_s = _cpu_s(pid) - cpu_s
+    took_s = cpu_s(pid) - before_s
     is_over.set()
     busy = await probing
     await process.wait()
@@ -169,7 +168,7 @@ async def main(
         "turns, all have started": ("s", found["start"]),
         "turns, deltas a second": ("deltas/s", found["deltas"] / found["took"]),
         "turns, deltas an event": ("deltas", found["deltas"] / found["events"]),
-        "turns, server's CPU for a delta": ("us", 1e6 * cpu_s / found["deltas"]),
+        "turns, server's CPU for a delta": ("us", 1e6 * took_s / found["deltas"]),
     }
     for what, times in (("idle", idle), ("busy", busy)):
         cuts = statistics.quantiles(times, n=100)
@@ -178,7 +177,7 @@ async def main(
     return figures
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     """Return the CPU time of a process in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

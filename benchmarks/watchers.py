@@ -186,7 +186,8 @@ async def _measure(
         found["join"] = "ms", (time.perf_counter() - started) * 1000
         if before_kib:
             found["memory idle"] = "KiB", (_resident_kib(pid) - before_kib) / watchers
-        # The other server must have as many, so that it too handles each notification among many.
+        # The other server needs as many watchers, so that it also delivers each notification among
+        # many.
         others = await servers.watch("there", session_ids, watchers)
         found |= _named(await _latencies(servers, lone, alone, appends), "among many")
         await asyncio.gather(*(watcher.end() for watcher in others))

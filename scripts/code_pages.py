@@ -139,7 +139,7 @@ def _fields(keyword: ast.keyword, tree: ast.Module) -> list[str]:
 
 
 def limits() -> str:
-    """Return the page of what is limited."""
+    """Return the page about the limits."""
     bounds: dict[str, list[str]] = {}
     for module in LIMITS:
         for name, value, meaning in _constants(module):

@@ -1,4 +1,4 @@
-"""The page that says what each provider's API gets of a history: made by running the writers."""
+"""Writes the page about what each provider's API receives, by running the writers."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -107,7 +107,7 @@ _REQUEST = _chat(
     type="mcp_approval_request", id="mcpr_1", name="f", server_label="s", arguments="{}"
 )
 _APPROVAL = _chat(type="mcp_approval_response", approval_request_id="mcpr_1", approve=True)
-# What a history contains, and the messages in question. A prompt precedes and follows them.
+# A description of a history, and its messages. A prompt precedes and follows them.
 _CASES: Sequence[tuple[str, Sequence[Message]]] = (
     ("text", [_ANSWER]),
     ("blank prompt", [_ANSWER, _chat(role="user", content=" ")]),

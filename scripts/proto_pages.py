@@ -22,7 +22,7 @@ PROTOS = Path(__file__).resolve().parent.parent / "protos"
 PACKAGE = "sessiond.v1"
 ERRORS_PROTO = "sessiond/v1/error_reason.proto"
 
-# Numbers of fields in descriptor.proto, which the paths of comments consist of.
+# Field numbers of descriptor.proto. The paths of comments consist of such numbers.
 PACKAGE_PATH = (2,)
 MESSAGE, ENUM, SERVICE = 4, 5, 6
 FIELD, METHOD, VALUE = 2, 2, 2

@@ -96,7 +96,7 @@ SQL_FOLDERS = {
 
 
 def pytest_configure() -> None:
-    """Let the tests' processes be interrupted, also where a shell runs pytest in the background."""
+    """Enable SIGINT, which a shell disables for a pytest in the background."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -112,7 +112,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def as_url(conninfo: str) -> str:
-    """Return a URL, as the settings take it, for any libpq connection string."""
+    """Convert a libpq connection string to a URL, the form that the settings accept."""
     parts = conninfo_to_dict(conninfo)
     host = str(parts.get("host", ""))
     query = {"host": host} if host.startswith("/") else {}
@@ -131,7 +131,7 @@ def as_url(conninfo: str) -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def guardian() -> Iterator[Guardian]:
-    """Ends what the tests leave running, which is an error unless the tests were killed."""
+    """Ends processes that the tests leave running. Such a process fails the run."""
     made = Guardian()
     yield made
     assert not (left := made.finish()), f"the tests left processes running:\n{left}"
@@ -178,7 +178,7 @@ def session_data_dir(guardian: Guardian) -> Iterator[Path]:
 
 @pytest.fixture
 def data_dir(guardian: Guardian) -> Iterator[Path]:
-    """A data directory for an embedded PostgreSQL, which ends with the test if it still runs."""
+    """A data directory for an embedded PostgreSQL. Stops the PostgreSQL at the end of the test."""
     with _scratch(guardian) as directory:
         yield directory
         end_postgres(directory)
@@ -186,7 +186,7 @@ def data_dir(guardian: Guardian) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def template(postgres: str) -> Iterator[str]:
-    """The name of a migrated database to copy, which takes a tenth of a migration."""
+    """The name of a migrated database. A copy of it takes a tenth of a migration's time."""
     name = f"sessiond_template_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
@@ -212,7 +212,7 @@ class Databases:
         name = f"sessiond_test_{uuid.uuid4().hex[:12]}"
         statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
         if template:
-            # Copying files takes a tenth of writing 8 MB of WAL, since nothing is synced.
+            # A copy of files takes a tenth of the time of 8 MB of WAL, because nothing is synced.
             statement += sql.SQL(" TEMPLATE {} STRATEGY file_copy").format(sql.Identifier(template))
         self._connection.execute(statement)
         return name
@@ -222,7 +222,7 @@ class Databases:
         self._left.append(name)
 
     def drop_left(self, *, but: int = 0) -> None:
-        """Drop the databases that no test needs, but for the latest ones."""
+        """Drop the databases that no test needs, except for the newest `but` of them."""
         while len(self._left) > but:
             drop = sql.SQL("DROP DATABASE {} WITH (FORCE)")
             self._connection.execute(drop.format(sql.Identifier(self._left.pop(0))))
@@ -356,7 +356,7 @@ def aimock_of_npm() -> Iterator[AIMockServer]:
         # Without it the package would download its own.
         patch.setenv("AIMOCK_CLI_PATH", str(AIMOCK))
         server.start()
-    # The package leaves this pipe open, which is a warning, and so a failure.
+    # The package leaves this pipe open, which causes a warning, and warnings fail the tests.
     process = server._proc
     yield server
     server.stop()
@@ -366,5 +366,5 @@ def aimock_of_npm() -> Iterator[AIMockServer]:
 
 @pytest.fixture
 def aimock(aimock_of_npm: AIMockServer) -> AIMockServer:
-    """The server of aimock, without what earlier tests set."""
+    """The server of aimock, reset to its initial state."""
     return aimock_of_npm.reset()

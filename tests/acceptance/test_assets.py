@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SIZE = 200 * 1024 * 1024
 MEBIBYTE = 1024 * 1024
-# Parts on their way to the store and pieces in gRPC's windows: far less than the asset.
+# The server buffers the parts that it uploads, and gRPC its windows: far less than the asset.
 MAX_SERVER_GROWTH_BYTES = 80 * MEBIBYTE
 MAX_CLIENT_GROWTH_BYTES = 64 * MEBIBYTE
 

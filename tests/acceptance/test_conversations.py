@@ -1,4 +1,4 @@
-"""Conversations over servers that die: real processes, and a model server that records requests."""
+"""Conversations on servers that are killed, with a model server that records its requests."""
 
 import asyncio
 import json
@@ -56,19 +56,20 @@ def start(
         "SESSIOND_DATABASE_URL": database_url,
         "SESSIOND_PROVIDERS": json.dumps(providers),
         "SESSIOND_DEFAULT_MODEL": "gpt-1",
-        # Short, since tests wait for it, but longer than a busy machine delays a renewal.
+        # Short, because tests wait for it. On a busy machine, a renewal must not be later than
+        # this.
         "SESSIOND_TURN_LEASE_S": "5",
     }
     return lambda: start_server(**environment)
 
 
 def channel(server: ServerProcess) -> grpc.aio.Channel:
-    # No shared connections: there may be one to a killed server.
+    # A shared connection could lead to a killed server.
     return grpc.aio.insecure_channel(server.target, options=[("grpc.use_local_subchannel_pool", 1)])
 
 
 async def text_is_saved(query: Query) -> None:
-    """Wait until another server could keep the text that the model of HOLD has sent."""
+    """Wait until the text that the model of HOLD has sent is in the database."""
     await until_async(
         lambda: query("SELECT content FROM turn_texts") == [(b"one ",)], "the text is saved"
     )
@@ -261,7 +262,7 @@ async def test_copies_of_a_template_run_on_different_providers(
 
 
 async def test_random_deaths_lose_no_acknowledged_turn(start: Callable[[], ServerProcess]) -> None:
-    """Each accepted Send has one outcome, and each answer is that of its question.
+    """Each accepted Send has one outcome, and each answer belongs to its question.
 
     There are two servers, one of which is killed and restarted under load.
     """

@@ -12,7 +12,7 @@ from ..support.processes import ServerProcess
 Start = Callable[..., ServerProcess]
 Conversation = dict[str, Any]
 
-# Valid JSON that no serializer would write: the server keeps the bytes, not the meaning.
+# Valid JSON that no serializer would write. The server must keep its exact bytes.
 ODD_TEXTS = [
     '{"role":"system","content":"Du bist höflich. 你好 👩‍👩‍👧 \\u0061"}',
     '{ "content" : "Where is my order?\\r\\n\\t\\"12-A\\"" , "role" : "user" }',

@@ -69,7 +69,7 @@ TABLES = (
 
 @pytest.fixture
 def flattens_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Treat chains as long from three segments on."""
+    """Let the server flatten chains of three or more segments."""
     monkeypatch.setattr(
         flattening, "_LONG", flattening._LONG.replace("short_segments > 16", "short_segments > 2")
     )
@@ -166,7 +166,7 @@ def _machine(
             self.states[session_id] = {}
 
         def keep(self, session_id: str, last_seq: int) -> None:
-            """Forget the messages after a seq, and what refers to them."""
+            """Remove the messages after a seq, and everything that refers to them."""
             del self.model[session_id][last_seq:]
             parents = self.parents[session_id]
             self.parents[session_id] = {seq: parents[seq] for seq in parents if seq <= last_seq}
@@ -317,7 +317,8 @@ def _machine(
 
         @rule()
         def purge(self) -> None:
-            # Messages that pop returned are kept for a minute.
+            # The purger keeps removed messages for a minute, so that a repeated pop can return
+            # them.
             connection.execute("UPDATE dead_logs SET queued_at = queued_at - interval '1 hour'")
             purge()
             assert connection.execute(ORPHANS).fetchone() == (0,)

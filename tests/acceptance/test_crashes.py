@@ -31,7 +31,7 @@ WRITERS = 8
 MAX_BATCH = 40
 
 # Errors of an append while a server or its database is away; any other error fails the test.
-# Overloaded: the connections were not back in time, although the database was.
+# Overloaded: the database was back, but the pool had not reconnected in time.
 AWAY = (errors.Unavailable, errors.DeadlineExceeded, errors.Overloaded)
 
 
@@ -56,7 +56,7 @@ class Append:
 class Load:
     """Writers and their appends.
 
-    Every other writer appends single messages, the others also batches. When an append fails, half
+    Half of the writers append single messages, the others also batches. When an append fails, half
     of the writers repeat it under the same request_id until it is acknowledged; the others drop it.
     """
 
@@ -99,7 +99,7 @@ class Load:
             return
 
     async def more(self, count: int) -> None:
-        """Return when that many more appends are acknowledged."""
+        """Return when `count` more appends are acknowledged."""
         goal = self.acknowledged + count
         async with asyncio.timeout(PATIENCE_S), self._changed:
             await self._changed.wait_for(lambda: self.acknowledged >= goal)
@@ -238,7 +238,7 @@ async def test_twenty_crashes_under_load_lose_no_acknowledged_append(
 
 
 async def test_an_import_under_way_is_whole_or_absent(data_dir: Path, start_server: Start) -> None:
-    """The same request_id stores it afterwards, once."""
+    """An import with the same request_id then stores its messages exactly once."""
     server = await asyncio.to_thread(start_server, SESSIOND_DATA_DIR=str(data_dir))
     texts = [f'{{"role":"user","content":"{number} {"x" * 300}"}}' for number in range(20_000)]
     killed = asyncio.Event()

@@ -49,10 +49,10 @@ async def wires(servers: list[ServerProcess], stack: AsyncExitStack) -> list[Wir
 
 
 async def visit(wire: Wire, responses: int) -> tuple[Page, str]:
-    """Load the page anew, and stay for a few responses or until the answer is there.
+    """Reload the page. Stay for a few responses, or until the answer arrives.
 
     Returns:
-        The page, and the answer; "" = the page was left before.
+        The page, and the answer; "" = the page was left before the answer arrived.
     """
     page = Page()
     call = wire.conversations.Watch(WatchRequest(session_id="one", after_seq=0))
@@ -96,7 +96,7 @@ async def test_a_page_that_reloads_fifty_times_shows_the_whole_answer(
 async def test_a_client_whose_connections_are_cut_receives_each_character_once(
     servers: list[ServerProcess], call: str
 ) -> None:
-    # Each connection has room for the whole text, and so makes progress.
+    # The proxy lets enough bytes through for the whole text, so each connection makes progress.
     cuts = [10_000 + 100 * number for number in range(VISITS)]
     with CuttingProxy(servers[0].target, cuts) as proxy:
         async with asyncio.timeout(PATIENCE_S), AsyncClient(proxy.target) as client:
@@ -130,7 +130,7 @@ async def test_a_killed_server_loses_at_most_the_last_second(
         await here.create("one", model="echo")
         sent = Sent(here, "one", {"prompt": "hi", "options": OPTIONS})
         await sent.read()
-        # The text that was seen a second ago, by the clock of the one who sees it.
+        # Times by the client's clock, to find out how much text it had a second before the kill.
         loop = asyncio.get_running_loop()
         seen: list[tuple[float, int]] = []
         while len(sent.delta_text) < len(TEXT) // 2:

@@ -65,7 +65,8 @@ async def overlapping_writers(
         sent = 2 * sum(min(BATCH, count - start) for start in starts)
         stored = sum(stored for stored, _ in done)
         assert stored + sum(skipped for _, skipped in done) == sent
-        # What a killed server stored without an answer, its repetition has skipped.
+        # A killed server may have stored a batch without acknowledging it. Its repetition then
+        # skips the messages.
         assert stored == count if not kills else stored <= count
     assert await asyncio.to_thread(server.terminate) == 0
 

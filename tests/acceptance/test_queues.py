@@ -31,7 +31,8 @@ MESSAGES = 100
 WORKERS = 4
 
 # A worker as a user would write it. It appends what it processed to its own file, with the
-# machine's monotonic time. To be killed in the middle of its work, it waits where a file says so.
+# machine's monotonic time. It stops at a point that the name of a file gives, so that it can be
+# killed there.
 WORKER = """
 import json, os, sys, time
 from sessiond import Client
@@ -94,7 +95,7 @@ class WorkerProcess:
         return self.path.read_bytes().count(b"\n") if self.path.exists() else 0
 
     def kill_at_work(self, moment: str) -> None:
-        """Kill it while it holds a lease.
+        """Kill the process while it holds a lease.
 
         Args:
             moment: "before" it processes the messages, or "after" that and before it acknowledges.
@@ -174,7 +175,7 @@ def test_workers_that_die_lose_nothing(data_dir: Path, tmp_path: Path, start_ser
         took = time.monotonic() - began
         assert client.processing.lease("index") == []
         assert [worker.process.poll() for worker in workers].count(None) == WORKERS
-    # The first one was killed before it processed its messages, the second one after that.
+    # The first worker was killed before it processed its messages, the second one afterwards.
     check([done for worker in workers for done in worker.done()], repeated=workers[-2].path.name)
     messages = SESSIONS * MESSAGES
     print(
@@ -213,5 +214,5 @@ def check(all_done: list[Done], repeated: str) -> None:
     ]
     assert (first.worker, first.first) == (repeated, again.first)
     assert again.worker != repeated
-    # Both leases were taken over.
+    # Other workers took over the leases of both killed workers.
     assert sorted(done.attempt for done in all_done if done.attempt > 1) == [2, 2]

@@ -34,7 +34,7 @@ def texts_of(batch: GetMessagesResponse) -> list[str]:
 
 @dataclass
 class Author:
-    """The only writer of a session. It knows what the session has in each epoch.
+    """The only writer of a session. It records the session's content in each epoch.
 
     Attributes:
         session: the session, at each server.
@@ -114,7 +114,7 @@ class Author:
 
 
 async def read(author: Author, wire: Wire, session_id: str, stop: asyncio.Event) -> dict[str, int]:
-    """Read and resume all the time. Each read is of one history, or says that it was rewound."""
+    """Read and resume again and again: each read returns one history, or HISTORY_REWOUND."""
     ends = {"whole": 0, "resumed": 0, "rewound": 0}
     while not stop.is_set():
         kind, epoch, texts = "whole", -1, list[str]()
@@ -146,7 +146,7 @@ async def read(author: Author, wire: Wire, session_id: str, stop: asyncio.Event)
 
 
 async def watch(author: Author, wire: Wire, session_id: str, seed: int) -> list[str]:
-    """Follow the session through broken connections until its last message."""
+    """Follow the session over broken connections until its last message."""
     chance = random.Random(seed)
     texts: list[str] = []
     epoch = 0
@@ -223,7 +223,7 @@ async def run(start_server: Start, database_url: str, steps: int) -> None:
         assert sum(end["whole"] + end["resumed"] for end in ends)
         await worker
         counts = await clients[0].processing.counts("q", session_id)
-        # The copies' messages are pending in the queue, or processed with those of the session.
+        # The counts are those of the session only, although the queue holds its copies, too.
         assert (counts.success, counts.pending) == (len(author.texts), 0)
         for at in author.session:
             assert [message.content async for message in at.get_messages()] == author.texts
@@ -249,7 +249,7 @@ async def test_everybody_follows_1_000_random_rewinds(
 
 
 async def kill_at_any_moment(start_server: Start, database_url: str, kills: int) -> None:
-    """Kill the server while it rewinds. The history is the one before or the one after."""
+    """Kill the server while it rewinds. The history must be that before or after the rewind."""
     chance = random.Random(kills)
     texts = [f"{i}" for i in range(10)]
     ends = {"before": 0, "after": 0}
@@ -282,13 +282,13 @@ async def kill_at_any_moment(start_server: Start, database_url: str, kills: int)
                 [message.content_bytes async for message in session.get_messages()]
             )
             ends["after" if found == after else "before"] += 1
-            # The repetition leaves what the first attempt would have left.
+            # The repeated rewind must have the result of the first attempt.
             result = await session.rewind(
                 drop_last=2, messages=said(*after[-3:]), request_id=f"r{number}"
             )
             assert (result.removed_count, result.last_seq) == (2, len(after))
             assert [message.content async for message in session.get_messages()] == after
-        # The server that found the history is the next one to be killed: starts take seconds.
+        # Use this server for the next kill, because a start takes seconds.
         texts = after
     assert ends["before"] + ends["after"] == kills
     await assert_url_whole(database_url)

@@ -1,6 +1,7 @@
 """Reading a large session.
 
-Memory is bounded, slow readers hold no connection, and broken connections lose and repeat nothing.
+Memory is bounded, slow readers hold no database connection, and broken connections neither lose nor
+repeat messages.
 """
 
 import asyncio
@@ -145,7 +146,7 @@ def test_a_killed_server_leaves_no_gap(
             if seq in KILLS:
                 server.kill()
                 server = start_server("--listen", many.target, SESSIOND_DATABASE_URL=database_url)
-        # Everything may have arrived before the last kill.
+        # The last kill may happen after everything has arrived.
         assert proxy.connections >= len(KILLS)
 
 
@@ -166,7 +167,7 @@ async def test_a_killed_server_leaves_no_gap_async(
                     )
                     server = await restart
             assert next(expected) == MANY + 1
-        # Everything may have arrived before the last kill.
+        # The last kill may happen after everything has arrived.
         assert proxy.connections >= len(KILLS)
 
 
@@ -233,7 +234,7 @@ async def test_a_slow_reader_holds_no_connection(
 
 
 async def test_readers_that_stop_early_leave_no_error_in_the_log(many: ServerProcess) -> None:
-    """Half of them leave the loop, half close the client."""
+    """Half of the readers leave the loop, and half close the client."""
     async with AsyncClient(many.target) as client:
         readings = [
             aiter(client.sessions.get_messages("many", after_seq=number)) for number in range(20)
@@ -284,7 +285,7 @@ async def test_a_million_messages_in_bounded_memory(database_url: str, start_ser
         growth = largest - before
         print(f"one reader: {before >> 20} MiB before, {growth >> 20} MiB more while streaming")
         assert growth < MAX_GROWTH_BYTES
-        # Eight paused readers and one that reads: what is buffered for them is bounded, too.
+        # Eight paused readers and one active reader: their buffers are bounded as well.
         paused = [
             aiter(client.sessions.get_messages("million", after_seq=100_000 * number))
             for number in range(8)

@@ -106,12 +106,12 @@ async def test_a_killed_worker_is_replaced_and_its_clients_go_on(
         for killed in workers:
             psutil.Process(killed).kill()
             gone.add(killed)
-            # Its clients reconnect to the other one.
+            # The clients of the killed worker reconnect to the other worker.
             for client in opened:
                 assert (
                     await client.sessions.store_message("one", {"role": "user", "content": "x"})
                 ).last_seq
-            # The other one is killed only then, so that one always serves.
+            # Kill the other worker only when two run again, so that one always serves.
             await until_async(are_two_again, "two workers listened again")
         renewed = workers_of(server)
         await reach(clients, server, renewed)
@@ -151,7 +151,7 @@ def test_workers_end_with_their_parent(data_dir: Path, start_server: Start) -> N
     assert len(workers) == 2
     server.kill()
     until(lambda: not any(is_alive(pid) for pid in workers), "the workers of a killed server ended")
-    # The next server can use its port and its directory.
+    # The next server can use the same port and directory.
     again = start_server(
         "--workers", "2", "--listen", server.target, SESSIOND_DATA_DIR=str(data_dir)
     )

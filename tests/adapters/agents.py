@@ -1,4 +1,4 @@
-"""Runs the agents of the tests, in processes of their own, against a stand-in for their models."""
+"""Runs the agents of the tests as separate processes, against a fake model server."""
 
 import json
 import os
@@ -17,7 +17,7 @@ TIMEOUT_S = 180
 
 
 def tool_turn(city: str, tool: str, number: int) -> list[Reply]:
-    """The model's replies of a turn that calls the agents' tool."""
+    """The model's replies in a turn that calls the agents' tool."""
     call = (f"call_{number}_{city}", tool, json.dumps({"city": city}))
     return [Reply(tool_calls=[call]), Reply(text=f"It is warm in {city}.")]
 
@@ -42,9 +42,9 @@ def run_agent(
 
     Args:
         program: its file.
-        arguments: those of its store.
-        prompts: what it is asked.
-        model: answers as its script says.
+        arguments: the arguments of its store.
+        prompts: the prompts to answer.
+        model: the scripted model server.
         home: the directory in which it keeps files.
         python: the interpreter.
 

@@ -1,4 +1,4 @@
-"""Runs a framework's own tests on our class, in a process of their own."""
+"""Runs a framework's own tests with our class, in a separate process."""
 
 import os
 import subprocess
@@ -16,19 +16,19 @@ OPTIONS = ("-q", "--tb=short", "--timeout=60", "-o", "junit_family=xunit1")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the tests, by their names: FILE::TEST[PARAMETERS]."""
+    """The tests by their result. A test's name is FILE::TEST[PARAMETERS]."""
 
     passed: frozenset[str]
-    """Passed, and called our class."""
+    """Tests that passed and called our class."""
     unused: frozenset[str]
-    """Passed, and did not call our class."""
+    """Tests that passed without a call to our class."""
     failed: frozenset[str]
     skipped: frozenset[str]
     output: str
 
 
 def suite() -> Path:
-    """The directory of the framework's source distribution. Skips the test if it is not here."""
+    """The directory of the framework's source distribution. Skips the test if it is missing."""
     if directory := os.environ.get("SESSIOND_TEST_SUITE"):
         return Path(directory)
     pytest.skip("the framework's own tests are not here; `make adapters-test` downloads them")
@@ -77,7 +77,7 @@ def run(plugin: str, files: Sequence[str], target: str, report: Path, *arguments
 
 
 def _name(case: ET.Element) -> str:
-    """A test's name: of tests.memory.test_session.TestClass, what stands behind the file."""
+    """A test's name. pytest's `classname` begins with the module, which the file already names."""
     file = case.get("file", "")
     module = file.removesuffix(".py").replace("/", ".")
     classes = case.get("classname", "").removeprefix(module).strip(".").replace(".", "::")

@@ -271,7 +271,7 @@ def python(program: str, environment: dict[str, str]) -> str:
     """Run a program, and return what it prints; it must print no error."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)],
-        # gRPC itself notes a fork.
+        # Without this, gRPC writes a note about the fork to stderr.
         env={**environment, "GRPC_VERBOSITY": "NONE"},
         capture_output=True,
         text=True,

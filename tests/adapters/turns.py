@@ -14,10 +14,10 @@ class Turns:
     """Runs one program for each turn.
 
     Args:
-        program: its name in tests/adapters/programs.
-        environment: the environment, in which it finds the server.
+        program: name of the program in tests/adapters/programs.
+        environment: the program's environment, with the server's address.
         models: the model server.
-        arguments: what comes before the session and the prompt.
+        arguments: the arguments before the session and the prompt.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Turns:
         process.communicate()
 
     def last_request(self) -> list[tuple[str, str]]:
-        """Return the role and the text of each message that the model was given last."""
+        """Return the role and the text of each message in the model's latest request."""
         messages = self.models.requests[-1].body["messages"]
         return [(message["role"], _text(message.get("content"))) for message in messages]
 
@@ -81,8 +81,8 @@ def three_turns_and_a_death(turns: Turns, session: str, is_saved_at_once: bool) 
     Args:
         turns: the agent.
         session: the session.
-        is_saved_at_once: whether the framework stores each message when it is there, or all
-            messages of a turn at its end.
+        is_saved_at_once: whether the framework stores each message at once. Otherwise it stores all
+            messages of a turn at the turn's end.
 
     Returns:
         The number of messages after it.

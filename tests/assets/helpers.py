@@ -52,7 +52,7 @@ def random_bytes(size: int, seed: int = 0) -> bytes:
 
 
 def requests_of(content: bytes, piece: int = PIECE, **head: Any) -> list[UploadAssetRequest]:
-    """Return the requests of an upload; that of an empty asset has no data."""
+    """Return the requests of an upload. An empty asset takes one request without data."""
     requests = [
         UploadAssetRequest(data=content[start : start + piece])
         for start in range(0, len(content), piece)
@@ -97,7 +97,7 @@ def mention(asset_id: str) -> Message:
 
 
 def pass_time(query: Query, seconds: float = 7200) -> None:
-    """Make all uploads older, and loose objects due earlier."""
+    """Move the times of all uploads and of the due loose objects into the past."""
     query("UPDATE assets SET touched_at = touched_at - %s * interval '1 s'", [seconds])
     query("UPDATE loose_objects SET due_at = due_at - %s * interval '1 s'", [seconds])
 

@@ -32,7 +32,7 @@ from .helpers import (
 
 
 class TestKept:
-    """Assets with references stay; those without go, after a grace."""
+    """Assets with references are kept. Those without are removed after the grace period."""
 
     @pytest.fixture
     def store(self, tmp_path: Path) -> Store:
@@ -83,7 +83,7 @@ class TestKept:
         purger: Purger,
         asset_id: str,
     ) -> None:
-        """So do copies of copies, whose messages are moved by flattening."""
+        """Copies of copies share them as well, even though flattening moves their messages."""
         await wire.create("c0")
         await wire.store("c0", mention(asset_id))
         for i in range(20):
@@ -133,7 +133,7 @@ class TestKept:
             asset = await upload(wire, f"{i}".encode())
             if i % 2:
                 await wire.store("one", mention(asset.asset_id))
-        # All have the same time; the scan still tells them apart.
+        # All assets have the same time. The scan must still visit each exactly once.
         query("UPDATE assets SET touched_at = now() - interval '2 h'")
         store, place, removed = AssetStore(server.database), ScanPosition(), []
         for _ in range(4):
@@ -154,7 +154,7 @@ class TestKept:
         ]
         done = await asyncio.gather(*(sweeper.round() for sweeper in sweepers))
         assert sum(assets for assets, _ in done) == 100
-        # If another sweeper had locked them, the objects are removed a round later.
+        # Objects that another sweeper had locked are removed one round later.
         done += [await sweepers[0].round()]
         assert sum(objects for _, objects in done) == 100
         assert store.everything() == []
@@ -162,7 +162,7 @@ class TestKept:
 
 
 class TestRaces:
-    """Garbage collection beside uploads and appends, without a grace: everything is due at once."""
+    """Garbage collection during uploads and appends, without a grace period."""
 
     @pytest.fixture
     def store(self, tmp_path: Path) -> Store:
@@ -189,7 +189,7 @@ class TestRaces:
     async def test_an_upload_during_garbage_collection_has_its_content_or_is_gone(
         self, wire: Wire, query: Query, store: Store, sweeper: Sweeper
     ) -> None:
-        """An asset has its content, or does not exist."""
+        """Each asset either has its content, or does not exist."""
 
         async def work(number: int) -> None:
             for i in range(60):

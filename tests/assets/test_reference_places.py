@@ -1,4 +1,4 @@
-"""Which strings of a provider's JSON refer to an asset: those in the place of a file, no others."""
+"""A string in a provider's JSON refers to an asset only where the format expects a file."""
 
 import json
 from typing import Any

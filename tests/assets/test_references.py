@@ -23,7 +23,7 @@ from .helpers import NOBODY, Query, Store, mention, rows, upload
 
 
 class TestReferences:
-    """References, which do not depend on the kind of the object store: one is enough."""
+    """References behave alike with every kind of object store, so these tests use one kind."""
 
     @pytest.fixture
     def store(self, tmp_path: Path) -> Store:

@@ -51,7 +51,7 @@ class TestLeftovers:
     async def test_the_local_store_stages_under_the_name_that_is_removed(
         self, server: Running, store: Store
     ) -> None:
-        """The name of a staging file is the library's own choice: this fails when it changes."""
+        """The library chooses the name of its staging file. This test notices a change."""
         staged: list[str] = []
 
         async def pieces() -> AsyncIterator[bytes]:
@@ -95,7 +95,7 @@ class TestLeftovers:
         with monkeypatch.context() as patch:
             patch.setattr(Objects, "delete", refuse)
             assert await sweeper.round() == (1, 0)
-            # The leftovers of an upload during the outage are recorded as well.
+            # Record the leftovers of an upload during the outage.
             assert (await error_of(upload(wire, b"x", asset_id=NOBODY))).reason == "ASSET_MISMATCH"
         assert (await error_of(get(wire, asset.asset_id))).reason == "ASSET_NOT_FOUND"
         assert rows(query) == (0, 0, 2)
@@ -110,7 +110,7 @@ async def test_an_unavailable_store_fails_uploads_only(
     settings: Settings, database_url: str, monkeypatch: pytest.MonkeyPatch, store: Store
 ) -> None:
     if store.directory:
-        # A file in the place of the directory makes the local store unavailable.
+        # A file at the directory's path makes the local store unavailable.
         store.directory.write_text("in the way")
     else:
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")

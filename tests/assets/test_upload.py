@@ -135,7 +135,7 @@ class TestRefusedUploads:
         call = wire.assets.UploadAsset()
         for request in requests_of(random_bytes(12_000_001)):
             await call.write(request)
-        # The client neither ends the stream nor writes: the error arrives nevertheless.
+        # The error must arrive although the client neither ends the stream nor writes.
         assert (await error_of(call)).reason == "ASSET_TOO_LARGE"
 
     @pytest.mark.parametrize("size", [100, 7_000_000])
@@ -177,7 +177,8 @@ class TestRefusedUploads:
             call.cancel()
             with suppress(asyncio.CancelledError):
                 await call
-        # The connection keeps the order: now the server has received all the uploads.
+        # Calls on a connection arrive in order, so after this one the server has received all
+        # uploads.
         await error_of(get(wire, NOBODY))
         await until_async(lambda: server.admission.calls == 0, "the calls ended")
         await until_async(
@@ -196,7 +197,7 @@ class TestRefusedUploads:
         pieces_before: int,
         error: type[Exception],
     ) -> None:
-        """The store fails midway; the part that it has is removed."""
+        """The store fails midway, and the server removes the part that was stored."""
         queued = objects_module._queued
 
         async def failing(*args: Any) -> AsyncIterator[bytes]:

@@ -1,4 +1,4 @@
-"""The etags of bookmarks, and those of tasks that are deleted."""
+"""The etags of bookmarks, and the etags of deleted tasks."""
 
 import grpc
 import pytest

@@ -1,4 +1,4 @@
-"""A fake server on a real port, and one way to call both clients, so that a test covers both."""
+"""A fake server on a real port, and a wrapper by which one test covers both clients."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -73,7 +73,7 @@ class Received:
 
 
 class FakeServer:
-    """Responds by a script: for each method a list of steps, one a call; the last one stays.
+    """Responds by a script: each call of a method takes the next step; the last step is repeated.
 
     A step is a response, an Abort, or an async function (request, context) that returns a
     response; for a stream, a list of these.
@@ -85,7 +85,7 @@ class FakeServer:
         self.target = ""
         self.cancelled = asyncio.Event()
         self.refuse_uploads: Abort | None = None
-        """Ends client streams at their first request."""
+        """If set, client streams are aborted at their first request."""
         self._server: grpc.aio.Server | None = None
 
     def on(self, method: str, *steps: Any) -> None:
@@ -198,7 +198,7 @@ class FakeServer:
 
 
 class Colour:
-    """One of the two clients, called alike.
+    """One of the two clients, with one way to call both.
 
     The sync client runs in a thread, because the fake server runs in the test's event loop.
     """
@@ -274,7 +274,7 @@ def _settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let retries wait for hardly any time, and calls without a deadline give up by count alone."""
+    """Shorten the pauses between retries. Calls without a deadline then give up by count alone."""
     monkeypatch.setattr(_retry, "FIRST_DELAY_S", 0.001)
     monkeypatch.setattr(_retry, "FIRST_STREAM_DELAY_S", 0.001)
     monkeypatch.setattr(_retry, "MAX_STREAM_DELAY_S", 0.01)

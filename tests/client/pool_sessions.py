@@ -22,7 +22,7 @@ class PoolSessions:
         self.copies: list[str] = []
         self.deleted: list[str] = []
         self.hold: asyncio.Event | None = None
-        """Delays copies."""
+        """If set, copies wait for this event."""
         self.hold_deletions: asyncio.Event | None = None
         server.on("CreateSession", self._create)
         server.on("GetSession", self._get)

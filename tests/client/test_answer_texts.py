@@ -1,4 +1,4 @@
-"""Each character of a running answer is passed on once, over any number of connections."""
+"""Each character of a running answer is delivered once, over any number of connections."""
 
 from typing import Any
 

@@ -49,7 +49,7 @@ def names(directory: Path) -> list[str]:
 
 
 def in_bits(content: bytes) -> Iterator[bytes]:
-    """Pieces of very different sizes."""
+    """Yield the content in pieces of very different sizes."""
     start, size = 0, 1
     while start < len(content):
         yield content[start : start + size]
@@ -234,7 +234,7 @@ def answers(*pieces: bytes, size: int) -> list[Any]:
 
 
 class TestScripted:
-    """Failures that a real server cannot be made to have."""
+    """Failures that a test cannot provoke in a real server."""
 
     async def test_a_download_goes_on_where_it_was(
         self, colour: Colour, client: Any, server: FakeServer, impatient: None
@@ -273,7 +273,7 @@ class TestScripted:
     async def test_an_end_that_is_lost_is_no_reason_to_ask(
         self, colour: Colour, client: Any, server: FakeServer, length: int | None
     ) -> None:
-        """A length of 0 would ask for all."""
+        """A further request would have the length 0, which means everything."""
         broken = server.abort(grpc.StatusCode.UNAVAILABLE, "gone")
         server.on("DownloadAsset", [*answers(b"abc", b"de", size=5), broken])
         assert await colour.collect(client.assets.download(ASSET_ID, length=length)) == [

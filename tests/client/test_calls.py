@@ -132,7 +132,7 @@ async def test_a_call_is_retried_until_its_deadline(colour, server, client, impa
     server.on("GetSession", *[failure] * 30, SESSION)
     assert (await colour.call(client.get_session, "s")).session_id == "s"
     server.on("GetSession", failure)
-    # Which of the two it is depends on whether an attempt is under way at the deadline.
+    # The error depends on whether an attempt is running at the deadline.
     with pytest.raises((errors.DatabaseUnavailable, errors.DeadlineExceeded)):
         await colour.call(client.get_session, "s", timeout=0.5)
 
@@ -229,7 +229,7 @@ async def test_every_reason_has_an_error_of_its_code(
             "what happened",
             reason=reason,
             metadata={"session_id": "s"},
-            # Longer than the call may take, so that it is not retried.
+            # The delay exceeds the call's deadline, so the call is not retried.
             retry_after_s=3600,
         ),
     )

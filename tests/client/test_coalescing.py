@@ -1,4 +1,4 @@
-"""Concurrent appends are sent together, and their callers see no difference."""
+"""Concurrent appends are sent in one batch, without any difference for their callers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -90,7 +90,7 @@ async def test_a_slow_server_is_not_waited_for(client: AsyncClient, server: Fake
 async def test_a_second_call_to_a_session_waits_for_the_first(
     client: AsyncClient, server: FakeServer
 ) -> None:
-    """It would wait at the server, and hold up a batch there."""
+    """If it were sent at once, it would wait at the server and delay the batch that contains it."""
     landing = asyncio.Event()
 
     async def late(request: Any, context: object) -> StoreMessagesResponse:
@@ -208,7 +208,7 @@ async def test_results_are_returned_as_they_come(client: AsyncClient, server: Fa
     ]
     assert (await fast).last_seq == 10
     assert not slow.done()
-    # What waits at the server holds up nobody else.
+    # An append that waits at the server must not delay appends to other sessions.
     await client.sessions.store_message("s0", HELLO)
     going_on.set()
     assert (await slow).last_seq == 11

@@ -1,4 +1,4 @@
-"""Deadlines, cancellation and closing, for appends that are sent together."""
+"""Deadlines, cancellation and closing of appends that are sent in one batch."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -123,7 +123,7 @@ class TestCancellation:
             call.cancel()
         async with asyncio.timeout(60):
             await server.cancelled.wait()
-        # The sessions are free again.
+        # The sessions are no longer busy, so an append is sent at once.
         server.on("StoreMessages", STORED)
         await client.sessions.store_message("s1", HELLO, timeout=5)
 

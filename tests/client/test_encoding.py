@@ -79,7 +79,7 @@ def test_without_floats_it_is_the_text_of_the_standard_library(value: Any) -> No
 
 @pytest.mark.parametrize("beside", [{}, {"nothing": None}], ids=["alone", "beside a null"])
 class TestBothWays:
-    """With a null, another library encodes the value; the result must be the same."""
+    """A null in the value selects another JSON library. The result must be the same."""
 
     @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
     def test_nan_and_infinities_are_refused(self, beside: dict[str, Any], number: float) -> None:

@@ -132,7 +132,7 @@ async def test_a_broken_stream_goes_on_from_the_last_seq(colour, server, client,
         ],
         [response(message(3)), too_slow],
         [response(), server.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")],
-        [response(message(4))],  # and an end without an error, which no server sends
+        [response(message(4))],  # ends without an error, which a real server never does
         [response(message(5)), session_gone(server)],
     )
     events, error = await until_error(colour, client.sessions.events("s", 0))
@@ -146,7 +146,7 @@ async def test_without_after_seq_a_watch_begins_at_the_last_seq(
 ) -> None:
     server.on("Watch", [response(), draining(server)], [response(message(8)), silence])
     assert [event.seq for event in await take(colour, session.events(), 1)] == [8]
-    # Also after a break before the first message.
+    # The same after_seq is used after a break before the first message.
     assert [request.after_seq for request in server.of("Watch")] == [7, 7]
 
 
@@ -185,7 +185,8 @@ async def test_a_silent_stream_is_opened_again(
     colour, server, client, impatient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def script(request: Any, context: Any) -> list[Any]:
-        # By position, because a slow machine may find more than one connection silent.
+        # Choose by after_seq, not by the number of the call: on a slow machine, more than one
+        # connection may be silent.
         if request.after_seq < 1:
             return [response(message(1)), silence]
         return [response(message(2)), session_gone(server)]

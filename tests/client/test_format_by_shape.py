@@ -1,4 +1,4 @@
-"""The format of messages that are stored without one, told by their shape."""
+"""The format of messages that are stored without one, detected by their shape."""
 
 import json
 import typing
@@ -33,7 +33,7 @@ SHAPES: list[tuple[str, dict[str, Any]]] = [
     ("openai", {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}),
     ("openai", {"type": "an_item_of_next_year", "id": "i"}),
     ("openai", {"type": "message", "role": "user", "content": [{"type": "input_text"}]}),
-    # Mistral's reasoning has a list where Anthropic's has a text.
+    # In Mistral's reasoning, "thinking" is a list; in Anthropic's, it is a text.
     ("openai", {"role": "assistant", "content": [{"type": "thinking", "thinking": []}]}),
     ("anthropic", {"role": "assistant", "content": [USE]}),
     ("anthropic", {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t"}]}),
@@ -62,7 +62,7 @@ SHAPES: list[tuple[str, dict[str, Any]]] = [
     ("gemini", {"parts": {"text": "Hi"}}),
     ("gemini", {"role": "function", "parts": [{"functionResponse": {"name": "f"}}]}),
     ("gemini", {"role": "model"}),
-    # Values of odd types are no marks.
+    # Values of unexpected types do not identify a format.
     ("openai", {"role": "user", "content": [{"type": ["tool_use"]}, "x", None]}),
     ("openai", {"role": "user", "content": [{"type": "image", "source": "x"}]}),
 ]

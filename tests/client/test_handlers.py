@@ -15,7 +15,7 @@ from .turn_responses import accepted, answered, broken, message_event, silence, 
 class TestHandlers:
     @pytest.fixture(autouse=True)
     def patience(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Wait long, so that a test hangs if its wait ends only by the timeout."""
+        """Make the timeouts long, so that a test that depends on one hangs."""
         self.patch = monkeypatch
         self.set_patience(200.0)
 
@@ -62,7 +62,7 @@ class TestHandlers:
             await go.wait()
 
         async def over(request: Any, context: Any) -> None:
-            # The answer has been sent; the watchers get it now.
+            # The response to Send is complete, so let the watchers receive their events.
             go.set()
 
         delta = turn_event("assistant.message_delta", delta_content="a")

@@ -1,4 +1,4 @@
-"""Files inside messages that become assets: where they stand, and what stays as it was."""
+"""Files inside messages become assets: their places, and the parts that stay unchanged."""
 
 import base64
 import hashlib
@@ -100,7 +100,7 @@ def test_a_file_in_any_place_becomes_a_reference_and_all_else_stays(
     assert result.format == given.format
     assert [(file.content, file.media_type) for file in files] == [(CONTENT, media_type)]
     assert given.SerializeToString() == before
-    # Nothing is left to take out.
+    # A second extraction finds nothing.
     assert extracted(result, 1) == (result, [])
 
 

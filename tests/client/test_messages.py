@@ -109,7 +109,7 @@ def pieces_of(server: Any) -> list[list[ImportMessagesRequest]]:
 
 
 async def test_import_sends_a_last_message_without_bytes(colour, server, client) -> None:
-    """It is sent for the server to refuse."""
+    """The client sends the message, so that the server refuses it."""
     server.on("ImportMessages", IMPORTED)
     messages = [{"role": "user", "content": "x" * 300_000}, message_pb2.Message()]
     await colour.call(client.sessions.import_messages, "s", messages)
@@ -196,9 +196,9 @@ async def test_an_import_that_the_server_ends_early_raises_its_error(
     )
     server.refuse_uploads = refusal
     source = ({"role": "user", "content": "x" * 50_000} for _ in range(1000))
-    # grpc.aio may lose a response that comes during a write (github.com/grpc/grpc/issues/36066),
-    # and then the client can only say so. The real server reads on for a while before it refuses,
-    # which makes that rare; this one does not.
+    # grpc.aio may lose a response that arrives during a write (github.com/grpc/grpc/issues/36066).
+    # The client then raises ServerUnavailable. This is rare with the real server, which reads on
+    # for a while before it refuses. The fake server refuses at once.
     expected = (
         (errors.SessionDestroyed, errors.ServerUnavailable)
         if colour.is_async

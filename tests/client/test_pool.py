@@ -92,7 +92,7 @@ async def test_keep_destroys_returned_sessions(colour, server, sessions, pools) 
             session.session_id
         ]
         assert server.of("UpdateSession")[0].session.never_expires
-    # The template alone.
+    # Only the template was deleted.
     assert len(sessions.deleted) == 1
     assert list(sessions.there) == [session.session_id]
 
@@ -202,7 +202,7 @@ async def test_waiting_for_too_long(colour, sessions, pools) -> None:
                 await colour.call(pool.acquire, timeout=timeout)
             assert isinstance(caught.value, TimeoutError)
         await colour.call(pool.release, session)
-        # Calls that gave up have left the queue.
+        # Calls that timed out no longer wait for a place.
         await colour.call(pool.acquire, timeout=0)
 
 
@@ -221,7 +221,7 @@ async def test_a_cancelled_wait_loses_no_place(server, colour, sessions, pools) 
             await cancelled
         await pool.release(session)
         session = await patient
-        # Cancelled just when it was given the place.
+        # Cancel a call just when it receives the place.
         cancelled = asyncio.ensure_future(pool.acquire())
         await until_async(lambda: len(pool._places._waiters) == 1, "it waits")
         releasing = asyncio.ensure_future(pool.release(session))
@@ -247,7 +247,7 @@ async def test_a_cancelled_copy_loses_nothing(colour, sessions, pools) -> None:
         with pytest.raises(asyncio.CancelledError):
             await cancelled
         assert pool.available == 1
-        # The copy that nobody got.
+        # The copy that was made for the cancelled call.
         await until_async(lambda: sessions.deleted == sessions.copies, "it was deleted")
 
 

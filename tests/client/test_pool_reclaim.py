@@ -58,7 +58,7 @@ async def test_closing(colour, sessions, pools) -> None:
         for call in (pool.acquire, pool.initialize):
             with pytest.raises(errors.PoolClosed):
                 await colour.call(call)
-        # Too late, and nothing to do.
+        # A release after close, and a second close, do nothing.
         await colour.call(pool.release, held)
         await colour.call(pool.close)
     assert sessions.there == {}
@@ -74,7 +74,7 @@ async def test_closing_waits_for_a_running_deletion(colour, server, sessions, po
         await until_async(lambda: len(server.of("DeleteSession")) == 1, "it is being removed")
         closing = asyncio.ensure_future(colour.call(pool.close))
         await until_async(lambda: pool._closed, "it is being closed")
-        # Of the template; it comes after.
+        # The deletion of the template must wait for the running deletion.
         done, _ = await asyncio.wait({closing}, timeout=0.3)
         assert not done
         assert len(server.of("DeleteSession")) == 1

@@ -35,7 +35,7 @@ async def client(colour: Colour, running: Running) -> AsyncIterator[Any]:
 
 @pytest.fixture
 async def q(colour: Colour, client: Any) -> Any:
-    """The calls, to be awaited in both colours; there is a session "one" of ten messages."""
+    """The calls as coroutines for both clients. A session "one" with ten messages exists."""
 
     class Calls:
         def __getattr__(self, name: str) -> Any:
@@ -248,7 +248,7 @@ class TestWork:
             raise RuntimeError("file \udcff\0")
 
         for package in ("_async", "_sync"):
-            # The test's own log cannot take it.
+            # pytest cannot log the text, because it contains a lone surrogate.
             monkeypatch.setattr(
                 logging.getLogger(f"sessiond.{package}._processing"), "disabled", True
             )
@@ -267,7 +267,8 @@ class TestWork:
             if lease.session_id == "one" and lease.attempt == 1:
                 raise RuntimeError("for now")
 
-        # The other session goes on, and the loop does not wait for this one.
+        # The worker processes session "two", and ends without a wait for the retry of session
+        # "one".
         assert (
             await q.work("a", handler_of(colour, handle), retry_delay=1.0, stop_when_empty=True)
             == 1
@@ -304,7 +305,7 @@ class TestWork:
             await q_others(lease)
 
         async def q_others(lease: Lease) -> None:
-            # Nobody gets it, though its first duration passes twice.
+            # No other worker gets the lease for twice its first duration.
             assert await other.processing.lease("a", wait=2.5) == []
             ended.append(lease)
 
@@ -379,7 +380,7 @@ class TestWork:
 
 
 class TestAgain:
-    """Which calls are retried."""
+    """Tests which calls are retried."""
 
     @pytest.fixture
     async def client(self, colour: Colour, server: FakeServer) -> AsyncIterator[Any]:

@@ -1,4 +1,4 @@
-"""What the client says of values that cannot be sent: the field's path, and what to do."""
+"""Errors about values that cannot be sent name the field's path and the remedy."""
 
 import json
 import math

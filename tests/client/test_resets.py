@@ -1,4 +1,4 @@
-"""Streams that are reset by a proxy, in every code of HTTP/2 that proxies send."""
+"""Streams that a proxy resets, with each HTTP/2 error code that proxies send."""
 
 import asyncio
 import struct

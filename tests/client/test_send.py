@@ -36,7 +36,7 @@ class TestSend:
             False,
         )
         assert request.request_id
-        # The stream is left, and the turn goes on.
+        # The client leaves the stream without ending the turn.
         async with asyncio.timeout(60):
             await server.cancelled.wait()
 

@@ -43,7 +43,7 @@ TURN_FAILURES = {
 
 
 def overdue(server: Any) -> Any:
-    """Ends a call as its deadline does, without the test having to wait for it."""
+    """A step that ends a call as its deadline would, but at once."""
     return server.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
 
@@ -125,7 +125,7 @@ class TestSendAndWait:
         server.on(
             "Send",
             [accepted(), events(message_event(8, "user")), broken(server)],
-            # Longer than any other call would be repeated.
+            # Any other call would give up after fewer retries.
             *[broken(server)] * 20,
             [accepted(), draining],
             [accepted(), too_slow],
@@ -161,7 +161,7 @@ class TestSendAndWait:
         monkeypatch.setattr(watch_requests, "MAX_SILENCE_S", 0.2)
         server.on("Send", [accepted(), silence], answered())
         assert (await colour.call(session.send_and_wait, "x")).seq == 9
-        # A slow machine may find more than one connection silent.
+        # On a slow machine, more than one connection may be silent.
         assert len(server.of("Send")) >= 2
 
     @pytest.mark.parametrize("reason", TURN_FAILURES)
@@ -177,7 +177,7 @@ class TestSendAndWait:
         with pytest.raises(errors.TurnFailed, match="what happened") as caught:
             await colour.call(session.send_and_wait, "x")
         assert (type(caught.value), caught.value.turn_id, caught.value.code) == (cls, "t1", code)
-        # Not repeated: the response would be the same.
+        # The call is not retried, because the response would be the same.
         assert len(server.of("Send")) == 1
 
     async def test_a_failure_without_a_status_is_that_of_the_turn(

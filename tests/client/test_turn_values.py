@@ -127,7 +127,7 @@ def test_a_message_of_a_turn() -> None:
         answer.turn.usage.reasoning_tokens,
     ) == ("s/4", "gpt", "stop", 2)
     assert json.loads(json.dumps(answer.to_dict()))["turn"]["usage"]["cached_input_tokens"] == 3
-    # It belongs to the session that it was read from.
+    # The turn belongs to its session, so it is not part of a new message.
     assert not to_proto(answer, "openai", "m").HasField("turn")
 
 
@@ -233,7 +233,7 @@ async def test_an_export_with_a_broken_turn_is_refused(
         "session": session,
         "messages": [{"seq": 1, "role": "user", "format": "openai", "json": "{}", "turn": turn}],
     }
-    # The request that the client sends to have the import refused.
+    # The client sends this request so that the server refuses the import.
     server.on(
         "ImportSession",
         server.abort(grpc.StatusCode.INVALID_ARGUMENT, "no", reason="INVALID_FIELD"),

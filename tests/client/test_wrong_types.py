@@ -53,7 +53,7 @@ WRONG: list[Any] = [
     int,
 ]
 
-# A value that is right, for each parameter without a default and those that change what happens.
+# A valid value for each parameter that has no default or that changes the course of a call.
 RIGHT: dict[str, Any] = {
     "session_id": "s",
     "task_id": "t",
@@ -101,7 +101,7 @@ def parameters_of(function: Any) -> Iterator[tuple[str, bool]]:
 
 
 async def outcome(colour: Colour, function: Any, arguments: dict[str, Any]) -> None:
-    """Call a function, and take all that it gives."""
+    """Call a function, and await or iterate over its whole result."""
     result = (
         function(**arguments) if colour.is_async else await asyncio.to_thread(function, **arguments)
     )
@@ -130,7 +130,7 @@ def answering(server: FakeServer) -> FakeServer:
 
 
 async def check(colour: Colour, function: Any, where: str) -> list[str]:
-    """Call a function with each wrong value for each parameter; return what came out instead."""
+    """Call a function with each wrong value for each parameter; return the unexpected outcomes."""
     faults = []
     parameters = list(parameters_of(function))
     also = ("stop_when_empty",)
@@ -145,7 +145,7 @@ async def check(colour: Colour, function: Any, where: str) -> list[str]:
             except SessiondError:
                 pass
             except OSError as error:
-                # The path of a file that is not there.
+                # Strings are the path of a missing file, not a wrong value.
                 if name not in ("path", "source") or not isinstance(value, str):
                     faults.append(f"{where}({name}={value!r}): {error!r}")
             except Exception as error:

@@ -39,7 +39,7 @@ async def ours(target: str) -> AsyncIterator[AsyncClient]:
 
 
 class Colour:
-    """One of the two clients, called alike.
+    """One of the two clients, with one way to call both.
 
     The sync client runs in a thread, because the server runs in the test's loop.
     """

@@ -1,4 +1,4 @@
-"""A server and a console in processes of their own, and a Chromium that watches for faults."""
+"""A server and a console in separate processes, and a Chromium that records faults."""
 
 import json
 import os
@@ -43,7 +43,7 @@ class Site:
 
 @contextmanager
 def running_console(target: str, *flags: str) -> Iterator[tuple[str, psutil.Process]]:
-    """Run a console in front of a server, and give its address and its process."""
+    """Run a console in front of a server; yield its address and its process."""
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "sessiond_server", "console"),
@@ -78,7 +78,7 @@ def running_chromium() -> Iterator[Browser]:
 
 @dataclass
 class Watched:
-    """A browser context that records what must not happen."""
+    """A browser context that records dialogs, foreign requests, violations and errors."""
 
     context: BrowserContext
     origin: str
@@ -125,7 +125,7 @@ class Watched:
 
 @contextmanager
 def watched(browser: Browser, origin: str, **options: Any) -> Iterator[Watched]:
-    """Open a context, and check at the end that nothing happened that must not."""
+    """Open a context, and check at the end that no forbidden event was recorded."""
     context = browser.new_context(base_url=origin, **options)
     context.add_init_script(_RECORD_VIOLATIONS)
     found = Watched(context, origin)
@@ -153,7 +153,7 @@ def axe_source(directory: Path) -> str:
 
 
 def serious_faults(page: Page, source: str) -> list[str]:
-    """Return what axe finds serious or critical on a page."""
+    """Return the serious and critical findings of axe on a page."""
     page.evaluate(source)
     result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     return [

@@ -1,4 +1,4 @@
-"""The console in a real browser: every page, what people do on it, and how it looks to axe."""
+"""The console in a real browser: every page, its actions, and its accessibility by axe."""
 
 from collections.abc import Iterator
 from pathlib import Path

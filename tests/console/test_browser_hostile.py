@@ -18,7 +18,7 @@ def store(client: Client, session_id: str, texts: list[str]) -> int:
     return session.refresh().last_seq
 
 
-# The texts are in all fields of a dozen messages each, so a page has many of them.
+# Each text is in all fields of a dozen messages, so a page contains many texts.
 @pytest.mark.parametrize("part", range(4))
 def test_no_hostile_text_acts(
     site: Site,  # noqa: F811

@@ -91,6 +91,6 @@ def answer_is_whole_through_cuts(client: Client, proxy: CuttingProxy, tab: Page)
         assert words.startswith(shown.strip())
     answer = client.sessions.wait_for_turn("tailed", sent.turn_id)
     tab.wait_for_selector(f"#m-{answer.seq}", state="attached")
-    # Not inner_text: what is out of sight is not laid out, and has none.
+    # Not inner_text: elements outside the viewport are not laid out, so their inner_text is empty.
     assert words in (tab.locator(f"#m-{answer.seq}").text_content() or "")
     expect(tab.locator(".answer")).to_have_count(0)

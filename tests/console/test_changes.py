@@ -1,13 +1,15 @@
-"""What people change: settings, copies, deletions, turns, bookmarks and tasks."""
+"""Changes by users: settings, copies, deletions, turns, bookmarks and tasks."""
 
 import html as html_module
 import json
 import re
 
+import psycopg
 import pytest
 
 from sessiond import AsyncClient, AsyncSession
 from sessiond.errors import SessionNotFound
+from sessiond_server.sessions import bulk_deletion
 
 from .conftest import Browser
 
@@ -212,6 +214,22 @@ async def test_sessions_of_a_filter_are_counted_before_they_are_deleted(
     assert "every session of the project" in await browser.page("/delete-sessions")
 
 
+async def test_locked_sessions_of_a_filter_are_named(
+    browser: Browser, api: AsyncClient, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk_deletion, "MAX_WAIT_S", 0.1)
+    for session_id in ("a", "b"):
+        await api.create_session(session_id, user="ada")
+    form = form_of(await browser.page("/delete-sessions?user=ada"), "/delete-sessions", confirm="2")
+    with psycopg.connect(database_url) as blocker:
+        blocker.execute("SELECT FROM sessions WHERE session_id = 'b' FOR UPDATE")
+        kept = await browser.post("/delete-sessions", form)
+    assert kept.status_code == 409
+    assert "Deleted: 1. Kept, because others have locked them: b." in kept.text
+    await browser.post("/delete-sessions", form_of(kept.text, "/delete-sessions", confirm="1"))
+    assert not [info async for info in api.list_sessions()]
+
+
 async def test_prompts_are_sent_once_and_answered(
     session: AsyncSession, browser: Browser, api: AsyncClient
 ) -> None:
@@ -260,7 +278,7 @@ async def test_a_turn_that_failed_says_why_and_can_be_asked_again(
     assert (await browser.post("/sessions/s/send", form)).status_code == 200
     latest = (await session.turns())[0]
     assert (await session.wait_for_turn(latest.turn_id)).role == "assistant"
-    # The transcript marks where the answer is missing.
+    # The transcript marks the place of the missing answer.
     assert 'class="badge failed">failed</span> <strong' in await browser.page("/sessions/s")
 
 

@@ -1,4 +1,4 @@
-"""The console in processes of its own: its flags, its address, its end."""
+"""The console as a separate process: its flags, its address, its shutdown."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ from ..support.waiting import PATIENCE_S
 
 @contextmanager
 def console(*flags: str, stderr: int | None = None) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run the console on a free port, and give its process and its address."""
+    """Run the console on a free port; yield its process and its address."""
     process = subprocess.Popen(
         [sys.executable, "-m", "sessiond_server", "console", "--listen", "localhost:0", *flags],
         stdout=subprocess.PIPE,
@@ -59,7 +59,7 @@ def test_the_console_ends_with_its_parent() -> None:
         assert process.stderr
         process.stdin.close()
         assert process.wait(PATIENCE_S) == 0
-        # It has ended in order.
+        # The process has ended without an error message.
         assert process.stderr.read() == ""
         process.stdin = None
 

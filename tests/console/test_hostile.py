@@ -1,4 +1,4 @@
-"""The hostile corpus in every field of every format: pages hold none of it as markup.
+"""The hostile corpus in every field of every format: pages never contain it as markup.
 
 tests/console/test_browser.py loads the same pages in a real browser.
 """

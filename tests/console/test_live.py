@@ -113,7 +113,7 @@ async def test_a_tab_that_joins_late_gets_the_running_answer_whole(
     followers = Followers()
     first = tab(api, followers)
     await first.stream.__anext__()
-    # The watch delivers, so it will deliver all of the answer.
+    # Once the watch delivers a message, it will deliver the whole answer.
     await store(session, "1")
     await first.until("message", seq=1)
     words = " ".join(f"word{i}" for i in range(40))
@@ -130,7 +130,7 @@ async def test_a_tab_that_joins_late_gets_the_running_answer_whole(
     await first.until("message", turn=sent.turn_id)
     whole = "".join(data["text"] for name, data in first.events if name == "delta")
     assert whole == words
-    # The stored message has taken the place of the text so far.
+    # The stored message has replaced the text so far.
     after = tab(api, followers)
     await after.until("message", turn=sent.turn_id)
     assert "answer" not in [name for name, _ in after.events]
@@ -211,7 +211,7 @@ async def test_a_watch_survives_its_last_tab_for_a_while_only(
     first = follower._lingering
     again = tab(api, followers)
     await again.stream.__anext__()
-    # The time that the first tab has set going is over, for another tab is there.
+    # The second tab has cancelled the timer that the end of the first tab started.
     assert first
     assert first.cancelled()
     monkeypatch.setattr(following, "LINGER_S", 0.01)

@@ -1,4 +1,4 @@
-"""Markdown of hostile writers becomes harmless HTML."""
+"""Hostile Markdown becomes harmless HTML."""
 
 import time
 from html.parser import HTMLParser
@@ -87,7 +87,7 @@ def test_joiners_of_emoji_and_scripts_stay() -> None:
     ids=lambda text: text[:8],
 )
 def test_no_markdown_takes_long(text: str) -> None:
-    # The time of the process, not of the clock: a generous bound on work, not a race.
+    # CPU time, not wall-clock time, so that a busy machine does not fail the test.
     before = time.process_time()
     html = to_html(text)
     assert time.process_time() - before < 10

@@ -1,6 +1,6 @@
-"""Someone who has never seen the console answers four questions by what is to be seen on it.
+"""A first-time user of the console answers four questions from its visible elements.
 
-Each step clicks or fills something that is visible; nobody types an address.
+Each step clicks or fills a visible element. No step types an address.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def fill(client: Client, url: str) -> None:
                     for seq in range(length)
                 ]
             )
-    # The longest session of ada is not the longest of those that were active yesterday.
+    # ada's longest session was not active yesterday.
     client.sessions.store_messages(
         "ada-2", [{"role": "user", "content": f"more {seq}"} for seq in range(90)]
     )
@@ -82,7 +82,7 @@ def page(site: Site) -> Iterator[Page]:
 
 
 def test_a_newcomer_finds_what_went_wrong_yesterday(page: Page) -> None:
-    # Yesterday's longest session of ada.
+    # Question 1: the longest of ada's sessions that were active yesterday.
     page.get_by_label("user", exact=True).fill("ada")
     page.get_by_role("button", name="Filter").click()
     page.get_by_role("link", name="active yesterday").click()
@@ -96,7 +96,7 @@ def test_a_newcomer_finds_what_went_wrong_yesterday(page: Page) -> None:
     expect(first).to_contain_text("ada-1")
     first.locator("a.title").click()
 
-    # The turn that failed, and why: on the transcript, and among the turns.
+    # Question 2: the failed turn and its reason, in the transcript and in the list of turns.
     expect(page.get_by_text("MODEL_RATE_LIMITED").first).to_be_visible()
     page.get_by_role("link", name="Turns", exact=True).click()
     failed = page.locator("#turns tr", has_text="failed")
@@ -104,14 +104,14 @@ def test_a_newcomer_finds_what_went_wrong_yesterday(page: Page) -> None:
     failed.get_by_role("link").first.click()
     expect(page.get_by_text("echo failed, as echo_fault requests").first).to_be_visible()
 
-    # What its fork changed.
+    # Question 3: the changes of the session's fork.
     page.get_by_role("link", name="Forks", exact=True).click()
     page.get_by_role("link", name="this session and ada-1-fork").click()
     expect(page.get_by_text("Another question")).to_be_visible()
     expect(page.get_by_text("Where is my parcel?", exact=True)).to_be_visible()
     expect(page.get_by_text("ada, message 3")).to_have_count(0)
 
-    # How many tokens the longest session of all has.
+    # Question 4: the number of tokens of the longest session of all.
     page.get_by_role("link", name="Sessions", exact=True).first.click()
     page.get_by_role("link", name="most messages first").click()
     longest = page.locator("table.sessions tbody tr").first

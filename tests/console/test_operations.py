@@ -49,7 +49,7 @@ async def test_projects_and_keys_are_managed_without_a_key_on_an_open_server(
     made = await browser.post("/projects/shop/keys", {"label": "<b>", "is_admin": "1"})
     assert "sk-sessiond-" in made.text
     assert "&lt;b&gt;" in made.text
-    # The secret is shown once.
+    # The page shows the secret only once.
     assert "sk-sessiond-" not in await browser.page("/projects/shop")
     [key] = await api.admin.list_api_keys("shop")
     assert key.is_admin

@@ -1,4 +1,4 @@
-"""What the console refuses: other hosts, other sites, other projects, revoked keys, and tricks."""
+"""The console refuses other hosts, other sites, other projects, revoked keys, and attacks."""
 
 from collections.abc import AsyncIterator
 

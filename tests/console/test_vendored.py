@@ -1,4 +1,4 @@
-"""The vendored scripts are those that were published, and all of them are named in the NOTICE."""
+"""The vendored scripts equal the published ones, and the NOTICE names all of them."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""Fork trees, branches side by side, plots, and what the model is given."""
+"""Fork trees, branches side by side, plots, and the model's input."""
 
 from datetime import UTC, datetime, timedelta
 

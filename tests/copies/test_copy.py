@@ -87,7 +87,7 @@ async def test_source_and_copy_are_independent(wire: Wire) -> None:
 
 
 async def _state(wire: Wire, session_id: str) -> tuple[Any, ...]:
-    """Return everything of a session that a change of another session must not reach."""
+    """Return the state of a session that changes of other sessions must not affect."""
     session = await wire.get(session_id)
     tasks = (await wire.tasks.ListTasks(ListTasksRequest(session_id=session_id))).tasks
     listing = ListBookmarksRequest(session_id=session_id)
@@ -178,7 +178,7 @@ async def test_a_destroyed_session_can_be_copied(wire: Wire) -> None:
 
 @pytest.mark.parametrize("through", [0, 1, 2, 3, 5, 6])
 async def test_a_cut_in_the_middle_counts_right(wire: Wire, through: int) -> None:
-    """Within a batch, at its end, in the segments that a copy shares, and behind them."""
+    """The cut is within a batch, at its end, in the segments that a copy shares, or behind them."""
     await wire.create("zero")
     await wire.store(
         "zero", openai("you are", "system"), openai("hello"), openai("hi", "assistant")
@@ -293,7 +293,7 @@ async def test_lineage_is_listed_both_ways(wire: Wire) -> None:
     assert await copies("one") == [("copy-4", 1), ("copy-2", 2), ("copy-1", 1), ("copy-0", 0)]
     assert await copies("copy-0") == [("grandchild", 0)]
     assert await copies("grandchild") == []
-    # The copies outlive their source, and know its name.
+    # The copies outlive their source, and still name it.
     await wire.delete("one")
     assert (await wire.get("copy-1")).origin.session_id == "one"
     await wire.create("one")
@@ -331,7 +331,7 @@ async def test_being_copied_extends_the_idle_ttl(wire: Wire, query: Query) -> No
     assert query(
         "SELECT used_at > now() - interval '1000 s' FROM sessions WHERE session_id = 'one'"
     ) == [(True,)]
-    # Only one copy a minute writes to the source's row.
+    # At most one copy a minute updates the source's row.
     before = query("SELECT used_at FROM sessions WHERE session_id = 'one'")
     await wire.copy("one", "three")
     assert query("SELECT used_at FROM sessions WHERE session_id = 'one'") == before

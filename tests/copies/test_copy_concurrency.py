@@ -1,4 +1,4 @@
-"""Copies beside appends, deletions, flattening and the purger."""
+"""Copies concurrent with appends, deletions, flattening and the purger."""
 
 import asyncio
 
@@ -16,7 +16,7 @@ from .helpers import Query, said
 
 
 class TestLocks:
-    """Operations that must wait for each other. A lock of the test's own stands for one of them."""
+    """Operations that must wait for each other. The test itself takes the lock of one of them."""
 
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:
@@ -65,7 +65,7 @@ class TestLocks:
     async def test_a_deletion_waits_for_the_purger_of_its_log(
         self, wire: Wire, database_url: str, query: Query
     ) -> None:
-        """The purger may be about to drop the log's entry, because the session still exists."""
+        """The purger may be removing the log from dead_logs, because the session still exists."""
         await wire.create("one")
         await wire.copy("one", "two")
         await wire.store("one", "a")
@@ -160,7 +160,7 @@ async def test_copies_under_fire_are_prefixes(wire: Wire) -> None:
     cuts: set[int] = set()
 
     async def write(writer: int) -> int:
-        """Append until there are copies of different lengths. Returns how many messages."""
+        """Append until copies of different lengths exist. Returns the number of messages."""
         appends = 0
         while appends < 15 or len(cuts) < 5:
             await wire.store("one", *(f"{writer}.{appends}.{j}" for j in range(3)))

@@ -22,7 +22,7 @@ class TestReading:
 
     @pytest.fixture
     async def chain(self, wire: Wire) -> list[str]:
-        """Make a session that shares segments with 12 others. Returns its texts."""
+        """Create a session that shares segments with 12 others. Returns its texts."""
         await wire.create("c0")
         texts: list[str] = []
         for i in range(13):
@@ -113,7 +113,7 @@ class TestReading:
     async def test_a_reader_in_mid_stream_follows_a_flattening(
         self, wire: Wire, purger: Purger
     ) -> None:
-        """The logs that the reader is about to read are emptied."""
+        """Flattening empties the logs that the reader reads next."""
         await wire.create("c0")
         for i in range(20):
             await wire.store(f"c{i}", *(f"{i}.{j}." + "x" * 20_000 for j in range(20)))
@@ -150,7 +150,7 @@ class TestReading:
     async def test_a_page_that_a_purge_made_short_is_not_cached(
         self, wire: Wire, server: Running, purger: Purger
     ) -> None:
-        """A query of the old segments finds the end of its range; the beginning is purged."""
+        """A query by the old segments finds only the end of its range: the rest is purged."""
         await wire.create("c0")
         for i in range(18):
             texts = (
@@ -184,7 +184,7 @@ class TestReading:
     async def test_chains_of_one_id_are_flattened_too(
         self, wire: Wire, purger: Purger, query: Query
     ) -> None:
-        """Undo by copy: back and forth between two ids, so that each id has had many sessions."""
+        """Undo by copies between two ids: each id is deleted and recreated many times."""
         await wire.create("main")
         for i in range(20):
             await wire.store("main", f"{i}")

@@ -27,7 +27,7 @@ def struct(value: dict[str, Any]) -> Struct:
     return made
 
 
-# As a client sends it that knows only doubles, such as grpcurl.
+# A client with doubles only, such as grpcurl, sends the number like this.
 BIG = struct({"a": {"b": [0, 9007199254740994]}})
 
 

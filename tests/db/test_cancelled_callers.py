@@ -1,4 +1,4 @@
-"""Connections of callers that are cancelled, once or twice: none is lost, and none is left open."""
+"""Callers that are cancelled once or twice neither lose connections nor leave them open."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -60,7 +60,7 @@ async def test_a_caller_that_is_cancelled_as_the_lock_changes_hands_loses_no_con
         other = asyncio.create_task(database._pool._lock.acquire())
         await asyncio.sleep(0)
         can_end.set()
-    # The lock is free, and the next one to have it is known.
+    # The lock is released, and assigned to the next waiter.
     await asyncio.sleep(0)
     caller.cancel()
     await other

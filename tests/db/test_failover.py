@@ -1,4 +1,4 @@
-"""Failovers: connections that ended or became read-only cost no caller more than need be."""
+"""Failovers: callers meet as few ended or read-only connections as possible."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""PgBouncer in transaction mode: recognised, adapted to, and migrated through."""
+"""PgBouncer in transaction mode: the server detects it, adapts to it, and migrates through it."""
 
 import asyncio
 import subprocess
@@ -49,7 +49,7 @@ async def connected(settings: Settings, url: str) -> AsyncIterator[tuple[Wire, R
 
 @pytest.fixture
 def unpolled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the poll every two seconds, events of other servers come by notifications alone."""
+    """Disable the poll, so that other servers' events arrive only by notifications."""
     monkeypatch.setattr(hub, "POLL_S", 3600)
 
 
@@ -112,7 +112,7 @@ async def test_deltas_and_turn_events_of_another_server_arrive_whole(
         "assistant.message",
         "assistant.turn_end",
     } <= set(types)
-    # The last of the text may come with the message alone.
+    # The end of the text may arrive only as part of the message.
     assert words.startswith(page.text)
     assert types.count("assistant.message_delta") > 3
 
@@ -185,7 +185,7 @@ async def test_the_settings_of_sessions_are_kept_for_each_client(
                 assert other.execute("SHOW timezone").fetchall() == [("Pacific/Kiritimati",)]
                 [listed] = await wire.list(user="u")
                 assert listed.create_time == created.create_time
-        # What PgBouncer does not keep for each client must not be left behind for others.
+        # PgBouncer shares this setting between clients, so it must be reset.
         assert other.execute("SHOW plan_cache_mode").fetchall() == [("auto",)]
 
 
@@ -214,7 +214,7 @@ async def test_a_pooled_connection_to_a_database_that_is_read_only_is_refused(
 @pytest.mark.parametrize("mode", ["session", "transaction"])
 async def test_the_mode_can_be_said(database_url: str, pooled_url: str, mode: str) -> None:
     has_session = mode == "session"
-    # What is said counts, also where nothing would have been found.
+    # The setting overrides detection, whatever detection would find.
     for url in (database_url, pooled_url):
         database = Database(url, has_session=has_session)
         await database.open()

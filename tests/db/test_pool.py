@@ -1,4 +1,4 @@
-"""Database: running statements, and distinguishing failures."""
+"""Tests of Database: its statements, and its distinction of failures."""
 
 import asyncio
 import select
@@ -38,7 +38,7 @@ async def test_all_callers_wait_for_the_first_probe_of_an_outage() -> None:
         database = Database(f"postgresql://127.0.0.1:{port}/x")
         leaving, *others = (asyncio.create_task(database._is_away()) for _ in range(5))
         await asyncio.sleep(0)
-        # A caller that leaves does not end the probe of the others.
+        # A cancelled caller does not end the probe of the others.
         leaving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await leaving
@@ -88,7 +88,7 @@ async def test_a_statement_timeout_is_no_outage(database: Database) -> None:
     fault = as_fault(canceled.value)
     assert fault is not None
     assert (fault.reason, "statement_timeout" in fault.message) == ("OVERLOADED", True)
-    # Callers that retry after contention retry after this, too.
+    # Callers that retry after contention also retry after this error.
     assert isinstance(canceled.value, Contention)
 
 

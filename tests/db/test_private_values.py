@@ -1,7 +1,6 @@
 """Values of callers do not get into PostgreSQL's log.
 
-PostgreSQL logs the texts of statements that fail. The texts that it has are those in
-pg_stat_activity.
+PostgreSQL logs the texts of failed statements. pg_stat_activity shows the same texts.
 """
 
 import asyncio

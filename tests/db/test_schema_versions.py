@@ -1,4 +1,4 @@
-"""Schemas of newer versions, and migrations that cannot run: clear texts, and no hang."""
+"""Schemas of newer versions, and migrations that cannot run: clear errors, and no hang."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ Query = Callable[..., list[tuple[object, ...]]]
 
 @pytest.fixture
 def newer(query: Query) -> str:
-    """A database that a newer version has migrated. Returns the oldest revision that fits it."""
+    """A database that a newer version has migrated. Returns the oldest compatible revision."""
     query("UPDATE alembic_version SET version_num = %s", [NEWER])
     [(oldest,)] = query("SELECT oldest_server FROM schema_support")
     return str(oldest)
@@ -60,7 +60,7 @@ def test_a_newer_schema_that_does_not_fit_is_refused_with_advice_that_works(
 
 @pytest.fixture
 def holder(database_url: str) -> Iterator[int]:
-    """Somebody who holds the lock of migrations, as a version of before left it on a connection."""
+    """A connection that holds the lock of migrations, which an earlier version left behind."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("SELECT pg_advisory_lock(%s)", [migrate.LOCK])
         yield connection.info.backend_pid

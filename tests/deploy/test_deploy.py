@@ -1,4 +1,4 @@
-"""What lies in deploy/ names metrics, settings, probes and commands that there are."""
+"""The files in deploy/ name only existing metrics, settings, probes and commands."""
 
 import json
 import os
@@ -164,7 +164,7 @@ def test_the_chart_is_valid(values: tuple[str, ...], tmp_path: Path) -> None:
 
 @needs_helm
 def test_the_servers_of_the_chart_would_start() -> None:
-    """Their flags are settings that go together, and the pod outlives the drain."""
+    """Their flags are a valid set of settings, and the pod lives longer than the drain."""
     text = rendered("insecure=true", "drainDelaySeconds=3", "drainTimeoutSeconds=40")
     flags = re.findall(r"^ +- (--[a-z-]+)(?:=(\S+))?$", text, re.MULTILINE)
     given = {name[2:].replace("-", "_"): value or "true" for name, value in flags}

@@ -1,4 +1,4 @@
-"""Programs of other SDKs, run on sessiond as a reader types them in."""
+"""Runs programs of other SDKs on sessiond, as a reader would type them in."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def client(target: str) -> Iterator[Client]:
 
 @pytest.fixture
 def typed(tmp_path: Path) -> Typed:
-    """Type programs into one interpreter; called with a target, returns the lines of each."""
+    """A function that runs programs in one interpreter, and returns each program's lines."""
 
     def run(target: str, *programs: str) -> list[list[str]]:
         done = subprocess.run(
@@ -69,7 +69,7 @@ def typed(tmp_path: Path) -> Typed:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        # No coroutine that was never awaited, and no handler that failed.
+        # stderr would name coroutines that were never awaited, and failed handlers.
         assert done.stderr == ""
         printed: list[list[str]] = json.loads(done.stdout)["printed"]
         return printed

@@ -22,21 +22,21 @@ _BLOCK = re.compile(
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block; line is that of its fence."""
+    """A fenced block. Attribute line: the line of its fence."""
 
     page: Path
     language: str
     text: str
     line: int
     is_run: bool
-    """False where the page says `<!-- not run: WHY -->` in front of it."""
+    """False if the page has `<!-- not run: WHY -->` before the block."""
 
     def __str__(self) -> str:
         return f"{name_of(self.page)}:{self.line}"
 
 
 def name_of(page: Path) -> str:
-    """The page by its path in the repository."""
+    """The page's path in the repository."""
     return page.relative_to(ROOT).as_posix()
 
 

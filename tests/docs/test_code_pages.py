@@ -17,7 +17,7 @@ SCRIPTS = ROOT / "scripts"
 
 @pytest.fixture
 def page(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
-    """Return a page; called with the name of its function."""
+    """A function that returns a page, by the name of the page's function."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
     script = runpy.run_path(str(SCRIPTS / "code_pages.py"))
     del sys.modules["tables"]

@@ -1,7 +1,7 @@
 """Programs of the Copilot SDK's own pages run on sessiond with nothing but their imports changed.
 
-The programs of a page are typed in its order, with what they expect to exist in between. The pages
-are not part of the repository; programs/copilot-*.md cover the same calls.
+The programs of a page run in its order. The test adds the objects that they expect to exist. The
+pages are not part of the repository; programs/copilot-*.md cover the same calls.
 """
 
 import json
@@ -39,12 +39,12 @@ class Block(str):
 
     @property
     def prompts(self) -> list[str]:
-        """The prompts that it sends, in the order of the text."""
+        """The prompts that the program sends, in the order of its text."""
         return re.findall(r'prompt(?:": |=)f?"([^"]*)"', self)
 
     @property
     def ids(self) -> list[str]:
-        """The session ids that stand in it."""
+        """The session ids in the program's text."""
         return re.findall(
             r'(?:session_id(?:": |=)|resume_session\(|delete_session\(|session\(client, )"([^"]+)"',
             self,
@@ -63,7 +63,7 @@ def blocks_of(number: str) -> list[Block]:
 def echoed(prompts: Sequence[str]) -> list[tuple[str, str]]:
     """Return the messages that these turns leave in a session.
 
-    Each answer has the number of messages that the model was given.
+    Each answer contains the number of messages in the model's request.
     """
     messages: list[tuple[str, str]] = []
     for prompt in prompts:
@@ -128,14 +128,14 @@ def test_page_001_dicts_and_a_history_that_is_not_awaited(
     assert kept.pop(persistent) == []
     assert client.sessions.get(persistent).never_expires
     assert not client.sessions.get(resumed).never_expires
-    # Of the other three, one was old, as was the one that the page deletes by its id.
+    # The page deleted two others: one because of its age, one by its id.
     assert [session_id for session_id in kept if re.search("ada|7", session_id)] == list(kept)
     assert len(kept) == 2
 
 
 def test_page_002_many_sessions_at_once(typed: Typed, client: Client) -> None:
     quick_start, own_ids, parallel, listing, pool, users, tasks, comparison = blocks_of("002")
-    # More requests than sessions, and one that waits in vain.
+    # Six requests share two sessions, and one more request times out.
     own_pool = """
         mine = SessionPool(client, size=2)
         await mine.initialize()
@@ -198,7 +198,7 @@ def test_page_002_many_sessions_at_once(typed: Typed, client: Client) -> None:
     assert [
         info.status for info in client.list_sessions() if kept[info.session_id] == echoed(pairs[2])
     ] == ["destroyed"]
-    # Both had the same prompt, and each its own model.
+    # Both sessions had the same prompt, but different models.
     models = re.findall(r'"model": "([^"]*)"', comparison)
     assert model in models
     for session_id, model in zip(json.loads(printed[12][0]), models, strict=True):
@@ -217,7 +217,7 @@ def test_page_003_objects_and_a_restart(
     info = client.sessions.get(session_id)
     assert (info.status, f'model="{info.model}"' in creating) == ("destroyed", True)
 
-    # Another process of the application, and of the server.
+    # The application and the server run in new processes.
     printed = typed(
         start(),
         "from copilot import CopilotClient, MessageOptions",
@@ -245,7 +245,7 @@ def test_page_004_keywords_and_no_await(
     [session_id] = own_id.ids
     assert printed[2] == [session_id]
     assert (len(printed[3]), printed[3][0]) == (4, f"Session: {session_id}")
-    # Every question has its answer, although nobody waited.
+    # Every question is answered, although the program did not wait.
     expected = [echoed(pair) for pair in zip(several.prompts[:3], several.prompts[3:], strict=True)]
     assert sorted(stored(client).values()) == sorted(expected)
     infos = list(client.list_sessions())

@@ -1,4 +1,4 @@
-"""The pages of other languages show what is in the examples."""
+"""The pages about other languages show the code of the examples."""
 
 from pathlib import Path
 

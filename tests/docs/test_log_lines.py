@@ -1,4 +1,4 @@
-"""The log lines that docs/debugging.md shows are such as the server writes."""
+"""The log lines in docs/debugging.md have the form that the server writes."""
 
 import json
 import re

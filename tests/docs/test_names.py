@@ -1,4 +1,4 @@
-"""What the pages name exists: targets of make, variables, flags and their defaults."""
+"""The pages name only existing targets of make, variables, flags and defaults."""
 
 import re
 from pathlib import Path

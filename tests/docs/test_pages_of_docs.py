@@ -1,4 +1,4 @@
-"""What the documentation points at is there: links, files, tests."""
+"""The documentation refers only to existing links, files and tests."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ import pytest
 
 from .pages import GENERATED, PAGES, ROOT, name_of
 
-# The directories that a page may name a path from.
+# The directories that a path on a page may be relative to.
 ROOMS = (
     ROOT / "server/sessiond_server",
     ROOT / "client/sessiond",
@@ -17,9 +17,9 @@ ROOMS = (
     ROOT / "protos",
     ROOT,
 )
-# These stand for the files of any feature.
+# Names that mean the file of any feature.
 OF_EVERY_FEATURE = {"service.py", "store.py", "store/"}
-# Directories that are made by what the page describes.
+# Directories that the described commands create.
 MADE = ("docs/reference/generated", "build/")
 GENERATED_NOTE = "`make docs`"
 
@@ -102,7 +102,7 @@ def test_paths_that_are_named_lead_to_one_place(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_paths_from_the_repository_exist(page: Path) -> None:
-    """Also those of directories that are written without a slash at their end."""
+    """Paths of directories without a slash at their end must exist as well."""
     for name in _WHOLE_PATH.findall(page.read_text(encoding="utf-8")):
         assert name.startswith(MADE) or (ROOT / name).exists(), name
 
@@ -121,7 +121,7 @@ def test_methods_of_the_architecture_are_found() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_the_first_link_to_a_generated_page_says_what_makes_it(page: Path) -> None:
-    """In a clone these links are dead, until `make docs` has run."""
+    """In a clone, links to generated pages are dead until `make docs` has run."""
     text = page.read_text(encoding="utf-8")
     for paragraph in text.split("\n\n"):
         if "](" in paragraph and re.search(r"\]\([^)]*reference/generated/", paragraph):

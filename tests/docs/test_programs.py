@@ -36,7 +36,7 @@ from .pages import (
 DEFAULT_TARGET = "localhost:50051"
 TIMEOUT_S = 240
 
-# Different at each run: times, etags, tokens.
+# Keys of values that differ at each run: times, etags, tokens.
 _VOLATILE = ("createTime", "activeTime", "etag", "stateEtag", "resumeToken", "tokenCount")
 
 
@@ -44,7 +44,7 @@ _VOLATILE = ("createTime", "activeTime", "etag", "stateEtag", "resumeToken", "to
 def server(
     session_data_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
-    """A server as a reader has it: a process of its own, on the embedded PostgreSQL."""
+    """A server as a reader runs it: a separate process with the embedded PostgreSQL."""
     log = tmp_path_factory.mktemp("server") / "server.log"
     process = ServerProcess((), {"SESSIOND_DATA_DIR": str(session_data_dir)}, log)
     try:
@@ -110,7 +110,7 @@ def test_pages_say_what_their_programs_print() -> None:
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_examples_run_twice(example: Path, target: str, tmp_path: Path) -> None:
-    # Twice: an example leaves nothing behind that its next run falls over.
+    # Run it twice, because what an example leaves behind must not make its next run fail.
     assert _run([sys.executable, str(example)], target, tmp_path)
     assert _run([sys.executable, str(example)], target, tmp_path)
 
@@ -120,7 +120,7 @@ def test_all_examples_are_found() -> None:
 
 
 def _method(path: str) -> MethodDescriptor | None:
-    """The RPC that PACKAGE.SERVICE/METHOD names. None: it is not of this package."""
+    """The RPC with the name PACKAGE.SERVICE/METHOD. None = it belongs to another package."""
     service, _, name = path.partition("/")
     try:
         found = descriptor_pool.Default().FindServiceByName(service)
@@ -132,7 +132,7 @@ def _method(path: str) -> MethodDescriptor | None:
 
 @pytest.mark.parametrize("page", WITH_GRPCURL, ids=name_of)
 def test_grpcurl_requests_parse(page: Path) -> None:
-    """The JSON given to grpcurl, parsed as grpcurl does: also where there is no grpcurl."""
+    """Parse the JSON for grpcurl as grpcurl does, also on machines without grpcurl."""
     for block, _ in grpcurl_blocks(page):
         words = arguments(block)
         assert DEFAULT_TARGET in words, block
@@ -163,7 +163,7 @@ def test_grpcurl_prints_what_is_shown(page: Path, target: str, tmp_path: Path) -
 
 
 def _settled(value: Any) -> Any:
-    """The value without what differs at each run."""
+    """The value without the parts that differ at each run."""
     match value:
         case dict():
             return {

@@ -27,7 +27,7 @@ class Page:
     programs: list[str]
 
     def texts(self, place: int) -> list[str]:
-        """Return the beginning of each text that a program prints, up to its first value."""
+        """Return each text that a program prints, up to the text's first value."""
         return [
             text.partition("{")[0]
             for text in re.findall(r'print\(f?"([^"]*)"', self.programs[place])
@@ -74,7 +74,7 @@ print(json.dumps([template_id, checkpoint.new_session_id, new_conversation.new_s
     _, *printed, [ids] = typed(client.target, given, *page.programs, shown)
     template_id, made_checkpoint_id, conversation_id = json.loads(ids)
 
-    # The basic copy, and its independence: the copy goes on, the source does not.
+    # The basic copy is independent: only the copy is appended to.
     [source_id] = page.session_ids - {template_id}
     assert printed[0][0] == f"{page.texts(0)[0]}{source_id}"
     copied = printed[0][1].removeprefix(page.texts(0)[1])
@@ -84,7 +84,7 @@ print(json.dumps([template_id, checkpoint.new_session_id, new_conversation.new_s
     ]
     assert client.sessions.get(source_id).message_count == 1
 
-    # The same, async. Everything that the page promises is copied; the links of tasks are not.
+    # The async variant. Everything that the page promises is copied. The links of tasks are not.
     copied = printed[1][0].removeprefix(page.texts(1)[0])
     info, source = client.sessions.get(copied), client.sessions.get(source_id)
     assert (info.user, info.config, info.message_count) == (source.user, source.config, 1)
@@ -98,14 +98,14 @@ print(json.dumps([template_id, checkpoint.new_session_id, new_conversation.new_s
     # A missing session.
     assert printed[2] == page.texts(2)[:1]
 
-    # An experiment: the copy has more tokens than the original.
+    # The experiment: the copy has more tokens than the original.
     tokens = [int(re.findall(r"\d+", line)[-1]) for line in printed[3]]
     assert [
         line.split(str(count))[0] for line, count in zip(printed[3], tokens, strict=True)
     ] == page.texts(3)
     assert tokens[0] == client.sessions.get_token_counts("the-original").total_tokens < tokens[1]
 
-    # A checkpoint: the session goes on, the checkpoint stays.
+    # The checkpoint: the session is appended to, but the checkpoint does not change.
     checkpoint_id = printed[4][0].removeprefix(page.texts(4)[0])
     assert checkpoint_id == made_checkpoint_id
     assert client.sessions.get(checkpoint_id).message_count == 1

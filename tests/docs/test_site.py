@@ -1,4 +1,4 @@
-"""The links of the built site, and the checker that looks at them."""
+"""The links of the built site, and the script that checks them."""
 
 import subprocess
 import sys

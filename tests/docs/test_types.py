@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .pages import EXAMPLES, PAGES, ROOT, blocks, name_of
 
-# As strict as is fair to a program of a page: handlers without annotations are fine there.
+# Programs on pages may have handlers without annotations, so the checks are not fully strict.
 FLAGS = ("--check-untyped-defs", "--warn-unreachable", "--no-implicit-optional", "--pretty")
 
 

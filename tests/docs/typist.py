@@ -1,8 +1,8 @@
-"""Runs programs one after the other over the same names, as a reader types them in.
+"""Runs programs one after the other in one namespace, as a reader would type them in.
 
-The tests start it as a program of its own. It takes {"programs": [...]} on stdin and prints what
-each program printed. Programs with top-level awaits share one event loop with those that start
-none; if no program has any, there is no loop.
+The tests start it as a separate process. It takes {"programs": [...]} on stdin and prints what
+each program printed. If a program has a top-level await, all programs that start no event loop run
+in one loop. Otherwise there is no loop.
 """
 
 import ast

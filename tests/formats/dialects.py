@@ -1,4 +1,4 @@
-"""The dialects under test: how each makes its requests, and the strict API that takes them."""
+"""The dialects under test: how each makes its requests, and the strict API that checks them."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -40,11 +40,11 @@ class Dialect:
 
     Attributes:
         fit: makes the request.
-        validate: refuses what the API refuses.
+        validate: refuses the requests that the API refuses.
         api: the name by which the stand-in knows the API.
         is_own: whether a message is in the API's own format.
-        key: where a request has its messages.
-        options: what the API requires beside them.
+        key: the request's key for its messages.
+        options: the other keys that the API requires.
     """
 
     fit: Callable[[History], FittedRequest]
@@ -60,7 +60,7 @@ class Dialect:
         """Make a request, and let the API check it.
 
         Returns:
-            The request, and its body as the API gets it.
+            The request, and its body as the API receives it.
 
         Raises:
             Refusal: if the API refuses it.
@@ -88,7 +88,7 @@ class Dialect:
 
 
 def content_of(asset: AssetString) -> bytes:
-    """Return the content of an asset, as it stands in a JSON string."""
+    """Return the content of an asset as it is encoded in a JSON string."""
     return b"a text" if asset.is_text else PNG.encode()
 
 

@@ -1,4 +1,4 @@
-"""Random values of which histories are made. Every text carries a mark of its own."""
+"""Random values, as parts of histories. Every text contains a unique mark."""
 
 import json
 from typing import Any
@@ -27,7 +27,7 @@ blanks = st.sampled_from(["", " ", "\n\n", "\t"])
 
 @st.composite
 def texts(draw: st.DrawFn, *, may_be_blank: bool = True) -> str:
-    """A text with a mark of its own, or a blank one."""
+    """A text with a unique mark, or a blank text."""
     if may_be_blank and draw(st.integers(0, 7)) == 0:
         return draw(blanks)
     number = draw(st.integers(0, 2**40))

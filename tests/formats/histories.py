@@ -1,6 +1,6 @@
 """Random histories over all formats: what SDKs store, well-formed and odd, in any order.
 
-Every text carries a mark of its own, so that a test can tell whether it is in a request.
+Every text contains a unique mark, by which a test finds it in a request.
 """
 
 from collections.abc import Sequence
@@ -348,7 +348,7 @@ def _utf8(text: str) -> str:
 def of_sdks(
     strategy: st.SearchStrategy[JSON], odd: st.SearchStrategy[JSON]
 ) -> st.SearchStrategy[JSON]:
-    """Return a strategy that draws an odd shape of the same format once in three times."""
+    """Return a strategy. One in three of its values has an odd shape of the same format."""
     return st.one_of(strategy, strategy, odd)
 
 

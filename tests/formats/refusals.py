@@ -1,4 +1,4 @@
-"""Cases of the strict stand-ins: a request that is taken beside one that is refused."""
+"""Cases of the strict stand-ins: pairs of an accepted and a refused request."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -46,7 +46,7 @@ async def test_a_killed_agent_goes_on_in_a_new_process_in_a_fork_and_under_send(
         assert f"21 degrees in {city}" in json.dumps(entries)
 
     resumed = {**arguments, "resume": session_id}
-    # As on another machine, which has none of Claude Code's own files.
+    # Claude Code's own files are missing, as on another machine.
     shutil.rmtree(tmp_path / ".claude")
     model.script(Reply(text="Resumed."))
     assert run_agent(PROGRAM, resumed, ["Where was it?"], model, tmp_path) == [

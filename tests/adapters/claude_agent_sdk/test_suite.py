@@ -1,4 +1,4 @@
-"""The SDK's own tests of whatever uses a session store, on our store."""
+"""The SDK's own tests of the code that uses a session store, run with our store."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ FILES = (
     "tests/test_session_import.py",
 )
 
-# The tests that cannot pass on any other class, with the reason.
+# The tests that only the SDK's own class can pass, with the reason.
 _FEW_TICKS = (
     "waits for five or fifty turns of the event loop, in which the store must have listed its "
     "sessions: no store that is reached over a network can"

@@ -1,6 +1,6 @@
 """The SDK's tests that fail on any class but the SDK's own, by their reason."""
 
-# By the reason, the tests of each file.
+# By reason and file: the tests.
 FAILURES: dict[str, dict[str, tuple[str, ...]]] = {
     "looks into the connections, the locks and the commits of SQLite": {
         "tests/memory/test_session.py": (

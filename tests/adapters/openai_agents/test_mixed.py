@@ -23,7 +23,7 @@ CALL: list[dict[str, Any]] = [
     {"role": "tool", "tool_call_id": "c1", "content": "21"},
     {"role": "tool", "tool_call_id": "c2", "content": "no"},
 ]
-# What the SDK reads of them.
+# The items that the SDK reads.
 ITEMS = [
     CALL[0],
     {"role": "assistant", "content": "I look."},

@@ -1,4 +1,4 @@
-"""The SDK's own tests of whatever uses a session, on our session."""
+"""The SDK's own tests of the code that uses a session, run with our session."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ FILES = (
     "tests/test_run_state_pending_input.py",
     "tests/test_hitl_session_scenario.py",
 )
-# So many pass on a class that has only the four public methods, kept in memory.
+# The number of tests that a class in memory passes with the four public methods only.
 LEAST = 842
 
 

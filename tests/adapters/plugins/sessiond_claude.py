@@ -1,7 +1,7 @@
-"""A plugin for the SDK's own tests: puts our store in the place of its in-memory one.
+"""A plugin for the SDK's own tests: replaces the SDK's store in memory by ours.
 
-It runs in a pytest of the SDK's tests (see tests/adapters/suites.py), where nothing of our tests
-can be imported.
+It runs in a pytest of the SDK's tests (see tests/adapters/suites.py), which cannot import our
+tests' modules.
 """
 
 import uuid
@@ -15,7 +15,7 @@ from sessiond.adapters._backend import Backend, decoded
 
 
 class Store(adapter.SessiondSessionStore):
-    """Our store, with what the SDK's tests ask of theirs; each object has its own namespace."""
+    """Our store with the extra methods of the SDK's tests, and a namespace for each object."""
 
     def __init__(self) -> None:
         self._new_namespace()
@@ -75,6 +75,6 @@ def pytest_runtest_setup(item: Any) -> None:
 
 
 def pytest_runtest_makereport(item: Any, call: Any) -> None:
-    """Note in the report whether the test really called our store."""
+    """Record in the report whether the test called our store."""
     if call.when == "call" and item.nodeid in _used:
         item.user_properties.append(("uses_sessiond", "1"))

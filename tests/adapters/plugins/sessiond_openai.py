@@ -1,7 +1,7 @@
-"""A plugin for the SDK's own tests: puts our session in the place of its sessions.
+"""A plugin for the SDK's own tests: replaces the SDK's sessions by ours.
 
-It runs in a pytest of the SDK's tests (see tests/adapters/suites.py), where nothing of our tests
-can be imported.
+It runs in a pytest of the SDK's tests (see tests/adapters/suites.py), which cannot import our
+tests' modules.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ _CLIENT = Client(timeout=None)
 
 
 class Session(adapter.SessiondSession):
-    """Our session, with the constructors of theirs. A place of theirs is a namespace of ours."""
+    """Our session with the constructors of the SDK's sessions. Each database is a namespace."""
 
     def __init__(
         self,
@@ -49,11 +49,11 @@ class Session(adapter.SessiondSession):
         return cls(session_id, url, session_settings=options.get("session_settings"))
 
     def close(self) -> None:
-        """Nothing is left open."""
+        """Do nothing, because the session holds no resources."""
 
 
 class ListSession(adapter.SessiondSession):
-    """Our session in the place of the tests' list, whose items they look at.
+    """Our session in place of the tests' list, whose items the tests inspect.
 
     Like the list, it has only the four public methods.
     """
@@ -105,6 +105,6 @@ def pytest_runtest_setup(item: Any) -> None:
 
 
 def pytest_runtest_makereport(item: Any, call: Any) -> None:
-    """Note in the report whether the test really called our session."""
+    """Record in the report whether the test called our session."""
     if call.when == "call" and item.nodeid in _used:
         item.user_properties.append(("uses_sessiond", "1"))

@@ -1,7 +1,7 @@
-"""A plugin for Strands' own tests: puts our repository in the place of their mock.
+"""A plugin for Strands' own tests: replaces their mock by our repository.
 
-It runs in a pytest of Strands' tests (see tests/adapters/suites.py), where nothing of our tests can
-be imported.
+It runs in a pytest of Strands' tests (see tests/adapters/suites.py), which cannot import our tests'
+modules.
 """
 
 import functools

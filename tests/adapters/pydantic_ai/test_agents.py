@@ -35,17 +35,17 @@ async def test_an_agent_survives_its_process_and_others_go_on(
     conversation = await store.load("c")
     assert conversation is not None
     assert len(conversation.messages) == count
-    # A fork goes on alone.
+    # A fork is continued independently of its source.
     await store.fork("c", at=4, new_conversation_id="fork")
     assert turns.run("fork", "And in Rome?", Reply("22.")) == (4, "22.")
-    # A turn of the server.
+    # The server runs a turn.
     session = client.resume_session(store.sessiond_id("c"))
     session.update(model="echo")
     answer = session.send_and_wait("Thank you.")
     assert answer is not None
-    # Calls and results are messages of their own for the model.
+    # The echo model counts each call and each result as a separate message.
     assert answer.content.endswith("messages: Thank you.")
-    # The agent again, which is given what the server's turn said.
+    # The agent runs again, and receives the answer of the server's turn.
     assert turns.run("c", "Bye.", Reply("Bye!")) == (count + 2, "Bye!")
     assert ("assistant", answer.content) in turns.last_request()
     fork = await store.load("fork")

@@ -1,4 +1,4 @@
-"""The store beside Pydantic AI's own one in memory: equal results and equal exceptions.
+"""Compares the store with Pydantic AI's store in memory: equal results and equal exceptions.
 
 Random sequences of calls are made on both. SESSIOND_TEST_EXAMPLES says how many.
 """
@@ -47,7 +47,7 @@ TIME = datetime(2026, 1, 1, tzinfo=UTC)
 
 @dataclass
 class Held:
-    """A conversation that a program holds: as each store has given it."""
+    """A conversation that a program holds, as returned by each store."""
 
     memory: Conversation
     ours: Conversation
@@ -101,7 +101,7 @@ class Program:
             self.held.append(Held(one, other))
 
     def chosen(self, n: int) -> Held | None:
-        # Mostly the newest one, whose revision is not outdated yet.
+        # Mostly choose the newest conversation, because its revision is not outdated.
         if n % 3 and self.held:
             return self.held[-1]
         return self.held[n // 3 % len(self.held)] if self.held else None
@@ -156,7 +156,7 @@ def carry(program: Program, a: int, b: int, c: int) -> None:
     if (held := program.chosen(a)) is None:
         return
     if b % 3 == 0:
-        # As a program does that keeps the conversation as JSON between two requests.
+        # A program may keep the conversation as JSON between two requests.
         adapter = ConversationTypeAdapter
         held.memory, held.ours = (adapter.validate_json(adapter.dump_json(s)) for s in held)
         return
@@ -231,7 +231,7 @@ async def read_entry(program: Program, a: int, b: int, c: int) -> None:
     try:
         expected = await program.memory.read_entry(id)
     except KeyError:
-        return  # a fork of ours may still hold it, as the documentation says
+        return  # our store may still find it in a fork, as documented
     assert await program.ours.read_entry(id) == expected
 
 

@@ -1,4 +1,4 @@
-"""Conversations of Pydantic AI in sessiond: what the store in memory has no answer to."""
+"""Conversations of Pydantic AI in sessiond, in cases that the store in memory does not have."""
 
 import asyncio
 import contextlib

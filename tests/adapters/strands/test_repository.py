@@ -1,4 +1,4 @@
-"""Sessions of Strands Agents in sessiond: what their own tests do not ask."""
+"""Sessions of Strands Agents in sessiond, in cases that Strands' own tests do not cover."""
 
 import asyncio
 import threading

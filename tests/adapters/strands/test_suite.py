@@ -1,4 +1,4 @@
-"""Strands' own tests of a session manager on any repository, on ours."""
+"""Strands' own tests of a session manager, run with our repository."""
 
 from pathlib import Path
 
@@ -9,9 +9,9 @@ from .. import suites
 pytest.importorskip("strands", reason="needs the framework: `make adapters-test`")
 
 FILE = "tests/strands/session/test_repository_session_manager.py"
-# How many tests the file has. All pass.
+# The number of tests in the file. All pass.
 TESTS = 51
-# These do not come to a repository: they repair a list of messages, or use another store.
+# Tests that call no repository: they repair a list of messages, or use another store.
 WITHOUT_REPOSITORY = {"test_restore_after_redacting_alias_records_returns_redacted_conversation"}
 
 
