@@ -21,7 +21,7 @@ import languages
 from database import Databases
 from readers import Readers
 from series import Results
-from serving import serve
+from serving import free_port, serve
 from subject_floor import Floor
 from subject_sessiond import Sessiond
 from subjects import Subject
@@ -104,6 +104,8 @@ class Sizes:
     """Turns that run at once."""
     turn_s: int = 20
     """Seconds for which the model of each turn writes."""
+    starts: int = 1_000
+    """Turns that start at once."""
 
     def quick(self) -> "Sizes":
         """Return about a tenth of the amounts, for a smoke test."""
@@ -129,6 +131,7 @@ class Sizes:
             watched_messages=self.watched_messages // 2,
             turns=self.turns // 10,
             turn_s=self.turn_s // 4,
+            starts=self.starts // 10,
         )
 
 
@@ -455,28 +458,33 @@ class Bench:
     async def turns(self) -> None:
         """Measure many turns at once, and how much they slow another caller down."""
         sizes = self._sizes
-        program = str(Path(__file__).with_name("turns.py"))
-        settings = {"SESSIOND_MAX_RUNNING_TURNS": str(sizes.turns)}
+        settings = {"SESSIOND_MAX_RUNNING_TURNS": str(max(sizes.turns, sizes.starts))}
         for _ in range(sizes.heavy_rounds):
             with serve(self._databases.sessiond_url, settings) as served:
-                command = [
-                    sys.executable,
-                    program,
-                    served.target,
-                    served.pid,
-                    next(self._numbers),
-                    sizes.turns,
-                    sizes.turn_s,
-                ]
-                done = await asyncio.to_thread(
-                    subprocess.run,
-                    list(map(str, command)),
-                    stdout=subprocess.PIPE,
-                    timeout=WATCH_TIMEOUT_S,
-                    check=True,
+                await self._measure_turns(
+                    "turns.py",
+                    *(served.target, served.pid, next(self._numbers), sizes.turns, sizes.turn_s),
                 )
-            for measurement, (unit, value) in json.loads(done.stdout).items():
-                self.results.add(measurement, SESSIOND, unit, value)
+            metrics = f"127.0.0.1:{free_port()}"
+            with serve(
+                self._databases.sessiond_url, settings | {"SESSIOND_METRICS_LISTEN": metrics}
+            ) as served:
+                await self._measure_turns(
+                    "turn_starts.py",
+                    *(served.target, metrics, served.pid, next(self._numbers), sizes.starts),
+                )
+
+    async def _measure_turns(self, program: str, *arguments: object) -> None:
+        """Run a program that prints measurements, and add them to the results."""
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, str(Path(__file__).with_name(program)), *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            timeout=WATCH_TIMEOUT_S,
+            check=True,
+        )
+        for measurement, (unit, value) in json.loads(done.stdout).items():
+            self.results.add(measurement, SESSIOND, unit, value)
 
     async def _read_copies(self, ours: Sessiond, session_ids: Mapping[int, str]) -> None:
         long = self._sizes.copied[-2]

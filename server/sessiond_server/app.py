@@ -43,7 +43,6 @@ from sessiond_server.queues.service import Processing
 from sessiond_server.queues.store.leases import LeaseStore
 from sessiond_server.queues.store.progress import ProgressStore
 from sessiond_server.queues.store.queues import QueueStore
-from sessiond_server.quotas.limits import LIMIT_NAMES, ProjectLimits
 from sessiond_server.quotas.service import Quotas
 from sessiond_server.quotas.store import QuotaStore
 from sessiond_server.retention.projects import ProjectPurger
@@ -63,8 +62,10 @@ from sessiond_server.rpc.processing_service import ProcessingServicer
 from sessiond_server.rpc.services import SERVICES
 from sessiond_server.rpc.session_service import SessionServicer
 from sessiond_server.rpc.task_service import TaskServicer
+from sessiond_server.sessions.bulk_deletion import BulkDeletions
 from sessiond_server.sessions.locked import LockedSessions
 from sessiond_server.sessions.service import Sessions
+from sessiond_server.sessions.store.bulk_deletion import BulkDeletionStore
 from sessiond_server.sessions.store.row_locks import RowLockStore
 from sessiond_server.sessions.store.sessions import SessionStore
 from sessiond_server.settings import Settings
@@ -73,11 +74,14 @@ from sessiond_server.tasks.store import TaskStore
 from sessiond_server.turns.announcements import TurnAnnouncements
 from sessiond_server.turns.asset_files import AssetFiles
 from sessiond_server.turns.context import Contexts
+from sessiond_server.turns.direct import DirectTurns
+from sessiond_server.turns.direct_store import DirectStore
 from sessiond_server.turns.handover import Handovers
 from sessiond_server.turns.handover_store import HandoverStore
 from sessiond_server.turns.leases import TurnLeases
 from sessiond_server.turns.live_texts import LiveTexts
 from sessiond_server.turns.mark_store import MarkStore
+from sessiond_server.turns.new_turns import NewTurns
 from sessiond_server.turns.previews import Previews
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.service import Turns
@@ -101,6 +105,7 @@ class Stores:
         self.bookmarks = BookmarkStore(database)
         self.copies = CopyStore(database)
         self.cuts = CutStore(database)
+        self.direct = DirectStore(database)
         self.flattening = FlatteningStore(database)
         self.history = HistoryStore(database)
         self.imports = SessionImportStore(database)
@@ -115,6 +120,7 @@ class Stores:
         self.quotas = QuotaStore(database)
         self.rewinds = RewindStore()
         self.row_locks = RowLockStore(database)
+        self.bulk_deletions = BulkDeletionStore(database)
         self.sessions = SessionStore(database)
         self.tasks = TaskStore(database)
         self.turn_texts = TextStore(database)
@@ -160,7 +166,7 @@ async def open_services(
         await database.open()
         stores, objects = Stores(database), Objects(settings.asset_location())
         limits, counts = _limits(settings), tokenizer(settings.tokenizer)
-        quotas = Quotas(stores.quotas, _default_limits(settings))
+        quotas = Quotas(stores.quotas, settings.default_limits())
         stack.push_async_callback(quotas.close)
 
         def is_draining() -> bool:
@@ -190,6 +196,7 @@ async def open_services(
         contexts = Contexts(stores.history, stores.marks, max_bytes=settings.max_context_bytes)
         handovers = Handovers(HandoverStore(), stores.turns, stores.turn_texts, transitions, lease)
         announcements = TurnAnnouncements(watching, quotas)
+        direct = DirectTurns(stores.direct, models, limits, counts, watching, lease, slots)
         files = AssetFiles(assets, max_request_bytes=settings.max_model_request_bytes)
         runner = TurnRunner(
             stores.turns,
@@ -202,28 +209,33 @@ async def open_services(
             models,
             files,
             handovers,
+            direct,
             max_request_bytes=settings.max_model_request_bytes,
         )
         stack.push_async_callback(runner.close)
         watching.add_listener(runner.on_event)
+        new_turns = NewTurns(
+            models,
+            limits,
+            counts,
+            default_model=settings.default_model,
+            max_timeout_ms=int(settings.turn_timeout_s * 1000),
+            keep_partial=settings.keep_partial,
+        )
         turns = Turns(
             stores.turns,
             stores.sessions,
             runner,
             transitions,
             contexts,
-            models,
-            limits,
-            counts,
+            new_turns,
+            stores.direct,
             quotas,
-            default_model=settings.default_model,
-            max_timeout_ms=int(settings.turn_timeout_s * 1000),
             save_remote_text=partial(watching.texts.saved, freeze=True),
-            keep_partial=settings.keep_partial,
         )
         streams = TurnStreams(turns, runner, watching)
         previews = Previews(
-            turns,
+            new_turns,
             stores.sessions,
             contexts,
             models,
@@ -270,6 +282,7 @@ async def open_services(
         servicers: tuple[Servicer, ...] = (
             SessionServicer(
                 Sessions(stores.sessions, limits, watching, turns.session_destroyed, quotas),
+                BulkDeletions(stores.bulk_deletions, watching),
                 Copies(
                     stores.copies, stores.sessions, settings.copy_max_messages, watching, quotas
                 ),
@@ -342,12 +355,6 @@ async def open_services(
             history.cache_bytes,
             models,
         )
-
-
-def _default_limits(settings: Settings) -> ProjectLimits:
-    return ProjectLimits(
-        **{name: getattr(settings, f"default_limit_{name}") for name in LIMIT_NAMES}
-    )
 
 
 def _limits(settings: Settings) -> Limits:

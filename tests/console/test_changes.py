@@ -4,10 +4,12 @@ import html as html_module
 import json
 import re
 
+import psycopg
 import pytest
 
 from sessiond import AsyncClient, AsyncSession
 from sessiond.errors import SessionNotFound
+from sessiond_server.sessions import bulk_deletion
 
 from .conftest import Browser
 
@@ -210,6 +212,22 @@ async def test_sessions_of_a_filter_are_counted_before_they_are_deleted(
     await browser.post("/delete-sessions", form_of(refused.text, "/delete-sessions", confirm="4"))
     assert [info.session_id for info in await api.list_sessions()] == ["b"]
     assert "every session of the project" in await browser.page("/delete-sessions")
+
+
+async def test_locked_sessions_of_a_filter_are_named(
+    browser: Browser, api: AsyncClient, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk_deletion, "MAX_WAIT_S", 0.1)
+    for session_id in ("a", "b"):
+        await api.create_session(session_id, user="ada")
+    form = form_of(await browser.page("/delete-sessions?user=ada"), "/delete-sessions", confirm="2")
+    with psycopg.connect(database_url) as blocker:
+        blocker.execute("SELECT FROM sessions WHERE session_id = 'b' FOR UPDATE")
+        kept = await browser.post("/delete-sessions", form)
+    assert kept.status_code == 409
+    assert "Deleted: 1. Kept, because others have locked them: b." in kept.text
+    await browser.post("/delete-sessions", form_of(kept.text, "/delete-sessions", confirm="1"))
+    assert not [info async for info in api.list_sessions()]
 
 
 async def test_prompts_are_sent_once_and_answered(

@@ -17,6 +17,7 @@ from sessiond_server.messages.append import Appends, PreparedAppend
 from sessiond_server.messages.joined_append import JoinedAppends
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.store.batch_append import BatchAppendStore
+from sessiond_server.messages.waiting_append import WaitingAppend
 from sessiond_server.sessions.locked import LockedSessions
 
 from ..support.quotas import unlimited
@@ -193,3 +194,65 @@ async def test_an_append_alone_starts_no_task_and_no_timer(
     result = await joined.store(target(), [])
     monkeypatch.undo()
     assert (result, started) == (DONE, [])
+
+
+def batch() -> list[PreparedAppend]:
+    return [prepared(uuid.uuid4()) for _ in range(3)]
+
+
+async def test_a_batch_is_one_statement_even_while_others_run(
+    joined: JoinedAppends, database: Database
+) -> None:
+    database.can_go_on.clear()
+    batches = [asyncio.create_task(joined.store_whole(batch())) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert (database.alone, database.shared) == (0, 3)
+    # There are as many statements as there may be, so a further batch waits in the queues.
+    assert await joined.store_whole(batch()) is None
+    database.can_go_on.set()
+    assert await asyncio.gather(*batches) == [[DONE] * 3] * 3
+    assert not joined._busy
+    assert joined._statements == 0
+
+
+async def test_a_batch_with_a_session_that_is_being_stored_goes_into_the_queues(
+    joined: JoinedAppends, database: Database
+) -> None:
+    database.can_go_on.clear()
+    first = asyncio.create_task(joined.store(target(), []))
+    await asyncio.sleep(0)
+    assert await joined.store_whole([prepared(), *batch()]) is None
+    other = uuid.uuid4()
+    assert await joined.store_whole([prepared(other), prepared(other)]) is None
+    database.can_go_on.set()
+    assert await first == DONE
+
+
+async def test_what_a_batch_could_not_store_waits_and_is_stored_alone(
+    joined: JoinedAppends, database: Database
+) -> None:
+    database.is_locked = True
+    ends = await joined.store_whole(batch())
+    assert ends
+    assert database.shared == 1
+    database.is_locked = False
+    waiting = [end for end in ends if isinstance(end, WaitingAppend)]
+    assert len(waiting) == 3
+    assert await asyncio.gather(*(one.ended for one in waiting)) == [DONE] * 3
+
+
+async def test_a_batch_whose_caller_leaves_frees_its_sessions(
+    joined: JoinedAppends, database: Database
+) -> None:
+    database.can_go_on.clear()
+    caller = asyncio.create_task(joined.store_whole([prepared(), *batch()]))
+    await asyncio.sleep(0)
+    waiting = joined.submit(prepared())
+    joined.dispatch()
+    assert database.alone == 0
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    database.can_go_on.set()
+    assert await waiting.ended == DONE
+    assert not joined._busy

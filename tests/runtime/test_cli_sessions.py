@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from sessiond import Client
@@ -375,7 +376,20 @@ def test_delete(client: Client, run: Callable[..., Done]) -> None:
         "dry_run": False,
         "session_count": 1,
         "message_count": 1,
+        "locked_count": 0,
     }
+
+
+def test_delete_names_locked_sessions(
+    client: Client, run: Callable[..., Done], database_url: str
+) -> None:
+    fill(client)
+    with psycopg.connect(database_url) as blocker:
+        blocker.execute("SELECT FROM sessions WHERE session_id = 'chat-1' FOR UPDATE")
+        done = run("delete", "--all", "--yes")
+    assert done.code == 1
+    assert "1 session locked by others, not deleted: chat-1; repeat the command" in done.err
+    assert [info.session_id for info in client.list_sessions()] == ["chat-1"]
 
 
 @pytest.mark.parametrize(("answer", "left"), [("y", 0), ("no", 3), ("", 3)])

@@ -70,6 +70,23 @@ def test_the_cluster_is_durable_and_private(data_dir: Path, make: Make) -> None:
     assert ask(make(data_dir).start(), "SELECT one FROM kept") == 1
 
 
+def test_the_cluster_is_stopped_without_starting_a_program(
+    data_dir: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fork of a process with gRPC's threads may die before it becomes another program."""
+    postgres = make(data_dir)
+    postgres.start()
+
+    def no_program(*_: object, **__: object) -> None:
+        raise AssertionError("a program was started")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", no_program)
+        postgres.stop()
+    assert not postgres.is_running
+    assert "database system is shut down" in (data_dir / "postgres" / "server.log").read_text()
+
+
 def test_max_connections_follows_the_pool_sizes(data_dir: Path, make: Make) -> None:
     assert ask(make(data_dir, connections=300).start(), "SHOW max_connections") == "320"
 

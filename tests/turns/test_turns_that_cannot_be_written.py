@@ -12,6 +12,7 @@ from sessiond.v1.turn_pb2 import (
     TURN_STATE_RUNNING,
 )
 from sessiond_server.settings import Settings
+from sessiond_server.turns.direct_store import DirectStore
 from sessiond_server.turns.store import TurnStore
 
 from ..support.model_server import ModelServer, Reply
@@ -40,16 +41,19 @@ async def test_a_turn_whose_end_cannot_be_written_calls_the_model_once_and_ends_
     one: Wire, models: ModelServer, looks: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures = 0
-    end = TurnStore.end
 
-    async def failing(*args: Any) -> Any:
-        nonlocal failures
-        if failures < 6:
-            failures += 1
-            raise RuntimeError("none of the errors of the database")
-        return await end(*args)
+    def failing(end: Any) -> Any:
+        async def fail(*args: Any, **options: Any) -> Any:
+            nonlocal failures
+            if failures < 6:
+                failures += 1
+                raise RuntimeError("none of the errors of the database")
+            return await end(*args, **options)
 
-    monkeypatch.setattr(TurnStore, "end", failing)
+        return fail
+
+    for store in (TurnStore, DirectStore):
+        monkeypatch.setattr(store, "end", failing(store.end))
     sent = await sending(one, "one", "hi")
     assert (await sent.error()).reason == "INTERNAL"
     turn = await turn_of(one, sent.turn.turn_id)
@@ -115,12 +119,13 @@ async def test_a_turn_that_nobody_can_end_calls_no_model_after_a_restart(
 ) -> None:
     ends = 0
 
-    async def failing(*args: Any) -> Any:
+    async def failing(*_: Any, **__: Any) -> Any:
         nonlocal ends
         ends += 1
         raise RuntimeError("none of the errors of the database")
 
-    monkeypatch.setattr(TurnStore, "end", failing)
+    for store in (TurnStore, DirectStore):
+        monkeypatch.setattr(store, "end", failing)
     sent = await sending(one, "one", "hi")
     await until_async(lambda: ends >= 3, "its end is tried")
     # After a restart, the row has another holder, whose lease has expired.

@@ -19,6 +19,7 @@ from sessiond._types.session import (
     SessionCopy,
     SessionInfo,
     TokenCounts,
+    deleted_sessions,
 )
 from sessiond.v1 import session_service_pb2 as pb
 
@@ -142,7 +143,7 @@ class AsyncSessions(AsyncTranscriptCalls, AsyncRegenerationCalls):
 
         `delete_many(user="ada")` deletes the sessions of a user. The server works in batches: if
         the call ends early, the deleted sessions stay deleted, and repeating the call deletes the
-        rest. Sessions created during the call are kept.
+        rest. Sessions created during the call are kept. The result names sessions that are locked.
 
         Args:
             all: must be True if no condition is given.
@@ -153,13 +154,13 @@ class AsyncSessions(AsyncTranscriptCalls, AsyncRegenerationCalls):
                 sessions that meet all given conditions are deleted.
 
         Returns:
-            The numbers of deleted sessions and of their messages.
+            What was deleted, and what is still to be deleted because others have locked it.
         """
         request = session_requests.delete_sessions(all=all, dry_run=dry_run, **conditions)
         response = await self._connection.call(
             lambda stubs: stubs.sessions.DeleteSessions, request, timeout
         )
-        return DeletedSessions(response.session_count, response.message_count)
+        return deleted_sessions(response)
 
     async def copy(
         self,

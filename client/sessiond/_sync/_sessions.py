@@ -20,6 +20,7 @@ from sessiond._types.session import (
     SessionCopy,
     SessionInfo,
     TokenCounts,
+    deleted_sessions,
 )
 from sessiond.v1 import session_service_pb2 as pb
 
@@ -141,7 +142,7 @@ class Sessions(TranscriptCalls, RegenerationCalls):
 
         `delete_many(user="ada")` deletes the sessions of a user. The server works in batches: if
         the call ends early, the deleted sessions stay deleted, and repeating the call deletes the
-        rest. Sessions created during the call are kept.
+        rest. Sessions created during the call are kept. The result names sessions that are locked.
 
         Args:
             all: must be True if no condition is given.
@@ -152,13 +153,13 @@ class Sessions(TranscriptCalls, RegenerationCalls):
                 sessions that meet all given conditions are deleted.
 
         Returns:
-            The numbers of deleted sessions and of their messages.
+            What was deleted, and what is still to be deleted because others have locked it.
         """
         request = session_requests.delete_sessions(all=all, dry_run=dry_run, **conditions)
         response = self._connection.call(
             lambda stubs: stubs.sessions.DeleteSessions, request, timeout
         )
-        return DeletedSessions(response.session_count, response.message_count)
+        return deleted_sessions(response)
 
     def copy(
         self,

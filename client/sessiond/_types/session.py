@@ -12,7 +12,7 @@ from sessiond._protocol.structs import from_struct
 from sessiond._protocol.times import from_duration, from_timestamp
 from sessiond._types.message import Message
 from sessiond._types.record import ProtoRecord
-from sessiond.v1 import session_pb2
+from sessiond.v1 import session_pb2, session_service_pb2
 
 
 class SessionInfo(ProtoRecord[session_pb2.Session]):
@@ -305,3 +305,18 @@ class DeletedSessions:
     """Number of sessions."""
     message_count: int
     """Number of their messages. Messages that copies share count once for each copy."""
+    locked_count: int = 0
+    """Number of sessions that meet the conditions and were kept, because others had locked them for
+    about two seconds. Repeating the call deletes them."""
+    locked_session_ids: tuple[str, ...] = ()
+    """The ids of these sessions, at most 100."""
+
+
+def deleted_sessions(response: session_service_pb2.DeleteSessionsResponse) -> DeletedSessions:
+    """Return the result of a deletion by filter."""
+    return DeletedSessions(
+        response.session_count,
+        response.message_count,
+        response.locked_count,
+        tuple(response.locked_session_ids),
+    )

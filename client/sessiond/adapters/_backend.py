@@ -38,9 +38,9 @@ from sessiond._requests.input import NewMessage
 from sessiond._requests.options import AppendOptions
 from sessiond._sync._client import Client
 from sessiond._types.message import Message
-from sessiond._types.session import StoredRange
+from sessiond._types.session import DeletedSessions, StoredRange
 from sessiond.adapters import _portal
-from sessiond.errors import BatchTooLarge, SessiondError, invalid_field
+from sessiond.errors import BatchTooLarge, SessionBusy, SessiondError, invalid_field
 
 _Result = TypeVar("_Result")
 
@@ -287,3 +287,14 @@ def _connection(settings: ClientSettings) -> _Connection:
         if len(_latest) > _IDLE_CONNECTIONS:
             _latest.popitem(last=False)
     return found
+
+
+def check_all_deleted(deleted: DeletedSessions) -> None:
+    """Check that a deletion by filter has kept no session.
+
+    Raises:
+        SessionBusy: if sessions were locked by others. The rest is deleted.
+    """
+    if deleted.locked_count:
+        ids = ", ".join(deleted.locked_session_ids)
+        raise SessionBusy(f"sessions that others have locked are not deleted: {ids}; try again")

@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 from sessiond._async._client import AsyncClient
 from sessiond._requests.options import SessionSettings
 from sessiond._types.session import SessionInfo
-from sessiond.adapters._backend import AnyClient, Backend, append, part
+from sessiond.adapters._backend import AnyClient, Backend, append, check_all_deleted, part
 from sessiond.adapters._claude_summaries import (
     Ends,
     append_with_summary,
@@ -202,7 +202,9 @@ class SessiondSessionStore:
             self._ends.take(session_id)
             await client.sessions.delete(session_id, allow_missing=True)
             if not key.get("subpath"):
-                await client.sessions.delete_many(session_id_prefix=f"{session_id}/")
+                check_all_deleted(
+                    await client.sessions.delete_many(session_id_prefix=f"{session_id}/")
+                )
 
         await self._backend.run(call)
 

@@ -568,19 +568,31 @@ class DeleteSessionsResponse(_message.Message):
 
     SESSION_COUNT_FIELD_NUMBER: _builtins.int
     MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
+    LOCKED_COUNT_FIELD_NUMBER: _builtins.int
+    LOCKED_SESSION_IDS_FIELD_NUMBER: _builtins.int
     session_count: _builtins.int
     """session_count is the number of sessions."""
     message_count: _builtins.int
     """message_count is the number of their messages. Messages that copies share count once for each copy."""
+    locked_count: _builtins.int
+    """locked_count is the number of sessions that meet the filter and were kept, because others had locked them. A repeated call deletes them. It is 0 for a
+    dry run.
+    """
+    @_builtins.property
+    def locked_session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """locked_session_ids are the ids of these sessions, in order, at most 100."""
+
     def __init__(
         self,
         *,
         session_count: _builtins.int = ...,
         message_count: _builtins.int = ...,
+        locked_count: _builtins.int = ...,
+        locked_session_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_count", b"message_count", "session_count", b"session_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["locked_count", b"locked_count", "locked_session_ids", b"locked_session_ids", "message_count", b"message_count", "session_count", b"session_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

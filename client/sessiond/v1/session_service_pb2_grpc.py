@@ -220,7 +220,8 @@ class SessionServiceServicer(object):
     def DeleteSessions(self, request, context):
         """DeleteSessions removes every session that meets a filter. With dry_run, it only counts them. It works in batches: if it ends early, because its
         deadline passes or the server stops, the sessions removed so far stay removed, and a repeated call continues. Sessions that are created during
-        the call are kept, unless they are imported with an earlier create_time. Errors: INVALID_FIELD.
+        the call are kept, unless they are imported with an earlier create_time. Sessions that others have locked do not delay the rest: the call tries to
+        delete them for about two seconds, and then names them in the response. Errors: INVALID_FIELD, REQUEST_ID_REUSED, OVERLOADED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -69,7 +69,8 @@ class SessionServiceStub:
     DeleteSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionsRequest, _session_service_pb2.DeleteSessionsResponse]
     """DeleteSessions removes every session that meets a filter. With dry_run, it only counts them. It works in batches: if it ends early, because its
     deadline passes or the server stops, the sessions removed so far stay removed, and a repeated call continues. Sessions that are created during
-    the call are kept, unless they are imported with an earlier create_time. Errors: INVALID_FIELD.
+    the call are kept, unless they are imported with an earlier create_time. Sessions that others have locked do not delay the rest: the call tries to
+    delete them for about two seconds, and then names them in the response. Errors: INVALID_FIELD, REQUEST_ID_REUSED, OVERLOADED.
     """
     CopySession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.CopySessionRequest, _session_service_pb2.CopySessionResponse]
     """CopySession creates an independent session with the messages of another one, all or up to a seq, in one commit, at a cost that does not depend on
@@ -173,7 +174,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     DeleteSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.DeleteSessionsRequest, _session_service_pb2.DeleteSessionsResponse]  # type: ignore[assignment]
     """DeleteSessions removes every session that meets a filter. With dry_run, it only counts them. It works in batches: if it ends early, because its
     deadline passes or the server stops, the sessions removed so far stay removed, and a repeated call continues. Sessions that are created during
-    the call are kept, unless they are imported with an earlier create_time. Errors: INVALID_FIELD.
+    the call are kept, unless they are imported with an earlier create_time. Sessions that others have locked do not delay the rest: the call tries to
+    delete them for about two seconds, and then names them in the response. Errors: INVALID_FIELD, REQUEST_ID_REUSED, OVERLOADED.
     """
     CopySession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.CopySessionRequest, _session_service_pb2.CopySessionResponse]  # type: ignore[assignment]
     """CopySession creates an independent session with the messages of another one, all or up to a seq, in one commit, at a cost that does not depend on
@@ -322,7 +324,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_session_service_pb2.DeleteSessionsResponse, _abc.Awaitable[_session_service_pb2.DeleteSessionsResponse]]:
         """DeleteSessions removes every session that meets a filter. With dry_run, it only counts them. It works in batches: if it ends early, because its
         deadline passes or the server stops, the sessions removed so far stay removed, and a repeated call continues. Sessions that are created during
-        the call are kept, unless they are imported with an earlier create_time. Errors: INVALID_FIELD.
+        the call are kept, unless they are imported with an earlier create_time. Sessions that others have locked do not delay the rest: the call tries to
+        delete them for about two seconds, and then names them in the response. Errors: INVALID_FIELD, REQUEST_ID_REUSED, OVERLOADED.
         """
 
     @_abc_1.abstractmethod

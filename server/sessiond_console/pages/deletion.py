@@ -61,7 +61,13 @@ def _act(site: Site) -> Page:
                 "type that number."
             )
             return await _page(site, request, api, chosen, problem)
-        await _delete(api, chosen, dry_run=False, request_id=text(form, "request_id"))
+        done = await _delete(api, chosen, dry_run=False, request_id=text(form, "request_id"))
+        if done.locked_count:
+            problem = (
+                f"Deleted: {done.session_count}. Kept, because others have locked them: "
+                f"{', '.join(done.locked_session_ids)}. Try again later."
+            )
+            return await _page(site, request, api, chosen, problem)
         return see("/sessions", "deleted")
 
     return act

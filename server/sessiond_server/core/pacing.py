@@ -8,7 +8,7 @@ from time import monotonic
 # How long a batch should take. A call that needs the same rows, or a share of the disk, waits for
 # about as long.
 TARGET_S = 0.05
-# A pause lasts as long as the batch before it, so that background work takes half of a connection's
+# A pause is as long as the batch before it, so that background work takes half of a connection's
 # time at most. Calls that compete with it make its batches slower, and thereby its pauses longer.
 PAUSE_SHARE = 1.0
 MAX_PAUSE_S = 1.0
@@ -34,14 +34,16 @@ class Batch:
 class Pace:
     """Sizes the batches of background work by how long the batches before them took."""
 
-    def __init__(self, largest: int) -> None:
+    def __init__(self, largest: int, pause_share: float = PAUSE_SHARE) -> None:
         """Start with the smallest batch, which is a fifth of the largest one.
 
         Even smaller ones would mostly consist of round trips.
 
         Args:
             largest: maximum size of a batch.
+            pause_share: length of a pause, as a share of the time that the batch before it took.
         """
+        self._pause_share = pause_share
         self._size = self._smallest = max(largest // 5, 1)
         self._largest = largest
 
@@ -54,7 +56,7 @@ class Pace:
         took_s = monotonic() - began
         self._adjust(batch, took_s)
         if batch.done:
-            await sleep(min(took_s * PAUSE_SHARE, MAX_PAUSE_S))
+            await sleep(min(took_s * self._pause_share, MAX_PAUSE_S))
 
     def _adjust(self, batch: Batch, took_s: float) -> None:
         if batch.done < batch.size and took_s <= TARGET_S:

@@ -20,7 +20,7 @@ from sessiond_server.sessions.locked import LockedSessions
 WAIT_BY_THEMSELVES = frozenset({"StoreMessages", "BatchStoreMessages", "Watch"})
 
 # These calls may last as long as their callers wish, so no other call waits for their end.
-LONG_CALLS = frozenset({"GetTurn", "LeaseMessages"})
+LONG_CALLS = frozenset({"DeleteSessions", "GetTurn", "LeaseMessages"})
 
 # Calls that lock the row of their session. Copies share their lock, so they run side by side.
 SESSION_CHANGES = frozenset(

@@ -1,7 +1,7 @@
 """The lifecycle of sessions: create, read, list, update, resume, destroy, delete."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import accumulate
 from operator import attrgetter
 from typing import Any
@@ -10,32 +10,29 @@ from uuid import UUID
 from sessiond_server.core import events, pagination
 from sessiond_server.core.errors import Fault, etag_mismatch, invalid, session_not_found
 from sessiond_server.core.events import EventPublisher
-from sessiond_server.core.ids import creation_key, deletion_key, session_key, uuid7
+from sessiond_server.core.ids import creation_key, session_key, uuid7
 from sessiond_server.core.limits import (
     MAX_JSON_BYTES,
-    MAX_NAME_CHARACTERS,
     MAX_PAGE_BYTES,
-    MAX_SESSION_ID_CHARACTERS,
     Limits,
 )
 from sessiond_server.core.pagination import Page, Paging
 from sessiond_server.core.states import SessionStatus
-from sessiond_server.core.validation import check_request_id, check_session_id, check_text
+from sessiond_server.core.validation import check_request_id, check_session_id
 from sessiond_server.db.idempotency import NO_LOG, DuplicateRequest, RequestRecord, content_hash
 from sessiond_server.quotas.service import Quotas
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
 from sessiond_server.sessions.settings import (
     SessionSettings,
+    check_filter,
     check_texts,
     new_session,
     stored_ttl,
 )
 from sessiond_server.sessions.state import state_changed, too_large
-from sessiond_server.sessions.store.filters import SessionFilter
 from sessiond_server.sessions.store.listing import Listing
 from sessiond_server.sessions.store.sessions import (
     Etag,
-    SessionCounts,
     SessionRow,
     SessionStore,
     TooLarge,
@@ -44,8 +41,6 @@ from sessiond_server.sessions.store.state import StateChange, StateChanged, Stat
 
 # A session may be deleted and re-created between two statements. The change is then retried.
 ATTEMPTS = 5
-
-DELETED_A_BATCH = 500
 
 _POSITIONS: dict[str, tuple[pagination.Parser, ...]] = {
     "active_desc": (pagination.int4, pagination.time_or_none, UUID),
@@ -165,7 +160,7 @@ class Sessions:
             Fault: INVALID_FIELD; INVALID_PAGE_TOKEN.
         """
         paging = Paging(page_size, page_token, ("sessions", listing), *_POSITIONS[listing.order])
-        _check_filter(listing.filter)
+        check_filter(listing.filter)
         found = await self._store.list(replace(listing, limit=paging.size, after=paging.after))
         listed, has_more = found.rows, found.has_more
         if with_state and listed:
@@ -179,46 +174,6 @@ class Sessions:
     async def states(self, rows: Sequence[SessionRow]) -> Sequence[str]:
         """Returns the states of sessions as JSON text, in the order of the rows."""
         return await self._store.states(rows)
-
-    async def delete_many(
-        self, chosen: SessionFilter, *, everything: bool, dry_run: bool, request_id: str
-    ) -> SessionCounts:
-        """Deletes the sessions that match a filter, in batches. With dry_run, only counts them.
-
-        Returns:
-            The number of sessions, and the number of messages in them.
-
-        Raises:
-            Fault: INVALID_FIELD; REQUEST_ID_REUSED.
-        """
-        _check_filter(chosen)
-        check_request_id(request_id)
-        is_empty = chosen == SessionFilter(chosen.project_id)
-        if is_empty != everything:
-            raise invalid(
-                "all",
-                "is required if no filter is set: it means every session of the project"
-                if is_empty
-                else "cannot be combined with a filter",
-            )
-        record = None
-        if request_id and not dry_run:
-            content = content_hash("delete sessions", asdict(chosen))
-            key = deletion_key(chosen.project_id, request_id)
-            record = RequestRecord(key, request_id, content)
-        # Sessions created from now on are kept. Otherwise the deletion might never end in a busy
-        # project.
-        before = await self._store.start_deletion(record)
-        if dry_run:
-            return await self._store.count(chosen, before)
-        sessions = messages = 0
-        while True:
-            deleted = await self._store.delete_some(chosen, before, DELETED_A_BATCH)
-            for session in deleted:
-                self._publisher.publish(lifecycle_event(events.DELETED, session))
-                sessions, messages = sessions + 1, messages + session.last_seq
-            if len(deleted) < DELETED_A_BATCH:
-                return SessionCounts(sessions, messages)
 
     async def update(
         self,
@@ -402,16 +357,6 @@ def conflicting_recreation(session_id: str) -> Fault:
 
 def _record(key: UUID, request_id: str, *content: Any) -> RequestRecord | None:
     return RequestRecord(key, request_id, content_hash(*content)) if request_id else None
-
-
-def _check_filter(chosen: SessionFilter) -> None:
-    check_text("filter.session_id_prefix", chosen.session_id_prefix, MAX_SESSION_ID_CHARACTERS)
-    texts = {
-        "user": chosen.user_name,
-        "model": chosen.model,
-    }
-    for field, text in texts.items():
-        check_text(f"filter.{field}", text, MAX_NAME_CHARACTERS)
 
 
 def _parse_etag(etag: str) -> Etag | None:

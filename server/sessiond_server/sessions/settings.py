@@ -12,11 +12,13 @@ from sessiond_server.core.json_text import parse_options
 from sessiond_server.core.limits import (
     MAX_IDLE_TTL_MS,
     MAX_NAME_CHARACTERS,
+    MAX_SESSION_ID_CHARACTERS,
     MAX_TITLE_CHARACTERS,
     MIN_IDLE_TTL_MS,
     Limits,
 )
 from sessiond_server.core.validation import check_text
+from sessiond_server.sessions.store.filters import SessionFilter
 from sessiond_server.sessions.store.sessions import MODEL_OPTIONS, NewSession
 from sessiond_server.sessions.store.state import NO_PATCH, StatePatch
 
@@ -114,6 +116,17 @@ def model_options_of(config: Mapping[str, Any], field: str) -> dict[str, Any]:
             "since an object in a config does not keep the order of its keys",
         )
     return parse_options(text or "", field)
+
+
+def check_filter(chosen: SessionFilter) -> None:
+    """Check the texts of a filter.
+
+    Raises:
+        Fault: INVALID_FIELD.
+    """
+    check_text("filter.session_id_prefix", chosen.session_id_prefix, MAX_SESSION_ID_CHARACTERS)
+    for field, text in {"user": chosen.user_name, "model": chosen.model}.items():
+        check_text(f"filter.{field}", text, MAX_NAME_CHARACTERS)
 
 
 def check_texts(values: Mapping[str, Any], path: str = "session") -> None:

@@ -332,7 +332,7 @@ class TurnStore:
             stop_reason=ending.stop_reason,
             usage=None if ending.usage is None else list(ending.usage),
             error=None if ending.error is None else Jsonb(ending.error),
-            changes=Jsonb(_first_changes(ending.report)) if ending.report else None,
+            changes=Jsonb(first_changes(ending.report)) if ending.report else None,
             change_count=len(ending.report or ()),
         )
         if not rows:
@@ -409,7 +409,8 @@ class TurnStore:
         return await page_of(self._database, _LIST, parameters, size, TurnRow)
 
 
-def _first_changes(report: Report) -> list[tuple[int, str, str]]:
+def first_changes(report: Report) -> list[tuple[int, str, str]]:
+    """Return the changes of a request that are stored with its turn."""
     changes = islice(report, MAX_CHANGES)
     return [(change.seq, change.kind.name, storable(change.detail)) for change in changes]
 

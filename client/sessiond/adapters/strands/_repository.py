@@ -9,7 +9,15 @@ from strands.types.session import Session, SessionAgent, SessionMessage, Session
 from sessiond._async._client import AsyncClient
 from sessiond._requests.options import SessionSettings
 from sessiond._types.session import SessionInfo
-from sessiond.adapters._backend import MAX_BATCH_MESSAGES, AnyClient, Backend, Call, append, part
+from sessiond.adapters._backend import (
+    MAX_BATCH_MESSAGES,
+    AnyClient,
+    Backend,
+    Call,
+    append,
+    check_all_deleted,
+    part,
+)
 from sessiond.adapters.strands._messages import new_message, records_of
 from sessiond.adapters.strands._states import AGENT, SESSION, agent_in, group_key, times_of
 from sessiond.errors import (
@@ -139,7 +147,7 @@ class SessiondSessionRepository(SessionRepository):
         id = self._id(session_id)
 
         async def call(client: AsyncClient) -> None:
-            await client.sessions.delete_many(session_id_prefix=f"{id}/")
+            check_all_deleted(await client.sessions.delete_many(session_id_prefix=f"{id}/"))
             await client.sessions.delete(id)
 
         self._run(call, f"Session {session_id} cannot be deleted")

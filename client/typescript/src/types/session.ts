@@ -146,6 +146,13 @@ export interface DeletedSessions {
   readonly sessionCount: number;
   /** Number of their messages. Messages that copies share count once for each copy. */
   readonly messageCount: number;
+  /**
+   * Number of sessions that meet the conditions and were kept, because others had locked them for
+   * about two seconds. Repeating the call deletes them.
+   */
+  readonly lockedCount: number;
+  /** The ids of these sessions, at most 100. */
+  readonly lockedSessionIds: readonly string[];
 }
 
 export function sessionOf(session: proto.Session): SessionInfo {

@@ -85,7 +85,12 @@ def delete(client: Client, given: argparse.Namespace) -> int:
         # A deadline would be of no use, since sessions deleted before it would stay deleted.
         deleted = client.sessions.delete_many(**chosen, all=given.all, timeout=math.inf)
     _print_deleted(deleted, given)
-    return 0
+    if deleted.locked_count:
+        output.note(
+            f"sessiond sessions: {output.many(deleted.locked_count, 'session')} locked by others, "
+            f"not deleted: {', '.join(deleted.locked_session_ids)}; repeat the command"
+        )
+    return 1 if deleted.locked_count else 0
 
 
 def _delete_named(client: Client, given: argparse.Namespace) -> int:
@@ -125,7 +130,11 @@ def _is_confirmed(counted: DeletedSessions) -> bool:
 
 def _print_deleted(deleted: DeletedSessions, given: argparse.Namespace) -> None:
     if given.json:
-        counts = {"session_count": deleted.session_count, "message_count": deleted.message_count}
+        counts = {
+            "session_count": deleted.session_count,
+            "message_count": deleted.message_count,
+            "locked_count": deleted.locked_count,
+        }
         output.print_json({"dry_run": given.dry_run, **counts})
     else:
         output.print_line(f"{'would delete' if given.dry_run else 'deleted'} {_words(deleted)}")

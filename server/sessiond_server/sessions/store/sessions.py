@@ -10,14 +10,11 @@ from psycopg import AsyncConnection, Rollback
 from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 from sqlalchemy import (
-    BigInteger,
     ColumnElement,
     Text,
     and_,
     cast,
     func,
-    or_,
-    select,
     update,
 )
 
@@ -26,7 +23,6 @@ from sessiond_server.db import schema as tables
 from sessiond_server.db.expiry import LIVE_SESSION, alive
 from sessiond_server.db.idempotency import (
     NO_LOG,
-    DuplicateRequest,
     RecordedRequest,
     RequestRecord,
     find_request,
@@ -35,7 +31,7 @@ from sessiond_server.db.idempotency import (
 from sessiond_server.db.pages import RowPage, page_of
 from sessiond_server.db.pool import Database, columns_of
 from sessiond_server.sessions.store.deletion import DeletedSession, delete_sessions
-from sessiond_server.sessions.store.filters import SessionFilter, as_jsonb, filter_conditions
+from sessiond_server.sessions.store.filters import as_jsonb
 from sessiond_server.sessions.store.listing import ActivityKey, Listing, list_statement
 from sessiond_server.sessions.store.state import (
     NO_PATCH,
@@ -140,13 +136,6 @@ class Etag(NamedTuple):
 
     log: UUID
     revision: int
-
-
-class SessionCounts(NamedTuple):
-    """A number of sessions, and the number of messages in them."""
-
-    sessions: int
-    messages: int
 
 
 class TooLarge(Exception):
@@ -286,42 +275,6 @@ class SessionStore:
             raise Rollback
         return None
 
-    async def start_deletion(self, record: RequestRecord | None) -> datetime:
-        """Returns the start time of a deletion by filter.
-
-        A repetition gets the start time of the first request.
-
-        Raises:
-            Fault: REQUEST_ID_REUSED if the first request had another filter.
-        """
-        if record:
-            try:
-                async with recorded_transaction(self._database, record):
-                    pass
-            except DuplicateRequest:
-                pass
-            if first := await self.find_request(record.key, NO_LOG, record.request_id):
-                return first.created_at
-        [row] = await self._database.rows("SELECT clock_timestamp() AS now")
-        return row["now"]  # type: ignore[no-any-return]
-
-    async def count(self, chosen: SessionFilter, before: datetime) -> SessionCounts:
-        """Counts the sessions that match a filter and already existed at the time `before`."""
-        statement = select(
-            func.count().label("sessions"),
-            cast(func.coalesce(func.sum(T.last_seq), 0), BigInteger).label("messages"),
-        ).where(*filter_conditions(chosen), _existed(before))
-        [row] = await self._database.rows(statement)
-        return SessionCounts(**row)
-
-    async def delete_some(
-        self, chosen: SessionFilter, before: datetime, limit: int
-    ) -> list[DeletedSession]:
-        """Deletes and returns at most `limit` sessions that `count` would count."""
-        condition = and_(*filter_conditions(chosen), _existed(before))
-        async with self._database.transaction() as connection:
-            return await delete_sessions(self._database, connection, condition, limit=limit)
-
     async def list(self, listing: Listing) -> RowPage[ListedSession]:
         """Return at most listing.limit rows after listing.after, in order."""
 
@@ -382,11 +335,6 @@ def _sort_key(order: str, row: SessionRow, is_crowded: bool) -> tuple[Any, ...]:
             return (row.session_id,)
         case _:
             return (row.created_at, row.key)
-
-
-def _existed(at: datetime) -> ColumnElement[bool]:
-    # created_at alone is not enough: an imported session may have a created_at in the future.
-    return or_(T.created_at < at, T.used_at < at)
 
 
 def _is(key: UUID, project_id: UUID, etag: Etag | None) -> list[ColumnElement[bool]]:

@@ -254,6 +254,13 @@ export interface DeleteSessionsResponse {
   sessionCount: number;
   /** message_count is the number of their messages. Messages that copies share count once for each copy. */
   messageCount: number;
+  /**
+   * locked_count is the number of sessions that meet the filter and were kept, because others had locked them. A repeated call deletes them. It is 0 for a
+   * dry run.
+   */
+  lockedCount: number;
+  /** locked_session_ids are the ids of these sessions, in order, at most 100. */
+  lockedSessionIds: string[];
 }
 
 /** CopySessionRequest describes a copy of a session. Unset fields are as in the source. */
@@ -1660,7 +1667,7 @@ export const DeleteSessionsRequest: MessageFns<DeleteSessionsRequest> = {
 };
 
 function createBaseDeleteSessionsResponse(): DeleteSessionsResponse {
-  return { sessionCount: 0, messageCount: 0 };
+  return { sessionCount: 0, messageCount: 0, lockedCount: 0, lockedSessionIds: [] };
 }
 
 export const DeleteSessionsResponse: MessageFns<DeleteSessionsResponse> = {
@@ -1670,6 +1677,12 @@ export const DeleteSessionsResponse: MessageFns<DeleteSessionsResponse> = {
     }
     if (message.messageCount !== 0) {
       writer.uint32(16).int64(message.messageCount);
+    }
+    if (message.lockedCount !== 0) {
+      writer.uint32(24).int64(message.lockedCount);
+    }
+    for (const v of message.lockedSessionIds) {
+      writer.uint32(34).string(v!);
     }
     return writer;
   },
@@ -1703,6 +1716,22 @@ export const DeleteSessionsResponse: MessageFns<DeleteSessionsResponse> = {
             message.messageCount = longToNumber(reader.int64());
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.lockedCount = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.lockedSessionIds.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1722,6 +1751,8 @@ export const DeleteSessionsResponse: MessageFns<DeleteSessionsResponse> = {
     const message = createBaseDeleteSessionsResponse();
     message.sessionCount = object.sessionCount ?? 0;
     message.messageCount = object.messageCount ?? 0;
+    message.lockedCount = object.lockedCount ?? 0;
+    message.lockedSessionIds = object.lockedSessionIds?.map((e) => e) || [];
     return message;
   },
 };
@@ -4248,7 +4279,8 @@ export const SessionServiceDefinition = {
     /**
      * DeleteSessions removes every session that meets a filter. With dry_run, it only counts them. It works in batches: if it ends early, because its
      * deadline passes or the server stops, the sessions removed so far stay removed, and a repeated call continues. Sessions that are created during
-     * the call are kept, unless they are imported with an earlier create_time. Errors: INVALID_FIELD.
+     * the call are kept, unless they are imported with an earlier create_time. Sessions that others have locked do not delay the rest: the call tries to
+     * delete them for about two seconds, and then names them in the response. Errors: INVALID_FIELD, REQUEST_ID_REUSED, OVERLOADED.
      */
     deleteSessions: {
       name: "DeleteSessions",
