@@ -13,7 +13,7 @@ from sessiond.v1.limits_pb2 import (
 )
 from sessiond_server.retention import projects
 from sessiond_server.retention.projects import ProjectPurger
-from sessiond_server.retention.store.purge import ProjectPurgeStore
+from sessiond_server.retention.store.projects import ProjectPurgeStore
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
 
