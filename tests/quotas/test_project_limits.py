@@ -133,6 +133,6 @@ async def test_a_new_project_does_not_have_the_limits_of_a_deleted_one(
     await wire.admin.DeleteProject(admin.DeleteProjectRequest(project="p"))
     assert (await error_of(limits_of(wire))).reason == "PROJECT_NOT_FOUND"
     monkeypatch.setattr(projects, "GRACE_S", 0.0)
-    await ProjectPurger(ProjectPurgeStore(server.database), server.watching).purge()
+    await ProjectPurger(ProjectPurgeStore(server.database), server.watching).purge(500)
     await wire.admin.CreateProject(admin.CreateProjectRequest(project=admin.Project(name="p")))
     assert await limits_of(wire) == ProjectLimits(etag="0")

@@ -303,8 +303,7 @@ class JoinedAppends:
             self._ready[key] = queue
 
     def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        # The context is empty, because the deadline of the call that starts the task does not
-        # apply.
+        # The context is empty, since the deadline of the call that starts the task is irrelevant.
         task = asyncio.get_running_loop().create_task(work, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
