@@ -408,7 +408,7 @@ async def test_ids_are_looked_up_in_their_index(
     assert "message_ids_pkey" not in plan
 
 
-def test_appends_without_ids_are_the_statement_that_they_were() -> None:
-    for (single, recorded, is_named), statement in append_statements.STATEMENTS.items():
-        assert ("message_ids" in statement) == is_named, (single, recorded)
-        assert "session_state" not in statement
+def test_appends_without_ids_and_states_are_the_statement_that_they_were() -> None:
+    for (single, recorded, is_named, is_stated), text in append_statements.STATEMENTS.items():
+        assert ("message_ids" in text) == is_named, (single, recorded)
+        assert ("session_state" in text) == is_stated, (single, recorded)
