@@ -247,6 +247,11 @@ def targets(results: Results, sizes: Sizes) -> list[TargetResult]:
     add("  the floor with jsonb", texts, (texts, FLOOR_JSONB), None)
     add("  dicts, the floor's dicts", dicts, (dicts, FLOOR), None)
     add("  dicts, page cache off", dicts, (dicts, FLOOR), None, UNCACHED)
+    short_dicts, short_texts = "read short, dicts", "read short, texts"
+    add(f"read {sizes.short:,}: texts, the floor's texts", short_texts, (short_texts, FLOOR), 1.1)
+    add("  page cache off", short_texts, (short_texts, FLOOR), None, UNCACHED)
+    add("  dicts, the floor's dicts", short_dicts, (short_dicts, FLOOR), None)
+    add("  dicts, page cache off", short_dicts, (short_dicts, FLOOR), None, UNCACHED)
     add(
         f"StoreMessages in batches of {sizes.batch:,}, the floor's batches",
         "batches",
