@@ -17,6 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import frameworks
 import languages
 from database import Databases
 from readers import Readers
@@ -340,6 +341,18 @@ class Bench:
                         self.results.add(
                             f"{prefix}read {label}", name, "messages/s", length * repeats / took_s
                         )
+
+    async def frameworks(self) -> None:
+        """Measure the adapters that need environments of their own."""
+        target = self._addresses[SESSIOND][1]
+        given = (target, self._sizes.appends // 5, self._sizes.short, self._sizes.short_reads)
+        programs = [*frameworks.programs()]
+        for _ in range(self._sizes.heavy_rounds):
+            for name, command in programs:
+                found = await frameworks.measure(command, given)
+                for store, figures in found.items():
+                    for key, (measurement, unit) in frameworks.FIGURES.items():
+                        self.results.add(f"{name}, {measurement}", store, unit, figures[key])
 
     async def copy(self) -> None:
         """Measure copies of sessions of all sizes, and reads of copies and of their sources."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from frameworks import FRAMEWORKS
 from languages import LANGUAGES
 from measurements import (
     AGENTS,
@@ -153,6 +154,13 @@ def _adapter_rows(sizes: Sizes) -> Iterator[Row]:
         found = f"claude, {measurement}"
         peer = (found, CLAUDE_REFERENCE)
         yield Row(f"SessiondSessionStore: {title}", found, CLAUDE_ADAPTER, floor=peer)
+    for name, (ours, own) in FRAMEWORKS.items():
+        for title, measurement in (
+            ("append, p50", "append p50"),
+            (f"read {sizes.short:,}", "read short"),
+        ):
+            found = f"{name}, {measurement}"
+            yield Row(f"{ours}, beside its own {own}: {title}", found, "ours", floor=(found, "own"))
 
 
 def _turn_rows(sizes: Sizes) -> Iterator[Row]:

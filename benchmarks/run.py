@@ -55,7 +55,7 @@ import sessiond
 
 PARTS = (
     *("append", "ids", "batch", "load", "flat", "read", "copy", "watch", "turns", "adapters"),
-    "languages",
+    *("frameworks", "languages"),
 )
 PACKAGES = (
     *("grpcio", "protobuf", "psycopg", "openai-agents", "claude-agent-sdk", "sqlalchemy"),
