@@ -1,4 +1,4 @@
-"""Appends whose callers give up at the very moment that a statement or a wait begins."""
+"""Appends whose callers give up at the moment when a statement or a wait begins."""
 
 import asyncio
 import uuid
@@ -41,7 +41,7 @@ def prepared(key: uuid.UUID = KEY) -> PreparedAppend:
 
 
 class Database:
-    """Stands in for what JoinedAppends uses.
+    """A fake of the interface that JoinedAppends uses.
 
     Attributes:
         is_locked: whether another program has locked each session.
@@ -119,7 +119,7 @@ async def test_a_caller_whose_time_ends_as_its_append_begins_to_wait_blocks_no_o
     waiting = joined.submit(prepared())
     joined.dispatch()
     await until(lambda: database.alone == 1)
-    # First, the statement meets the lock. Then, in the same round of the event loop, time is over.
+    # The statement meets the lock. In the same round of the event loop, the append's time is over.
     database.can_go_on.set()
     asyncio.get_running_loop().call_soon(joined.expire, waiting)
     await until(waiting.ended.done)
@@ -161,7 +161,7 @@ async def test_a_caller_that_leaves_as_its_statement_begins_blocks_no_other(
 async def test_a_session_that_others_lock_again_and_again_is_waited_for_in_line(
     joined: JoinedAppends, database: Database
 ) -> None:
-    """Statements that skip locked rows may never find the row free."""
+    """A statement that skips locked rows may never find the row free, so one waits for the lock."""
     database.is_locked = True
     several = [joined.submit(prepared()) for _ in range(3)]
     joined.dispatch()
@@ -178,7 +178,7 @@ async def test_an_append_waits_only_briefly_for_slow_statements_of_other_session
     slow = [asyncio.create_task(store(joined, uuid.uuid4())) for _ in range(2)]
     await until(lambda: database.alone == 2)
     other = asyncio.create_task(store(joined))
-    # It starts although neither has ended.
+    # The append starts although both slow statements are still running.
     await until(lambda: database.alone == 3)
     database.can_go_on.set()
     assert await asyncio.gather(other, *slow) == [DONE] * 3

@@ -1,9 +1,9 @@
 """Joins concurrent appends: one statement and one commit for the calls of many callers.
 
-An append that meets no other is stored at once. Appends that arrive while others are being stored
-wait in memory, in a queue for each session, and are then stored together. So a session has one
-statement of this process at a time, however many callers append to it. While another program has
-locked the session, it has none: its appends go on waiting in memory.
+An append that arrives alone is stored at once. Appends that arrive while others are being stored
+wait in memory, in a queue for each session, and are then stored together. So this process runs one
+statement at a time for a session, however many callers append to it. While another program has
+locked the session, no statement runs for it, and its appends go on waiting in memory.
 """
 
 import asyncio
@@ -50,10 +50,10 @@ MAX_WAIT_S = 0.02
 # the server and the database work at the same time. Dividing fewer costs more than it gains.
 MIN_SPLIT = 32
 
-# How often an append is tried while its session's row is free, but another lock is not.
+# Maximum number of attempts of an append that fail on a lock other than its session's row.
 MAX_LOCK_TIMEOUTS = 3
 
-# How often an append is left out of shared statements because its session is locked.
+# Number of shared statements that may leave an append out because its session is locked.
 MAX_SKIPS = 2
 
 log = structlog.get_logger(__name__)
@@ -134,7 +134,7 @@ class JoinedAppends:
             waiting = self.submit(prepared)
             self.dispatch()
             return await self._end_of(waiting)
-        # Nothing to join: the caller's own task stores it.
+        # There is no append to join, so the caller's own task stores this one.
         self._busy[key] = deque()
         slot = self._begin()
         series: Series = []
@@ -303,7 +303,7 @@ class JoinedAppends:
             self._ready[key] = queue
 
     def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        # An empty context: the deadline of the call that happens to start the task does not count.
+        # The context is empty, since the deadline of the call that starts the task is irrelevant.
         task = asyncio.get_running_loop().create_task(work, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
