@@ -130,7 +130,7 @@ class JoinedAppends:
 
     async def _store_prepared(self, prepared: PreparedAppend) -> Appended:
         key = prepared.append.key
-        if key in self._busy or self._ready or not self._has_room():
+        if self._ready or key in self._busy or not self._has_room():
             waiting = self.submit(prepared)
             self.dispatch()
             return await self._end_of(waiting)
