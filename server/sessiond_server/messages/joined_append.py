@@ -1,9 +1,9 @@
 """Joins concurrent appends: one statement and one commit for the calls of many callers.
 
-An append that meets no other is stored at once. Appends that arrive while others are being stored
-wait in memory, in a queue for each session, and are then stored together. So a session has one
-statement of this process at a time, however many callers append to it. While another program has
-locked the session, it has none: its appends go on waiting in memory.
+An append that arrives alone is stored at once. Appends that arrive while others are being stored
+wait in memory, in a queue for each session, and are then stored together. So this process runs one
+statement at a time for a session, however many callers append to it. While another program has
+locked the session, no statement runs for it, and its appends go on waiting in memory.
 """
 
 import asyncio
@@ -50,10 +50,10 @@ MAX_WAIT_S = 0.02
 # the server and the database work at the same time. Dividing fewer costs more than it gains.
 MIN_SPLIT = 32
 
-# How often an append is tried while its session's row is free, but another lock is not.
+# Maximum number of attempts of an append that fail on a lock other than its session's row.
 MAX_LOCK_TIMEOUTS = 3
 
-# How often an append is left out of shared statements because its session is locked.
+# Number of shared statements that may leave an append out because its session is locked.
 MAX_SKIPS = 2
 
 log = structlog.get_logger(__name__)
@@ -130,11 +130,11 @@ class JoinedAppends:
 
     async def _store_prepared(self, prepared: PreparedAppend) -> Appended:
         key = prepared.append.key
-        if key in self._busy or self._ready or not self._has_room():
+        if self._ready or key in self._busy or not self._has_room():
             waiting = self.submit(prepared)
             self.dispatch()
             return await self._end_of(waiting)
-        # Nothing to join: the caller's own task stores it.
+        # There is no append to join, so the caller's own task stores this one.
         self._busy[key] = deque()
         slot = self._begin()
         series: Series = []
@@ -155,9 +155,9 @@ class JoinedAppends:
             requests: the appends, in their order.
 
         Returns:
-            What became of each append: its result, its error, or an append that waits, because its
-            session is locked or it must be stored alone. None if they belong in the queues, because
-            other appends to the sessions are there, or because a statement cannot store them all.
+            For each append: its result, its error, or a waiting append, because its session is
+            locked or it must be stored alone. None if they belong in the queues, because other
+            appends to the sessions are there, or because a statement cannot store them all.
         """
         keys = [one.append.key for one in requests]
         is_busy = any(key in self._busy or key in self._ready for key in keys)
@@ -265,7 +265,7 @@ class JoinedAppends:
 
     def _begin(self) -> Slot:
         slot = Slot(asyncio.get_running_loop().time() + MAX_WAIT_S)
-        # If more run already, this one is a batch that came as a whole. Others do not wait for it.
+        # Beyond this number, the statement is that of one batch call. Others do not wait for it.
         if len(self._awaited) < MAX_IN_FLIGHT:
             self._awaited[slot] = None
         self._statements += 1
@@ -281,7 +281,7 @@ class JoinedAppends:
         self.dispatch()
 
     def _ended(self, slot: Slot, keys: Iterable[UUID], left: Mapping[UUID, Series]) -> None:
-        """Let what waits for a statement go on.
+        """End a statement, and start the appends that wait for it.
 
         Args:
             slot: the statement.
@@ -303,7 +303,7 @@ class JoinedAppends:
             self._ready[key] = queue
 
     def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        # An empty context: the deadline of the call that happens to start the task does not count.
+        # The context is empty, since the deadline of the call that starts the task is irrelevant.
         task = asyncio.get_running_loop().create_task(work, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -407,7 +407,7 @@ class JoinedAppends:
             # The statement waits for no session, so a LockTimeout is about the whole table.
             return error
         except Exception as error:
-            # One is at fault, such as a repetition. Each is stored alone, and gets its own result.
+            # One append is at fault, e.g. a repetition. Store each alone, for its own result.
             if not isinstance(error, DuplicateRequest):
                 log.warning("joined_append_failed", error=type(error).__name__)
             return [None] * len(many)
