@@ -156,7 +156,8 @@ class Follower:
                     continue
                 with suppress(SessiondError):
                     turn = await self._api.sessions.get_turn(self._session_id, turn_id)
-                    if turn.state in _ENDED and self._answers.pop(turn_id, None):
+                    if turn.state in _ENDED and turn_id in self._answers:
+                        del self._answers[turn_id]
                         self._tell_all("turn", {"turn": turn_id, "type": "assistant.turn_end"})
                         if turn.error:
                             self._tell_all("turn", {"turn": turn_id, "type": "session.error"})

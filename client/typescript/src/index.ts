@@ -4,7 +4,17 @@
  * @module
  */
 
-export type { Admin, ApiKey, CreateApiKeyOptions, NewApiKey, Project } from "./admin.js";
+export type {
+  Admin,
+  ApiKey,
+  CreateApiKeyOptions,
+  LimitUsage,
+  NewApiKey,
+  Project,
+  ProjectLimits,
+  ProjectUsage,
+  SetProjectLimits,
+} from "./admin.js";
 export type { Asset, AssetSource, Assets, DownloadOptions, UploadOptions } from "./assets.js";
 export type {
   Bookmark,

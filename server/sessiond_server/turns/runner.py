@@ -130,7 +130,7 @@ class TurnRunner:
         """Start a turn with one statement; see DirectTurns.start.
 
         Returns:
-            The turn; None if it was not stored, because a transaction must decide what happens.
+            The turn; None if it was not stored, because a transaction must start it.
 
         Raises:
             DuplicateRequest: if the request is recorded already.
@@ -209,7 +209,7 @@ class TurnRunner:
         self._running[running.turn_id] = self._logs[running.log] = running
         if not running.is_resumed:
             self._announcements.started(running)
-        # If another turn starts this one, it belongs to no caller's trace.
+        # A turn that starts when another turn ends belongs to no caller's trace.
         is_next = asyncio.current_task() in self._tasks
         task = asyncio.create_task(self._run(running), context=Context() if is_next else None)
         self._tasks.add(task)
@@ -242,7 +242,7 @@ class TurnRunner:
                     log.debug("turn_retrying", turn_id=str(running.turn_id), error=str(e))
                     await asyncio.sleep(DATABASE_RETRY_S)
                     continue
-                # An answer that is complete is not thrown away when the process is shut down.
+                # If the process is shut down, a complete answer is still stored.
                 is_complete = running.is_left and isinstance(outcome, Answer)
                 if is_complete or not running.is_over.is_set():
                     is_resumed = await self._settle(running, outcome)
@@ -393,7 +393,7 @@ class TurnRunner:
             delay_s = min(delay_s * 2, LONGEST_RETRY_S)
 
     async def _complete(self, running: RunningTurn, answer: Answer) -> bool:
-        """End a turn with one statement. Return False if a transaction must decide."""
+        """End a turn with one statement. Return False if a transaction must end it."""
         async with self._direct.end(running, answer) as news:
             if news:
                 self._publish(news)

@@ -47,7 +47,7 @@ class TurnLease:
 
     @property
     def look_s(self) -> float:
-        """Seconds between two looks for turns that no process runs."""
+        """Seconds between two searches for turns that no process runs."""
         return self.duration_s / 15
 
 
@@ -185,7 +185,7 @@ class RunningTurn:
 
 @dataclass(slots=True, kw_only=True)
 class TurnNews:
-    """What a commit has changed about a session's turns, to be published and run after it.
+    """The changes of a commit to a session's turns, to publish and run after the commit.
 
     Attributes:
         key: the session's key.
