@@ -49,7 +49,7 @@ class Sizes:
     """Sessions of the project whose sessions are listed."""
     listings: int = 40
     """First pages of each order and filter, in each of the states."""
-    deleted: int = 40_000
+    deleted: int = 20_000
     """Sessions that match the filter of a deletion, among as many others."""
     deleted_messages: int = 10
     """Messages of each of them."""
