@@ -50,7 +50,7 @@ languages: setup .venv-protos/.done ## Build the examples in Go, Java and Rust, 
 languages-test: languages ## Test them, and what each language reads of the others
 	$(PYTEST) tests/languages $(ARGS)
 
-adapters-test: ## Test the adapters, each with its framework in an environment of its own; ARGS='openai-agents -- -x'
+adapters-test: ## Test the adapters, each with its framework in an environment of its own; ARGS='--quick openai-agents -- -x'
 	$(PYTHON) scripts/adapters-test $(ARGS)
 
 test-matrix: ## Run the tests on several versions of Python and PostgreSQL (an hour)

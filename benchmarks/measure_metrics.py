@@ -1,13 +1,12 @@
 """Measures what Prometheus metrics cost an append."""
 
 import gc
-import socket
 import statistics
 import time
 
 from bench import WARM_UP_APPENDS, Bench
 from names import SESSIOND
-from serving import serve
+from serving import free_port, serve
 from subject_sessiond import Sessiond
 
 
@@ -16,9 +15,7 @@ async def metrics(bench: Bench) -> None:
 
     The two alternate append by append, so that other load on the machine hits both alike.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     url = bench.databases.sessiond_url
     with serve(url, {"SESSIOND_METRICS_LISTEN": address}) as on, serve(url, {}) as off:
         subjects = {"on": Sessiond(on.target), "off": Sessiond(off.target)}

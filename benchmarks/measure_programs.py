@@ -9,7 +9,7 @@ from pathlib import Path
 import languages as clients
 from bench import Bench
 from names import SESSIOND
-from serving import serve
+from serving import free_port, serve
 
 TIMEOUT_S = 400
 
@@ -73,26 +73,26 @@ async def watch(bench: Bench) -> None:
 
 async def turns(bench: Bench) -> None:
     """Measure many turns at once, and how much they slow another caller down."""
-    sizes = bench.sizes
-    program = str(Path(__file__).with_name("turns.py"))
-    settings = {"SESSIOND_MAX_RUNNING_TURNS": str(sizes.turns)}
+    sizes, url = bench.sizes, bench.databases.sessiond_url
+    settings = {"SESSIOND_MAX_RUNNING_TURNS": str(max(sizes.turns, sizes.starts))}
     for _ in range(sizes.heavy_rounds):
-        with serve(bench.databases.sessiond_url, settings) as served:
-            command = [
-                sys.executable,
-                program,
-                served.target,
-                served.pid,
-                next(bench.numbers),
-                sizes.turns,
-                sizes.turn_s,
-            ]
-            done = await asyncio.to_thread(
-                subprocess.run,
-                list(map(str, command)),
-                stdout=subprocess.PIPE,
-                timeout=TIMEOUT_S,
-                check=True,
-            )
-        for measurement, (unit, value) in json.loads(done.stdout).items():
-            bench.results.add(measurement, SESSIOND, unit, value)
+        with serve(url, settings) as served:
+            given = (served.target, served.pid, next(bench.numbers), sizes.turns, sizes.turn_s)
+            await _run(bench, "turns.py", *given)
+        metrics = f"127.0.0.1:{free_port()}"
+        with serve(url, settings | {"SESSIOND_METRICS_LISTEN": metrics}) as served:
+            arguments = (served.target, metrics, served.pid, next(bench.numbers), sizes.starts)
+            await _run(bench, "turn_starts.py", *arguments)
+
+
+async def _run(bench: Bench, program: str, *arguments: object) -> None:
+    """Run a program that prints measurements, and add them to the results."""
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, str(Path(__file__).with_name(program)), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        timeout=TIMEOUT_S,
+        check=True,
+    )
+    for measurement, (unit, value) in json.loads(done.stdout).items():
+        bench.results.add(measurement, SESSIOND, unit, value)

@@ -183,6 +183,16 @@ def _turn_rows(sizes: Sizes) -> Iterator[Row]:
     for state, note in (("idle", "nothing else runs"), ("busy", crowd)):
         for percentile in (50, 99):
             yield Row(f"GetSession, {note}, p{percentile}", f"get session {state} p{percentile}")
+    crowd = f"{sizes.starts:,} sends at once"
+    yield Row(f"{crowd}, all accepted", "starts, all accepted")
+    yield Row("  accepted", "starts, turns a second")
+    yield Row("  refused", "starts, refused")
+    yield Row("  statements of a turn", "starts, statements of a turn")
+    yield Row("  server's CPU of a turn", "starts, server's CPU of a turn")
+    for state, note in (("idle", "nothing else runs"), ("busy", crowd)):
+        for percentile in (50, 99):
+            measurement = f"starts, get session {state} p{percentile}"
+            yield Row(f"GetSession, {note}, p{percentile}", measurement)
 
 
 def table(results: Results, sizes: Sizes) -> str:

@@ -45,6 +45,8 @@ class Sizes:
     """Turns that run at once."""
     turn_s: int = 20
     """Seconds for which the model of each turn writes."""
+    starts: int = 1_000
+    """Turns that start at once."""
     listed: int = 200_000
     """Sessions of the project whose sessions are listed."""
     listings: int = 40
@@ -78,6 +80,7 @@ class Sizes:
             watched_messages=self.watched_messages // 2,
             turns=self.turns // 10,
             turn_s=self.turn_s // 4,
+            starts=self.starts // 10,
             listed=self.listed // 10,
             listings=self.listings // 4,
             deleted=self.deleted // 10,

@@ -155,11 +155,11 @@ async def main(
     process = await asyncio.create_subprocess_exec(*arguments, stdout=subprocess.PIPE)
     assert process.stdout
     await process.stdout.readline()
-    cpu_s = _cpu_s(pid)
+    before_s = cpu_s(pid)
     is_over = asyncio.Event()
     probing = asyncio.create_task(probe(target, f"{name}-probe", is_over))
     line = await process.stdout.readline()
-    cpu_s = _cpu_s(pid) - cpu_s
+    took_s = cpu_s(pid) - before_s
     is_over.set()
     busy = await probing
     await process.wait()
@@ -168,7 +168,7 @@ async def main(
         "turns, all have started": ("s", found["start"]),
         "turns, deltas a second": ("deltas/s", found["deltas"] / found["took"]),
         "turns, deltas an event": ("deltas", found["deltas"] / found["events"]),
-        "turns, server's CPU for a delta": ("us", 1e6 * cpu_s / found["deltas"]),
+        "turns, server's CPU for a delta": ("us", 1e6 * took_s / found["deltas"]),
     }
     for what, times in (("idle", idle), ("busy", busy)):
         cuts = statistics.quantiles(times, n=100)
@@ -177,7 +177,7 @@ async def main(
     return figures
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     """Return the CPU time of a process in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

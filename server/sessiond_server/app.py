@@ -43,7 +43,6 @@ from sessiond_server.queues.service import Processing
 from sessiond_server.queues.store.leases import LeaseStore
 from sessiond_server.queues.store.progress import ProgressStore
 from sessiond_server.queues.store.queues import QueueStore
-from sessiond_server.quotas.limits import LIMIT_NAMES, ProjectLimits
 from sessiond_server.quotas.service import Quotas
 from sessiond_server.quotas.store import QuotaStore
 from sessiond_server.retention.projects import ProjectPurger
@@ -75,11 +74,14 @@ from sessiond_server.tasks.store import TaskStore
 from sessiond_server.turns.announcements import TurnAnnouncements
 from sessiond_server.turns.asset_files import AssetFiles
 from sessiond_server.turns.context import Contexts
+from sessiond_server.turns.direct import DirectTurns
+from sessiond_server.turns.direct_store import DirectStore
 from sessiond_server.turns.handover import Handovers
 from sessiond_server.turns.handover_store import HandoverStore
 from sessiond_server.turns.leases import TurnLeases
 from sessiond_server.turns.live_texts import LiveTexts
 from sessiond_server.turns.mark_store import MarkStore
+from sessiond_server.turns.new_turns import NewTurns
 from sessiond_server.turns.previews import Previews
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.service import Turns
@@ -103,6 +105,7 @@ class Stores:
         self.bookmarks = BookmarkStore(database)
         self.copies = CopyStore(database)
         self.cuts = CutStore(database)
+        self.direct = DirectStore(database)
         self.flattening = FlatteningStore(database)
         self.history = HistoryStore(database)
         self.imports = SessionImportStore(database)
@@ -163,7 +166,7 @@ async def open_services(
         await database.open()
         stores, objects = Stores(database), Objects(settings.asset_location())
         limits, counts = _limits(settings), tokenizer(settings.tokenizer)
-        quotas = Quotas(stores.quotas, _default_limits(settings))
+        quotas = Quotas(stores.quotas, settings.default_limits())
         stack.push_async_callback(quotas.close)
 
         def is_draining() -> bool:
@@ -193,6 +196,7 @@ async def open_services(
         contexts = Contexts(stores.history, stores.marks, max_bytes=settings.max_context_bytes)
         handovers = Handovers(HandoverStore(), stores.turns, stores.turn_texts, transitions, lease)
         announcements = TurnAnnouncements(watching, quotas)
+        direct = DirectTurns(stores.direct, models, limits, counts, watching, lease, slots)
         files = AssetFiles(assets, max_request_bytes=settings.max_model_request_bytes)
         runner = TurnRunner(
             stores.turns,
@@ -205,28 +209,33 @@ async def open_services(
             models,
             files,
             handovers,
+            direct,
             max_request_bytes=settings.max_model_request_bytes,
         )
         stack.push_async_callback(runner.close)
         watching.add_listener(runner.on_event)
+        new_turns = NewTurns(
+            models,
+            limits,
+            counts,
+            default_model=settings.default_model,
+            max_timeout_ms=int(settings.turn_timeout_s * 1000),
+            keep_partial=settings.keep_partial,
+        )
         turns = Turns(
             stores.turns,
             stores.sessions,
             runner,
             transitions,
             contexts,
-            models,
-            limits,
-            counts,
+            new_turns,
+            stores.direct,
             quotas,
-            default_model=settings.default_model,
-            max_timeout_ms=int(settings.turn_timeout_s * 1000),
             save_remote_text=partial(watching.texts.saved, freeze=True),
-            keep_partial=settings.keep_partial,
         )
         streams = TurnStreams(turns, runner, watching)
         previews = Previews(
-            turns,
+            new_turns,
             stores.sessions,
             contexts,
             models,
@@ -346,12 +355,6 @@ async def open_services(
             history.cache_bytes,
             models,
         )
-
-
-def _default_limits(settings: Settings) -> ProjectLimits:
-    return ProjectLimits(
-        **{name: getattr(settings, f"default_limit_{name}") for name in LIMIT_NAMES}
-    )
 
 
 def _limits(settings: Settings) -> Limits:

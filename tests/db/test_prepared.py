@@ -91,6 +91,25 @@ async def test_a_statement_that_was_deallocated_is_prepared_again(database: Data
         assert await DOUBLED.run(connection, {"n": 2}) == [(4,)]
 
 
+async def test_a_statement_whose_caller_is_cancelled_as_it_is_prepared_is_prepared_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL has prepared it, and nobody has learnt so."""
+    async with database.connection() as connection:
+        with monkeypatch.context() as patch:
+            wait = connection.wait
+
+            async def interrupted(*arguments: Any) -> None:
+                await wait(*arguments)
+                raise asyncio.CancelledError
+
+            patch.setattr(connection, "wait", interrupted)
+            with pytest.raises(asyncio.CancelledError):
+                await DOUBLED.run(connection, {"n": 1})
+        assert len(await prepared_names(connection)) == 1
+        assert await DOUBLED.run(connection, {"n": 2}) == [(4,)]
+
+
 async def test_nothing_is_prepared_on_a_connection_without_a_session(database_url: str) -> None:
     database = Database(database_url, size=1, has_session=False)
     await database.open()

@@ -16,6 +16,7 @@ from sessiond.v1.turn_pb2 import (
 )
 from sessiond_server.db.pool import PooledConnection
 from sessiond_server.server import Running
+from sessiond_server.turns.direct_store import DirectStore
 
 from ..support.model_server import ModelServer
 from ..support.turns import send, sending
@@ -139,6 +140,13 @@ async def test_a_disconnect_or_a_deadline_leaves_the_turn_running(
 def commit(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
     """Two events: one that each commit sets, and one that each commit then waits for."""
     committed, leave, resume = asyncio.Event(), PooledConnection.__aexit__, asyncio.Event()
+    start = DirectStore.start
+
+    async def linger_directly(*args: Any) -> Any:
+        started = await start(*args)
+        committed.set()
+        await resume.wait()
+        return started
 
     async def linger(lease: PooledConnection, *exc: Any) -> None:
         in_transaction = sys._getframe(1).f_code.co_name == "transaction"
@@ -149,6 +157,7 @@ def commit(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[asyncio.Event, asy
 
     resume.set()
     monkeypatch.setattr(PooledConnection, "__aexit__", linger)
+    monkeypatch.setattr(DirectStore, "start", linger_directly)
     yield committed, resume
     resume.set()
 

@@ -16,6 +16,8 @@ from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhaust
 from sessiond_server.messages.store.history import HistoryStore
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
+from sessiond_server.turns import context
+from sessiond_server.turns.direct_store import DirectStore
 
 from ..support.model_server import ModelServer, Reply
 from ..support.turns import send, sending
@@ -25,7 +27,7 @@ from .calls import HOLD, IMMEDIATE, abort, held, send_held
 
 @pytest.fixture
 def lose(server: Running, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Return a function that loses the acknowledgement of the next transaction."""
+    """Return a function that loses the acknowledgement of the next commit."""
     transaction = server.database.transaction
     losing = asyncio.Event()
 
@@ -38,12 +40,22 @@ def lose(server: Running, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]
             raise DatabaseUnavailable("lost")
 
     monkeypatch.setattr(server.database, "transaction", lossy)
+    for name in ("start", "end"):
+        direct = getattr(DirectStore, name)
+
+        async def lossy_direct(*args: Any, _direct: Any = direct, **options: Any) -> Any:
+            if (stored := await _direct(*args, **options)) and losing.is_set():
+                losing.clear()
+                raise DatabaseUnavailable("lost")
+            return stored
+
+        monkeypatch.setattr(DirectStore, name, lossy_direct)
     return losing.set
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    # A turn whose start is not acknowledged is adopted at the next look.
+    # A turn whose start was not acknowledged is adopted at the next check for orphaned turns.
     return settings.model_copy(update={"turn_lease_s": 1.5})
 
 
@@ -61,6 +73,19 @@ async def test_a_lost_acknowledgement_of_an_answer_with_a_steering_message(
     assert await one.texts("one") == ["a", "held back", "b", "steered"]
     assert turn.usage.input_tokens == 24
     assert len(models.requests) == 2
+
+
+async def test_a_lost_acknowledgement_of_the_end_of_an_only_turn(
+    one: Wire, models: ModelServer, lose: Callable[[], None]
+) -> None:
+    sent = await send_held(one, models)
+    lose()
+    models.release()
+    turn = await sent.end()
+    assert (turn.state, turn.last_seq) == (TURN_STATE_COMPLETED, 2)
+    assert sent.types[-3:] == ["assistant.message", "assistant.turn_end", "session.idle"]
+    assert await one.texts("one") == ["a", "held back"]
+    assert len(models.requests) == 1
 
 
 async def test_a_lost_acknowledgement_of_a_turns_end(
@@ -104,15 +129,15 @@ async def test_a_lost_acknowledgement_of_an_abort(
 async def test_a_turn_waits_for_the_database_before_the_model_is_called(
     one: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    head = HistoryStore.head
+    page = HistoryStore.page
     failures = iter((DatabaseUnavailable("away"), PoolExhausted("busy"), Contention("locked")))
 
     async def failing(self: HistoryStore, *args: Any) -> Any:
-        caller = sys._getframe(1).f_code.co_qualname
-        if caller == "Contexts.read" and (failure := next(failures, None)):
+        caller = sys._getframe(1).f_globals["__name__"]
+        if caller == context.__name__ and (failure := next(failures, None)):
             raise failure
-        return await head(self, *args)
+        return await page(self, *args)
 
-    monkeypatch.setattr(HistoryStore, "head", failing)
+    monkeypatch.setattr(HistoryStore, "page", failing)
     assert (await send(one, "one", "hi")).state == TURN_STATE_COMPLETED
     assert next(failures, None) is None

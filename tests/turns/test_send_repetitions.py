@@ -50,20 +50,20 @@ async def test_a_rejoined_turn_that_ends_before_it_is_watched_is_not_called_runn
     chunks = WatchHub.chunks
 
     async def delayed(
-        self: WatchHub, project_id: Any, options: WatchOptions
+        self: WatchHub, project_id: Any, options: WatchOptions, known: Any = None
     ) -> AsyncGenerator[Sequence[Chunk], None]:
         if options.after_seq is not None:
             models.release()
             await newest(one, TURN_STATE_COMPLETED)
-        async for response in chunks(self, project_id, options):
+        async for response in chunks(self, project_id, options, known):
             yield response
 
     await send_held(one, models, "one", "hi", request_id="r")
     monkeypatch.setattr(WatchHub, "chunks", delayed)
     second = await sending(one, "one", "hi", request_id="r")
     turn = await second.end()
-    # A turn that is running ends with the event of its end; of one that is over, only the messages
-    # are left.
+    # The stream of a running turn ends with its last event. After the turn, only its messages are
+    # available.
     assert (second.turn, second.types) == (turn, ["user.message", "assistant.message"])
 
 
@@ -86,7 +86,7 @@ async def test_an_end_that_another_server_publishes_late_is_received() -> None:
         yield (end,)
 
     turns: Any = SimpleNamespace(own=own)
-    runner: Any = SimpleNamespace(runs=lambda _: False)
+    runner: Any = SimpleNamespace(runs=lambda _: False, ended=lambda _: None)
     request: Any = SimpleNamespace(project_id=uuid4(), session_id="one")
     follower = TurnFollower(turns, runner, request, row)
     steps = [step async for step in follower.steps((stored,), rest(), 1)]

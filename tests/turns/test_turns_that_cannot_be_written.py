@@ -1,4 +1,4 @@
-"""Turns that cannot be written: the model is called once, and they end as INTERNAL."""
+"""Turns that cannot be written call the model once, and end with INTERNAL."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +12,7 @@ from sessiond.v1.turn_pb2 import (
     TURN_STATE_RUNNING,
 )
 from sessiond_server.settings import Settings
+from sessiond_server.turns.direct_store import DirectStore
 from sessiond_server.turns.store import TurnStore
 
 from ..support.model_server import ModelServer, Reply
@@ -20,7 +21,7 @@ from ..support.waiting import until_async
 from ..support.wire import Wire
 from .calls import abort, send_held, turn_of
 
-# The error of a role without the right to insert, since the tests may run as a superuser.
+# A trigger with the error of a role that may not insert, because a superuser always may.
 NO_INSERTS = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -31,7 +32,7 @@ CREATE TRIGGER refuse BEFORE INSERT ON messages FOR EACH STATEMENT EXECUTE FUNCT
 
 @pytest.fixture
 def settings(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Orphaned turns are looked for every 0.2 seconds."""
+    """Settings with a check for orphaned turns every 0.2 seconds."""
     monkeypatch.setattr("sessiond_server.turns.runner.LONGEST_RETRY_S", 0.1)
     return settings.model_copy(update={"turn_lease_s": 0.6})
 
@@ -40,16 +41,19 @@ async def test_a_turn_whose_end_cannot_be_written_calls_the_model_once_and_ends_
     one: Wire, models: ModelServer, looks: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures = 0
-    end = TurnStore.end
 
-    async def failing(*args: Any) -> Any:
-        nonlocal failures
-        if failures < 6:
-            failures += 1
-            raise RuntimeError("none of the errors of the database")
-        return await end(*args)
+    def failing(end: Any) -> Any:
+        async def fail(*args: Any, **options: Any) -> Any:
+            nonlocal failures
+            if failures < 6:
+                failures += 1
+                raise RuntimeError("none of the errors of the database")
+            return await end(*args, **options)
 
-    monkeypatch.setattr(TurnStore, "end", failing)
+        return fail
+
+    for store in (TurnStore, DirectStore):
+        monkeypatch.setattr(store, "end", failing(store.end))
     sent = await sending(one, "one", "hi")
     assert (await sent.error()).reason == "INTERNAL"
     turn = await turn_of(one, sent.turn.turn_id)
@@ -115,15 +119,16 @@ async def test_a_turn_that_nobody_can_end_calls_no_model_after_a_restart(
 ) -> None:
     ends = 0
 
-    async def failing(*args: Any) -> Any:
+    async def failing(*_: Any, **__: Any) -> Any:
         nonlocal ends
         ends += 1
         raise RuntimeError("none of the errors of the database")
 
-    monkeypatch.setattr(TurnStore, "end", failing)
+    for store in (TurnStore, DirectStore):
+        monkeypatch.setattr(store, "end", failing)
     sent = await sending(one, "one", "hi")
     await until_async(lambda: ends >= 3, "its end is tried")
-    # As after a restart: the row has another holder, whose lease has run out.
+    # After a restart, the row has another holder, whose lease has expired.
     query("UPDATE turns SET holder = gen_random_uuid(), lease_until = now() - interval '1 second'")
     seen = ends
     await until_async(lambda: ends >= seen + 4, "its end is tried again")

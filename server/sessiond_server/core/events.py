@@ -1,6 +1,6 @@
 """Events of sessions and turns, and the interface for publishing them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -68,6 +68,21 @@ class Event:
         return self.type in ENDINGS
 
 
+@dataclass(frozen=True, slots=True)
+class StoredMessages:
+    """Consecutive messages of one commit.
+
+    Attributes:
+        message_log: the log that they are stored in.
+        epoch: the session's epoch, to which their seqs belong.
+        rows: (seq, created_us, body) of each message; see messages.store.history.
+    """
+
+    message_log: UUID
+    epoch: int
+    rows: Sequence[tuple[int, int, bytes]]
+
+
 class EventPublisher(Protocol):
     """Publishes events about changes that have just been committed.
 
@@ -77,6 +92,12 @@ class EventPublisher(Protocol):
 
     def messages_appended(self, key: UUID) -> None:
         """Publish that the session with this key has new messages."""
+
+    def messages_stored(self, key: UUID, messages: StoredMessages) -> None:
+        """Publish new messages. Call this within hold_delivery.
+
+        Unlike messages_appended(), it usually saves the watchers of this process a read.
+        """
 
     def publish(self, event: Event) -> None:
         """Publish an ephemeral event."""

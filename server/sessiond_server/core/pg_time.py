@@ -11,6 +11,11 @@ def to_pg_us(time: datetime) -> int:
     return (time - EPOCH) // timedelta(microseconds=1)
 
 
+def from_pg_us(time_us: int) -> datetime:
+    """Return the time of a number of microseconds since 2000-01-01 UTC."""
+    return EPOCH + timedelta(microseconds=time_us)
+
+
 def now_us() -> int:
     """Returns the current time as microseconds since 2000-01-01 UTC."""
     return to_pg_us(datetime.now(UTC))

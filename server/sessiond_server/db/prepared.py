@@ -15,10 +15,9 @@ from itertools import count
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import psycopg
-from prometheus_client import Histogram
 from psycopg import AsyncConnection
 from psycopg.generators import execute
 from psycopg.pq import ExecStatus, Format, TransactionStatus
@@ -104,9 +103,9 @@ class PreparedStatement:
         self._types = [types[placeholder].oid for placeholder in names]
         self._formats = [Format.BINARY] * len(names)
         self._decoders = [column.decode for column in columns]
-        self._prepared_name = b"sessiond_%d" % next(_numbers)
-        self._prepared_on: WeakSet[AsyncConnection[Any]] = WeakSet()
-        self._histogram: Histogram | None = None
+        # The name under which each connection has prepared it.
+        self._prepared: WeakKeyDictionary[AsyncConnection[Any], bytes] = WeakKeyDictionary()
+        self._tally: metrics.Tally | None = None
 
     async def run(
         self, connection: AsyncConnection[Any], values: Mapping[str, Any]
@@ -132,7 +131,7 @@ class PreparedStatement:
                 result = await self._result(connection, encoded)
             except psycopg.errors.InvalidSqlStatementName:
                 # Somebody has run DEALLOCATE ALL. This has not changed anything.
-                self._prepared_on.discard(connection)
+                self._prepared.pop(connection, None)
                 if connection.pgconn.transaction_status != TransactionStatus.IDLE:
                     raise
                 result = await self._result(connection, encoded)
@@ -141,10 +140,9 @@ class PreparedStatement:
             failure = error
             raise
         finally:
-            if self._histogram is None:
-                self._histogram = metrics.STATEMENT.labels(self._name)
-            took_s = time.perf_counter() - began
-            cursors.measured(self._name, self._histogram, took_s, failure)
+            if self._tally is None:
+                self._tally = metrics.statement(self._name)
+            cursors.measured(self._name, self._tally, time.perf_counter() - began, failure)
             # The error refers to this frame, so break the reference cycle.
             del failure
 
@@ -152,15 +150,18 @@ class PreparedStatement:
         self, connection: AsyncConnection[Any], encoded: Sequence[bytes | None]
     ) -> PGresult:
         pgconn = connection.pgconn
-        if connection in self._prepared_on:
-            pgconn.send_query_prepared(self._prepared_name, encoded, self._formats, Format.BINARY)
+        if name := self._prepared.get(connection):
+            pgconn.send_query_prepared(name, encoded, self._formats, Format.BINARY)
         elif connection.prepare_threshold is None:
             pgconn.send_query_params(self._text, encoded, self._types, self._formats, Format.BINARY)
         else:
-            pgconn.send_prepare(self._prepared_name, self._text, self._types)
+            # Each attempt has a name of its own: a caller that is cancelled meanwhile never learns
+            # whether PostgreSQL has prepared the statement.
+            name = b"sessiond_%d" % next(_numbers)
+            pgconn.send_prepare(name, self._text, self._types)
             _check(await connection.wait(execute(pgconn)))
-            self._prepared_on.add(connection)
-            pgconn.send_query_prepared(self._prepared_name, encoded, self._formats, Format.BINARY)
+            self._prepared[connection] = name
+            pgconn.send_query_prepared(name, encoded, self._formats, Format.BINARY)
         return _check(await connection.wait(execute(pgconn)))
 
     def _rows(self, result: PGresult) -> list[tuple[Any, ...]]:

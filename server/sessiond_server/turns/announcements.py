@@ -16,7 +16,7 @@ from sessiond_server.providers.base import Delta
 from sessiond_server.quotas.service import Quotas
 from sessiond_server.telemetry import metrics
 from sessiond_server.turns.rows import TurnRow
-from sessiond_server.turns.state import RunningTurn, TurnChanges
+from sessiond_server.turns.state import RunningTurn, TurnNews
 from sessiond_server.watch.live_text import TextPiece, data_of
 
 # Deltas of a turn that arrive within this time are published as one event. An overloaded process
@@ -90,7 +90,7 @@ class TurnAnnouncements:
             self._publish_delta(running, events.MESSAGE_DELTA, data_of(piece))
 
     def saved(self, running: RunningTurn) -> None:
-        """Tell other processes how much of a turn's text is in the database, by an empty delta."""
+        """Publish an empty delta that tells other processes how much text is in the database."""
         text = running.text
         if not running.is_over.is_set():
             piece = TextPiece(str(running.turn_id), text.answered_seq, text.saved, "")
@@ -110,14 +110,16 @@ class TurnAnnouncements:
             )
         )
 
-    def committed(self, changes: TurnChanges) -> None:
-        """Publish the rewind, the appends and the ended turns of a committed transaction."""
+    def committed(self, changes: TurnNews) -> None:
+        """Publish the rewind, the appends and the ended turns of a commit."""
         if changes.rewound:
             self._publisher.publish(changes.rewound)
         for messages, content_bytes in changes.stored:
             metrics.stored(messages, content_bytes)
-        if changes.has_appended:
-            self._publisher.messages_appended(changes.change.key)
+        if changes.messages:
+            self._publisher.messages_stored(changes.key, changes.messages)
+        elif changes.has_appended:
+            self._publisher.messages_appended(changes.key)
         turn_id, after_seq = None, None
         if changes.ended:
             self._quotas.end_turns(changes.project_id, len(changes.ended))
@@ -141,7 +143,7 @@ class TurnAnnouncements:
 
     def _publish(
         self,
-        session: RunningTurn | TurnChanges,
+        session: RunningTurn | TurnNews,
         type_: str,
         turn_id: UUID,
         after_seq: int | None,

@@ -14,7 +14,6 @@ from sessiond_server.messages.branches import newest_branch
 from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
 from sessiond_server.messages.store.segments import Segment, cut
 from sessiond_server.sessions.settings import model_options_of
-from sessiond_server.sessions.store.sessions import SessionRow
 from sessiond_server.turns.mark_store import Mark, MarkStore
 from sessiond_server.turns.window import (
     INSTRUCTION_ROLES,
@@ -27,7 +26,7 @@ from sessiond_server.turns.window import (
 )
 
 PAGE_ROWS, PAGE_BYTES = 1024, 4 * 1024 * 1024
-# More rows than a window needs: a window may have to begin earlier, and instructions do not count.
+# Number of extra rows to read: a window may have to begin earlier, and instructions do not count.
 SPARE_ROWS = 32
 # Number of messages in which open calls are searched for.
 MAX_OPEN_ROWS = 256
@@ -128,7 +127,12 @@ class Contexts:
         self._max_bytes = max_bytes
 
     async def read(
-        self, wanted: ContextRequest, limits: WindowLimits | None, *, keeps_mark: bool = True
+        self,
+        wanted: ContextRequest,
+        limits: WindowLimits | None,
+        *,
+        keeps_mark: bool = True,
+        known: LogHead | None = None,
     ) -> Context:
         """Return the branch that a turn continues, or its newest messages within the limits.
 
@@ -138,12 +142,14 @@ class Contexts:
             wanted: the session and the turn.
             limits: the limits of the window; None = there is no window.
             keeps_mark: whether to remember where a new window begins.
+            known: the session's head, if it has just been read.
 
         Raises:
             Fault: CONTEXT_TOO_LARGE; SESSION_NOT_FOUND if the session is deleted meanwhile.
         """
         for _ in range(ATTEMPTS):
-            head = await self._history.head(wanted.key, wanted.project_id)
+            head = known or await self._history.head(wanted.key, wanted.project_id)
+            known = None
             if head is None or head.log != wanted.log:
                 break
             branch = await newest_branch(
@@ -163,10 +169,9 @@ class Contexts:
             return Context(messages, branch[-1].last_seq if branch else 0)
         raise session_not_found(wanted.session_id)
 
-    async def has_open_calls(self, session: SessionRow) -> bool:
+    async def has_open_calls(self, head: LogHead) -> bool:
         """Return whether the session's last answer calls tools whose results are missing."""
-        head = await self._history.head(session.key, session.project_id)
-        branch = await newest_branch(self._history, head, 0) if head else ()
+        branch = await newest_branch(self._history, head, 0)
         walk, found = _Backwards(self._history, branch, SPARE_ROWS), None
         with suppress(_Moved):
             while found is None and len(walk.messages) < MAX_OPEN_ROWS:

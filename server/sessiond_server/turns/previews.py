@@ -1,4 +1,4 @@
-"""Previews of turns: what a model would be given, without a call of the model."""
+"""Previews of turns: the requests that turns would send to their models."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ from sessiond_server.sessions.store.sessions import SessionStore
 from sessiond_server.turns.asset_files import AssetFiles
 from sessiond_server.turns.context import ContextRequest, Contexts, policy_of
 from sessiond_server.turns.errors import check_readable, fault_of_model, parent_not_found
+from sessiond_server.turns.new_turns import NewTurns
 from sessiond_server.turns.sending import Sending
-from sessiond_server.turns.service import Turns
 
 MAX_TEXT_BYTES = 2 * 1024 * 1024
 """Maximum size of the text of a request in a preview."""
@@ -29,7 +29,7 @@ MAX_TEXT_BYTES = 2 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class TurnPreview:
-    """What a model would be given.
+    """The request that a turn would send to its model.
 
     Attributes:
         model: the name that the provider uses.
@@ -57,7 +57,7 @@ class Previews:
 
     def __init__(
         self,
-        turns: Turns,
+        new_turns: NewTurns,
         sessions: SessionStore,
         contexts: Contexts,
         models: Models,
@@ -67,7 +67,7 @@ class Previews:
         *,
         max_request_bytes: int,
     ) -> None:
-        self._turns = turns
+        self._new_turns = new_turns
         self._sessions = sessions
         self._contexts = contexts
         self._models = models
@@ -87,11 +87,13 @@ class Previews:
         session = await self._sessions.get(key, project_id)
         if session is None:
             raise session_not_found(session_id)
-        turn = self._turns.new_turn(sending, session, uuid7(), 0)
+        turn = self._new_turns.turn(
+            sending, uuid7(), session_model=session.model, config=session.config
+        )
         if turn.parent_seq > session.last_seq:
             raise parent_not_found(session_id, turn.parent_seq, session.last_seq)
         messages = self._as_stored(SendRequest.FromString(turn.prompt).messages)
-        # The branch that a first message continues is known only by its parent.
+        # The parent of the first message determines the branch that the turn continues.
         parent_seq = messages[0].parent_seq if messages else turn.parent_seq
         policy = policy_of(session.config)
         wanted = ContextRequest(

@@ -10,6 +10,8 @@ from sessiond.v1.conversation_service_pb2 import SendRequest
 from sessiond.v1.message_pb2 import Message
 from sessiond_server.core.states import TurnState
 from sessiond_server.formats.report import Report
+from sessiond_server.messages.store.append import Append
+from sessiond_server.messages.store.rows import Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,8 @@ class NewTurn:
         is_held: whether it waits for the results of open calls, for at most timeout_ms.
         keep_partial: whether to keep the text of an answer that is cut off.
         parent_seq: seq of the message that the turn continues; 0 = the newest message.
+        append: the append of the messages; its conditions are those of the turn.
+        rows: the messages; there may be none.
     """
 
     turn_id: UUID
@@ -86,6 +90,8 @@ class NewTurn:
     message_id: UUID | None
     options_json: str
     timeout_ms: int
+    append: Append
+    rows: Rows
     steers: UUID | None = None
     is_held: bool = False
     keep_partial: bool = True

@@ -30,9 +30,13 @@ from sessiond_server.turns.announcements import TurnAnnouncements
 from sessiond_server.turns.answer_text import AnswerText
 from sessiond_server.turns.asset_files import AssetFiles
 from sessiond_server.turns.context import ContextRequest, Contexts, policy_of
+from sessiond_server.turns.direct import DirectTurns
+from sessiond_server.turns.direct_store import Opening
 from sessiond_server.turns.errors import check_readable, fault_of_model, internal_error
 from sessiond_server.turns.handover import Handovers
-from sessiond_server.turns.state import RunningTurn, TurnChanges, TurnSlots
+from sessiond_server.turns.rows import NewTurn, TurnRow
+from sessiond_server.turns.sending import Sending
+from sessiond_server.turns.state import EndedTurns, RunningTurn, TurnChanges, TurnNews, TurnSlots
 from sessiond_server.turns.store import TurnStore
 from sessiond_server.turns.transitions import TurnTransitions
 
@@ -62,6 +66,7 @@ class TurnRunner:
         models: Models,
         files: AssetFiles,
         handovers: Handovers,
+        direct: DirectTurns,
         *,
         max_request_bytes: int,
     ) -> None:
@@ -75,11 +80,13 @@ class TurnRunner:
         self._models = models
         self._files = files
         self._handovers = handovers
+        self._direct = direct
         self._max_request_bytes = max_request_bytes
         self._running = transitions.running
         # The same turns, by the log of their session.
         self._logs: dict[UUID, RunningTurn] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ended = EndedTurns()
 
     @asynccontextmanager
     async def change(
@@ -108,18 +115,44 @@ class TurnRunner:
                 # Hold delivery only once the row is locked, so that waiting for the lock delays no
                 # watcher.
                 stack.enter_context(self._publisher.hold_delivery(key))
-                changes = TurnChanges(change, project_id, session_id)
+                changes = TurnChanges.of(change, project_id, session_id)
                 stack.callback(self._release_unstarted, changes)
                 stack.callback(self._thaw, changes)
                 yield changes
-            if changes.settled:
-                self._forget(changes.settled)
-            self._announcements.committed(changes)
-            if changes.started and not self.runs(changes.started.turn_id):
-                self._begin(changes.started)
+            self._publish(changes)
             if changes.is_full:
                 # A slot may have become free before other tasks could see that the turn is queued.
                 self._slots.wake()
+
+    async def start(
+        self, sending: Sending, opening: Opening, turn: NewTurn, record: RequestRecord | None
+    ) -> RunningTurn | None:
+        """Start a turn with one statement; see DirectTurns.start.
+
+        Returns:
+            The turn; None if it was not stored, because a transaction must decide what happens.
+
+        Raises:
+            DuplicateRequest: if the request is recorded already.
+        """
+        async with self._direct.start(sending, opening, turn, record) as news:
+            if news is None:
+                return None
+            self._publish(news)
+            return news.started
+
+    def ended(self, turn_id: UUID) -> TurnRow | None:
+        """Return a turn that has ended in this process; None if it is not remembered."""
+        return self._ended.get(turn_id)
+
+    def _publish(self, news: TurnNews) -> None:
+        if news.settled:
+            self._forget(news.settled)
+        for row in news.ended:
+            self._ended.add(row)
+        self._announcements.committed(news)
+        if news.started and not self.runs(news.started.turn_id):
+            self._begin(news.started)
 
     def runs(self, turn_id: UUID) -> bool:
         """Whether this process runs the turn."""
@@ -176,7 +209,7 @@ class TurnRunner:
         self._running[running.turn_id] = self._logs[running.log] = running
         if not running.is_resumed:
             self._announcements.started(running)
-        # If another turn starts this one, it belongs to no caller's trace.
+        # A turn that starts when another turn ends belongs to no caller's trace.
         is_next = asyncio.current_task() in self._tasks
         task = asyncio.create_task(self._run(running), context=Context() if is_next else None)
         self._tasks.add(task)
@@ -209,7 +242,7 @@ class TurnRunner:
                     log.debug("turn_retrying", turn_id=str(running.turn_id), error=str(e))
                     await asyncio.sleep(DATABASE_RETRY_S)
                     continue
-                # An answer that is complete is not thrown away when the process is shut down.
+                # If the process is shut down, a complete answer is still stored.
                 is_complete = running.is_left and isinstance(outcome, Answer)
                 if is_complete or not running.is_over.is_set():
                     is_resumed = await self._settle(running, outcome)
@@ -266,8 +299,11 @@ class TurnRunner:
             await cancel_all((call, over))  # type: ignore[arg-type]
 
     async def _call(self, running: RunningTurn) -> Answer:
-        row = await self._sessions.get(running.key, running.project_id)
-        policy = policy_of(row.config if row else {})
+        known, running.head = running.head, None
+        policy, running.policy = running.policy, None
+        if policy is None:
+            row = await self._sessions.get(running.key, running.project_id)
+            policy = policy_of(row.config if row else {})
         wanted = ContextRequest(
             running.key,
             running.project_id,
@@ -277,7 +313,7 @@ class TurnRunner:
             is_end=running.parent_seq > 0,
         )
         route = self._models.route(running.model)
-        context = await self._contexts.read(wanted, policy.limits)
+        context = await self._contexts.read(wanted, policy.limits, known=known)
         check_readable(context.messages)
         running.text = AnswerText()
         # Watchers tell by answered_seq whether a text is newer than the answers that they have.
@@ -329,6 +365,8 @@ class TurnRunner:
         delay_s = FIRST_RETRY_S
         while True:
             try:
+                if isinstance(outcome, Answer) and await self._complete(running, outcome):
+                    return False
                 async with self.change(
                     running.key, running.project_id, running.session_id
                 ) as changes:
@@ -353,6 +391,13 @@ class TurnRunner:
                 return False
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, LONGEST_RETRY_S)
+
+    async def _complete(self, running: RunningTurn, answer: Answer) -> bool:
+        """End a turn with one statement. Return False if a transaction must decide."""
+        async with self._direct.end(running, answer) as news:
+            if news:
+                self._publish(news)
+            return news is not None
 
 
 def _tokens(answer: Answer) -> Mapping[str, int]:

@@ -8,44 +8,37 @@ from contextlib import suppress
 from dataclasses import replace
 from uuid import UUID
 
-import orjson
-
-from sessiond.v1.conversation_service_pb2 import SendRequest
-from sessiond.v1.message_pb2 import FORMAT_GEMINI, FORMAT_OPENAI, Message
-from sessiond.v1.turn_pb2 import MessageTurn
-from sessiond_server.core.errors import Fault, history_rewound, invalid, session_not_found
+from sessiond_server.core.errors import (
+    Fault,
+    history_rewound,
+    invalid,
+    request_id_reused,
+    session_not_found,
+)
 from sessiond_server.core.ids import session_key, uuid7
-from sessiond_server.core.json_text import parse_options
 from sessiond_server.core.limits import (
     MAX_NAME_CHARACTERS,
     MAX_OPEN_TURNS,
-    MAX_PROMPT_MESSAGES,
-    MIN_TURN_TIMEOUT_MS,
-    Limits,
 )
 from sessiond_server.core.pagination import Page, Paging
 from sessiond_server.core.states import SessionStatus
 from sessiond_server.core.validation import check_request_id, check_session_id, check_text
 from sessiond_server.db.idempotency import (
     DuplicateRequest,
-    RecordedRequest,
     RequestRecord,
     content_hash,
 )
-from sessiond_server.formats.token_counts import Tokenizer
 from sessiond_server.messages.duplicates import already_exists
-from sessiond_server.messages.sizes import check_batch
-from sessiond_server.messages.validation import MessageValidator
-from sessiond_server.providers.base import ModelFault
-from sessiond_server.providers.routing import Models
 from sessiond_server.quotas.service import Quotas
 from sessiond_server.sessions.store.lock import SessionMissing
-from sessiond_server.sessions.store.sessions import SessionRow, SessionStore
-from sessiond_server.turns.context import Contexts, policy_of
-from sessiond_server.turns.errors import fault_of_model, parent_not_found
+from sessiond_server.sessions.store.sessions import SessionStore
+from sessiond_server.turns.context import Contexts
+from sessiond_server.turns.direct_store import DirectStore, Opening
+from sessiond_server.turns.errors import parent_not_found
+from sessiond_server.turns.new_turns import NewTurns
 from sessiond_server.turns.rows import NewTurn, TurnRow
 from sessiond_server.turns.runner import TurnRunner
-from sessiond_server.turns.sending import Accepted, Sending, content_of, take_parent
+from sessiond_server.turns.sending import Accepted, Sending, content_of
 from sessiond_server.turns.store import TurnStore
 from sessiond_server.turns.transitions import TurnTransitions
 from sessiond_server.turns.window import has_results
@@ -55,10 +48,8 @@ class Turns:
     """The turns of sessions. Session ids are those of the calling project, project_id.
 
     Args:
-        default_model: model of sessions without a model.
-        max_timeout_ms: maximum timeout of a turn, which is also the default.
+        new_turns: makes the turns.
         save_remote_text: asks the process that runs a turn to save the turn's text.
-        keep_partial: whether the text of an answer that is cut off is kept by default.
     """
 
     def __init__(
@@ -68,56 +59,87 @@ class Turns:
         runner: TurnRunner,
         transitions: TurnTransitions,
         contexts: Contexts,
-        models: Models,
-        limits: Limits,
-        tokenizer: Tokenizer,
+        new_turns: NewTurns,
+        direct: DirectStore,
         quotas: Quotas,
         *,
-        default_model: str,
-        max_timeout_ms: int,
         save_remote_text: Callable[[UUID], Awaitable[None]],
-        keep_partial: bool = True,
     ) -> None:
         self._store = store
         self._sessions = sessions
         self._runner = runner
         self._transitions = transitions
         self._contexts = contexts
-        self._models = models
-        self._limits = limits
-        self._tokenizer = tokenizer
+        self._new_turns = new_turns
+        self._direct = direct
         self._quotas = quotas
-        self._default_model = default_model
-        self._max_timeout_ms = max_timeout_ms
-        self._keep_partial = keep_partial
         self._save_remote_text = save_remote_text
 
-    async def send(self, sending: Sending) -> Accepted:
-        """Queue a turn, and start the next one if none is running.
+    async def open(self, sending: Sending) -> Opening:
+        """Read what a Send has to know of its session.
+
+        Raises:
+            Fault: SESSION_NOT_FOUND; INVALID_FIELD for a malformed session_id or request_id.
+        """
+        session_id, project_id = check_session_id(sending.session_id), sending.project_id
+        check_request_id(sending.request_id)
+        key = session_key(project_id, session_id)
+        opening = await self._direct.opening(key, project_id, sending.request_id)
+        if opening is None:
+            raise session_not_found(session_id)
+        return opening
+
+    async def send(self, sending: Sending, opening: Opening) -> Accepted:
+        """Start a turn, or queue it if another one is running.
+
+        Args:
+            sending: the request.
+            opening: what `open` has read for it.
 
         Raises:
             Fault: with the reasons of Send; nothing is stored then.
         """
-        session_id, project_id = check_session_id(sending.session_id), sending.project_id
-        check_request_id(sending.request_id)
-        check_text("model", sending.model, MAX_NAME_CHARACTERS)
-        timeout_ms = self._checked_timeout_ms(sending.timeout_ms)
-        key = session_key(project_id, session_id)
-        session = await self._sessions.get(key, project_id)
-        if session is None:
-            raise session_not_found(session_id)
-        turn_id = uuid7()
-        record = None
+        session_id, project_id = sending.session_id, sending.project_id
+        key, turn_id, record = session_key(project_id, session_id), uuid7(), None
         if sending.request_id:
             record = RequestRecord(key, sending.request_id, content_of(sending), str(turn_id))
             # Look for a repeated request before the checks: session and settings may have changed
             # since.
-            if first := await self._sessions.find_request(key, session.log, sending.request_id):
-                return await self._joined(sending, record, first)
-        if session.state == SessionStatus.DESTROYED:
+            if opening.first:
+                return await self._joined(sending, record, *opening.first)
+        check_text("model", sending.model, MAX_NAME_CHARACTERS)
+        if opening.state == SessionStatus.DESTROYED:
             raise _destroyed(session_id)
-        turn = self.new_turn(sending, session, turn_id, timeout_ms)
+        turn = self._new_turns.turn(
+            sending, turn_id, session_model=opening.model, config=opening.config
+        )
         self._quotas.take_messages(project_id, len(sending.messages) or bool(sending.prompt))
+        try:
+            if running := await self._runner.start(sending, opening, turn, record):
+                assert running.row is not None  # noqa: S101 - every new turn has a row
+                before = running.after_seq - turn.append.totals.count
+                return Accepted(running.row, before, True, running.epoch)
+            return await self._queued(sending, opening, turn, record)
+        except DuplicateRequest as duplicate:
+            assert record is not None  # noqa: S101 - only a record can be a duplicate
+            first = duplicate.first or await self._sessions.find_request(
+                key, opening.head.log, sending.request_id
+            )
+            if first is None:
+                raise session_not_found(session_id) from None
+            return await self._joined(sending, record, first.content_hash, first.result)
+
+    async def _queued(
+        self, sending: Sending, opening: Opening, turn: NewTurn, record: RequestRecord | None
+    ) -> Accepted:
+        """Queue a turn, and start the next one if none is running.
+
+        Raises:
+            DuplicateRequest: if the request is recorded already.
+            Fault: with the reasons of Send; nothing is stored then.
+        """
+        session_id, project_id, head = sending.session_id, sending.project_id, opening.head
+        key, turn_id = session_key(project_id, session_id), turn.turn_id
         ids = [(i, m.message_id) for i, m in enumerate(sending.messages) if m.message_id]
         if ids and (stored := await self._store.stored_ids(key, project_id, ids)):
             raise already_exists(session_id, ids, stored)
@@ -125,7 +147,7 @@ class Turns:
         is_held = (
             sending.is_immediate
             and not any(has_results(message) for message in sending.messages)
-            and await self._contexts.has_open_calls(session)
+            and await self._contexts.has_open_calls(head)
         )
         room = await self._quotas.reserve_turn(project_id, len(turn.prompt))
         try:
@@ -153,15 +175,13 @@ class Turns:
                     raise parent_not_found(session_id, turn.parent_seq, open_.last_seq)
                 if sending.is_immediate:
                     running_turn = open_.running_turn
-                    is_held = is_held and open_.last_seq == session.last_seq
+                    is_held = is_held and open_.last_seq == head.last_seq
                     turn = replace(turn, steers=running_turn, is_held=is_held and not running_turn)
                 await self._store.add(changes.change, turn, open_.last_place + 1)
                 if open_.running_turn is None:
                     await self._transitions.start_next(changes)
         except SessionMissing:
             raise session_not_found(session_id) from None
-        except DuplicateRequest as duplicate:
-            return await self._joined(sending, record, duplicate.first)
         try:
             turn_now = await self.own(project_id, session_id, str(turn_id))
         except Fault as fault:
@@ -250,14 +270,14 @@ class Turns:
     async def wake(self, project_id: UUID, session_id: str) -> None:
         """Start the turns that wait for the results of calls, if all results have been stored."""
         key = session_key(project_id, session_id)
-        session = await self._sessions.get(key, project_id)
-        if session is None or await self._contexts.has_open_calls(session):
+        opening = await self._direct.opening(key, project_id, "")
+        if opening is None or await self._contexts.has_open_calls(opening.head):
             return
         with suppress(SessionMissing):
             async with self._runner.change(key, project_id, session_id) as changes:
                 open_ = await self._store.open(changes.change)
                 # If more messages have arrived since the check, they wake the turns.
-                is_answered = open_.last_seq == session.last_seq and not open_.running_turn
+                is_answered = open_.last_seq == opening.head.last_seq and not open_.running_turn
                 if is_answered and await self._store.release(changes.change):
                     await self._transitions.start_next(changes)
 
@@ -316,94 +336,15 @@ class Turns:
             raise session_not_found(session_id)
         return paging.page(found.rows, lambda row: [row.turn_id], has_more=found.has_more)
 
-    def new_turn(
-        self, sending: Sending, session: SessionRow, turn_id: UUID, timeout_ms: int
-    ) -> NewTurn:
-        """Check a Send, and return the turn to queue.
-
-        Raises:
-            Fault: with the reasons of Send.
-        """
-        policy_of(session.config)
-        parse_options(sending.options_json, "options_json")
-        model = sending.model or session.model or self._default_model
-        try:
-            route = self._models.route(model)
-        except ModelFault as fault:
-            raise fault_of_model(fault) from None
-        if sending.prompt and sending.messages:
-            raise invalid("messages", "cannot be combined with prompt")
-        if len(sending.messages) > MAX_PROMPT_MESSAGES:
-            raise invalid(
-                "messages",
-                f"are {len(sending.messages)}; at most {MAX_PROMPT_MESSAGES} are allowed",
-            )
-        messages = list(sending.messages)
-        own_format = route.provider.format
-        is_gemini = own_format == FORMAT_GEMINI
-        if sending.prompt:
-            content = (
-                {"parts": [{"text": sending.prompt}]} if is_gemini else {"content": sending.prompt}
-            )
-            text = orjson.dumps({"role": "user", **content}).decode()
-            messages = [Message(format=own_format, json=text)]
-        # Clients leave out the format of plain text, which has another shape in Gemini's format.
-        plain = FORMAT_OPENAI if is_gemini else own_format
-        for message in messages:
-            if message.json and not message.format:
-                message.format = plain
-        if sending.is_immediate and not messages:
-            raise invalid("prompt", "is empty: there is nothing to steer a turn with")
-        take_parent(sending, messages)
-        message_id = uuid7() if messages else None
-        for message in messages:
-            message.turn.CopyFrom(MessageTurn(turn_id=str(turn_id)))
-        if messages:
-            messages[-1].turn.message_id = messages[-1].message_id or str(message_id)
-        prompt = SendRequest(messages=messages).SerializeToString()
-        check_batch(len(messages), sum(len(m.json) for m in messages), self._limits)
-        validator = MessageValidator(self._limits, self._tokenizer, keep_turn=True)
-        try:
-            validator.encode(messages)
-        except Fault as fault:
-            if not sending.prompt:
-                raise
-            raise Fault(
-                fault.reason,
-                fault.message,
-                metadata=fault.metadata,
-                fields={"prompt": next(iter(fault.fields.values()), "")},
-            ) from None
-        check_batch(validator.totals.count, validator.totals.content_bytes, self._limits)
-        return NewTurn(
-            turn_id,
-            model,
-            prompt,
-            message_id,
-            sending.options_json,
-            timeout_ms,
-            keep_partial=self._keep_partial
-            if sending.keep_partial is None
-            else sending.keep_partial,
-            parent_seq=sending.parent_seq,
-        )
-
-    def _checked_timeout_ms(self, timeout_ms: int | None) -> int:
-        if timeout_ms is None:
-            return self._max_timeout_ms
-        if timeout_ms < MIN_TURN_TIMEOUT_MS:
-            raise invalid("turn_timeout", f"is {timeout_ms} ms; the minimum is 1 second")
-        return min(timeout_ms, self._max_timeout_ms)
-
     async def _joined(
-        self, sending: Sending, record: RequestRecord | None, first: RecordedRequest | None
+        self, sending: Sending, record: RequestRecord, first_hash: bytes, turn_id: str
     ) -> Accepted:
         """Return the turn that the first Send with this request_id started."""
-        assert record is not None and first is not None  # noqa: S101, PT018 - only a record can be a duplicate
-        record.check_repeats(first)
+        if first_hash != record.content_hash:
+            raise request_id_reused(record.request_id)
         # Read the session before the turn: a turn queued after that appends after this last_seq.
         session = await self._sessions.get(record.key, sending.project_id)
-        row = await self.own(sending.project_id, sending.session_id, first.result)
+        row = await self.own(sending.project_id, sending.session_id, turn_id)
         last_seq, epoch = (session.last_seq, session.epoch) if session else (0, 0)
         # The turn's messages may have been removed by a rewind.
         after_seq = min(row.first_seq - 1, last_seq) if row.first_seq else last_seq

@@ -2,17 +2,22 @@
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from sessiond.v1.turn_pb2 import Usage
-from sessiond_server.core.events import Event
+from sessiond_server.core.events import Event, StoredMessages
 from sessiond_server.formats.report import Report
+from sessiond_server.messages.store.history import LogHead
 from sessiond_server.sessions.store.lock import Change
 from sessiond_server.turns.answer_text import AnswerText
+from sessiond_server.turns.context import Policy
 from sessiond_server.turns.rows import TurnRow
+
+MAX_ENDED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,7 @@ class TurnLease:
 
     @property
     def look_s(self) -> float:
-        """Seconds between two looks for turns that no process runs."""
+        """Seconds between two searches for turns that no process runs."""
         return self.duration_s / 15
 
 
@@ -128,6 +133,9 @@ class RunningTurn:
         usage: tokens of the model calls so far, in the order of the column; None if not reported.
         report: how the last request differed from the stored messages; None before the first
             request.
+        row: the turn's row when this process took the turn.
+        head: where the session's messages were stored at the start of the turn; None = unknown.
+        policy: the session's policy at the start of the turn; None = unknown.
     """
 
     key: UUID
@@ -154,6 +162,9 @@ class RunningTurn:
     is_resumed: bool = False
     usage: list[int] | None = None
     report: Report | None = None
+    row: TurnRow | None = None
+    head: LogHead | None = None
+    policy: Policy | None = None
 
     @property
     def remaining_s(self) -> float:
@@ -172,47 +183,85 @@ class RunningTurn:
             self.usage = [a + b for a, b in zip(self.usage or [0] * 4, counts, strict=True)]
 
 
-@dataclass(slots=True)
-class TurnChanges:
-    """A transaction's changes to a session's turns, to be published and run after the commit.
+@dataclass(slots=True, kw_only=True)
+class TurnNews:
+    """What a commit has changed about a session's turns, to be published and run after it.
 
     Attributes:
-        change: the transaction.
-        epoch: the session's epoch at the beginning of the transaction.
-        stored: numbers of messages and of bytes of each append of the transaction.
-        rewound: the event of a rewind; None if the transaction does not rewind the session.
-        ended: the turns that the transaction ended.
-        started: the turn that the transaction started.
+        key: the session's key.
+        log: the session's log.
+        project_id: the session's project.
+        session_id: the session's id.
+        epoch: the session's epoch before the commit.
+        stored: numbers of messages and of bytes of each append of the commit.
+        rewound: the event of a rewind; None if the commit does not rewind the session.
+        ended: the turns that have ended.
+        started: the turn that has started.
         settled: id of this process's turn that is over.
-        has_appended: whether the transaction appended messages.
-        is_full: whether a turn stayed queued because no slot was free.
+        has_appended: whether messages were appended.
+        messages: these messages, if they are known to be consecutive.
         is_idle: whether no turn is running or queued.
-        frozen: the turns whose texts the transaction stores.
     """
 
-    change: Change
+    key: UUID
+    log: UUID
     project_id: UUID
     session_id: str
+    epoch: int
+    stored: list[tuple[int, int]] = field(default_factory=list)
+    rewound: Event | None = None
     ended: list[TurnRow] = field(default_factory=list)
     started: RunningTurn | None = None
     settled: UUID | None = None
     has_appended: bool = False
-    is_full: bool = False
+    messages: StoredMessages | None = None
     is_idle: bool = False
-    frozen: list[RunningTurn] = field(default_factory=list)
-    stored: list[tuple[int, int]] = field(default_factory=list)
-    rewound: Event | None = None
-    epoch: int = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.epoch = self.change.epoch
+
+@dataclass(slots=True, kw_only=True)
+class TurnChanges(TurnNews):
+    """The changes of a transaction.
+
+    Attributes:
+        change: the transaction.
+        is_full: whether a turn stayed queued because no slot was free.
+        frozen: the turns whose texts the transaction stores.
+    """
+
+    change: Change
+    is_full: bool = False
+    frozen: list[RunningTurn] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, change: Change, project_id: UUID, session_id: str) -> Self:
+        """Return the changes of a transaction that has not changed anything."""
+        return cls(
+            change=change,
+            key=change.key,
+            log=change.log,
+            project_id=project_id,
+            session_id=session_id,
+            epoch=change.epoch,
+        )
 
     def freeze(self, running: RunningTurn) -> None:
         """Publish nothing more of a turn's text, unless the transaction fails."""
         running.text.is_frozen = True
         self.frozen.append(running)
 
-    @property
-    def log(self) -> UUID:
-        """The session's log."""
-        return self.change.log
+
+class EndedTurns:
+    """The last turns that ended in this process, for the Sends that stream them."""
+
+    def __init__(self) -> None:
+        self._rows: OrderedDict[UUID, TurnRow] = OrderedDict()
+
+    def add(self, row: TurnRow) -> None:
+        """Remember a turn, and forget the oldest one if there are too many."""
+        self._rows[row.turn_id] = row
+        if len(self._rows) > MAX_ENDED:
+            self._rows.popitem(last=False)
+
+    def get(self, turn_id: UUID) -> TurnRow | None:
+        """Return a turn; None if it is not known to have ended."""
+        return self._rows.get(turn_id)

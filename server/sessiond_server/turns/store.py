@@ -249,7 +249,7 @@ class TurnStore:
     async def next_queued(self, change: Change) -> QueuedTurn | None:
         """Return the turn to start when no turn is running; None if none is queued.
 
-        If all queued turns are held, a held turn is returned, and no turn may start.
+        If all queued turns are held, a held turn is returned, which must not start yet.
         """
         rows = await _rows(change, _NEXT)
         return QueuedTurn(**rows[0]) if rows else None
@@ -263,7 +263,7 @@ class TurnStore:
         return bool(await _rows(change, _HOLD, turn_id=turn_id))
 
     async def release(self, change: Change) -> bool:
-        """Hold no turn of the session any more; return whether one was held."""
+        """Release all held turns of the session; return whether there were any."""
         return bool(await _rows(change, _RELEASE))
 
     async def queued_ids(self, change: Change, least_parent: int = 0) -> list[UUID]:
@@ -332,7 +332,7 @@ class TurnStore:
             stop_reason=ending.stop_reason,
             usage=None if ending.usage is None else list(ending.usage),
             error=None if ending.error is None else Jsonb(ending.error),
-            changes=Jsonb(_first_changes(ending.report)) if ending.report else None,
+            changes=Jsonb(first_changes(ending.report)) if ending.report else None,
             change_count=len(ending.report or ()),
         )
         if not rows:
@@ -409,7 +409,8 @@ class TurnStore:
         return await page_of(self._database, _LIST, parameters, size, TurnRow)
 
 
-def _first_changes(report: Report) -> list[tuple[int, str, str]]:
+def first_changes(report: Report) -> list[tuple[int, str, str]]:
+    """Return the changes of a request that are stored with its turn."""
     changes = islice(report, MAX_CHANGES)
     return [(change.seq, change.kind.name, storable(change.detail)) for change in changes]
 

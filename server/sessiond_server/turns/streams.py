@@ -17,6 +17,7 @@ from sessiond_server.core.cancellation import cancel_all, run_to_completion
 from sessiond_server.core.errors import Fault, invalid, session_not_found
 from sessiond_server.core.states import TurnState
 from sessiond_server.core.validation import check_session_id
+from sessiond_server.messages.store.history import LogHead
 from sessiond_server.turns.errors import fault_of_turn
 from sessiond_server.turns.rows import TurnRow
 from sessiond_server.turns.runner import TurnRunner
@@ -79,12 +80,13 @@ class TurnStreams:
         """
         if after_seq < 0:
             raise invalid("after_seq", "is negative; 0 stands for the beginning")
+        opening = await self._turns.open(sending)
         # Watch before the turn starts, so that none of its events is missed.
-        live = self._watch(sending, None, None)
+        live = self._watch(sending, None, None, opening.head)
         try:
             # A Send that steers a running turn begins with its text so far.
             first = await anext(live)
-            sent = asyncio.ensure_future(self._turns.send(sending))
+            sent = asyncio.ensure_future(self._turns.send(sending, opening))
             try:
                 accepted = await run_to_completion(sent)
             except asyncio.CancelledError:
@@ -151,11 +153,15 @@ class TurnStreams:
         await cancel_all(self._aborting)
 
     def _watch(
-        self, sending: Sending, after_seq: int | None, after_epoch: int | None
+        self,
+        sending: Sending,
+        after_seq: int | None,
+        after_epoch: int | None,
+        known: LogHead | None = None,
     ) -> AsyncGenerator[Sequence[Chunk], None]:
         session_id = check_session_id(sending.session_id)
         options = WatchOptions(session_id, after_seq, POLL_MS, after_epoch)
-        return self._watching.chunks(sending.project_id, options)
+        return self._watching.chunks(sending.project_id, options, known)
 
     async def _effective_turn(self, sending: Sending, own: TurnRow) -> TurnRow:
         """Return the turn that a Send is part of: its own, or the one that it steers."""
@@ -256,6 +262,9 @@ class TurnFollower:
 
     async def _ended_turn(self) -> TurnRow | None:
         """Return the effective turn if it is over, else None."""
+        if row := self._runner.ended(self.own.turn_id):
+            self.own = row
+            return row
         project_id, session_id = self._sending.project_id, self._sending.session_id
         try:
             self.own = turn = await self._turns.own(project_id, session_id, str(self.own.turn_id))

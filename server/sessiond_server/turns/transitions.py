@@ -29,6 +29,7 @@ from sessiond_server.messages.validation import MessageValidator
 from sessiond_server.providers.base import Answer, ModelFault
 from sessiond_server.providers.routing import Models
 from sessiond_server.sessions.store.lock import SavepointRefused
+from sessiond_server.turns.answers import messages_of
 from sessiond_server.turns.errors import error_of, internal_error, parent_not_found, printable
 from sessiond_server.turns.rows import Ending, OwnedTurn, QueuedTurn, SavedText
 from sessiond_server.turns.state import RunningTurn, TurnChanges, TurnLease, TurnSlots
@@ -195,6 +196,7 @@ class TurnTransitions:
             # done so yet, because its earlier commit was not acknowledged.
             changes.ended.append(owned.turn)
             changes.has_appended = True
+            changes.is_idle = not (await self._store.open(change)).count
         changes.settled = turn_id
         return 0
 
@@ -227,7 +229,7 @@ class TurnTransitions:
         """
         change = changes.change
         if running:
-            # Text that watchers saw from now on would not be in the message.
+            # The message is made now, so watchers must not receive any later text.
             changes.freeze(running)
             text = running.text.since(0) if always or running.keep_partial else ""
             saved = SavedText(running.model, running.text.answered_seq, running.parent_seq, text)
@@ -241,7 +243,7 @@ class TurnTransitions:
             provider = self._models.route(saved.model).provider
             name, message_format = provider.name, provider.format
         except ModelFault:
-            # The server that ran the turn had other providers.
+            # The turn's provider is not in the settings of this server.
             name, message_format = "", FORMAT_OPENAI
         message = Message(
             format=message_format,
@@ -330,6 +332,7 @@ class TurnTransitions:
             change.epoch,
             owned.keep_partial,
             parent_seq=0 if end_seq else turn.parent_seq,
+            row=turn,
         )
 
     async def _append_answer(
@@ -345,22 +348,9 @@ class TurnTransitions:
         """
         change, turn_id = changes.change, running.turn_id
         route = self._models.route(running.model)
-        origin = MessageTurn(
-            turn_id=str(turn_id),
-            model=printable(answer.model),
-            provider=route.provider.name,
-            stop_reason=printable(answer.stop_reason),
-            usage=answer.usage,
-        )
-        messages = [
-            Message(format=route.provider.format, json=text, turn=origin)
-            for text in answer.messages
-        ]
+        messages = messages_of(answer, running, route)
         has_calls = any(read(message).calls for message in messages)
         await self._set_parent(changes, messages[0], running.text.answered_seq, running.parent_seq)
-        # The usage counts for the whole answer, so only its last message keeps it.
-        for message in messages[:-1]:
-            message.turn.ClearField("usage")
         try:
             appended = await self._append(changes, turn_id, messages, is_answer=True)
         except Fault as fault:

@@ -15,7 +15,7 @@ import structlog
 
 from sessiond.v1.message_pb2 import ROLE_ASSISTANT
 from sessiond_server.core.errors import session_not_found
-from sessiond_server.core.events import MESSAGE_DELTA, TURN_END, Event
+from sessiond_server.core.events import MESSAGE_DELTA, TURN_END, Event, StoredMessages
 from sessiond_server.core.ids import session_key
 from sessiond_server.core.pg_time import now_us
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
@@ -150,6 +150,20 @@ class Channel:
     def wake(self) -> None:
         """Make the channel read new messages, if there are any."""
         self._wake.set()
+
+    def deliver(self, messages: StoredMessages) -> None:
+        """Deliver messages that were just stored, without reading them if nothing precedes them."""
+        if (
+            self._is_resting
+            and not (self._wake.is_set() or self._ephemeral or self.is_over or self._is_closed)
+            and messages.rows[0][0] == self.seq + 1
+            and (messages.message_log, messages.epoch) == (self._message_log, self.epoch)
+            and sum(len(body) for _, _, body in messages.rows) < PAGE_BYTES
+            and all(watcher.has_room.is_set() for watcher in self.watchers)
+        ):
+            self._push_messages(messages.rows)
+        else:
+            self.wake()
 
     def look_for_rewinds(self) -> None:
         """Make the channel check whether the session was rewound."""

@@ -20,7 +20,7 @@ import structlog
 from sessiond_server.core import events
 from sessiond_server.core.cancellation import cancel_all
 from sessiond_server.core.errors import Fault, session_not_found
-from sessiond_server.core.events import Event
+from sessiond_server.core.events import Event, StoredMessages
 from sessiond_server.core.ids import session_key
 from sessiond_server.core.pg_time import now_us
 from sessiond_server.core.supervision import Loop
@@ -108,6 +108,14 @@ class WatchHub:
 
     def messages_appended(self, key: UUID) -> None:
         self._wake(key)
+        self._notifier.messages_appended(key)
+
+    def messages_stored(self, key: UUID, messages: StoredMessages) -> None:
+        # Events of another commit that are not published yet may precede the messages.
+        if len(self._unpublished.get(key, ())) == 1 and (channel := self._channels.get(key)):
+            channel.deliver(messages)
+        else:
+            self._wake(key)
         self._notifier.messages_appended(key)
 
     def publish(self, event: Event) -> None:
@@ -205,9 +213,9 @@ class WatchHub:
                 del self._awaited[key]
 
     async def chunks(
-        self, project_id: UUID, options: WatchOptions
+        self, project_id: UUID, options: WatchOptions, known: LogHead | None = None
     ) -> AsyncGenerator[Sequence[Chunk], None]:
-        """Watch a session or a project, for as long as the caller iterates.
+        """Watch a session or a project, whose head may be `known`, while the caller iterates.
 
         Yields:
             Events, the first time at once. [] is a heartbeat. No connection is held between two
@@ -229,7 +237,7 @@ class WatchHub:
                 if not watchers and self._projects.get(project_id) is watchers:
                     del self._projects[project_id]
             return
-        channel, watcher, head = await self._join(project_id, options)
+        channel, watcher, head = await self._join(project_id, options, known)
         try:
             await self.texts.begin(channel, head.running_turn)
             first = [chunk_of_epoch(watcher.epoch), chunk_of_incarnation(head.log)]
@@ -245,13 +253,14 @@ class WatchHub:
                 self._leave(channel)
 
     async def _join(
-        self, project_id: UUID, options: WatchOptions
+        self, project_id: UUID, options: WatchOptions, known: LogHead | None
     ) -> tuple[Channel, Watcher, LogHead]:
         """Add a watcher to the session's channel. Create the channel if there is none."""
         session_id, after_seq = options.session_id, options.after_seq
         key = session_key(project_id, session_id)
         while True:
-            head = await self._history.head(key, project_id)
+            head = known or await self._history.head(key, project_id)
+            known = None
             if head is None:
                 raise session_not_found(session_id)
             if head.touch_due:

@@ -6,6 +6,7 @@ No connection therefore waits for a client.
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from psycopg import AsyncConnection
@@ -19,19 +20,22 @@ from sessiond_server.messages.store.branches import PARENT_LINKS
 from sessiond_server.messages.store.message_ids import FOUND
 from sessiond_server.messages.store.segments import UNNESTED, Segment, columns
 
+HEAD_COLUMNS = f"""log, {MESSAGE_LOG}, epoch, last_seq, content_bytes, largest_bytes, {TOUCH_DUE},
+    is_branched, base_seq, shared.keys, shared.logs, shared.lasts, running_turn"""
+
 # Because of base_seq > 0 in the condition, the join reads no segments if the message log contains
 # all messages of the session.
-_HEAD = f"""
-SELECT log, {MESSAGE_LOG}, epoch, last_seq, content_bytes, largest_bytes, {TOUCH_DUE}, is_branched,
-    base_seq, shared.keys, shared.logs, shared.lasts, running_turn
-FROM sessions LEFT JOIN LATERAL (
+HEAD_SOURCE = """sessions LEFT JOIN LATERAL (
     SELECT array_agg(src_key ORDER BY first_seq) AS keys,
         array_agg(src_log ORDER BY first_seq) AS logs,
         array_agg(segments.last_seq ORDER BY first_seq) AS lasts
     FROM segments WHERE sessions.base_seq > 0 AND segments.key = sessions.key
-) AS shared ON true
-WHERE key = %s AND project_id = %s AND {ALIVE}"""
+) AS shared ON true"""
+"""The tables of a statement that selects HEAD_COLUMNS."""
 
+_HEAD = f"""
+SELECT {HEAD_COLUMNS} FROM {HEAD_SOURCE}
+WHERE key = %s AND project_id = %s AND {ALIVE}"""
 
 _CONTENT_BYTES = f"""
 SELECT COALESCE(sum(bytes), 0)::bigint AS bytes FROM {UNNESTED}, LATERAL (
@@ -106,6 +110,7 @@ class LogHead:
         segments: in order, from 1 to last_seq. The last one is the message log, unless that is
             empty.
         running_turn: the turn that is running; None = none is.
+        base_seq: seq of the last message that is not in the message log; 0 if there is none.
     """
 
     log: UUID
@@ -118,6 +123,39 @@ class LogHead:
     is_branched: bool
     segments: tuple[Segment, ...]
     running_turn: UUID | None = None
+    base_seq: int = 0
+
+    def segments_through(self, key: UUID, last_seq: int) -> tuple[Segment, ...]:
+        """Return the segments of the session `key` after an append up to the seq last_seq."""
+        shared = [segment for segment in self.segments if segment.first_seq <= self.base_seq]
+        if last_seq > self.base_seq:
+            shared.append(Segment(key, self.message_log, self.base_seq + 1, last_seq))
+        return tuple(shared)
+
+
+def head_of(key: UUID, row: Sequence[Any]) -> LogHead:
+    """Return the head of a session, given the values of HEAD_COLUMNS."""
+    log, message_log, epoch, last_seq, size, largest, touch_due, is_branched, *shared = row
+    base_seq, keys, logs, lasts, running_turn = shared
+    segments = list[Segment]()
+    if base_seq:
+        # Each segment begins after the end of the previous one.
+        segments += map(Segment, keys, logs, [1, *(last + 1 for last in lasts)], lasts)
+    if last_seq > base_seq:
+        segments.append(Segment(key, message_log, base_seq + 1, last_seq))
+    return LogHead(
+        log,
+        message_log,
+        epoch,
+        last_seq,
+        size,
+        largest,
+        touch_due,
+        is_branched,
+        tuple(segments),
+        running_turn,
+        base_seq,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,28 +195,7 @@ class HistoryStore:
                 _HEAD, (key, project_id), prepare=self._database.prepare, binary=True
             )
             row = await cursor.fetchone()
-        if row is None:
-            return None
-        log, message_log, epoch, last_seq, size, largest, touch_due, is_branched, *shared = row
-        base_seq, keys, logs, lasts, running_turn = shared
-        segments: list[Segment] = []
-        if base_seq:
-            # Each segment begins after the end of the previous one.
-            segments += map(Segment, keys, logs, [1, *(last + 1 for last in lasts)], lasts)
-        if last_seq > base_seq:
-            segments.append(Segment(key, message_log, base_seq + 1, last_seq))
-        return LogHead(
-            log,
-            message_log,
-            epoch,
-            last_seq,
-            size,
-            largest,
-            touch_due,
-            is_branched,
-            tuple(segments),
-            running_turn,
-        )
+        return head_of(key, row) if row else None
 
     async def parent_links(self, segments: Sequence[Segment]) -> dict[int, int]:
         """Return the parent_seqs of messages whose parent is not the previous one, by seq."""

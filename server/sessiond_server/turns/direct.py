@@ -1,0 +1,232 @@
+"""Starts and ends turns with one statement, in sessions that have no other open turn.
+
+Most turns are like that. All others go through the transactions of transitions.py. So do those that
+a statement of direct_store.py does not store: this module decides nothing that those do not.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from uuid import UUID
+
+from sessiond_server.core.errors import Fault
+from sessiond_server.core.events import EventPublisher, StoredMessages
+from sessiond_server.core.json_text import parse_options
+from sessiond_server.core.limits import Limits
+from sessiond_server.core.states import TurnState
+from sessiond_server.db.idempotency import RequestRecord
+from sessiond_server.formats.token_counts import Tokenizer
+from sessiond_server.messages.append import append_of
+from sessiond_server.messages.store.append import Appended
+from sessiond_server.messages.store.rows import Rows
+from sessiond_server.messages.target import Target
+from sessiond_server.messages.validation import MessageValidator
+from sessiond_server.providers.base import Answer
+from sessiond_server.providers.routing import Models
+from sessiond_server.turns.answers import messages_of
+from sessiond_server.turns.context import policy_of
+from sessiond_server.turns.direct_store import DirectStore, Opening, Started, ending_columns
+from sessiond_server.turns.errors import printable
+from sessiond_server.turns.rows import NewTurn, TurnRow
+from sessiond_server.turns.sending import Sending
+from sessiond_server.turns.state import RunningTurn, TurnLease, TurnNews, TurnSlots
+from sessiond_server.turns.store import first_changes
+
+
+class DirectTurns:
+    """Starts and ends turns. What it yields is to be published before the block ends.
+
+    Args:
+        lease: the lease for turns that are started.
+        slots: the process's slots. If none is free, no turn is started.
+    """
+
+    def __init__(
+        self,
+        store: DirectStore,
+        models: Models,
+        limits: Limits,
+        tokenizer: Tokenizer,
+        publisher: EventPublisher,
+        lease: TurnLease,
+        slots: TurnSlots,
+    ) -> None:
+        self._store = store
+        self._models = models
+        self._limits = limits
+        self._tokenizer = tokenizer
+        self._publisher = publisher
+        self._lease = lease
+        self._slots = slots
+
+    @asynccontextmanager
+    async def start(
+        self,
+        sending: Sending,
+        opening: Opening,
+        turn: NewTurn,
+        record: RequestRecord | None,
+    ) -> AsyncIterator[TurnNews | None]:
+        """Start a turn.
+
+        Args:
+            sending: the request.
+            opening: what was read of the session.
+            turn: the turn.
+            record: record of the request; None for a request without a request_id.
+
+        Yields:
+            The started turn; None if nothing was stored.
+
+        Raises:
+            DuplicateRequest: if the request is recorded already.
+        """
+        append, rows = turn.append, turn.rows
+        if sending.is_immediate or not append.is_plain or not self._slots.try_take(turn.turn_id):
+            yield None
+            return
+        news = None
+        try:
+            async with self._store.connection() as connection:
+                with self._publisher.hold_delivery(append.key):
+                    started = await self._store.start(
+                        connection,
+                        turn,
+                        append,
+                        rows,
+                        record,
+                        opening.head,
+                        self._lease.holder,
+                        self._lease.stored_s,
+                    )
+                    if started:
+                        running = _running(sending, opening, turn, started)
+                        news = _news(running, started.appended, started.message_log, rows)
+                        news.started = running
+                    yield news
+        finally:
+            if news is None:
+                self._slots.release(turn.turn_id)
+
+    @asynccontextmanager
+    async def end(self, running: RunningTurn, answer: Answer) -> AsyncIterator[TurnNews | None]:
+        """Store the answer of a turn and complete the turn.
+
+        Yields:
+            The ended turn; None if nothing was stored.
+        """
+        if running.row is None or running.parent_seq:
+            yield None
+            return
+        route = self._models.route(running.model)
+        validator = MessageValidator(self._limits, self._tokenizer, keep_turn=True)
+        try:
+            rows = validator.encode(messages_of(answer, running, route))
+        except Fault:
+            yield None
+            return
+        append = append_of(Target(running.project_id, running.session_id, None, ""), validator)
+        if not append.is_plain:
+            yield None
+            return
+        report = running.report
+        changes = first_changes(report) if report else None
+        stop_reason, change_count = printable(answer.stop_reason), len(report or ())
+        async with self._store.connection() as connection:
+            with self._publisher.hold_delivery(running.key):
+                ended = await self._store.end(
+                    connection,
+                    running.turn_id,
+                    append,
+                    rows,
+                    log=running.log,
+                    answered_seq=running.text.answered_seq,
+                    end_seq=running.end_seq,
+                    columns=ending_columns(stop_reason, running.usage, changes, change_count),
+                    drops_text=running.has_saved,
+                )
+                if ended is None:
+                    yield None
+                    return
+                last_seq = ended.appended.last_seq
+                row = replace(
+                    running.row,
+                    state=TurnState.COMPLETED,
+                    first_seq=ended.first_seq,
+                    end_seq=last_seq,
+                    last_seq=last_seq,
+                    partial_seq=0,
+                    stop_reason=stop_reason,
+                    usage=ended.usage,
+                    error=None,
+                    changes=changes,
+                    change_count=change_count,
+                    ended_at=ended.ended_at,
+                )
+                news = _news(running, ended.appended, ended.message_log, rows)
+                news.ended.append(row)
+                news.settled, news.is_idle = running.turn_id, True
+                yield news
+
+
+def _running(sending: Sending, opening: Opening, turn: NewTurn, started: Started) -> RunningTurn:
+    appended, count = started.appended, turn.append.totals.count
+    row = TurnRow(
+        turn_id=turn.turn_id,
+        state=TurnState.RUNNING,
+        model=turn.model,
+        message_id=turn.message_id,
+        timeout_ms=turn.timeout_ms,
+        steers=None,
+        joined=None,
+        held_until=None,
+        first_seq=appended.first_seq if count else 0,
+        end_seq=appended.last_seq if count else 0,
+        last_seq=0,
+        stop_reason="",
+        usage=None,
+        error=None,
+        changes=None,
+        change_count=0,
+        partial_seq=0,
+        parent_seq=turn.parent_seq,
+        created_at=started.created_at,
+        started_at=started.created_at,
+        ended_at=None,
+    )
+    return RunningTurn(
+        turn.append.key,
+        opening.head.log,
+        sending.project_id,
+        sending.session_id,
+        turn.turn_id,
+        turn.model,
+        parse_options(turn.options_json, "options_json"),
+        turn.timeout_ms / 1000,
+        row.end_seq,
+        appended.last_seq,
+        appended.epoch,
+        turn.keep_partial,
+        parent_seq=0 if count else turn.parent_seq,
+        row=row,
+        head=started.head,
+        policy=policy_of(opening.config) if started.revision == opening.revision else None,
+    )
+
+
+def _news(running: RunningTurn, appended: Appended, message_log: UUID, rows: Rows) -> TurnNews:
+    news = TurnNews(
+        key=running.key,
+        log=running.log,
+        project_id=running.project_id,
+        session_id=running.session_id,
+        epoch=appended.epoch,
+    )
+    if rows:
+        placed = enumerate(rows.bodies, appended.first_seq)
+        news.has_appended = True
+        news.stored.append((len(rows), sum(rows.sizes)))
+        news.messages = StoredMessages(
+            message_log, appended.epoch, [(seq, appended.created_us, body) for seq, body in placed]
+        )
+    return news

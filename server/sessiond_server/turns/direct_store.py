@@ -1,0 +1,388 @@
+"""Starts and ends a turn with one statement, in a session that has no other open turn.
+
+Each statement contains the append of the turn's messages (messages/store/append_statements.py). It
+stores either everything or nothing. It never waits for the session's row: if the row is locked,
+or if anything else is open in the session, it stores nothing, and a transaction of transitions.py
+decides.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import structlog
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from psycopg.types.json import Jsonb
+from psycopg.types.numeric import Int8
+
+from sessiond_server.core.pg_time import from_pg_us
+from sessiond_server.core.states import TurnState
+from sessiond_server.db.expiry import ALIVE
+from sessiond_server.db.idempotency import DuplicateRequest, RequestRecord
+from sessiond_server.db.int8s import Int8s
+from sessiond_server.db.message_log import MESSAGE_LOG
+from sessiond_server.db.pool import Database, PooledConnection
+from sessiond_server.messages.store import message_ids
+from sessiond_server.messages.store.append import Append, Appended, parameters_of
+from sessiond_server.messages.store.append_statements import MANY, NAME, ONE, RECORD, bump
+from sessiond_server.messages.store.history import HEAD_COLUMNS, HEAD_SOURCE, LogHead, head_of
+from sessiond_server.messages.store.rows import Rows
+from sessiond_server.turns.rows import NewTurn
+from sessiond_server.turns.store import TRANSIENT_ERRORS
+
+log = structlog.get_logger(__name__)
+
+_OPENING = f"""
+SELECT {HEAD_COLUMNS}, state, revision, model, config, r_hash, r_result
+FROM {HEAD_SOURCE} LEFT JOIN LATERAL (
+    SELECT content_hash AS r_hash, requests.session_id AS r_result FROM requests
+    WHERE requests.key = sessions.key AND requests.log = sessions.log
+        AND requests.request_id = %(request_id)s
+) AS recorded ON true
+WHERE key = %(key)s AND project_id = %(project_id)s AND {ALIVE}"""
+
+# Every change of a session's turns also sets active_at. So if active_at is still the value that the
+# statement's snapshot has, the open turns are those of the snapshot, too: PostgreSQL reads only the
+# row of the session anew when that row has changed since the snapshot.
+_ALONE = f"""
+        AND key = (SELECT key FROM sessions WHERE key = %(key)s FOR NO KEY UPDATE SKIP LOCKED)
+        AND active_at = (SELECT active_at FROM sessions WHERE key = %(key)s)
+        AND {MESSAGE_LOG} = (SELECT {MESSAGE_LOG} FROM sessions WHERE key = %(key)s)
+        AND NOT EXISTS (
+            SELECT FROM turns WHERE turns.key = %(key)s AND turns.log = sessions.log
+                AND turns.state <= 2 AND turns.turn_id <> %(turn)s)"""
+
+_START = (
+    bump(
+        f"AND running_turn IS NULL {_ALONE}",
+        sets=", running_turn = %(turn)s",
+        returning=", base_seq, is_branched, revision, largest_bytes",
+    ),
+    bump(
+        f"AND running_turn IS NULL {_ALONE} {message_ids.IS_NEW}",
+        sets=", running_turn = %(turn)s",
+        returning=", base_seq, is_branched, revision, largest_bytes",
+    ),
+)
+_BEGUN = f"""
+begun AS (
+    INSERT INTO turns (key, log, turn_id, place, state, model, message_id, options, timeout_ms,
+        keep_partial, parent_seq, holder, lease_until, first_seq, end_seq, created_at, started_at)
+    SELECT %(key)s, log, %(turn)s, 1, {TurnState.RUNNING}, %(model)s, %(message_id)s::uuid,
+        %(options)s, %(timeout_ms)s, %(keep_partial)s, %(parent_seq)s, %(holder)s::uuid,
+        clock_timestamp() + %(lease_s)s::float8 * interval '1 second',
+        CASE %(count)s WHEN 0 THEN 0 ELSE last_seq - %(count)s + 1 END,
+        CASE %(count)s WHEN 0 THEN 0 ELSE last_seq END, active_at, active_at
+    FROM bump
+)"""
+_STARTED = """
+SELECT last_seq, active_at, message_log, epoch, log, total_bytes, base_seq, is_branched, revision,
+    largest_bytes
+FROM bump"""
+
+
+def _start(count: int, *, is_recorded: bool, is_named: bool) -> str:
+    parts = [_START[is_named], _BEGUN]
+    parts += [RECORD] if is_recorded else []
+    parts += [NAME] if is_named else []
+    parts += [(ONE if count == 1 else MANY)] if count else []
+    return f"WITH {','.join(parts)} {_STARTED}"
+
+
+# By (number of messages, where 2 stands for several; whether there is a request_id; whether there
+# are message_ids).
+_STARTS = {
+    (count, is_recorded, is_named): _start(count, is_recorded=is_recorded, is_named=is_named)
+    for count in (0, 1, 2)
+    for is_recorded in (True, False)
+    for is_named in (True, False)
+}
+
+# The answer continues the message that the model was given, since that is still the newest one.
+_END_BUMP = bump(
+    f"""AND log = %(log)s AND running_turn = %(turn)s AND last_seq = %(answered_seq)s {_ALONE}
+        AND EXISTS (
+            SELECT FROM turns WHERE turns.key = %(key)s AND turns.log = %(log)s
+                AND turns.turn_id = %(turn)s AND turns.state = {TurnState.RUNNING}
+                AND turns.end_seq <= %(end_seq)s)""",
+    sets=", running_turn = NULL",
+)
+_ENDED = f"""
+ended AS (
+    UPDATE turns SET state = {TurnState.COMPLETED}, prompt = NULL, end_seq = bump.last_seq,
+        first_seq = CASE first_seq WHEN 0 THEN bump.last_seq - %(count)s + 1 ELSE first_seq END,
+        last_seq = bump.last_seq, partial_seq = 0, stop_reason = %(stop_reason)s,
+        usage = COALESCE(%(usage)s::bigint[], usage), error = NULL, changes = %(changes)s::jsonb,
+        change_count = %(change_count)s, ended_at = clock_timestamp(), lease_until = NULL
+    FROM bump WHERE turns.key = %(key)s AND turns.log = %(log)s AND turns.turn_id = %(turn)s
+    RETURNING turns.first_seq, turns.usage, turns.ended_at
+)"""
+_ENDS = {
+    is_single: f"""WITH {_END_BUMP}, {ONE if is_single else MANY}, {_ENDED}
+SELECT last_seq, active_at, message_log, epoch, first_seq, usage, ended_at FROM bump, ended"""
+    for is_single in (True, False)
+}
+_DROP_TEXT = """
+DELETE FROM turn_texts WHERE key = %(key)s AND log = %(log)s AND turn_id = %(turn)s"""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a Send has to know of its session.
+
+    Attributes:
+        head: location and size of the messages.
+        state: the session's SessionStatus.
+        revision: grows with each change of the session's settings.
+        model: the session's model; "" = none.
+        config: the session's config.
+        first: content hash and turn_id of the first Send with the same request_id; None = there is
+            none.
+    """
+
+    head: LogHead
+    state: int
+    revision: int
+    model: str
+    config: dict[str, Any]
+    first: tuple[bytes, str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A turn that was started.
+
+    Attributes:
+        appended: the turn's messages; if there are none, last_seq is that of the session.
+        message_log: log of the messages.
+        head: where the messages of the session are stored; None = it must be looked up.
+        revision: see Opening.
+        created_at: time of the start.
+    """
+
+    appended: Appended
+    message_log: UUID
+    head: LogHead | None
+    revision: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A turn that was completed.
+
+    Attributes:
+        appended: the answer's messages.
+        message_log: log of the messages.
+        first_seq: seq of the first message of the turn.
+        usage: the turn's tokens, in the order of the column; None = not reported.
+        ended_at: time of the end.
+    """
+
+    appended: Appended
+    message_log: UUID
+    first_seq: int
+    usage: list[int] | None
+    ended_at: datetime
+
+
+class DirectStore:
+    """The statements."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def connection(self) -> PooledConnection:
+        """Return Database.connection."""
+        return self._database.connection()
+
+    async def opening(self, key: UUID, project_id: UUID, request_id: str) -> Opening | None:
+        """Return what a Send has to know; None if the project has no such session.
+
+        Args:
+            key: the session's key.
+            project_id: the caller's project.
+            request_id: the id of the Send; "" = none.
+        """
+        parameters = {"key": key, "project_id": project_id, "request_id": request_id}
+        async with self.connection() as connection:
+            cursor = await connection.execute(
+                _OPENING, parameters, prepare=self._database.prepare, binary=True
+            )
+            row = await cursor.fetchone()
+        if row is None:
+            return None
+        *head, state, revision, model, config, content_hash, result = row
+        first = None if content_hash is None else (content_hash, result)
+        return Opening(head_of(key, head), state, revision, model, config, first)
+
+    async def start(
+        self,
+        connection: AsyncConnection[TupleRow],
+        turn: NewTurn,
+        append: Append,
+        rows: Rows,
+        record: RequestRecord | None,
+        known: LogHead,
+        holder: UUID,
+        lease_s: float,
+    ) -> Started | None:
+        """Start a turn and store its messages.
+
+        Args:
+            connection: an autocommit connection.
+            turn: the turn.
+            append: the append of its messages, which must be plain.
+            rows: the messages; there may be none.
+            record: record of the request; None for a request without a request_id.
+            known: the head of the session, as it was read before.
+            holder: the process that runs the turn.
+            lease_s: duration of the lease. Unit: seconds.
+
+        Returns:
+            The turn; None if nothing was stored.
+
+        Raises:
+            DuplicateRequest: the request_id was already recorded.
+        """
+        parameters = parameters_of(append, rows) | {
+            "turn": turn.turn_id,
+            "model": turn.model,
+            "message_id": turn.message_id,
+            "options": Jsonb(turn.options_json or "{}"),
+            "timeout_ms": Int8(turn.timeout_ms),
+            "keep_partial": turn.keep_partial,
+            "parent_seq": Int8(turn.parent_seq),
+            "holder": holder,
+            "lease_s": lease_s,
+        }
+        if record:
+            parameters |= {
+                "request_id": record.request_id,
+                "hash": record.content_hash,
+                "result": record.result,
+            }
+        if append.message_ids:
+            parameters |= message_ids.columns(append.message_ids)
+        statement = _STARTS[min(len(rows), 2), record is not None, bool(append.message_ids)]
+        try:
+            found = await self._one(connection, statement, parameters)
+        except psycopg.errors.UniqueViolation as e:
+            if e.diag.constraint_name != message_ids.CONSTRAINT:
+                raise DuplicateRequest from e
+            found = None
+        except psycopg.Error as e:
+            _check_refused(e)
+            found = None
+        if found is None:
+            return None
+        last_seq, started_us, message_log, epoch, log, total_bytes, *rest = found
+        base_seq, is_branched, revision, largest_bytes = rest
+        head = None
+        if (log, message_log, epoch, base_seq) == (
+            known.log,
+            known.message_log,
+            known.epoch,
+            known.base_seq,
+        ):
+            head = replace(
+                known,
+                last_seq=last_seq,
+                content_bytes=total_bytes,
+                largest_bytes=largest_bytes,
+                is_branched=is_branched,
+                segments=known.segments_through(append.key, last_seq),
+                running_turn=turn.turn_id,
+            )
+        first_seq = last_seq - append.totals.count + 1
+        appended = Appended(first_seq, last_seq, started_us, epoch)
+        return Started(appended, message_log, head, revision, from_pg_us(started_us))
+
+    async def end(
+        self,
+        connection: AsyncConnection[TupleRow],
+        turn_id: UUID,
+        append: Append,
+        rows: Rows,
+        *,
+        log: UUID,
+        answered_seq: int,
+        end_seq: int,
+        columns: Mapping[str, Any],
+        drops_text: bool,
+    ) -> Ended | None:
+        """Store the answer of a turn and complete the turn.
+
+        Args:
+            connection: an autocommit connection.
+            turn_id: the turn.
+            append: the append of the answer, which must be plain.
+            rows: the answer's messages.
+            log: the session's log.
+            answered_seq: seq of the message that the model has answered; nothing is stored unless
+                it is the session's newest message.
+            end_seq: the last message that the turn is known to have; nothing is stored if it has
+                later ones.
+            columns: stop_reason, usage, changes and change_count; see the table.
+            drops_text: whether to delete the saved text of the turn.
+
+        Returns:
+            The turn; None if nothing was stored.
+        """
+        parameters = parameters_of(append, rows) | {
+            "turn": turn_id,
+            "log": log,
+            "answered_seq": Int8(answered_seq),
+            "end_seq": Int8(end_seq),
+            **columns,
+        }
+        statement = _ENDS[len(rows) == 1]
+        try:
+            if not drops_text:
+                found = await self._one(connection, statement, parameters)
+            else:
+                # The statement waits for the process that is saving text, if there is one. Only a
+                # later statement sees what was saved.
+                async with connection.transaction():
+                    found = await self._one(connection, statement, parameters)
+                    if found:
+                        await self._one(connection, _DROP_TEXT, parameters)
+        except psycopg.Error as e:
+            _check_refused(e)
+            found = None
+        if found is None:
+            return None
+        last_seq, created_us, message_log, epoch, first_seq, usage, ended_us = found
+        appended = Appended(last_seq - append.totals.count + 1, last_seq, created_us, epoch)
+        return Ended(appended, message_log, first_seq, usage, from_pg_us(ended_us))
+
+    async def _one(
+        self, connection: AsyncConnection[TupleRow], statement: str, parameters: Mapping[str, Any]
+    ) -> TupleRow | None:
+        cursor = await connection.execute(
+            statement, parameters, prepare=self._database.prepare, binary=True
+        )
+        return await cursor.fetchone() if cursor.description else None
+
+
+def _check_refused(error: psycopg.Error) -> None:
+    """Raise an error after which the transaction would fail, too; log any other."""
+    if isinstance(error, TRANSIENT_ERRORS):
+        raise error
+    log.warning("turn_statement_refused", error=error.diag.message_primary or str(error))
+
+
+def ending_columns(
+    stop_reason: str, usage: Sequence[int] | None, changes: Any, change_count: int
+) -> dict[str, Any]:
+    """Return the `columns` of DirectStore.end."""
+    return {
+        "stop_reason": stop_reason,
+        "usage": None if usage is None else Int8s(usage),
+        "changes": None if changes is None else Jsonb(changes),
+        "change_count": Int8(change_count),
+    }

@@ -1,0 +1,150 @@
+"""Checks the requests of Send, and makes the turns that they ask for."""
+
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from sessiond.v1.conversation_service_pb2 import SendRequest
+from sessiond.v1.message_pb2 import FORMAT_GEMINI, FORMAT_OPENAI, Message
+from sessiond.v1.turn_pb2 import MessageTurn
+from sessiond_server.core.errors import Fault, invalid
+from sessiond_server.core.ids import uuid7
+from sessiond_server.core.json_text import parse_options
+from sessiond_server.core.limits import MAX_PROMPT_MESSAGES, MIN_TURN_TIMEOUT_MS, Limits
+from sessiond_server.formats.token_counts import Tokenizer
+from sessiond_server.messages.append import append_of
+from sessiond_server.messages.sizes import check_batch
+from sessiond_server.messages.target import Target
+from sessiond_server.messages.validation import MessageValidator
+from sessiond_server.providers.base import ModelFault
+from sessiond_server.providers.routing import Models
+from sessiond_server.turns.context import policy_of
+from sessiond_server.turns.errors import fault_of_model
+from sessiond_server.turns.rows import NewTurn
+from sessiond_server.turns.sending import Sending, take_parent
+
+
+class NewTurns:
+    """Makes turns.
+
+    Args:
+        default_model: model of sessions without a model.
+        max_timeout_ms: maximum timeout of a turn, which is also the default.
+        keep_partial: whether the text of an answer that is cut off is kept by default.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        limits: Limits,
+        tokenizer: Tokenizer,
+        *,
+        default_model: str,
+        max_timeout_ms: int,
+        keep_partial: bool = True,
+    ) -> None:
+        self._models = models
+        self._limits = limits
+        self._tokenizer = tokenizer
+        self._default_model = default_model
+        self._max_timeout_ms = max_timeout_ms
+        self._keep_partial = keep_partial
+
+    def turn(
+        self, sending: Sending, turn_id: UUID, *, session_model: str, config: dict[str, Any]
+    ) -> NewTurn:
+        """Check a Send, and return its turn.
+
+        Args:
+            sending: the request.
+            turn_id: the id of the turn.
+            session_model: the session's model; "" = none.
+            config: the session's config.
+
+        Raises:
+            Fault: with the reasons of Send.
+        """
+        policy_of(config)
+        timeout_ms = self._checked_timeout_ms(sending.timeout_ms)
+        parse_options(sending.options_json, "options_json")
+        model = sending.model or session_model or self._default_model
+        try:
+            route = self._models.route(model)
+        except ModelFault as fault:
+            raise fault_of_model(fault) from None
+        if sending.prompt and sending.messages:
+            raise invalid("messages", "cannot be combined with prompt")
+        if len(sending.messages) > MAX_PROMPT_MESSAGES:
+            raise invalid(
+                "messages",
+                f"are {len(sending.messages)}; at most {MAX_PROMPT_MESSAGES} are allowed",
+            )
+        messages = list(sending.messages)
+        own_format = route.provider.format
+        is_gemini = own_format == FORMAT_GEMINI
+        if sending.prompt:
+            content = (
+                {"parts": [{"text": sending.prompt}]} if is_gemini else {"content": sending.prompt}
+            )
+            text = orjson.dumps({"role": "user", **content}).decode()
+            messages = [Message(format=own_format, json=text)]
+        # Clients leave out the format of plain text, which has another shape in Gemini's format.
+        plain = FORMAT_OPENAI if is_gemini else own_format
+        for message in messages:
+            if message.json and not message.format:
+                message.format = plain
+        if sending.is_immediate and not messages:
+            raise invalid("prompt", "is empty: there is nothing to steer a turn with")
+        take_parent(sending, messages)
+        message_id = uuid7() if messages else None
+        for message in messages:
+            message.turn.CopyFrom(MessageTurn(turn_id=str(turn_id)))
+        if messages:
+            messages[-1].turn.message_id = messages[-1].message_id or str(message_id)
+        prompt = SendRequest(messages=messages).SerializeToString()
+        check_batch(len(messages), sum(len(m.json) for m in messages), self._limits)
+        validator = MessageValidator(self._limits, self._tokenizer, keep_turn=True)
+        try:
+            rows = validator.encode(messages)
+        except Fault as fault:
+            if not sending.prompt:
+                raise
+            raise Fault(
+                fault.reason,
+                fault.message,
+                metadata=fault.metadata,
+                fields={"prompt": next(iter(fault.fields.values()), "")},
+            ) from None
+        check_batch(validator.totals.count, validator.totals.content_bytes, self._limits)
+        target = Target(
+            sending.project_id,
+            sending.session_id,
+            None,
+            sending.request_id,
+            expected_epoch=sending.expected_epoch,
+        )
+        # A turn without messages continues a message, so there must be one.
+        least = 0 if messages else max(sending.parent_seq, 1)
+        validator.totals.parent_floor = max(validator.totals.parent_floor, least)
+        return NewTurn(
+            turn_id,
+            model,
+            prompt,
+            message_id,
+            sending.options_json,
+            timeout_ms,
+            append_of(target, validator),
+            rows,
+            keep_partial=self._keep_partial
+            if sending.keep_partial is None
+            else sending.keep_partial,
+            parent_seq=sending.parent_seq,
+        )
+
+    def _checked_timeout_ms(self, timeout_ms: int | None) -> int:
+        if timeout_ms is None:
+            return self._max_timeout_ms
+        if timeout_ms < MIN_TURN_TIMEOUT_MS:
+            raise invalid("turn_timeout", f"is {timeout_ms} ms; the minimum is 1 second")
+        return min(timeout_ms, self._max_timeout_ms)

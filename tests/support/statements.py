@@ -1,0 +1,31 @@
+"""The statements that a server in this process sends to PostgreSQL."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+
+from sessiond_server.db import cursors
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    """Collect the text of each statement, BEGIN, COMMIT and savepoints included."""
+    sent: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        for cursor in (cursors.TimedCursor, cursors.TimedClientCursor):
+            patch.setattr(cursor, "execute", _noting(cursor.execute, sent))
+        base = psycopg.AsyncConnection
+        patch.setattr(base, "_exec_command", _noting(base._exec_command, sent))
+        yield sent
+
+
+def _noting(function: Any, sent: list[str]) -> Any:
+    def noted(self: Any, query: Any, *args: Any, **options: Any) -> Any:
+        text = query.decode() if isinstance(query, bytes) else str(query)
+        sent.append(" ".join(text.split()))
+        return function(self, query, *args, **options)
+
+    return noted

@@ -1,0 +1,94 @@
+"""The statements of a turn: an ordinary turn is started by one and ended by one."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from sessiond.v1.message_pb2 import FORMAT_OPENAI, Message
+from sessiond.v1.turn_pb2 import TURN_STATE_COMPLETED
+
+from ..support.model_server import ModelServer, Reply
+from ..support.statements import statements
+from ..support.turns import send, sending
+from ..support.wire import Wire, openai
+
+MOST = 10
+"""The number of statements that a turn may have."""
+
+
+def named(text: str, message_id: str) -> Message:
+    body = json.dumps({"role": "user", "content": text})
+    return Message(format=FORMAT_OPENAI, json=body, message_id=message_id)
+
+
+async def statements_of(wire: Wire, session_id: str = "one", **fields: Any) -> list[str]:
+    """Return the statements of a turn. Those of its first run, which prepares, do not count."""
+    with statements() as sent:
+        turn = await send(wire, session_id, **fields)
+    assert turn.state == TURN_STATE_COMPLETED
+    # Notifications are collected for all turns of 20 ms, and the polls are those of the server.
+    return [text for text in sent if "pg_notify" not in text and not text.startswith("SELECT key,")]
+
+
+async def test_an_ordinary_turn_has_four_statements(one: Wire) -> None:
+    """What it needs to know; its start; the history; its end."""
+    await send(one, "one", "hi")
+    sent = await statements_of(one, prompt="hi", request_id="r")
+    assert len(sent) == 4, "\n".join(sent)
+    assert not any(text in ("BEGIN", "COMMIT") for text in sent)
+    stored = ["INSERT INTO messages" in text for text in sent]
+    assert stored == [False, True, False, True]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": [named("a", "a"), named("b", "b")]},
+        {"messages": [openai("a"), openai("b")], "request_id": "r"},
+        {},
+        {"prompt": "hi", "keep_partial": False, "expected_epoch": 0},
+    ],
+)
+async def test_other_turns_have_few_statements(one: Wire, fields: dict[str, Any]) -> None:
+    await one.store("one", "hi")
+    sent = await statements_of(one, **fields)
+    assert len(sent) <= MOST, "\n".join(sent)
+
+
+async def test_turns_of_a_window_have_few_statements(wire: Wire) -> None:
+    await wire.create("one", config={"context": {"max_messages": 4}})
+    for _ in range(4):
+        sent = await statements_of(wire, prompt="hi")
+        assert len(sent) <= MOST, "\n".join(sent)
+
+
+async def test_turns_of_copies_and_after_rewinds_have_few_statements(one: Wire) -> None:
+    await one.store("one", *"abcd")
+    await one.copy("one", "two")
+    await one.rewind("one", drop_last=2)
+    for session_id in ("one", "two"):
+        sent = await statements_of(one, session_id, prompt="hi")
+        assert len(sent) <= MOST, "\n".join(sent)
+    assert [text[:2] for text in await one.texts("one")][:3] == ["a", "b", "hi"]
+
+
+async def test_an_answer_whose_text_was_saved_is_ended_by_one_transaction(
+    one: Wire, models: ModelServer
+) -> None:
+    models.script(Reply("a text that takes some time", after=2, then="hold"))
+    sent = await sending(one, "one", "hi")
+    assert await asyncio.to_thread(models.wait_until_held)
+    await sent.until("assistant.message_delta")
+    # The text is saved twice a second.
+    with statements() as texts:
+        async with asyncio.timeout(30):
+            while not any("INSERT INTO turn_texts" in text for text in texts):
+                await asyncio.sleep(0.01)
+    with statements() as texts:
+        models.release()
+        await sent.end()
+    mine = [text for text in texts if "pg_notify" not in text and not text.startswith("SELECT key")]
+    assert [text.split()[0] for text in mine] == ["BEGIN", "WITH", "DELETE", "COMMIT"]
+    assert await one.texts("one") == ["hi", "a text that takes some time"]
