@@ -67,7 +67,7 @@ async def delete_sessions(
         select(T.key, T.project_id, T.session_id, T.log, T.last_seq).where(condition).limit(limit)
     )
     if not skip_locked:
-        # Whoever waits for several rows takes them in one order.
+        # Statements that wait for several rows lock them in the same order, to avoid deadlocks.
         chosen = chosen.order_by(T.key)
     doomed = await database.rows(chosen.with_for_update(skip_locked=skip_locked), on=connection)
     await delete_locked(database, connection, [row.pop("key") for row in doomed])
