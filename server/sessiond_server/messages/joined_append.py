@@ -160,8 +160,7 @@ class JoinedAppends:
             appends to the sessions are there, or because a statement cannot store them all.
         """
         keys = [one.append.key for one in requests]
-        ready = self._ready
-        is_busy = any(key in self._busy or (ready and key in ready) for key in keys)
+        is_busy = any(key in self._busy or key in self._ready for key in keys)
         is_full = self._statements >= self._max_statements
         if is_busy or is_full or not fit_together(requests, self._limits):
             return None
