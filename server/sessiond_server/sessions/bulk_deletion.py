@@ -21,7 +21,8 @@ from sessiond_server.sessions.store.bulk_deletion import BulkDeletionStore, Doom
 from sessiond_server.sessions.store.deletion import DeletedSession
 from sessiond_server.sessions.store.filters import SessionFilter
 
-SESSIONS_A_BATCH = 1_000
+# Handling the rows of a batch blocks the event loop for some milliseconds.
+SESSIONS_A_BATCH = 250
 KEYS_A_PAGE = 20_000
 # The caller waits for the end, so the pauses are shorter than those of background work.
 PAUSE_SHARE = 0.25

@@ -9,7 +9,19 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, Uuid, and_, any_, cast, func, literal, or_, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Text,
+    Uuid,
+    and_,
+    any_,
+    cast,
+    func,
+    literal,
+    or_,
+    select,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from sessiond_server.db import schema as tables
@@ -126,4 +138,6 @@ class BulkDeletionStore:
 
 
 def _is_one_of(keys: Sequence[UUID]) -> ColumnElement[bool]:
-    return T.key == any_(literal(list(keys), ARRAY(Uuid)))
+    # As one text. psycopg would look at each key of a list for characters to escape.
+    text = literal(f"{{{','.join(map(str, keys))}}}", Text)
+    return T.key == any_(cast(text, ARRAY(Uuid)))
