@@ -72,7 +72,7 @@ class Settings(ServerSettings):
     )
 
     def default_limits(self) -> ProjectLimits:
-        """Return the limits of projects that have none of their own."""
+        """Return the limits of projects without own limits."""
         return ProjectLimits(
             **{name: getattr(self, f"default_limit_{name}") for name in LIMIT_NAMES}
         )

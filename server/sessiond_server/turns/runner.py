@@ -130,7 +130,7 @@ class TurnRunner:
         """Start a turn with one statement; see DirectTurns.start.
 
         Returns:
-            The turn; None if it was not stored, because a transaction must decide what happens.
+            The turn; None if it was not stored, because a transaction must start it.
 
         Raises:
             DuplicateRequest: if the request is recorded already.
@@ -393,7 +393,7 @@ class TurnRunner:
             delay_s = min(delay_s * 2, LONGEST_RETRY_S)
 
     async def _complete(self, running: RunningTurn, answer: Answer) -> bool:
-        """End a turn with one statement. Return False if a transaction must decide."""
+        """End a turn with one statement. Return False if a transaction must end it."""
         async with self._direct.end(running, answer) as news:
             if news:
                 self._publish(news)

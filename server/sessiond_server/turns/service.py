@@ -76,7 +76,7 @@ class Turns:
         self._save_remote_text = save_remote_text
 
     async def open(self, sending: Sending) -> Opening:
-        """Read what a Send has to know of its session.
+        """Read the data of a session that a Send needs.
 
         Raises:
             Fault: SESSION_NOT_FOUND; INVALID_FIELD for a malformed session_id or request_id.
@@ -94,7 +94,7 @@ class Turns:
 
         Args:
             sending: the request.
-            opening: what `open` has read for it.
+            opening: the result of `open` for this Send.
 
         Raises:
             Fault: with the reasons of Send; nothing is stored then.
@@ -114,12 +114,14 @@ class Turns:
             sending, turn_id, session_model=opening.model, config=opening.config
         )
         self._quotas.take_messages(project_id, len(sending.messages) or bool(sending.prompt))
+        room = await self._quotas.reserve_turn(project_id, len(turn.prompt))
         try:
-            if running := await self._runner.start(sending, opening, turn, record):
-                assert running.row is not None  # noqa: S101 - every new turn has a row
-                before = running.after_seq - turn.append.totals.count
-                return Accepted(running.row, before, True, running.epoch)
-            return await self._queued(sending, opening, turn, record)
+            async with room:
+                if running := await self._runner.start(sending, opening, turn, record):
+                    assert running.row is not None  # noqa: S101 - every new turn has a row
+                    before = running.after_seq - turn.append.totals.count
+                    return Accepted(running.row, before, True, running.epoch)
+                return await self._queued(sending, opening, turn, record)
         except DuplicateRequest as duplicate:
             assert record is not None  # noqa: S101 - only a record can be a duplicate
             first = duplicate.first or await self._sessions.find_request(
@@ -149,9 +151,8 @@ class Turns:
             and not any(has_results(message) for message in sending.messages)
             and await self._contexts.has_open_calls(head)
         )
-        room = await self._quotas.reserve_turn(project_id, len(turn.prompt))
         try:
-            async with room, self._runner.change(key, project_id, session_id, record) as changes:
+            async with self._runner.change(key, project_id, session_id, record) as changes:
                 change = changes.change
                 if change.state == SessionStatus.DESTROYED:
                     raise _destroyed(session_id)

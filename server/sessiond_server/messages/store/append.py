@@ -288,11 +288,12 @@ class AppendStore:
             raise DuplicateRequest from e
         if not found:
             return None
-        last_seq, created_us, message_log, epoch, log, *after = found[0]
+        last_seq, created_us, message_log_id, epoch, log_id, *after = found[0]
         first_seq = last_seq - append.totals.count + 1
         appended = Appended(first_seq, last_seq, created_us, epoch, append.skipped)
         if (append.is_plain or is_stated) and not spool and (is_named or not append.message_ids):
             return appended
+        message_log, log = UUID(bytes=message_log_id), UUID(bytes=log_id)
         if append.message_ids and not is_named:
             if spool:
                 await message_ids.check_ids(

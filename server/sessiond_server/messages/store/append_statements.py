@@ -159,7 +159,7 @@ STATEMENTS = {
     for stated in (True, False)
 }
 
-# For turns: stores nothing unless the session is still running the given turn.
+# For turns: the statement stores nothing unless the session is still running the given turn.
 FENCED = {
     single: f"WITH {bump('AND running_turn = %(turn)s')}, {ONE if single else MANY} {_SELECT}"
     for single in (True, False)
@@ -188,7 +188,8 @@ _ROWS_TYPES = {
     ),
     "bodies": BYTEA_ARRAY,
 }
-_COLUMNS = (INT8, TIMESTAMPTZ, UUID_KEY, INT8, UUID_KEY, INT8, INT8)
+# The ids of logs stay bytes: few appends need them.
+_COLUMNS = (INT8, TIMESTAMPTZ, BYTEA, INT8, BYTEA, INT8, INT8)
 
 
 def _prepared(text: str, columns: int = 5, *, single: bool = False) -> PreparedStatement:
