@@ -166,7 +166,7 @@ class SendResponse(_message.Message):
     MESSAGE_ID_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
     """message_id identifies the sent message, or the last one if several were sent: it is the message's own message_id, or else a UUIDv7 made by the
-    server. MessageTurn has the same id. Only in the first response. Empty = no message was sent.
+    server, with which the message is stored. MessageTurn has the same id. Only in the first response. Empty = no message was sent.
     """
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]:

@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 from uuid import UUID
@@ -136,6 +137,8 @@ class RunningTurn:
         row: the turn's row when this process took the turn.
         head: where the session's messages were stored at the start of the turn; None = unknown.
         policy: the session's policy at the start of the turn; None = unknown.
+        waiting_since: since when the turn has waited for other turns, on the monotonic clock; None
+            = it does not wait.
     """
 
     key: UUID
@@ -165,11 +168,23 @@ class RunningTurn:
     row: TurnRow | None = None
     head: LogHead | None = None
     policy: Policy | None = None
+    waiting_since: float | None = None
 
     @property
     def remaining_s(self) -> float:
         """Seconds until the turn times out; 0 if it has timed out."""
-        return max(self.began + self.timeout_s - time.monotonic(), 0)
+        now = time.monotonic() if self.waiting_since is None else self.waiting_since
+        return max(self.began + self.timeout_s - now, 0)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Do not count the time of the block, in which the turn waits for other turns."""
+        self.waiting_since = time.monotonic()
+        try:
+            yield
+        finally:
+            self.began += time.monotonic() - self.waiting_since
+            self.waiting_since = None
 
     def add_usage(self, usage: Usage | None) -> None:
         """Add the tokens of a model call."""

@@ -103,7 +103,7 @@ export interface SendResponse {
     | undefined;
   /**
    * message_id identifies the sent message, or the last one if several were sent: it is the message's own message_id, or else a UUIDv7 made by the
-   * server. MessageTurn has the same id. Only in the first response. Empty = no message was sent.
+   * server, with which the message is stored. MessageTurn has the same id. Only in the first response. Empty = no message was sent.
    */
   messageId: string;
 }
