@@ -35,6 +35,11 @@ class EmptyCall:
         self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
         self._call = self._channel.unary_unary(METHOD)
 
+    @property
+    def pid(self) -> int:
+        """Id of the server process."""
+        return self._process.pid
+
     async def close(self) -> None:
         await self._channel.close()
         self._process.terminate()

@@ -43,7 +43,6 @@ from sessiond_server.queues.service import Processing
 from sessiond_server.queues.store.leases import LeaseStore
 from sessiond_server.queues.store.progress import ProgressStore
 from sessiond_server.queues.store.queues import QueueStore
-from sessiond_server.quotas.limits import LIMIT_NAMES, ProjectLimits
 from sessiond_server.quotas.service import Quotas
 from sessiond_server.quotas.store import QuotaStore
 from sessiond_server.retention.projects import ProjectPurger
@@ -168,7 +167,7 @@ async def open_services(
         await database.open()
         stores, objects = Stores(database), Objects(settings.asset_location())
         limits, counts = _limits(settings), tokenizer(settings.tokenizer)
-        quotas = Quotas(stores.quotas, _default_limits(settings))
+        quotas = Quotas(stores.quotas, settings.default_limits())
         stack.push_async_callback(quotas.close)
 
         def is_draining() -> bool:
@@ -360,12 +359,6 @@ async def open_services(
             history.cache_bytes,
             models,
         )
-
-
-def _default_limits(settings: Settings) -> ProjectLimits:
-    return ProjectLimits(
-        **{name: getattr(settings, f"default_limit_{name}") for name in LIMIT_NAMES}
-    )
 
 
 def _limits(settings: Settings) -> Limits:

@@ -13,7 +13,7 @@ import pytest
 
 from sessiond import AsyncClient, Client, InvalidField, SessionNotFound
 from sessiond._requests.input import NewMessage
-from sessiond.adapters import _backend
+from sessiond.adapters import _backend, _portal
 from sessiond.adapters._backend import Backend, append, errors_as
 from tests.support.waiting import until
 
@@ -28,6 +28,27 @@ needs_trio = pytest.mark.skipif(
 @pytest.fixture
 def backend(target: str, namespace: str) -> Backend:
     return Backend(target=target, namespace=namespace)
+
+
+async def _loop() -> asyncio.AbstractEventLoop:
+    return asyncio.get_running_loop()
+
+
+@pytest.mark.parametrize("has_uvloop", [False, True])
+def test_the_portal_runs_with_and_without_uvloop(
+    has_uvloop: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if has_uvloop:
+        kind = pytest.importorskip("uvloop").Loop
+    else:
+        monkeypatch.setitem(sys.modules, "uvloop", None)
+        kind = asyncio.SelectorEventLoop
+    portal = _portal.Portal()
+    try:
+        work = portal.submit(_loop)
+        assert isinstance(work.result(), kind)
+    finally:
+        portal.close()
 
 
 async def last_seq(backend: Backend, session_id: str) -> int:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sessiond import AsyncClient
+from sessiond import AsyncClient, ProjectLimits
 from sessiond_console.snippets import of_list, of_session
 from sessiond_server.server import Running
 
@@ -59,6 +59,17 @@ async def test_projects_and_keys_are_managed_without_a_key_on_an_open_server(
     assert (await browser.post("/projects", {"name": "Not A Name"})).status_code == 400
     assert (await browser.post("/projects", {"name": "shop"})).status_code == 409
     assert (await browser.get("/projects/none")).status_code == 404
+
+
+async def test_a_project_shows_what_it_uses_beside_its_limits(
+    browser: Browser, api: AsyncClient
+) -> None:
+    await api.admin.create_project("shop")
+    await api.admin.set_project_limits("shop", ProjectLimits(max_sessions=123))
+    page = await browser.page("/projects/shop")
+    sessions = page[page.index("Sessions</th>") :]
+    assert sessions.startswith("Sessions</th><td>0</td><td>123</td>")
+    assert "Running and queued turns</th><td>0</td><td>none</td>" in page
 
 
 async def test_projects_need_an_admin_key(

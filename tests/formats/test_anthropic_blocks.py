@@ -1,4 +1,4 @@
-"""Blocks of Anthropic's SDK: its nulls, its tools, and what only newer or beta versions have."""
+"""Blocks of Anthropic's SDK: nulls, tools, and types of newer or beta versions."""
 
 import json
 from typing import Any
@@ -59,7 +59,7 @@ CITATION = {
 
 
 class TestNulls:
-    """model_dump() writes null for what an answer lacks, and keys that requests may not have."""
+    """model_dump() writes null for missing values, and keys that requests may not have."""
 
     def test_a_null_that_the_api_accepts_is_unchanged(self) -> None:
         block = text("a", citations=None, cache_control=None)
@@ -158,7 +158,7 @@ class TestServerTools:
 
 
 class TestResults:
-    """What the results of tools may contain."""
+    """The possible contents of tool results."""
 
     @staticmethod
     def _result(block: JSON, options: JSON | None = None) -> tuple[Any, list[ChangeKind]]:

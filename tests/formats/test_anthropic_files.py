@@ -1,4 +1,4 @@
-"""Files at Anthropic: sent if the API accepts them, else told in the request and in the report."""
+"""Files for Anthropic: sent if the API accepts them, else described in request and report."""
 
 import base64
 import json

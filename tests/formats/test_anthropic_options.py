@@ -119,7 +119,7 @@ class TestMarkers:
 
 
 class TestInstructionsOfOptions:
-    """The option `system`, in every form that people give it."""
+    """The option `system`, in all its forms."""
 
     @pytest.mark.parametrize(
         ("system", "texts"),
@@ -144,7 +144,7 @@ class TestInstructionsOfOptions:
 
 
 class TestInlineInstructions:
-    """Models that take system messages take them between a user's message and an answer."""
+    """Models that accept system messages accept them between a user's message and an answer."""
 
     SYSTEM = {"role": "system", "content": "speak French"}  # noqa: RUF012
 

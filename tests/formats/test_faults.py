@@ -1,4 +1,4 @@
-"""Histories that broke turns elsewhere, by kind of fault; each is sent to every dialect."""
+"""Histories that broke turns in other programs, by kind of fault. Each is sent to every dialect."""
 
 import json
 import re
@@ -145,7 +145,7 @@ NATIVE_FAULTS = {
 
 
 class TestNativeMessages:
-    """Messages that go out in the format in which they were stored."""
+    """Messages that are sent in the format in which they were stored."""
 
     @everywhere
     @pytest.mark.parametrize("fault", NATIVE_FAULTS)
@@ -283,7 +283,7 @@ FOREIGN = {
 
 
 class TestNothingVanishes:
-    """What one provider alone understands."""
+    """Content that only one provider understands."""
 
     @everywhere
     @pytest.mark.parametrize("case", FOREIGN)
@@ -367,7 +367,7 @@ class TestIds:
 
 
 class TestResults:
-    """Results of tools that come late, twice, alone or never."""
+    """Tool results that arrive late, twice, without a call, or never."""
 
     @everywhere
     def test_a_late_result_reaches_the_model_in_its_place(self, name: str) -> None:
@@ -413,7 +413,7 @@ class TestResults:
 
 
 class TestThinking:
-    """Signed reasoning goes to its maker, unchanged, or not at all."""
+    """Signed reasoning is sent unchanged to the provider that signed it, and to no other."""
 
     def test_it_goes_to_its_maker(self) -> None:
         answer = blocks("assistant", SIGNED, use("a"))

@@ -20,20 +20,20 @@ from .histories import as_message, histories
 
 JSON = dict[str, Any]
 MARK = re.compile(r"mark[0-9a-f]+\.")
-# Each landing tries some; 2,000 and more are tried by SESSIOND_TEST_EXAMPLES=2000.
+# The default is small, because every landing runs these tests.
 EXAMPLES = settings(
     max_examples=int(os.environ.get("SESSIOND_TEST_EXAMPLES", "100")),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-# Seconds, on a machine that does much else.
+# Seconds, generous enough for a busy machine.
 pytestmark = pytest.mark.timeout(3 * EXAMPLES.max_examples)
 
 
 def assert_newest_is_last(
     messages: Sequence[Message], request: FittedRequest, items: Sequence[JSON]
 ) -> None:
-    """The request ends with the user, and what is newest stands behind the model's last word."""
+    """Check that the newest message is sent after the model's last message, or reported."""
     assert not is_answer(items[-1])
     last_answer = max((i for i, item in enumerate(items) if is_answer(item)), default=-1)
     newest = messages[-1]
@@ -44,7 +44,7 @@ def assert_newest_is_last(
 
 
 def is_answer(item: JSON) -> bool:
-    """Whether the model made a message or an item."""
+    """Return whether a message or item comes from the model."""
     if "role" in item:
         return item["role"] in ("assistant", "model")
     return not str(item.get("type")).endswith(("_output", "_response"))
@@ -79,7 +79,7 @@ def test_every_history_is_accepted_and_nothing_vanishes(name: str, data: st.Data
 def test_a_longer_history_begins_with_the_same_request(name: str, data: st.DataObject) -> None:
     dialect = DIALECTS[name]
     messages = data.draw(histories())
-    # A prompt is sent, and answered; then others follow.
+    # A turn adds a prompt and an answer at the split. Further messages follow.
     split = data.draw(st.integers(1, len(messages)))
     prompt = as_message({"role": "user", "content": "prompt"}, FORMAT_OPENAI)
     answer = as_message({"role": "assistant", "content": "answer"}, FORMAT_OPENAI)

@@ -46,13 +46,13 @@ def sent(*values: JSON) -> list[JSON]:
 
 
 def changes(*values: JSON, of: int = 2) -> list[tuple[str, str]]:
-    """Return the changes of a message: of its kinds and details."""
+    """Return the kinds and details of the changes to a message."""
     request, _ = GEMINI.send(history(user({"text": "q"}), *values))
     return [(change.kind.name, change.detail) for change in request.report.changes_of(of)]
 
 
 def is_unchanged(*values: JSON, of: int = 2) -> bool:
-    """Whether a message is sent as it is stored, and nothing of it is reported."""
+    """Return whether a message is sent as it is stored, without a reported change."""
     messages = history(user({"text": "q"}), *values)
     request, _ = GEMINI.send(messages)
     raws = [c.raw for c in request.body["contents"] if isinstance(c, StoredObject)]
@@ -60,7 +60,7 @@ def is_unchanged(*values: JSON, of: int = 2) -> bool:
 
 
 class TestIds:
-    """Ids of calls, which Gemini's API gives only sometimes."""
+    """Ids of calls, which Gemini's API returns only sometimes."""
 
     @pytest.mark.parametrize("empty", [None, ""])
     def test_a_call_without_an_id_and_its_result_have_none(self, empty: str | None) -> None:

@@ -1,4 +1,4 @@
-"""APIs accept a number of messages in a request; the oldest are left out, and told."""
+"""APIs limit the number of messages in a request: the oldest are left out, and reported."""
 
 import json
 from typing import Any

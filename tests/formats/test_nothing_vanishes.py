@@ -1,7 +1,7 @@
-"""Every value that the door admits reaches the model, or is in the report.
+"""Every value that an append accepts reaches the model, or is in the report.
 
-Each value of typical messages is replaced by an object, and each object gets a key that nobody
-knows. Only strings and numbers under ids, states and the like may be left out in silence.
+The tests replace each value of typical messages by an object, and add an unknown key to each
+object. Only strings and numbers under ids, states and similar keys may be left out unreported.
 """
 
 import json
@@ -196,7 +196,7 @@ GEMINI: list[JSON] = [
     },
 ]
 BASES = {FORMAT_OPENAI: OPENAI, FORMAT_ANTHROPIC: ANTHROPIC, FORMAT_GEMINI: GEMINI}
-# What precedes the message: a prompt, and calls that results answer.
+# The messages before the tested one: a prompt, and the calls of its results.
 LEADS: dict[int, list[JSON]] = {
     FORMAT_OPENAI: [
         {"role": "user", "content": "hi"},

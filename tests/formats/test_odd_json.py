@@ -1,4 +1,4 @@
-"""JSON that parsers read differently, or refuse: in arguments, in results, in reports."""
+"""JSON that some parsers read differently or refuse, in arguments, results and reports."""
 
 import json
 import subprocess
@@ -37,7 +37,7 @@ MANY_NUMBERS = {
     "an item": '{"type":"quantum_call","id":"q","n":N}',
     "a block": '{"role":"user","content":[{"type":"mystery","n":N}]}',
 }
-# Prints by how many bytes the process grows while it reads 5 million numbers, beyond their JSON.
+# Prints the growth of the process, in bytes, while it reads a message with 5 million numbers.
 MEASURE = """
 import resource
 from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC, FORMAT_OPENAI, Message

@@ -25,7 +25,7 @@ DATA_URL = f"data:image/png;base64,{PNG}"
 
 
 def is_unchanged(name: str, value: JSON, *before: JSON) -> bool:
-    """Whether a message is sent as it is stored, and nothing of it is reported."""
+    """Return whether a message is sent as it is stored, without a reported change."""
     messages = history(USER, *before, value, PROMPT)
     request, _ = DIALECTS[name].send(messages)
     raws = [m.raw for m in request.body[DIALECTS[name].key] if isinstance(m, StoredObject)]
@@ -34,7 +34,7 @@ def is_unchanged(name: str, value: JSON, *before: JSON) -> bool:
 
 
 def changes(name: str, *values: JSON | Message, of: int = 2) -> list[tuple[str, str]]:
-    """Return the changes of a message: of its kinds and details."""
+    """Return the kinds and details of the changes to a message."""
     request, _ = DIALECTS[name].send(history(USER, *values, PROMPT))
     return [(change.kind.name, change.detail) for change in request.report.changes_of(of)]
 
@@ -199,7 +199,7 @@ RESULTS: dict[str, Any] = {
 
 
 class TestResultsThatAreJson:
-    """Objects that tools return, which may have a type as parts of content do."""
+    """Objects that tools return. They may have a key "type", like parts of content."""
 
     @everywhere
     @pytest.mark.parametrize("case", RESULTS)
@@ -324,7 +324,7 @@ REASONING: JSON = {"type": "reasoning", "id": "rs_1", "summary": []}
 
 
 class TestReasoningOfResponses:
-    """Reasoning, and the items that are tied to it."""
+    """Reasoning, and the items that require it."""
 
     def test_a_search_without_its_reasoning_is_sent_as_text(self) -> None:
         _, body = DIALECTS["responses"].send(history(USER, REASONING, SEARCH, PROMPT))

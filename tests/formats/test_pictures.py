@@ -1,4 +1,4 @@
-"""The dimensions of pictures, and pictures that Anthropic refuses for them."""
+"""The dimensions of pictures, and pictures that Anthropic refuses because of their dimensions."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""What the messages of programs and frameworks say to a model."""
+"""The content that a model receives for messages of programs and frameworks."""
 
 import json
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ def history(format_name: str, values: Sequence[JSON]) -> list[Message]:
 
 
 def said(format_name: str, *values: JSON) -> list[tuple[int, Any]]:
-    """Return the role and the text or pieces of all that a history says."""
+    """Return the role and the text or pieces of each part of a history."""
     return [
         (entry.role, "".join(p.text for p in entry.pieces if isinstance(p, Text)))
         for entry in spoken(read_all(history(format_name, values)))
@@ -108,7 +108,7 @@ def test_the_lines_of_one_answer_of_claude_are_sent_as_one_with_its_signed_think
         ("assistant", [{"type": "text", "text": "Here."}]),
         ("user", "thanks"),
     ]
-    # Another maker is not given the thinking.
+    # Another provider does not receive the thinking.
     _, body = DIALECTS["openai"].send(messages)
     assert "hm" not in json.dumps(body)
     assert [m.get("tool_call_id") for m in body["messages"]][3:4] == ["toolu_1"]
@@ -119,7 +119,7 @@ def test_agents_that_claude_code_called_are_not_part_of_its_conversation() -> No
     old = line("user", "search the code", isSidechain=True)
     main = line("user", "hello")
     assert said("claude-code", main, side, old) == [(ROLE_USER, "hello")]
-    # An agent's own transcript is its conversation.
+    # In a sub-agent's own transcript, its lines are the conversation.
     assert said("claude-code", side) == [(ROLE_USER, "search the code")]
     assert said("claude-code", old) == []
 

@@ -1,4 +1,4 @@
-"""The stand-in of the Messages API takes what fits, and refuses what the real API refuses."""
+"""The stand-in of the Messages API accepts and refuses the same requests as the real API."""
 
 import base64
 from typing import Any

@@ -1,4 +1,4 @@
-"""The stand-in of generateContent takes what fits, and refuses what the real API refuses."""
+"""The stand-in of generateContent accepts and refuses the same requests as the real API."""
 
 import base64
 from typing import Any

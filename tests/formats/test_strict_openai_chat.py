@@ -1,4 +1,4 @@
-"""The stand-in of Chat Completions takes what fits, and refuses what the real APIs refuse."""
+"""The stand-in of Chat Completions accepts and refuses the same requests as the real APIs."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""The stand-in of Responses takes what fits, and refuses what the real API refuses."""
+"""The stand-in of Responses accepts and refuses the same requests as the real API."""
 
 from typing import Any
 

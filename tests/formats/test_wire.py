@@ -1,4 +1,4 @@
-"""What a request is made of: files, JSON text, and strings with the contents of assets."""
+"""The parts of a request: files, JSON text, and strings with the contents of assets."""
 
 import base64
 import json
@@ -64,7 +64,7 @@ class TestBase64:
 
 
 class TestMediaTypes:
-    """Media types as people write them."""
+    """Media types in the spellings of callers."""
 
     @pytest.mark.parametrize(
         ("given", "plain"),

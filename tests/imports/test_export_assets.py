@@ -55,7 +55,7 @@ def pictures(*asset_ids: str) -> dict[str, Any]:
 
 
 async def a_session_with_assets(client: AsyncClient, session_id: str) -> None:
-    """Assets in parts, in a tool's result, in a provider's JSON; and text that resembles one."""
+    """Create a session with assets in parts, in a tool's result and in a provider's JSON."""
     for name, content in CONTENTS.items():
         await client.assets.upload(
             content, media_type="" if name == "none" else f"x/{name.replace(' ', '-')}"
@@ -107,7 +107,7 @@ def left_files() -> list[str]:
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use a directory for temporary files that this test has for itself."""
+    """Give this test its own directory for temporary files."""
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
 
@@ -205,7 +205,7 @@ class TestAssets:
         for client in (blue, red):
             for name, content in CONTENTS.items():
                 assert await client.assets.read(IDS[name]) == content
-        # A repetition may have the other form.
+        # A repeated import may use the other form of the same export.
         first = await red.sessions.import_session(lines, "once", request_id="once")
         assert await red.sessions.import_session(document, "once", request_id="once") == first
         assert left_files() == []
@@ -244,7 +244,7 @@ class TestAssets:
                     assert red.assets.read(IDS[name]) == content
 
         await asyncio.to_thread(work)
-        # A thread of gRPC may still be sending the import that was refused.
+        # A thread of gRPC may still be sending the refused import.
         await until_async(lambda: not left_files(), "no temporary file is left")
 
     async def test_an_export_without_assets_needs_them_at_its_import(
@@ -299,7 +299,7 @@ class TestAssets:
             with pytest.raises(InvalidField) as caught:
                 await red.sessions.import_session({**document, "assets": assets}, "y")
             assert says in str(caught.value)
-        # The malformed content did not become an asset.
+        # The malformed content must not have become an asset.
         for wrong in (hashlib.sha256(bytes(10)).hexdigest(), "0" * 64):
             with pytest.raises(AssetNotFound):
                 await red.assets.get(wrong)
@@ -322,7 +322,7 @@ class TestAssets:
 
 
 class TestAssetLimit:
-    """A server that takes assets of 2,048 bytes."""
+    """A server whose limit for assets is 2,048 bytes."""
 
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:

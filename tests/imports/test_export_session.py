@@ -1,4 +1,4 @@
-"""ExportSession: what it streams makes an equal session when it is imported."""
+"""ExportSession: an import of its stream creates an equal session."""
 
 from sessiond.v1 import session_service_pb2 as ss
 from sessiond.v1.bookmark_pb2 import Bookmark
@@ -35,7 +35,7 @@ async def test_an_export_is_what_an_import_takes(wire: Wire) -> None:
     assert pieces[0].state_patch == state
     assert len(pieces) > 3
     assert all(not piece.HasField("session") for piece in pieces[1:])
-    # The same bytes, but for the id, which is taken.
+    # Import the same bytes, except for the id, which exists already.
     requests = [ss.ImportSessionRequest.FromString(piece.SerializeToString()) for piece in pieces]
     requests[0].session.session_id = "two"
     imported = await wire.sessions.ImportSession(iter(requests))

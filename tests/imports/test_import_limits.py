@@ -1,4 +1,4 @@
-"""Limits of imports: their bytes, memory and disk, and how long a client may be silent."""
+"""Limits of imports: their bytes, memory, disk space, and the silence of clients."""
 
 import asyncio
 import tempfile

@@ -1,4 +1,4 @@
-"""Whatever can be stored is exported, to a file too, and makes an equal session again."""
+"""Any storable content survives an export, also to a file, and an import."""
 
 import io
 import json
@@ -65,7 +65,7 @@ async def test_odd_messages_come_back_as_they_were(
     source: Any = tmp_path / "export"
     if form in ("jsonl", "json"):
         await session.export_to(source, format=form)
-        # A file is UTF-8 without anything at which another program would end a line.
+        # The file is UTF-8, and has no character that other programs treat as the end of a line.
         text = source.read_bytes().decode()
         assert text.splitlines() == text.removesuffix("\n").split("\n")
     elif form == "dict":

@@ -120,7 +120,7 @@ async def test_everything_comes_back_as_it_went_in(wire: Wire) -> None:
         ("end", 3, "two\nlines"),
     ]
     assert marks[0].create_time == marks[0].update_time == bookmarks[0].create_time
-    # It is a session like any other.
+    # The imported session works like any other session.
     await wire.resume("one")
     assert (await wire.store("one", "next")).first_seq == 4
 

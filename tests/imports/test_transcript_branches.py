@@ -39,7 +39,7 @@ async def test_a_model_goes_on_with_a_transcript_on_its_newest_branch(claude: As
 @pytest.mark.parametrize(
     ("lines", "parents"),
     [
-        # Results of parallel calls name their calls; the answer has two lines.
+        # An answer of two lines has parallel calls, and each result follows its call.
         (
             [
                 said("a", None, "user", "q"),
@@ -51,7 +51,7 @@ async def test_a_model_goes_on_with_a_transcript_on_its_newest_branch(claude: As
             ],
             [None] * 6,
         ),
-        # Notes lie in between, and prompts follow them.
+        # Notes are between the messages, and a prompt follows one of them.
         (
             [
                 said("a", None, "user", "q"),
@@ -63,7 +63,7 @@ async def test_a_model_goes_on_with_a_transcript_on_its_newest_branch(claude: As
             ],
             [None] * 6,
         ),
-        # The user goes back to the first answer, over a note.
+        # The user continues the first answer again; a note is between the two.
         (
             [
                 said("a", None, "user", "q"),
@@ -76,7 +76,7 @@ async def test_a_model_goes_on_with_a_transcript_on_its_newest_branch(claude: As
             ],
             [*(None,) * 5, 2, None],
         ),
-        # A prompt without a parent goes on: programs that write transcripts leave it out.
+        # A prompt without a parent continues the conversation: some programs write no parent.
         (
             [
                 said("a", None, "user", "q"),
@@ -85,7 +85,7 @@ async def test_a_model_goes_on_with_a_transcript_on_its_newest_branch(claude: As
             ],
             [None, None, None],
         ),
-        # A compaction goes on with the conversation, and another agent lies within it.
+        # A compaction continues the conversation. Lines of another agent are within it.
         (
             [
                 said("a", None, "user", "q"),

@@ -1,4 +1,4 @@
-"""Transcripts are read in bounded memory, and odd ones come in or are named."""
+"""Transcripts are read in bounded memory. Odd ones are imported, or named in the result."""
 
 import asyncio
 import json

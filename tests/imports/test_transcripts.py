@@ -1,4 +1,4 @@
-"""Transcripts of other programs come in byte for byte, once, and can be continued."""
+"""Transcripts of other programs are imported byte for byte, once, and can be continued."""
 
 import asyncio
 import json
@@ -71,7 +71,7 @@ async def test_lines_that_were_added_come_in_later(client: AsyncClient, tmp_path
     assert (done.added, done.known, done.repeated) == (5, 10, 1)
     stored = await read(client, "claude/-p/s")
     assert [m.json for m in stored if m.format == "other"] == lines
-    # What others stored meanwhile is not on the transcript's branch.
+    # The message that was stored meanwhile is not on the transcript's branch.
     assert (stored[11].parent_seq, stored[14].parent_seq) == (10, 10)
 
 

@@ -1,4 +1,4 @@
-"""Transcripts in the repository, and what the tests of their import share."""
+"""Transcripts in the repository, and helpers of the tests of their import."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""`sessiond backup` and `restore`: while serving, embedded and by URL, and what they refuse."""
+"""`sessiond backup` and `restore`: while serving, embedded, by URL, and refused calls."""
 
 import asyncio
 import json
@@ -56,7 +56,7 @@ async def test_a_backup_while_serving_is_restored_whole(
     stop = asyncio.Event()
 
     async def append() -> int:
-        """Go on appending, so that the dump has to be of one moment."""
+        """Append during the backup, so that the dump must be a snapshot of one moment."""
         count = 0
         async with grpc.aio.insecure_channel(process.target) as channel:
             wire = Wire(channel)
@@ -150,7 +150,7 @@ async def test_what_is_no_whole_backup_is_refused(
     assert (none.returncode, "is no backup" in none.stderr) == (1, True)
     with psycopg.connect(empty_database_url) as connection:
         found = connection.execute("SELECT to_regclass('sessions')").fetchone()
-    assert found == (None,)  # nothing was begun
+    assert found == (None,)  # the restore did not begin
 
 
 def test_a_missing_or_old_pg_dump_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

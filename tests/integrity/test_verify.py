@@ -1,4 +1,4 @@
-"""`sessiond verify` finds what is not whole, and nothing where everything is."""
+"""`sessiond verify` finds every kind of damage, and none in an intact database."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -21,7 +21,7 @@ class Program:
 
     Attributes:
         language: its language.
-        command: what runs it.
+        command: the command that runs it.
         built: the file that `make languages` makes.
     """
 
@@ -73,7 +73,7 @@ PROGRAMS = [
     Program("java", ("java", "-cp", f"{JAVA}:{JAVA.parent / 'lib'}/*", "example.Main"), JAVA),
     Program("rust", (str(RUST),), RUST),
 ]
-# Those that are examples, and demonstrate all calls.
+# The example programs in other languages, which demonstrate all calls.
 OTHERS = PROGRAMS[1:]
 
 

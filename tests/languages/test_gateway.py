@@ -86,7 +86,7 @@ def until_healthy(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 def post(url: str, method: str, request: dict[str, Any], **headers: str) -> tuple[int, Any]:
-    """Call as curl does: JSON, and no header of a protocol."""
+    """Call a method as curl does: with JSON, and without protocol headers."""
     asked = urllib.request.Request(  # noqa: S310
         f"{url}/sessiond.v1.{method}",
         json.dumps(request).encode(),
@@ -171,7 +171,7 @@ def test_keys_reach_the_server(
 
 
 def in_browser(address: str) -> Any:
-    """Return what the page's conversation() answers in Chromium."""
+    """Return the result of the page's conversation() in Chromium."""
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

@@ -1,4 +1,4 @@
-"""The example program of each language, and what they read of each other."""
+"""The example program of each language. Each reads the messages of the others."""
 
 import base64
 import os
@@ -45,7 +45,7 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
     command = [
         *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
         *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
-        # Rust's TLS refuses the certificate of an authority as that of a server.
+        # Rust's TLS accepts no authority's certificate as a server certificate.
         *("-addext", "basicConstraints=critical,CA:FALSE"),
     ]
     try:
@@ -110,7 +110,7 @@ def test_each_language_reads_and_watches_what_the_others_wrote(target: str) -> N
     if len(here) == 1:
         pytest.skip("no example is built; `make languages` builds them")
     written = encoded(MESSAGES)
-    # Watchers that are there before anything is written, each of its own session.
+    # Watchers that connect before anything is written, each of its own session.
     with Client(target) as client:
         client.create_session("shared")
     total = len(written) * len(here)

@@ -1,4 +1,4 @@
-"""What is admitted can be read, counted, and sent to every dialect, whatever it contains."""
+"""Every accepted message can be read, counted, and sent to every dialect."""
 
 import json
 from contextlib import suppress

@@ -100,7 +100,7 @@ REQUEST_COLUMNS = "sessions.session_id, request_id, content_hash, first_seq, r.l
 
 @pytest.mark.parametrize("seed", range(8))
 async def test_a_batch_leaves_what_single_calls_leave(wire: Wire, query: Query, seed: int) -> None:
-    """Rows and responses are the same."""
+    """A batch creates the same rows and responses as single calls."""
     choose = random.Random(seed)
 
     def message(session_id: str) -> Message:
@@ -323,7 +323,7 @@ class TestLimits:
         assert (await wire.get("one")).last_seq == 256
 
     async def test_limits_hold_for_each_request_and_not_for_the_batch(self, wire: Wire) -> None:
-        """Together, the requests may exceed them."""
+        """The limits apply to each request; all requests together may exceed them."""
         await wire.create("one")
         await wire.create("two")
         await wire.create("three")

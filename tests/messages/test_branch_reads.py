@@ -1,4 +1,4 @@
-"""GetMessages(branch_of): the path from a message through its parents, whatever lies between."""
+"""GetMessages(branch_of): the path from a message through its parents."""
 
 import asyncio
 import random
@@ -58,7 +58,7 @@ async def test_random_trees_are_read_as_a_plain_walk_does(wire: Wire) -> None:
         every = {m.seq: m for m in await wire.read(name)}
         for seq in [size, *rng.sample(range(1, size + 1), 8)]:
             expected = path_of(parents, seq)
-            # Straight reads fill the cache of pages, and must not be mistaken for the branch.
+            # Reads of all messages fill the page cache. Branch reads must not use their pages.
             assert seqs(await wire.read(name)) == list(range(1, size + 1))
             assert await wire.read(name, branch_of=seq) == [every[s] for s in expected]
             after, through, limit = rng.randint(0, size), rng.randint(1, size), rng.randint(1, 30)
@@ -95,7 +95,7 @@ async def test_a_branch_is_resumed_after_each_batch(wire: Wire, order: Any) -> N
         read += len(batch.messages)
         fields = {"branch_of": 900, "order": order, "resume_token": batch.resume_token}
         assert seqs(await wire.read("one", **fields)) == whole[read:]
-    # The token of one branch is not one of another, nor of all.
+    # The token of a branch is invalid for another branch and for a read of all messages.
     for branch_of in (0, 899):
         error = await error_of(
             wire.read("one", branch_of=branch_of, order=order, resume_token=batches[0].resume_token)

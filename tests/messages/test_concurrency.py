@@ -47,7 +47,7 @@ async def test_32_writers_on_32_sessions(wire: Wire) -> None:
 
 
 async def test_expected_last_seq_loses_no_update(wire: Wire) -> None:
-    """Each writer adds one to a counter that it read: the classical lost update."""
+    """Each writer increments a counter that it has read. No increment may be lost."""
     await wire.create("one")
 
     async def count(times: int) -> None:
@@ -93,7 +93,7 @@ async def test_appends_and_deletes_leave_no_orphans(wire: Wire, query, server) -
             try:
                 return await wire.delete("one", allow_missing=True)
             except grpc.aio.AioRpcError as error:
-                # The session was recreated by others too often: try again.
+                # Others recreated the session too often, so try again.
                 if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
                     raise
 

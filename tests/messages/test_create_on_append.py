@@ -1,4 +1,4 @@
-"""StoreMessages.create: a missing session is made in the commit of its first messages."""
+"""StoreMessages.create: the commit of its first messages creates a missing session."""
 
 import asyncio
 from collections.abc import Callable

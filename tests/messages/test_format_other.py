@@ -101,7 +101,7 @@ async def test_what_is_wrong_is_named(
 
 @contextmanager
 def reader(name: str) -> Iterator[None]:
-    """Let the server read messages of a format: their key "say" is text."""
+    """Teach the server to read messages of a format: their key "say" is text."""
 
     def read(entry: Entry) -> Iterator[Entry]:
         entry.role = ROLE_USER

@@ -1,4 +1,4 @@
-"""Appends whose callers give up at the very moment that a statement or a wait begins."""
+"""Appends whose callers give up at the moment when a statement or a wait begins."""
 
 import asyncio
 import uuid
@@ -17,6 +17,7 @@ from sessiond_server.messages.append import Appends, PreparedAppend
 from sessiond_server.messages.joined_append import JoinedAppends
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.store.batch_append import BatchAppendStore
+from sessiond_server.messages.waiting_append import WaitingAppend
 from sessiond_server.sessions.locked import LockedSessions
 
 from ..support.quotas import unlimited
@@ -40,7 +41,7 @@ def prepared(key: uuid.UUID = KEY) -> PreparedAppend:
 
 
 class Database:
-    """Stands in for what JoinedAppends uses.
+    """A fake of the interface that JoinedAppends uses.
 
     Attributes:
         is_locked: whether another program has locked each session.
@@ -118,7 +119,7 @@ async def test_a_caller_whose_time_ends_as_its_append_begins_to_wait_blocks_no_o
     waiting = joined.submit(prepared())
     joined.dispatch()
     await until(lambda: database.alone == 1)
-    # First, the statement meets the lock. Then, in the same round of the event loop, time is over.
+    # The statement meets the lock. In the same round of the event loop, the append's time is over.
     database.can_go_on.set()
     asyncio.get_running_loop().call_soon(joined.expire, waiting)
     await until(waiting.ended.done)
@@ -160,7 +161,7 @@ async def test_a_caller_that_leaves_as_its_statement_begins_blocks_no_other(
 async def test_a_session_that_others_lock_again_and_again_is_waited_for_in_line(
     joined: JoinedAppends, database: Database
 ) -> None:
-    """Statements that skip locked rows may never find the row free."""
+    """A statement that skips locked rows may never find the row free, so one waits for the lock."""
     database.is_locked = True
     several = [joined.submit(prepared()) for _ in range(3)]
     joined.dispatch()
@@ -177,7 +178,7 @@ async def test_an_append_waits_only_briefly_for_slow_statements_of_other_session
     slow = [asyncio.create_task(store(joined, uuid.uuid4())) for _ in range(2)]
     await until(lambda: database.alone == 2)
     other = asyncio.create_task(store(joined))
-    # It starts although neither has ended.
+    # The append starts although both slow statements are still running.
     await until(lambda: database.alone == 3)
     database.can_go_on.set()
     assert await asyncio.gather(other, *slow) == [DONE] * 3
@@ -193,3 +194,65 @@ async def test_an_append_alone_starts_no_task_and_no_timer(
     result = await joined.store(target(), [])
     monkeypatch.undo()
     assert (result, started) == (DONE, [])
+
+
+def batch() -> list[PreparedAppend]:
+    return [prepared(uuid.uuid4()) for _ in range(3)]
+
+
+async def test_a_batch_is_one_statement_even_while_others_run(
+    joined: JoinedAppends, database: Database
+) -> None:
+    database.can_go_on.clear()
+    batches = [asyncio.create_task(joined.store_whole(batch())) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert (database.alone, database.shared) == (0, 3)
+    # There are as many statements as there may be, so a further batch waits in the queues.
+    assert await joined.store_whole(batch()) is None
+    database.can_go_on.set()
+    assert await asyncio.gather(*batches) == [[DONE] * 3] * 3
+    assert not joined._busy
+    assert joined._statements == 0
+
+
+async def test_a_batch_with_a_session_that_is_being_stored_goes_into_the_queues(
+    joined: JoinedAppends, database: Database
+) -> None:
+    database.can_go_on.clear()
+    first = asyncio.create_task(joined.store(target(), []))
+    await asyncio.sleep(0)
+    assert await joined.store_whole([prepared(), *batch()]) is None
+    other = uuid.uuid4()
+    assert await joined.store_whole([prepared(other), prepared(other)]) is None
+    database.can_go_on.set()
+    assert await first == DONE
+
+
+async def test_what_a_batch_could_not_store_waits_and_is_stored_alone(
+    joined: JoinedAppends, database: Database
+) -> None:
+    database.is_locked = True
+    ends = await joined.store_whole(batch())
+    assert ends
+    assert database.shared == 1
+    database.is_locked = False
+    waiting = [end for end in ends if isinstance(end, WaitingAppend)]
+    assert len(waiting) == 3
+    assert await asyncio.gather(*(one.ended for one in waiting)) == [DONE] * 3
+
+
+async def test_a_batch_whose_caller_leaves_frees_its_sessions(
+    joined: JoinedAppends, database: Database
+) -> None:
+    database.can_go_on.clear()
+    caller = asyncio.create_task(joined.store_whole([prepared(), *batch()]))
+    await asyncio.sleep(0)
+    waiting = joined.submit(prepared())
+    joined.dispatch()
+    assert database.alone == 0
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    database.can_go_on.set()
+    assert await waiting.ended == DONE
+    assert not joined._busy

@@ -36,11 +36,11 @@ def held(database_url: str, session_id: str) -> Iterator[None]:
 
 
 class Counts:
-    """What the server did.
+    """Counts the work of the server.
 
     Attributes:
         submitted: number of appends that were put into a queue.
-        withdrawn: number of those whose callers have given up.
+        withdrawn: number of queued appends whose callers have given up.
         shared: the number of appends of each shared statement.
         alone: the number of messages of each append that was stored alone.
     """
@@ -147,7 +147,7 @@ async def test_30_appenders_of_a_held_session_use_at_most_one_connection(
     await wire.create("two")
     with held(database_url, "one"):
         await waiting.call(*[ask("one", "x") for _ in range(30)])
-        # The first one soon waits in memory, too.
+        # The first append soon waits in memory as well.
         await until_waiting(database_url, 0)
         for i in range(40):
             assert (await wire.store("two", "x")).first_seq == i + 1
@@ -173,7 +173,7 @@ async def test_a_deadline_ends_the_wait_with_a_typed_error_and_stores_nothing(
 async def test_appends_wait_for_a_session_that_is_held_for_long(
     wire: Wire, database_url: str, waiting: Waiting, counts: Counts
 ) -> None:
-    """They are stored in their order, in few statements, once it is free."""
+    """Once the session is free, few statements store them in their order."""
     await wire.create("one")
     with held(database_url, "one"):
         await waiting.call(ask("one", "0"))
@@ -200,7 +200,7 @@ async def test_too_many_appends_that_wait_are_refused_at_once(
 async def test_each_call_has_its_own_outcome(
     wire: Wire, database_url: str, waiting: Waiting
 ) -> None:
-    """Conditions, repetitions, message ids, states and errors, as if each had been alone."""
+    """Conditions, repetitions, message ids, states and errors are those of single appends."""
     await wire.create("one")
     await wire.store("one", "first", request_id="used")
     await wire.store("one", _named("m"))
@@ -251,7 +251,7 @@ async def test_each_call_has_its_own_outcome(
 async def test_sessions_of_many_callers_are_made_and_appended_to(
     wire: Wire, database_url: str, waiting: Waiting, counts: Counts
 ) -> None:
-    """The first appends of new sessions, and refusals, travel with appends to old sessions."""
+    """One statement serves first appends of new sessions, refused appends, and other appends."""
     await wire.create("one")
     await wire.create("old")
     with held(database_url, "one"):

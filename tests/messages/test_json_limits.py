@@ -1,4 +1,4 @@
-"""JSON text that callers send: one limit of nesting for all of it, and numbers that JSON has."""
+"""JSON text of callers: its limit of nesting, which is the same everywhere, and its numbers."""
 
 import json
 
@@ -24,7 +24,7 @@ from ..support.wire import Wire, error_of, openai
 
 
 def nested(levels: int, inner: str = "1") -> str:
-    """Return JSON with so many levels of objects and arrays in turn."""
+    """Return JSON with `levels` levels, alternately objects and arrays."""
     half, odd = divmod(levels, 2)
     return '{"x":[' * half + "[" * odd + inner + "]" * odd + "]}" * half
 

@@ -1,4 +1,4 @@
-"""Message ids: the caller's own names of messages, each once in a session."""
+"""Message ids: the caller's names of messages, unique within a session."""
 
 import asyncio
 import itertools
@@ -90,7 +90,7 @@ async def test_an_id_is_used_once(wire: Wire) -> None:
         assert error.reason == "MESSAGE_ALREADY_EXISTS"
         assert error.fields == {"messages[2].message_id": "is that of messages[0], too"}
     assert ids_of(await wire.read("one")) == ["a", "b"]
-    # Another session has names of its own, and so has a new one of the same id.
+    # Ids are separate for each session, also for a new session with the id of a deleted one.
     await wire.create("two")
     await wire.store("two", *named("a"))
     await wire.delete("one")
@@ -148,7 +148,8 @@ async def test_summary_and_parents_are_of_what_is_stored(wire: Wire) -> None:
     child.parent_seq = 1
     assert (await wire.store("one", *named("b"), child, **SKIP)).last_seq == 3
     assert (await wire.read("one"))[2].parent_seq == 1
-    # Where messages are left out, nobody knows the seqs of the others before they are stored.
+    # If messages are skipped, the seqs of the others are unknown before they are stored, so they
+    # cannot be parents.
     [orphan] = named("d")
     orphan.parent_seq = 4
     error = await error_of(wire.store("one", *named("b", ""), orphan, **SKIP))
@@ -187,7 +188,7 @@ async def test_a_repeated_request_answers_what_the_first_did(wire: Wire) -> None
         wire.store("one", *named("a", "b", "c"), request_id="r"),
     ):
         assert (await error_of(other)).reason in ("REQUEST_ID_REUSED", "MESSAGE_ALREADY_EXISTS")
-    # A repetition without SKIP, too: the request_id is looked at first.
+    # A repetition without SKIP succeeds as well, because the server checks the request_id first.
     stored = await wire.store("one", *named("x"), request_id="t")
     assert await wire.store("one", *named("x"), request_id="t") == stored
     assert ids_of(await wire.read("one")) == ["a", "b", "c", "x"]
@@ -322,7 +323,7 @@ async def check_client(client: AsyncClient) -> None:
     messages = [m async for m in session.get_messages(after_message_id="a")]
     assert [m.message_id for m in messages] == ["b", "c"]
     assert messages[0]["messageId"] == "b"
-    # An export keeps them, and so does a message that is stored again elsewhere.
+    # An export keeps the ids, and so does a message that is stored in another session.
     exported = await client.sessions.export("one")
     assert exported["messages"][1]["message_id"] == "b"
     again = await client.sessions.import_session(exported, "two")
@@ -344,7 +345,7 @@ async def test_a_rewind_frees_the_ids_that_it_removes(
     assert (rewound.last_seq, rewound.removed_count) == (4, 2)
     assert ids_of(await wire.read("one")) == ["a", "b", "d", "e"]
     assert (await wire.message("one", message_id="d")).seq == 3
-    # Names of what was kept are taken, in single statements, imports and rewinds.
+    # Ids of kept messages are still in use, for appends, imports and rewinds.
     for storing in (
         wire.store("one", *named("x", "b")),
         wire.import_("one", [named("x", "b")]),
@@ -407,7 +408,7 @@ async def test_ids_are_looked_up_in_their_index(
     assert "message_ids_pkey" not in plan
 
 
-def test_appends_without_ids_are_the_statement_that_they_were() -> None:
-    for (single, recorded, is_named), statement in append_statements.STATEMENTS.items():
-        assert ("message_ids" in statement) == is_named, (single, recorded)
-        assert "session_state" not in statement
+def test_appends_without_ids_and_states_are_the_statement_that_they_were() -> None:
+    for (single, recorded, is_named, is_stated), text in append_statements.STATEMENTS.items():
+        assert ("message_ids" in text) == is_named, (single, recorded)
+        assert ("session_state" in text) == is_stated, (single, recorded)

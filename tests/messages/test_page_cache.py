@@ -1,4 +1,4 @@
-"""The page cache of a server: what is read again, what is read anew, and that both are right."""
+"""The page cache of a server: its hits, its misses, and the correctness of both."""
 
 import random
 from typing import Any

@@ -1,4 +1,4 @@
-"""A message must be one of its format: what is refused, with which path, and what is kept."""
+"""Validation of messages by their format: refused values with their paths, and kept values."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Token counts: which texts count, how they are counted, and their sums."""
+"""Token counts: the texts that are counted, the method, and the sums."""
 
 import base64
 import json
@@ -372,7 +372,7 @@ def test_the_vocabulary_is_o200k_base() -> None:
     "text", ["x" * 1_000_000, "0123456789abcdef" * 50_000, "\U0001f600" * 225_000, "日" * 300_000]
 )
 def test_texts_of_any_size_are_counted(text: str) -> None:
-    """The package refuses some of these in one piece."""
+    """The package refuses some of these texts unless they are split."""
     assert Vocabulary().count([text]) > 1000
 
 
@@ -444,7 +444,7 @@ class TestVocabulary:
     async def test_estimated_and_exact_counts_are_summed_apart(
         self, wire: Wire, query: Any
     ) -> None:
-        """A copy of a part counts both kinds of its messages."""
+        """The sums of a partial copy include its exact and its estimated counts."""
         await wire.create("one")
         await wire.store("one", "hello world")
         query("UPDATE messages SET tokens = -tokens")

@@ -191,7 +191,7 @@ async def test_a_failed_lookup_is_not_cached() -> None:
 async def stream(
     authenticator: Authenticator, who: Caller, opened: asyncio.Event, blocked: asyncio.Event
 ) -> None:
-    """A streaming call that waits for something else."""
+    """A streaming call that waits for `blocked`."""
     async with Interruptible() as call:
         with authenticator.open_stream(who, call):
             opened.set()

@@ -1,4 +1,4 @@
-"""DeleteProject: keys at once, the rest in the background."""
+"""DeleteProject: keys are deleted at once, everything else in the background."""
 
 from collections.abc import Callable
 from typing import Any
@@ -77,7 +77,7 @@ async def test_its_data_is_removed_in_batches(
     await wire.admin.DeleteProject(deletion())
     assert [await project_purger.purge(2) for _ in range(3)] == [2, 1, 0]
     assert query("SELECT session_id FROM sessions") == [("other",)]
-    # Whoever has the key in a cache may still call, so the project is kept for a while.
+    # Servers that have the key in a cache still accept calls, so the project is kept for a while.
     assert query("SELECT count(*) FROM queues") == [(1,)]
     monkeypatch.setattr(projects, "GRACE_S", 0)
     await project_purger.purge(500)

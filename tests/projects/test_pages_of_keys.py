@@ -1,4 +1,4 @@
-"""AdminService: pages of keys, and projects that are there already."""
+"""AdminService: pages of keys, and projects that exist already."""
 
 from sessiond.v1 import admin_service_pb2 as admin
 

@@ -1,4 +1,4 @@
-"""Questions of the tests, and what comes of them."""
+"""Requests of the tests to providers, and their results."""
 
 import hashlib
 import json
@@ -39,7 +39,7 @@ ROLES = {
 
 
 def stored(value: dict[str, Any], message_format: Format.ValueType = FORMAT_OPENAI) -> Message:
-    """A message as the store gives it."""
+    """Return a message as the store returns it."""
     is_output = str(value.get("type", "")).endswith("_output")
     role = ROLES[value["role"]] if "role" in value else ROLE_TOOL if is_output else ROLE_ASSISTANT
     return Message(role=role, format=message_format, json=json.dumps(value, ensure_ascii=False))
@@ -66,7 +66,7 @@ def question(
     max_request_bytes: int = 0,
     **options: Any,
 ) -> ModelRequest:
-    """A request. Messages get the seqs 1, 2, ..."""
+    """Return a request. Its messages have the seqs 1, 2, ..."""
     history = (
         openai({"role": "user", "content": messages}) if isinstance(messages, str) else messages
     )
@@ -92,7 +92,7 @@ class Shelf:
 
     Attributes:
         loaded: the ids that were loaded, in order.
-        piece_bytes: of the pieces in which an asset is loaded.
+        piece_bytes: size of the pieces in which an asset is loaded.
     """
 
     def __init__(self, *contents: tuple[str, bytes]) -> None:
@@ -123,7 +123,7 @@ class Shelf:
 
 @dataclass
 class Heard:
-    """What a provider said."""
+    """The output of a provider."""
 
     deltas: list[Delta] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
@@ -160,7 +160,7 @@ class Heard:
 
 
 async def hear(provider: Provider, asked: ModelRequest) -> Heard:
-    """Ask, and take what comes to the end."""
+    """Send a request, and collect the provider's whole output."""
     heard = Heard()
     pieces: AsyncGenerator[Delta | Answer, None] = provider.stream(asked)
     try:

@@ -1,4 +1,4 @@
-"""What the tests of models share: a provider that does what it is told."""
+"""Fixtures of the tests of providers: a scripted model server."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from ..support.model_server import ModelServer
 
 @pytest.fixture(autouse=True)
 def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No keys and places of whoever runs the tests."""
+    """Remove the API keys and URLs from the environment of the tests."""
     for name in list(os.environ):
         if name.startswith(("OPENAI_", "ANTHROPIC_")):
             monkeypatch.delenv(name)

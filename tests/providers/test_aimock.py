@@ -1,4 +1,4 @@
-"""Both protocols, against a server of them that others wrote."""
+"""Both protocols against aimock, a server by other authors."""
 
 from collections.abc import AsyncIterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Chat Completions as servers speak it: answers in pieces, and how the servers differ."""
+"""Answers of Chat Completions: their pieces, and the differences between servers."""
 
 import json
 from typing import Any

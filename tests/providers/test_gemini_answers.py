@@ -1,4 +1,4 @@
-"""Answers of the Gemini API: parts that are put together, and what stands in their place."""
+"""Answers of the Gemini API: parts that are joined, and replacements of parts."""
 
 import functools
 import json

@@ -1,4 +1,4 @@
-"""Answers of Anthropic's Messages API as it really gives them."""
+"""Answers of Anthropic's Messages API as the real API streams them."""
 
 import json
 from collections.abc import AsyncIterator

@@ -44,7 +44,7 @@ MESSAGES = {"openai-responses": "input", "gemini": "contents"}
 
 
 class Made:
-    """Makes a provider of one kind that asks the server, and closes it."""
+    """Makes a provider of one kind that calls the model server, and closes it."""
 
     def __init__(self, kind: str, server: ModelServer) -> None:
         self.kind = kind
@@ -71,12 +71,12 @@ class Made:
         return provider
 
     def events_of(self, words: int) -> int:
-        """Return the number of events until a reply has so many words; negative ones stay."""
+        """Return the number of events of a reply with `words` words, or a negative value as is."""
         before = self.by_kind(openai=1, openai_responses=4, anthropic=2, gemini=0)
         return int(before + words if words > 0 else words)
 
     def by_kind(self, **values: Any) -> Any:
-        """Return the value of the kind."""
+        """Return the value for this kind of provider."""
         return values[self.kind.replace("-", "_")]
 
 
@@ -363,7 +363,7 @@ class TestFaults:
         heard = await hear(make(), question())
         assert heard.refusal.reason == "MODEL_UNAVAILABLE"
         assert heard.text.startswith("One two ")
-        # Never again once something was streamed.
+        # A call is not retried once something was streamed.
         assert len(model_server.requests) == 1
 
     @pytest.mark.parametrize("words_before", [-1, 0, 2])

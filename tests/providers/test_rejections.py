@@ -1,4 +1,4 @@
-"""What a provider's refusal says of the stored messages."""
+"""Errors about a provider's refusal name the stored messages."""
 
 import json
 from collections.abc import AsyncIterator
@@ -63,7 +63,7 @@ async def test_it_names_the_seq_and_what_to_do(
     for text in (message, "message seq 2", "rewind the session to seq 1", "copy it up to seq 1"):
         assert text in fault.message
     assert "field_removed (parsed)" in fault.message
-    # The error of a turn has a thousand characters.
+    # The error of a turn is limited to 1,000 characters.
     assert len(fault.message) < 1_000
 
 
@@ -91,7 +91,7 @@ async def test_what_names_no_stored_message(model_server: ModelServer, message: 
     fault = await refusal(make, model_server, message)
     assert "seqs" not in fault.metadata
     assert "rewind" not in fault.message
-    # It may still be one that was changed.
+    # The cause may be a message that was changed for the request, so the error lists the changes.
     assert "[changed for the request: seq 2: field_removed (parsed)]" in fault.message
     await make.made[0].close()
 
@@ -113,7 +113,7 @@ async def test_a_history_of_which_nothing_can_be_sent(
     ]
     heard = await hear(make(), question(openai(*items)))
     if make.kind == "openai-responses":
-        # It made the summary, and reads it.
+        # This API made the compaction, and accepts it.
         assert heard.answer
         return
     fault = heard.refusal

@@ -1,4 +1,4 @@
-"""Requests as they go over the wire: byte for byte, sized first, in chunks."""
+"""Requests on the wire: their exact bytes, their announced size, and their chunks."""
 
 import asyncio
 import base64
@@ -129,7 +129,7 @@ class TestAssets:
     async def test_a_text_file_is_sent_as_text(self, make: Made, model_server: ModelServer) -> None:
         text = 'Grüße, "you"\n\t\\ 👋\x00' * 20_000
         shelf = Shelf(("text/plain", text.encode() + b"\xff"))
-        # So that the pieces end within characters.
+        # The pieces then end within characters.
         shelf.piece_bytes = 65_537
         file = Part(file=Blob(asset_id=shelf.ids[0]))
         assert (await hear(make(), question([user(file)], assets=shelf))).answer
@@ -273,7 +273,7 @@ class TestBody:
         size, received = body.size_bytes, b""
         async for chunk in body:
             assert len(chunk) <= 4 * CHUNK_BYTES
-            # Before the chunk with which the asset begins, nothing of it is loaded.
+            # No part of the asset is loaded before its first chunk is due.
             assert len(received) >= 3_000_000 or not shelf.loaded
             received += chunk
         assert len(received) == size

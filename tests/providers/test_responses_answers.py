@@ -133,7 +133,7 @@ async def test_errors(
 
 
 class TestFields:
-    """What is sent beside the input."""
+    """The fields of a request other than its input."""
 
     async def test_a_model_without_reasoning(
         self, provider: OpenAIResponses, model_server: ModelServer

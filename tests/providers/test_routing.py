@@ -1,4 +1,4 @@
-"""Which provider answers for a name, and what is missing where none can."""
+"""The provider for the name of a model, and the error if there is none."""
 
 import sys
 from pathlib import Path
@@ -104,7 +104,7 @@ async def test_the_operators_openai_serves_responses_too() -> None:
     models = Models(own, environment={})
     assert where(models, "gpt-5-pro") == ("openai-responses", "gpt-5-pro")
     await models.close()
-    # Patterns that the operator chose come first.
+    # The operator's patterns take precedence.
     own = {"openai": ProviderSettings(models=("gpt-*",), api_key_env="")}
     models = Models(own, environment={})
     assert where(models, "gpt-5-pro") == ("openai", "gpt-5-pro")

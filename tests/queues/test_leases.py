@@ -1,4 +1,4 @@
-"""Leasing messages: in which order, for how long, and waiting for some."""
+"""Leases of messages: their order, their duration, and waits for messages."""
 
 import asyncio
 import time
@@ -85,7 +85,7 @@ class TestLease:
     async def test_every_queue_has_all_messages(self, wire: Wire) -> None:
         await fill(wire, count=3)
         await ack(wire, await lease_one(wire))
-        # A queue that is created after the session was distributed.
+        # A queue that was created after the distribution also receives all messages.
         assert ranges(await lease_one(wire, "late")) == [(1, 3)]
         await wire.store("one", "x")
         assert ranges(await lease_one(wire)) == [(4, 4)]

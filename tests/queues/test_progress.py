@@ -71,7 +71,7 @@ class TestAcknowledge:
         await ack(wire, leased, 0, keep_lease=True)
         await ack(wire, leased, 6, keep_lease=True)
         assert await counts(wire) == (0, 4, 5, 1)
-        # With its last message the lease ends in any case.
+        # An acknowledgement of the last message ends the lease, even with keep_lease.
         await ack(wire, leased, keep_lease=True)
         assert await counts(wire) == (0, 0, 9, 1)
         assert (await error_of(wire_ack(wire, leased))).reason == "LEASE_LOST"
@@ -221,7 +221,7 @@ class TestRequeue:
         assert (await error_of(wire_ack(wire, leased))).reason == "LEASE_LOST"
         leased = await lease_one(wire)
         assert (ranges(leased), leased.attempt) == ([(3, 10)], 1)
-        # None of these was processed, but a worker has leased them.
+        # None of these messages is processed, but a worker has leased them.
         assert await requeue(wire, from_seq=8) == 8
         assert (await error_of(wire_ack(wire, leased))).reason == "LEASE_LOST"
 

@@ -144,7 +144,7 @@ class TestDeletedSessions:
         run_out(query)
         assert await lease(wire, max_sessions=9) == []
         assert await counts(wire, "") == (0, 0, 0, 0)
-        # The rows that other workers would pick are deleted.
+        # The rows from which other workers would lease are deleted.
         assert query("SELECT count(*) FROM processing WHERE is_ready") == [(0,)]
 
     async def test_a_recreated_session_starts_from_the_beginning(self, wire: Wire) -> None:
@@ -250,7 +250,7 @@ async def test_a_session_has_one_row_in_each_queue(wire: Wire, query: Query) -> 
 async def test_the_search_for_news_scans_no_session_without_news(
     statement: str, query: Query
 ) -> None:
-    """Not even if the planner's statistics date from a time when all sessions had news."""
+    """This holds even with statistics from a time when all sessions had news."""
     query(
         "INSERT INTO sessions"
         " (key, project_id, session_id, log, state, created_at, active_at, used_at)"

@@ -1,4 +1,4 @@
-"""The processing queues when calls come at the same time."""
+"""The processing queues under concurrent calls."""
 
 import asyncio
 import random
@@ -25,7 +25,7 @@ from ..support.wire import Wire
 
 
 class TestRaces:
-    """Calls at the same time, in many rounds, so that their order differs."""
+    """Concurrent calls, in many rounds, so that their order differs."""
 
     async def test_an_append_with_the_last_acknowledgement_is_not_lost(self, wire: Wire) -> None:
         await wire.create("one")
@@ -52,7 +52,7 @@ class TestRaces:
     async def test_an_acknowledgement_sees_a_distribution_before_its_lock(
         self, wire: Wire, database_url: str
     ) -> None:
-        """The distribution finds the row ready and leaves it; the acknowledgement waits for it."""
+        """The distribution leaves the row, which is ready; the acknowledgement waits for it."""
         await fill(wire)
         leased = await lease_one(wire)
         with psycopg.connect(database_url) as distributor:
@@ -70,7 +70,7 @@ class TestRaces:
         await fill(wire, count=1)
         await ack(wire, await lease_one(wire))
         for _ in range(100):
-            # Ready without messages: the lease is about to end its readiness.
+            # Mark the row ready although it has no messages, so that the lease resets the mark.
             query("UPDATE processing SET is_ready = true")
             taken, _, more = await asyncio.gather(lease(wire), wire.store("one", "x"), lease(wire))
             taken = [*taken, *more] or await lease(wire)
@@ -83,7 +83,7 @@ class TestRaces:
             assert await counts(wire) == (0, 0, last_seq, 0)
 
     async def test_every_message_comes_once_and_to_one_worker_a_session(self, wire: Wire) -> None:
-        """Writers, and workers of two queues that acknowledge parts of their leases."""
+        """Writers append while workers of two queues acknowledge parts of their leases."""
         sessions = [f"s{i}" for i in range(12)]
         for name in sessions:
             await wire.create(name)
@@ -156,7 +156,7 @@ class TestRaces:
     async def test_a_registration_waits_for_a_distribution(
         self, wire: Wire, database_url: str
     ) -> None:
-        """The distribution has cleared the marks, and commits after the registration began."""
+        """The distribution has cleared has_news, and commits after the registration has begun."""
         await lease(wire, "old")
         await fill(wire)
         with psycopg.connect(database_url) as distributor:

@@ -1,4 +1,4 @@
-"""Acknowledging and requeueing again with the same request_id."""
+"""Repeated acknowledgements and requeues with the same request_id."""
 
 import pytest
 

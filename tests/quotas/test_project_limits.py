@@ -13,7 +13,7 @@ from sessiond.v1.limits_pb2 import (
 )
 from sessiond_server.retention import projects
 from sessiond_server.retention.projects import ProjectPurger
-from sessiond_server.retention.store.purge import ProjectPurgeStore
+from sessiond_server.retention.store.projects import ProjectPurgeStore
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
 
@@ -133,6 +133,6 @@ async def test_a_new_project_does_not_have_the_limits_of_a_deleted_one(
     await wire.admin.DeleteProject(admin.DeleteProjectRequest(project="p"))
     assert (await error_of(limits_of(wire))).reason == "PROJECT_NOT_FOUND"
     monkeypatch.setattr(projects, "GRACE_S", 0.0)
-    await ProjectPurger(ProjectPurgeStore(server.database), server.watching).purge()
+    await ProjectPurger(ProjectPurgeStore(server.database), server.watching).purge(500)
     await wire.admin.CreateProject(admin.CreateProjectRequest(project=admin.Project(name="p")))
     assert await limits_of(wire) == ProjectLimits(etag="0")

@@ -16,7 +16,7 @@ from ..support.wire import Wire
 Query = Callable[..., list[tuple[object, ...]]]
 
 BATCH = 1_000
-# The columns that make rows of one log distinct, and the others that need a value.
+# By table: the columns that distinguish the rows of a log, and the other required columns.
 OWN = {
     "tasks": (
         "task_id, position, status, message_seqs, created_at, updated_at",
@@ -49,7 +49,7 @@ END $$;
 
 @pytest.fixture
 def largest_transaction(query: Query) -> Callable[[], int]:
-    """Return the most rows that one transaction has deleted since, as counted by triggers."""
+    """Return the maximum number of rows that one transaction has deleted. Triggers count them."""
     query(RECORD_DELETIONS)
     for table in (*OWN, "asset_refs", "dead_logs"):
         query(
@@ -170,7 +170,7 @@ async def test_references_to_assets_count_towards_the_batch(
 async def test_messages_of_a_log_that_a_copy_reads_go_with_their_references(
     wire: Wire, query: Query, server: Running, largest_transaction: Callable[[], int]
 ) -> None:
-    """A message goes with all its references, so a transaction may exceed the batch by these."""
+    """A message is deleted with all its references, so a transaction may exceed the batch."""
     await wire.create("one")
     for _ in range(11):
         await wire.store("one", "x")
@@ -210,7 +210,7 @@ async def test_logs_share_the_statements_of_a_batch(
 
 
 def test_messages_are_deleted_by_range(query: Query) -> None:
-    """For a log that the planner takes to be small, a join on seqs would be quadratic."""
+    """If the planner assumes a small log, a join on seqs would be quadratic."""
     nil = "00000000-0000-0000-0000-000000000000"
     plan = query(
         f"EXPLAIN {_DELETE_MESSAGES}",

@@ -1,4 +1,4 @@
-"""Servers with a model of the test's own, one or two of a database."""
+"""One or two servers of a database, whose models are the test's model server."""
 
 from collections.abc import AsyncIterator, Iterator
 

@@ -1,4 +1,4 @@
-"""RewindSession: what is removed, what is appended, what the counters say."""
+"""RewindSession: removed messages, appended messages, and counters."""
 
 import asyncio
 import json

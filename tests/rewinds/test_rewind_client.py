@@ -198,7 +198,7 @@ class TestRegenerate:
         assert [m.seq async for m in session.get_messages(branch_of=2)] == [1, 2]
         assert [m.seq async for m in session.get_messages(branch_of=4)] == [1, 4]
         assert (await session.refresh()).epoch == 0
-        # The conversation continues the newest answer, and so does the next regeneration.
+        # The next prompt continues the newest answer. A further regeneration answers that prompt.
         assert (await session.send_and_wait("b")).content == "echo of 3 messages: b"
         assert (await session.regenerate(branch=True)).parent_seq == 5
         turn = await session.get_turn(answer.turn.turn_id if answer.turn else "")

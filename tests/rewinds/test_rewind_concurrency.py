@@ -1,4 +1,4 @@
-"""Rewinds beside everything else that locks a session, at two servers."""
+"""Rewinds concurrent with all other calls that lock a session, at two servers."""
 
 import asyncio
 import random
@@ -19,14 +19,14 @@ from ..copies.helpers import Query
 from ..support.queues import ack, lease
 from ..support.wire import Wire, taken_apart
 
-# What a caller may be told while others change the history.
+# The reasons of errors that callers may receive while others change the history.
 EXPECTED = {
     "MESSAGE_NOT_FOUND",
     "HISTORY_REWOUND",
     "SEQUENCE_CONFLICT",
     "LEASE_LOST",
     "PARENT_NOT_FOUND",
-    "INVALID_FIELD",  # an acknowledgement of messages that another lease has by now
+    "INVALID_FIELD",  # an acknowledgement of messages that now belong to another lease
 }
 ORPHANS = """
 SELECT count(*) FROM messages AS m
@@ -114,5 +114,5 @@ async def test_a_rewind_writes_few_rows(wire: Wire, query: Query, length: int) -
     [(rows,)] = query(f"SELECT {count}")
     await wire.rewind("s", to_seq=length // 2, request_id="r")
     [(rows_after,)] = query(f"SELECT {count}")
-    # A segment, a dead log, the cut, the request. The session's row is updated.
+    # New rows: a segment, a dead log, the cut, the request. The session's row is only updated.
     assert rows_after - rows == 4

@@ -1,4 +1,4 @@
-"""What a rewind does to the processing queues."""
+"""The effects of a rewind on the processing queues."""
 
 import pytest
 
@@ -51,7 +51,7 @@ async def test_a_lease_loses_its_removed_messages(wire: Wire, fields: dict[str, 
     await wire.rewind("one", "x", "y", "z", to_seq=5)
     error = await error_of(ack(wire, leased, **fields))  # type: ignore[arg-type]
     assert error.reason == "LEASE_LOST"
-    # Nothing was recorded, and all that is left is pending at once.
+    # The acknowledgement recorded nothing, and all remaining messages are pending.
     assert await counts(wire) == (8, 0, 0, 0)
     assert ranges(await lease_one(wire)) == [(1, 8)]
 

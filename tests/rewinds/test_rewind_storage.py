@@ -1,4 +1,4 @@
-"""Rewinds beside copies, readers, flattening, the purger and servers of the previous version."""
+"""Rewinds with copies, readers, flattening, the purger, and servers of the previous version."""
 
 import asyncio
 
@@ -53,7 +53,7 @@ class TestCopies:
             copying.execute("SELECT FROM sessions FOR KEY SHARE")
             rewinding = asyncio.ensure_future(wire.rewind("s", to_seq=1))
             await until_waiting(database_url)
-            # As a copy does when the source's idle time is to begin again.
+            # A copy does this to restart the source's idle time.
             copying.execute("UPDATE sessions SET used_at = clock_timestamp()")
             copying.commit()
         assert (await rewinding).removed_count == 2
@@ -72,7 +72,7 @@ class TestPurge:
         assert await wire.texts("s") == ["a", "x"]
 
     async def test_what_hangs_on_the_session_stays(self, wire: Wire, purger: Purger) -> None:
-        """The log that is purged of messages is still the session's identity."""
+        """The log whose messages are purged still identifies the session."""
         from .test_rewind import bookmark
 
         await letters(wire, "s", "abc")
@@ -129,7 +129,7 @@ class TestFlattening:
         await purger.round()
         assert query("SELECT count(*) FROM segments") == [(1,)]
         assert await wire.texts("s") == [f"{i}" for i in range(40)]
-        # The flattened messages are in the message log, below its new ones.
+        # The flattened messages are in the message log, before its new messages.
         await wire.store("s", "new")
         await wire.rewind("s", "newer", to_seq=20)
         await purger.round()
@@ -155,7 +155,7 @@ async def _rest(stream: object) -> list[str]:
 
 
 class TestReaders:
-    """The first page has 16 messages, and the second one is fetched meanwhile."""
+    """Reads during a rewind. The first page has 16 messages; the second page is prefetched."""
 
     async def test_a_stream_ends_as_it_began_while_the_messages_are_there(
         self, wire: Wire, server: Running
@@ -199,7 +199,7 @@ class TestReaders:
         await wire.rewind("s", *["x"] * 15, to_seq=20)
         error = await error_of(wire.read("s", resume_token=first.resume_token))
         assert error.reason == "HISTORY_REWOUND"
-        # Its end is not above the cut.
+        # A token of a read that ends at the cut is still valid.
         token = whole.resume_token
         assert await wire.texts("s", resume_token=token, through_seq=20) == ["a"] * 4
 
@@ -239,7 +239,7 @@ async def test_a_stream_over_the_wire_says_its_epoch(wire: Wire) -> None:
 async def test_a_server_of_the_previous_version_cannot_append_in_the_wrong_log(
     wire: Wire, database_url: str
 ) -> None:
-    """It knows neither message_log nor written_seq."""
+    """The previous version sets neither message_log nor written_seq."""
     await letters(wire, "s", "abc")
     append = "UPDATE sessions SET last_seq = last_seq + 1 WHERE session_id = 's'"
     with psycopg.connect(database_url) as connection:

@@ -58,7 +58,7 @@ async def test_a_turn_after_a_rewind_is_given_what_is_left(one: Wire, models: Mo
 
 
 async def test_windows_begin_where_they_began(one: Wire, models: ModelServer, query: Query) -> None:
-    """A window that begins before the cut stays, so that the prefix of requests stays the same."""
+    """A window that begins before the cut is kept, so that requests keep their prefix."""
     await one.create("two", config={"context": {"max_messages": 4, "keep_fraction": 0.5}})
     for text in "abcd":
         await send(one, "two", text)

@@ -76,7 +76,8 @@ async def test_several_rewinds_between_two_looks_are_told_as_one(
         await wire.rewind("s", *"xyz", to_seq=2)
         await wire.rewind("s", drop_last=1)
         await wire.rewind("s", "end", drop_last=1)
-    # The poll makes the channel look. From the lowest cut on, without what came and went between.
+    # The poll makes the channel check. The event has the lowest cut, without the messages in
+    # between.
     assert await some(watcher, 3) == [(4, "to", 2, 3), (4, 3), (4, 4)]
 
 
@@ -132,7 +133,7 @@ async def test_a_place_where_the_session_never_was_is_refused(
 
 
 async def test_a_replay_follows_rewinds(wire: Wire, watched_at: Wire) -> None:
-    """A watcher that still reads stored messages when the session is rewound."""
+    """The watcher is still reading stored messages when the session is rewound."""
     await wire.create("s")
     for _ in range(4):
         await wire.store("s", *["x" * 20_000] * 50)
@@ -150,7 +151,7 @@ async def test_a_replay_follows_rewinds(wire: Wire, watched_at: Wire) -> None:
 
 
 async def test_watchers_see_every_history_while_it_changes(wire: Wire, other: Wire) -> None:
-    """Each watcher follows what it is told, and ends with the stored history."""
+    """Each watcher applies its events, and ends with the stored history."""
     await letters(wire, "s", "abc")
     watchers = [await watching(at, "s", after_seq=0) for at in (wire, other)]
 

@@ -28,7 +28,7 @@ def title(session_id: str) -> ss.UpdateSessionRequest:
 
 LEASE_ID = encode_lease_id(LeaseRef(UUID(int=1), UUID(int=2), "q", UUID(int=3)))
 
-# A valid request for each RPC, by session_id. The tasks, assets, ... that they name do not exist.
+# For each RPC: makes a valid request for a session_id. Its tasks, assets, ... do not exist.
 CALLS: dict[str, Callable[[str], Any]] = {
     "CreateSession": lambda s: ss.CreateSessionRequest(session=Session(session_id=s)),
     "GetSession": lambda s: ss.GetSessionRequest(session_id=s),

@@ -1,4 +1,4 @@
-"""Tasks and bookmarks as things that belong to a session, for tests of what both have in common."""
+"""Tasks and bookmarks as children of a session, for tests of their common behaviour."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ Fields = dict[str, Any]
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of thing that belongs to a session, and the fields that its tests use.
+    """A kind of child of a session, and the fields that its tests use.
 
     Attributes:
         name: the word in the names of its RPCs.

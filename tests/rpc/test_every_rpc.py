@@ -1,4 +1,4 @@
-"""What holds for every RPC: unknown sessions, malformed requests, deadlines, errors."""
+"""Rules of every RPC: unknown sessions, malformed requests, deadlines, errors."""
 
 import logging
 from itertools import takewhile
@@ -114,7 +114,7 @@ async def test_a_deadline_ends_the_statement(wire: Wire, database_url: str) -> N
             call(wire, "StoreMessages", CALLS["StoreMessages"]("one"), timeout=0.3)
         )
         assert error.code == grpc.StatusCode.DEADLINE_EXCEEDED
-        # The database has cancelled the statement, too.
+        # The database has cancelled the statement as well.
         await until_waiting(database_url, 0)
     assert (await wire.get("one")).last_seq == 0
 

@@ -1,4 +1,4 @@
-"""API keys: which calls they allow, and how admins manage them."""
+"""API keys: the calls that they allow, and their management by admins."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Calls that meet locks of other programs: they wait in memory, and the others go on."""
+"""Calls that meet locks of other programs wait in memory, without delaying other calls."""
 
 import asyncio
 from typing import Any
@@ -53,7 +53,7 @@ async def end_of(made: Any) -> WireError | None:
 async def test_changes_of_a_held_session_wait_and_leave_connections_to_others(
     wire: Wire, database_url: str, arrived: list[str]
 ) -> None:
-    """Three connections, and thirty changes of every kind that wait for one session."""
+    """Thirty changes of every kind wait for one session, with only three connections."""
     await wire.create("held")
     await wire.create("free")
     changes = ["UpdateSession", "RewindSession", "CopySession", "CreateTask", "CreateBookmark"]
@@ -113,7 +113,7 @@ async def test_too_many_changes_that_wait_for_a_held_session_are_refused_at_once
         assert refused
         assert refused.reason == "SESSION_BUSY"
     assert await asyncio.gather(*waiting) == [None, None]
-    # As long as nobody else holds the session, any number may wait for each other.
+    # Without a lock of another program, any number of calls may wait for each other.
     assert await asyncio.gather(*(change() for _ in range(10))) == [None] * 10
 
 

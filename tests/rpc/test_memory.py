@@ -1,4 +1,4 @@
-"""Memory that callers can take: none without a key, and with one not for long."""
+"""The memory that requests take: bounded for callers without a key, and released for others."""
 
 import asyncio
 from collections.abc import Callable
@@ -39,7 +39,7 @@ async def test_requests_of_strangers_are_not_read(
     )
     async with grpc.aio.insecure_channel(server.target) as channel:
         wire = Wire(channel)
-        # What the first call of a process takes is not the request's.
+        # The first call of a process allocates memory that is not the request's.
         await error_of(wire.sessions.StoreMessages(StoreMessagesRequest(), metadata=metadata))
         before = process.memory_info().rss
         calls = [wire.sessions.StoreMessages(large, metadata=metadata) for _ in range(CALLERS)]
@@ -54,7 +54,7 @@ async def test_requests_of_strangers_are_not_read(
 async def test_calls_whose_requests_the_handler_reads_work_as_others(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the handler reads the request, which it does for callers it does not know yet."""
+    """The handler itself reads the request of a caller whose key is not in the cache."""
     monkeypatch.setattr(
         "sessiond_server.projects.authentication.Authenticator.knows", lambda *_: False
     )
@@ -78,7 +78,7 @@ async def test_memory_is_given_back_after_large_requests(monkeypatch: pytest.Mon
         trimmer.received(memory.LARGE_BYTES)
     for _ in range(4):
         await trimmer.trim()
-    # Once for what is free, and once for what was still in use.
+    # One trim for the memory that is free now, and one for memory that becomes free later.
     assert trimmed == [0, 0]
 
 
@@ -126,5 +126,5 @@ async def test_a_huge_struct_is_refused_before_it_is_converted(
 
 @pytest.mark.parametrize("value", [["x"] * 10_000, list(range(10)) * 1_000, [None] * 10_000])
 async def test_every_struct_within_the_limit_is_accepted(wire: Wire, value: list[object]) -> None:
-    """Whatever it takes in protobuf."""
+    """The limit applies to the JSON. The protobuf encoding may be larger."""
     assert (await wire.create(metadata={"a": value})).metadata["a"]

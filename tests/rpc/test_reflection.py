@@ -1,4 +1,4 @@
-"""Reflection: what grpcurl, ghz and buf learn of the contract from a server."""
+"""Reflection: grpcurl, ghz and buf read the contract from a server."""
 
 import asyncio
 import json
@@ -192,7 +192,7 @@ async def test_ghz_calls_by_reflection(server: Running) -> None:
 
 
 async def test_buf_curl_shows_the_reason(server: Running) -> None:
-    # buf prints the details themselves as base64: it knows only the types that it was built with.
+    # buf prints error details as base64, because it knows only the types of its own build.
     process = await asyncio.create_subprocess_exec(
         *(BUF, "curl", "--protocol", "grpc", "--http2-prior-knowledge", "-d", '{"sessionId": "x"}'),
         f"http://127.0.0.1:{server.port}/sessiond.v1.SessionService/GetSession",

@@ -1,4 +1,4 @@
-"""Client streams that are refused: the server reads on, within bounds."""
+"""Client streams that are refused: the server reads the rest, up to a limit."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ from ..support.wire import Wire, error_of, openai
 
 
 class Trickle:
-    """A client that sends single bytes, each in time, without end."""
+    """A client that endlessly sends single bytes, each before the server's timeout."""
 
     def __init__(self) -> None:
         self.sent = 0

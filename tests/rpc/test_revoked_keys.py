@@ -1,4 +1,4 @@
-"""Revoking a key ends its open streams, also idle ones."""
+"""The revocation of a key ends its open streams, including idle ones."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator

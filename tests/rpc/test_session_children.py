@@ -1,4 +1,4 @@
-"""What tasks, bookmarks and all listings have in common: ids, pages, retries, locks, projects."""
+"""Common rules of tasks, bookmarks and listings: ids, pages, retries, locks, projects."""
 
 import asyncio
 from typing import Any
@@ -263,7 +263,7 @@ class TestSessions:
     async def test_no_row_is_added_to_a_session_that_is_being_deleted(
         self, wire: Wire, children: Children, query: Query
     ) -> None:
-        """The purger deletes the rows of dead logs: no row may be added to one later."""
+        """The purger deletes the rows of dead logs, so no row may be added to one later."""
         kind = children.kind
 
         async def write() -> None:

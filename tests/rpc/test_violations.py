@@ -16,7 +16,7 @@ from ..support.wire import Wire, error_in, error_of
 from .calls import ADMIN_CALLS, CALLS, call, outcome
 
 LONG = "x" * 2000
-# A value by the name of its field that no request may have, whatever else it has.
+# By the name of a field: a value that is invalid in every request.
 BAD: dict[str, Any] = {
     "session_id": "a\0b",
     "new_session_id": "a\0b",
@@ -50,12 +50,12 @@ BAD: dict[str, Any] = {
     "max_sessions": -1,
     "max_messages": -1,
 }
-# Fields that the caller of these requests does not set, or that mean something else there.
+# Exceptions: fields that callers do not set, or that have another meaning in this message.
 FREE = {
     ("SessionOrigin", "session_id"),
     ("Bookmark", "seq"),
     ("Task", "session_id"),
-    # A seq that is out of range depends on the lease.
+    # The valid range of this seq depends on the lease.
     ("AcknowledgeMessagesRequest", "through_seq"),
 }
 # RPCs whose requests have no field that can be invalid by itself.
@@ -121,7 +121,7 @@ async def test_every_invalid_field_is_reported(wire: Wire, name: str) -> None:
         return
     error = await error_of(call(wire, name, together))
     assert error.code is grpc.StatusCode.INVALID_ARGUMENT
-    # Of the fields of a oneof, only the last one that was set is in the request.
+    # A request contains only the last field of a oneof that was set.
     chosen = {field.name for group in together.DESCRIPTOR.oneofs for field in group.fields} - {
         field.name for field, _ in together.ListFields()
     }

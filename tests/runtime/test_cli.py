@@ -1,4 +1,4 @@
-"""The command line, as its users run it."""
+"""The command line as a process."""
 
 import json
 import os
@@ -108,6 +108,28 @@ def test_a_port_in_use_is_reported(
         )
         assert done.returncode == 1
         assert "cannot listen on" in done.stderr
+
+
+def test_limits_of_a_project_are_set_and_shown_beside_what_is_used(database_url: str) -> None:
+    environment = {"SESSIOND_DATABASE_URL": database_url, "SESSIOND_DEFAULT_LIMIT_MAX_BYTES": "9"}
+
+    def projects(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return sessiond("projects", *arguments, **environment)
+
+    assert projects("limits", "default").stdout.count("default") == 6
+    set_ = projects("limits", "default", "--set", "max-sessions=5", "--set", "calls-per-second=0")
+    assert "max-sessions            5" in set_.stdout
+    assert "calls-per-second        no limit" in set_.stdout
+    kept = json.loads(projects("limits", "default", "--unset", "calls-per-second", "--json").stdout)
+    assert (kept["max_sessions"], kept["calls_per_second"]) == (5, None)
+    usage = json.loads(projects("usage", "default", "--json").stdout)
+    assert usage["max_sessions"] == {"used": 0, "limit": 5}
+    assert usage["max_bytes"] == {"used": 0, "limit": 9}
+    assert "of 5" in projects("usage", "default").stdout
+    for wrong in ("sessions=5", "max-sessions=-1"):
+        refused = projects("limits", "default", "--set", wrong)
+        assert (refused.returncode, "max-sessions" in refused.stderr) == (2, True)
+    assert "no project 'none'" in projects("limits", "none").stderr
 
 
 def test_projects_are_listed_and_deleted(database_url: str) -> None:

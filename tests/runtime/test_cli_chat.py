@@ -1,4 +1,4 @@
-"""`sessiond chat` as a process: with lines, at a terminal, and with a server that dies."""
+"""`sessiond chat` as a process: with piped lines, at a terminal, and with a killed server."""
 
 import os
 import pty
@@ -55,7 +55,7 @@ def talk(target: str, *arguments: str, lines: str = "") -> subprocess.CompletedP
 
 
 class Talk:
-    """A running command that gets one line after the other."""
+    """A running command that receives one line at a time."""
 
     def __init__(self, target: str, session_id: str, notes: Path) -> None:
         self._notes = notes
@@ -99,8 +99,8 @@ class Terminal:
     def __init__(self, target: str, session_id: str) -> None:
         self._ours, theirs = pty.openpty()
         self.shown = ""
-        # The command has a controlling terminal of its own, so that Ctrl-C reaches it alone. It
-        # handles SIGINT even if this process, being in the background, ignores it.
+        # The command gets its own controlling terminal, so that Ctrl-C reaches no other process. It
+        # handles SIGINT even if this process ignores it, as a background process does.
         inside = (
             "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
             f"os.login_tty(0); os.execv(sys.executable, {[*COMMAND, session_id]!r})"
@@ -118,7 +118,7 @@ class Terminal:
         os.write(self._ours, text.encode())
 
     def wait_for(self, text: str) -> None:
-        """Waits for a text that is new since the last wait."""
+        """Waits until the output after the last wait contains a text."""
         while text not in self.shown:
             self.shown += os.read(self._ours, 1000).decode()
         self.shown = self.shown.partition(text)[2]
@@ -126,7 +126,7 @@ class Terminal:
     def interrupt(self, text: str) -> None:
         """Presses Ctrl-C until a text is shown.
 
-        Python handles one that comes just before it waits for keys only with the next one.
+        A Ctrl-C just before Python starts to wait for keys has no effect until the next Ctrl-C.
         """
         self.type("\x03")
         while text not in self.shown:
@@ -223,7 +223,7 @@ def test_a_server_that_dies_between_two_prompts(
         chatting.say("second")
         chatting.wait_for_note("the server does not answer")
         start_server(*listen, SESSIOND_DATA_DIR=str(data_dir))
-        # The history has the prompt once.
+        # The repeated prompt is in the history only once.
         assert chatting.heard() == "echo of 3 messages: second"
         chatting.say("third")
         assert chatting.heard() == "echo of 5 messages: third"

@@ -1,4 +1,4 @@
-"""`sessiond sessions rewind`, and what `tail --follow` says of a rewind."""
+"""`sessiond sessions rewind`, and the output of `tail --follow` for a rewind."""
 
 import json
 import subprocess

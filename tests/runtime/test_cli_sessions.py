@@ -60,7 +60,7 @@ def client(server: ServerProcess) -> Iterator[Client]:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """Runs the command in this process, in a tenth of the time of a process of its own."""
+    """Runs the command in this process, which takes a tenth of the time of a new process."""
 
     def run(*arguments: str) -> Done:
         try:

@@ -27,7 +27,7 @@ HELLO = '[{"role": "user", "content": "hello"}]'
 
 @pytest.fixture
 def few_streams(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that allows a connection as few calls at once as many proxies do."""
+    """A server that allows only a few concurrent calls per connection, as many proxies do."""
     options = [
         (name, 100 if name == "grpc.max_concurrent_streams" else value)
         for name, value in server_module.OPTIONS
@@ -37,7 +37,7 @@ def few_streams(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def run(server: Running, tmp_path: Path) -> Run:
-    """Run a program in a process of its own. Called with its text and arguments; returns lines."""
+    """A function that runs a program, given by its text, in a new process; returns its lines."""
 
     async def run(program: str, *arguments: str, **environment: str) -> list[str]:
         path = tmp_path / "program.py"
@@ -297,7 +297,7 @@ class TestForks:
         assert await run(FORKS, parent, child) == [result, "parent works"]
 
     async def test_workers_of_a_preloaded_program_use_its_client(self, run: Run) -> None:
-        """As gunicorn --preload and Celery do: one process imports, and many are forked of it."""
+        """One process imports, and forks many workers, as with gunicorn --preload and Celery."""
         lines = await run(f"""
             import os, sys
             from sessiond import Client
@@ -430,7 +430,7 @@ class TestMany:
     @pytest.mark.parametrize("count", [400, pytest.param(6000, marks=pytest.mark.slow)])
     async def test_streams_left_early_leak_nothing(self, run: Run, count: int) -> None:
         [kb_each] = await run(LEFT, str(count))
-        # It was 110 to 160 KB each.
+        # Before the leak was fixed, each stream took 110 to 160 KB.
         assert int(kb_each) < 20
 
     @pytest.mark.usefixtures("few_streams")

@@ -1,4 +1,4 @@
-"""Programs that end while they read a history: they print no error."""
+"""Programs that end while they read a history print no error."""
 
 import subprocess
 import sys

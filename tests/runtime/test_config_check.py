@@ -1,4 +1,4 @@
-"""`sessiond config check`: what it prints, what it finds, and that it keeps secrets."""
+"""`sessiond config check`: its output, its findings, and its redaction of secrets."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The life of connections: how old they become."""
+"""The maximum age of connections."""
 
 import asyncio
 

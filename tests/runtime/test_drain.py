@@ -39,7 +39,7 @@ async def test_streams_end_with_server_draining(wire: Wire, server: Running) -> 
     batches = aiter(wire.sessions.GetMessages(GetMessagesRequest(session_id="one")))
     first = await anext(batches)
     draining = asyncio.ensure_future(drain(server, delay_s=0, timeout_s=30))
-    # A reader that went on meanwhile could come to the end first.
+    # Do not read meanwhile, because the stream could otherwise end before the drain begins.
     await until_async(lambda: server.admission.is_draining, "the server drains")
     last = first
     try:
@@ -79,7 +79,7 @@ async def test_no_call_is_cancelled_while_callers_send_one_after_the_other(
         await answered.wait()
         await drain(server, delay_s=0, timeout_s=30)
         await asyncio.gather(*callers)
-    # The callers end by themselves, where no server listens any more.
+    # The callers end with an error once no server listens.
     assert ended.pop(grpc.StatusCode.OK) >= 200
     assert ended == {grpc.StatusCode.UNAVAILABLE: 40}
 

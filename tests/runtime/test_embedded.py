@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: settings, permissions, locks, and starts after every kind of end."""
+"""The embedded PostgreSQL: settings, permissions, locks, and starts after shutdowns and kills."""
 
 import asyncio
 import fcntl
@@ -70,6 +70,23 @@ def test_the_cluster_is_durable_and_private(data_dir: Path, make: Make) -> None:
     assert ask(make(data_dir).start(), "SELECT one FROM kept") == 1
 
 
+def test_the_cluster_is_stopped_without_starting_a_program(
+    data_dir: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fork of a process with gRPC's threads may die before it becomes another program."""
+    postgres = make(data_dir)
+    postgres.start()
+
+    def no_program(*_: object, **__: object) -> None:
+        raise AssertionError("a program was started")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", no_program)
+        postgres.stop()
+    assert not postgres.is_running
+    assert "database system is shut down" in (data_dir / "postgres" / "server.log").read_text()
+
+
 def test_max_connections_follows_the_pool_sizes(data_dir: Path, make: Make) -> None:
     assert ask(make(data_dir, connections=300).start(), "SHOW max_connections") == "320"
 
@@ -90,7 +107,7 @@ def test_names_with_shell_characters_are_refused(data_dir: Path, make: Make, nam
 
 
 def test_a_link_in_the_temporary_directory_is_not_followed(data_dir: Path, make: Make) -> None:
-    """Any user can create such a link, to change the owner or mode of another directory."""
+    """Any user can create such a link, and thus change the owner or mode of another directory."""
     other = data_dir / "other"
     other.mkdir(mode=0o755)
     before = other.stat()
@@ -113,7 +130,7 @@ def test_one_owner_at_a_time(data_dir: Path, make: Make) -> None:
         EmbeddedError, match=rf"another sessiond \(process {os.getpid()}\) uses the data directory"
     ):
         second.start()
-    # The second one takes over the PostgreSQL that the first one leaves running.
+    # The second instance takes over the PostgreSQL that the first instance leaves running.
     pid = postmaster(data_dir)
     first.release()
     second.start()
@@ -123,7 +140,7 @@ def test_one_owner_at_a_time(data_dir: Path, make: Make) -> None:
 
 
 def test_the_lock_ends_with_its_process(data_dir: Path, make: Make) -> None:
-    """The lock's file remains, with the pid of a process, and prevents no start."""
+    """The lock's file remains, with a pid in it, but does not prevent a start."""
     (data_dir / "lock").write_text(str(os.getpid()))
     make(data_dir).start()
     with (data_dir / "lock").open() as lock, pytest.raises(BlockingIOError):
@@ -184,7 +201,7 @@ def test_missing_binaries_are_reported_with_the_remedy(
 
 
 def test_it_starts_right_after_a_kill(data_dir: Path, make: Make) -> None:
-    """PostgreSQL starts only when the processes of clients, which outlive the postmaster, end."""
+    """Backend processes outlive the postmaster. PostgreSQL starts only when they have ended."""
     postgres = make(data_dir)
     url = postgres.start()
     ask(url, "CREATE TABLE kept AS SELECT 1 AS one")
@@ -240,7 +257,7 @@ async def test_the_supervisor_restarts_a_dead_postgres(data_dir: Path, make: Mak
 async def test_the_supervisor_retries_failed_starts(
     data_dir: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Failures of PostgreSQL, and of starting a process at all, are temporary."""
+    """Failures of PostgreSQL and of the start of a process are treated as temporary."""
     postgres = make(data_dir)
     await asyncio.to_thread(postgres.start)
     failures = 0
@@ -286,7 +303,7 @@ def test_the_log_is_rotated_and_omits_statement_errors(data_dir: Path, make: Mak
     log = data_dir / "postgres" / "server.log"
     with pytest.raises(psycopg.Error):
         ask(url, "SELECT no_such_column")
-    # The sender of a statement gets its error; the log does not repeat it.
+    # The sender of a statement receives its error, so the log does not contain it.
     assert "no_such_column" not in log.read_text()
     postgres.stop()
     os.truncate(log, embedded_module.MAX_LOG_BYTES + 1)

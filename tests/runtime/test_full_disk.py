@@ -1,4 +1,4 @@
-"""A full disk under the embedded database: said clearly, nothing lost, over without hands."""
+"""A full disk of the embedded database: a clear error, no loss, and automatic recovery."""
 
 import os
 import secrets
@@ -56,17 +56,17 @@ def test_a_full_disk_is_named_and_the_server_goes_on_when_there_is_room(
         stored = 1
         failed: Exception | None = None
         while failed is None:
-            # Random, so that nothing is compressed.
+            # Random text, so that PostgreSQL cannot compress it.
             message = {"role": "user", "content": secrets.token_hex(TEXT_BYTES // 2)}
             try:
                 session.store_messages([message], timeout=4)
                 stored += 1
             except (DatabaseUnavailable, DeadlineExceeded) as e:
                 failed = e
-        # The error that ends the call, or the one that it repeats the call for.
+        # The texts of the error that ended the call and of the error that was retried.
         texts = [str(failed), *getattr(failed, "__notes__", [])]
         assert any("the disk of the database is full" in text for text in texts), texts
-        # The failed append may be stored by a repetition or not at all; nothing else is unclear.
+        # The failed append may have been stored by a retry. All others have a known result.
         ballast.unlink()
         session.store_messages([{"role": "user", "content": "last"}])
         contents = [message.content for message in session.get_messages()]

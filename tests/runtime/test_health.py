@@ -1,4 +1,4 @@
-"""The health service: SERVING while the database responds, busy or not."""
+"""The health service: SERVING while the database responds, even if it is busy."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -72,7 +72,7 @@ async def test_a_server_whose_connections_are_all_busy_is_serving(database_url: 
 async def test_a_server_whose_tables_are_locked_is_serving(
     settings: Settings, database_url: str
 ) -> None:
-    """The calls wait or are refused, and the probes go on."""
+    """The calls wait or are refused, but the probes still succeed."""
     settings = settings.model_copy(update={"pool_size": 2})
     async with (
         serving(settings, database_url) as running,

@@ -1,4 +1,4 @@
-"""What the server writes to stderr."""
+"""The server's output on stderr."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""SIGHUP: certificates, the log level and providers change, and no call or stream ends."""
+"""SIGHUP reloads certificates, the log level and providers, without ending a call or stream."""
 
 import asyncio
 import signal
@@ -36,7 +36,7 @@ def certify(directory: Path) -> tuple[Path, Path]:
 
 
 def hang_up(server: ServerProcess, logged: str, times: int = 1) -> None:
-    """Send SIGHUP, and wait until the log has a line of this event, so many times."""
+    """Send SIGHUP, and wait until the log has `count` lines of this event."""
     before = server.log.read_text().count(f'"{logged}"')
     server.process.send_signal(signal.SIGHUP)
     until(
@@ -73,7 +73,7 @@ async def test_a_reload_ends_no_stream_and_serves_the_new_certificate(
         await asyncio.to_thread(hang_up, server, "reloaded")
         assert served(server.target) == cert.read_text() != first
         await session.store_message({"role": "user", "content": "after"})
-        # The watcher's stream is the one that was opened before.
+        # The watcher still uses the stream that it opened before.
         assert (await anext(events)).seq == 2
         log = server.log.read_text()
         assert '"level": "debug"' in log

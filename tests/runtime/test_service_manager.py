@@ -1,4 +1,4 @@
-"""What a server tells systemd, in a unit of Type=notify with a watchdog."""
+"""The server's notifications for systemd, in a unit of Type=notify with a watchdog."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
 
 
 def received(manager: socket.socket, wanted: str) -> list[str]:
-    """Return what arrives, up to a state."""
+    """Return the states that arrive, up to `wanted`."""
     states = [manager.recv(4096).decode()]
     while states[-1] != wanted:
         states.append(manager.recv(4096).decode())
@@ -58,7 +58,7 @@ def test_a_stuck_server_is_silent(
     received(manager, "READY=1")
     os.kill(process.process.pid, signal.SIGSTOP)
     manager.settimeout(1.0)
-    # What was sent before is still there.
+    # Discard the notifications that were sent before the stop.
     with suppress(TimeoutError):
         for _ in range(100):
             manager.recv(4096)
@@ -76,4 +76,4 @@ def test_the_watchdog_of_another_process_is_left_alone(monkeypatch: pytest.Monke
     monkeypatch.setenv("WATCHDOG_USEC", "soon")
     assert service_manager.watchdog_s() == 0.0
     monkeypatch.setenv("NOTIFY_SOCKET", "/nowhere/notify")
-    service_manager.notify("READY=1")  # nobody listens
+    service_manager.notify("READY=1")  # no service manager listens

@@ -1,4 +1,4 @@
-"""A server closes everything that it opened, also if its start or one of the closes fails."""
+"""A server closes everything that it opened, even if its start or one of the closes fails."""
 
 import asyncio
 

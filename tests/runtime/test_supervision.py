@@ -1,4 +1,4 @@
-"""Supervision: a failed loop is logged and restarted; only a cancellation ends it."""
+"""Supervision: a failed loop is logged and restarted. Only a cancellation ends it."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Starts of several workers; tests/acceptance/test_workers.py tests their lives and ends."""
+"""Starts of several workers. tests/acceptance/test_workers.py tests restarts and shutdowns."""
 
 import os
 import socket
@@ -24,7 +24,7 @@ def serve(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_port_is_shared_with_no_other_server(database_url: str, start_server: Start) -> None:
-    """The kernel would let them, and hand each call to one of them by chance."""
+    """The kernel allows both servers to listen, and would give each connection to either."""
     first = start_server("--workers", "2", SESSIOND_DATABASE_URL=database_url)
     for workers in ("1", "2"):
         second = serve(
@@ -39,7 +39,7 @@ def test_the_port_is_shared_with_no_other_server(database_url: str, start_server
 
 
 def test_a_port_is_free_again_at_once(database_url: str, start_server: Start) -> None:
-    """Although connections of the former server's clients are still about to be forgotten."""
+    """This holds while connections of the former server's clients are in TIME_WAIT."""
     first = start_server("--workers", "2", SESSIOND_DATABASE_URL=database_url)
     with Client(first.target) as client:
         client.create_session("one")
@@ -54,7 +54,7 @@ def test_a_port_is_free_again_at_once(database_url: str, start_server: Start) ->
 def test_workers_take_over_the_port_of_a_single_process(
     database_url: str, start_server: Start
 ) -> None:
-    """Although the kernel has not forgotten a connection that the former server has closed."""
+    """This holds while a connection that the former server closed is in TIME_WAIT."""
     first = start_server("--drain-timeout-s", "0", SESSIOND_DATABASE_URL=database_url)
     host, _, port = first.target.rpartition(":")
     with socket.create_connection((host, int(port))) as client:
@@ -90,7 +90,7 @@ def test_a_unix_socket_takes_one_process(database_url: str, tmp_path: Path) -> N
 def test_a_worker_that_prints_much_serves(
     database_url: str, start_server: Start, tmp_path: Path
 ) -> None:
-    """More than a pipe holds, which would block a worker whose output nobody reads."""
+    """The output exceeds the buffer of a pipe, so the worker would block if nobody read it."""
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\n"
         "if 'sessiond_server.workers' in sys.orig_argv:\n"

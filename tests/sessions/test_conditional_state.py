@@ -1,4 +1,4 @@
-"""state_etag: a change that depends on the state is stored only if the state is as it was read."""
+"""state_etag: a conditional change is stored only if the state is unchanged since it was read."""
 
 import asyncio
 from collections.abc import AsyncIterator

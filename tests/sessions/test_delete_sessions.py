@@ -1,4 +1,4 @@
-"""DeleteSessions: counting and deleting by a filter."""
+"""DeleteSessions: counts and deletes the sessions that match a filter."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -1,4 +1,4 @@
-"""Expiry and purging. Time passes by moving the rows into the past, not by waiting."""
+"""Expiry and purging. The tests move the times of rows into the past instead of waiting."""
 
 from collections.abc import Callable
 
@@ -98,7 +98,7 @@ async def test_the_purger_removes_what_expired_and_spares_what_was_used(
     assert query("SELECT count(*) FROM messages") == [(1,)]
     assert query("SELECT count(*) FROM requests") == [(1,)]
     assert query("SELECT count(*) FROM dead_logs") == [(0,)]
-    # The next check of the used one is at its expiry.
+    # The next check of the session "used" is at its expiry.
     assert query("SELECT expiry_check_at > now() + interval '50 s' FROM sessions") == [(True,)]
 
 

@@ -140,7 +140,7 @@ async def test_tokens_belong_to_their_query(five: Wire) -> None:
             grpc.StatusCode.INVALID_ARGUMENT,
             "INVALID_PAGE_TOKEN",
         )
-    # The size of a page may change from page to page.
+    # The page size may differ between pages.
     rest = await five.sessions.ListSessions(ListSessionsRequest(page_token=token, page_size=10))
     assert ids(list(rest.sessions)) == list("dcb")
 

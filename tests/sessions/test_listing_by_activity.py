@@ -144,7 +144,7 @@ LISTINGS: list[dict[str, Any]] = [
 
 
 def test_no_page_reads_much_of_50_000_sessions(database_url: str) -> None:
-    """30,000 of them are of one minute, the others of the six hours before."""
+    """30,000 of the sessions were active within one minute, the others in the six hours before."""
     noon = f"timestamptz '{NOON.isoformat()}'"
     insert(database_url, 30_000, f"{noon} + i * interval '1 ms'")
     insert(database_url, 20_000, f"{noon} - (i - 29000) * interval '1 second'", start=30_000)

@@ -1,4 +1,4 @@
-"""Session ids of 1,024 characters, everywhere where there are ids."""
+"""Session ids of 1,024 characters, in every field that takes one."""
 
 import random
 
@@ -11,7 +11,7 @@ from sessiond_server.server import Running
 from ..support.wire import Wire, error_of
 
 RNG = random.Random(1)
-# Text that does not compress, since an index compresses what it holds.
+# Incompressible text, because indexes compress their values.
 LONG = [
     "".join(chr(RNG.randint(first, last)) for _ in range(1024))
     for first, last in ((0x21, 0x7E), (0x21, 0x7E), (0x400, 0x4FF), (0x100, 0x17F))

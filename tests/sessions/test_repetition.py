@@ -1,4 +1,4 @@
-"""Repeating requests that resume, destroy and delete sessions."""
+"""Repeated requests that resume, destroy and delete sessions."""
 
 import asyncio
 from typing import Any

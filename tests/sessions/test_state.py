@@ -100,7 +100,7 @@ async def test_a_repeated_append_changes_the_state_once(wire: Wire) -> None:
     named.message_id = "n"
     skip = {"on_duplicate": ON_DUPLICATE_SKIP}
     await wire.store("one", named, state_patch=patch(b="1"), **skip)
-    # Where nothing is stored, nothing changes.
+    # If no message is stored, the state does not change.
     await wire.store("one", named, state_patch=patch(b="2"), **skip)
     assert await state_of(wire) == {"a": 2, "b": 1}
 
@@ -118,7 +118,7 @@ async def test_an_update_may_depend_on_the_state(wire: Wire) -> None:
     assert (error.code, error.reason) == (grpc.StatusCode.ABORTED, "ETAG_MISMATCH")
     assert error.metadata["etag"] == second.state_etag
     assert await wire.get("one") == second
-    # The state has its own etag: that of the settings stays.
+    # The state has its own etag, so the etag of the settings does not change.
     third = await update(wire, "one", patch(b="3"))
     assert (third.etag, third.state_json) == (second.etag, '{"b":3}')
     again = await update(wire, "one", patch("c", b="2"))
@@ -191,7 +191,7 @@ async def test_the_whole_state_has_a_limit(wire: Wire) -> None:
         update(wire, "one", patch(b=half)),
     ):
         assert list((await error_of(call)).fields) == ["state_patch.set"]
-    # What is replaced or removed does not count.
+    # Replaced and removed values do not count towards the limit.
     await wire.store("one", "x", state_patch=patch("a", b=half))
     await wire.store("one", "x", state_patch=patch(b=half))
     assert list(await state_of(wire)) == ["b"]

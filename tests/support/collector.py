@@ -16,11 +16,11 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 @dataclass
 class Collector:
-    """What has arrived.
+    """The data that has arrived.
 
     Attributes:
         url: the value of OTEL_EXPORTER_OTLP_ENDPOINT.
-        bodies: the bodies, as they were before compression.
+        bodies: the decompressed bodies of the requests.
     """
 
     url: str

@@ -1,4 +1,4 @@
-"""Made-up conversations with a library's agent: equal on every run, and odd as real ones are.
+"""Made-up conversations with a library's agent: the same at every run, and odd like real ones.
 
 They are OpenAI chat messages with and without tool calls, one or several at once.
 """
@@ -31,7 +31,7 @@ WORDS = [
     "<|endoftext|>",
     "&amp;%20\\u0061",
 ]
-# A model writes the arguments; they are text, and need not be as a serializer writes JSON.
+# Arguments as models write them: text that may differ from the output of a JSON serializer.
 ARGUMENTS = [
     "{}",
     '{"shelf":7}',
@@ -63,7 +63,7 @@ def _messages(rng: random.Random, number: int) -> list[dict[str, Any]]:
             calls = [f"call_{turn}_{step}_{i}" for i in range(rng.choice([1, 1, 3]))]
             messages.append(
                 {
-                    # Most models only call; some also say why.
+                    # Most models only call a tool, but some also explain why.
                     "content": rng.choice([None, None, _text(rng, 5)]),
                     "role": "assistant",
                     "tool_calls": [

@@ -28,14 +28,14 @@ def is_alive(pid: int) -> bool:
 
 
 def kill_postgres(data_dir: Path) -> int:
-    """Kill the postmaster as the kernel does when memory runs out, and return its pid."""
+    """Kill the postmaster as the kernel does when memory runs out; return its pid."""
     pid = postmaster(data_dir)
     os.kill(pid, signal.SIGKILL)
     return pid
 
 
 def has_another_postgres(data_dir: Path, dead: int) -> bool:
-    """Return whether another postmaster runs than the one that was killed."""
+    """Return whether a new postmaster runs after the kill."""
     try:
         pid = postmaster(data_dir)
     except (OSError, ValueError, IndexError):

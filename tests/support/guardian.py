@@ -1,4 +1,4 @@
-"""A process that ends what a test session leaves running, also when the session is killed.
+"""A process that ends the processes that a test session leaves running, even if it is killed.
 
 Every process that the tests start inherits a mark in its environment. The guardian waits for the
 end of a pipe that only the tests hold, ends the processes with the mark, and removes directories.
@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 MARK = "TESTS_OF_SESSIOND"
-GRACE_S = 10.0  # a process that ends by itself meanwhile was not left behind
+GRACE_S = 10.0  # a process that ends by itself in this time does not count as left running
 QUIT_S = 10.0
 
 
@@ -48,7 +48,7 @@ class Guardian:
         self._process.stdin.flush()
 
     def finish(self) -> str:
-        """End what is left, and return the command lines of the processes that had to be ended."""
+        """End the processes that are left, and return their command lines."""
         return self._process.communicate()[0]
 
 
@@ -70,7 +70,7 @@ def _main(mark: str, grace_s: str) -> None:
         sys.stdout.writelines(f"{process.pid} {process.cmdline()}\n" for process in left)
         sys.stdout.flush()
     quit_end = time.monotonic() + QUIT_S
-    # Until there is none: a server that runs for a moment more starts its PostgreSQL again.
+    # Repeat until none is left, because a server that still runs may restart its PostgreSQL.
     while left := _marked(mark):
         for process in left:
             with suppress(psutil.Error):

@@ -16,7 +16,7 @@ class Scrape:
     samples: dict[tuple[str, frozenset[tuple[str, str]]], float]
 
     def value(self, name: str, **labels: str) -> float:
-        """Return the sum of the samples of a name that have the labels; 0 if there are none."""
+        """Return the sum of the samples with a name and labels; 0 if there are none."""
         return sum(
             value
             for (found, own), value in self.samples.items()

@@ -1,4 +1,4 @@
-"""A model API that does what a test tells it: Chat Completions, Responses, Messages and Gemini."""
+"""A scripted model API: Chat Completions, Responses, Messages and Gemini."""
 
 import json
 import select
@@ -17,7 +17,7 @@ PIECE = 7
 
 @dataclass(frozen=True)
 class Received:
-    """A request that came. headers: names in small letters. content: the bytes of the body."""
+    """A received request. headers: names in lower case. content: the bytes of the body."""
 
     path: str
     headers: Mapping[str, str]
@@ -27,24 +27,22 @@ class Received:
 
 @dataclass(frozen=True)
 class Reply:
-    """What one request gets, in the protocol in which it was asked.
+    """The reply to one request, in the protocol of the request.
 
     Args:
         text: the answer, streamed a word an event.
-        thinking, signature: what comes before it.
+        thinking, signature: the thinking before the answer, and its signature.
         tool_calls: (id, name, arguments as JSON text), streamed in pieces of 7 characters.
-        usage: (input, output) tokens. None = not told.
-        stop_reason: "" = what the provider would say.
+        usage: (input, output) tokens. None = the reply has no usage.
+        stop_reason: "" = the provider's usual reason.
         status, body, headers: an HTTP error instead of a stream, where status is not 200.
         events: the JSON of the stream's events. Default: made of the fields above.
         after: how many events to send before `then`. None = all. -1 = not even the headers.
-        then: what comes after them.
-            "go on": the rest, and a proper end.
-            "hold": nothing, until ModelServer.release() or until the client leaves; then the rest.
-            "cut": the connection is cut.
-            "stop": the stream ends, properly as HTTP goes.
-            "garbage": an event that is no JSON.
-            "error": the event `error`.
+        then: what follows these events.
+            "go on": the other events, and a regular end.
+            "hold": nothing, until ModelServer.release() or until the client leaves; then the other
+            events. "cut": the connection is cut. "stop": the stream ends early, but correctly in
+            terms of HTTP. "garbage": an event that is no JSON. "error": the event `error`.
         error: an error in the stream, such as {"type": "overloaded_error", "message": "..."}.
     """
 
@@ -84,7 +82,7 @@ HELLO = Reply("Hello from the model server.")
 class ModelServer:
     """Listens on a port of 127.0.0.1.
 
-    It runs in threads of its own, so it serves the test's own loop and other processes alike.
+    It runs in its own threads, so it can serve the test's event loop and other processes.
 
     Each request gets the next reply of the script, or else `default`. A sessiond that calls it has
     the settings {"fake": {"type": "openai", "base_url": server.openai_url, "models": ["fake-*"]}},
@@ -132,15 +130,15 @@ class ModelServer:
         self._script.extend(replies)
 
     def wait_until_held(self, timeout: float = 30) -> bool:
-        """Wait for a request to come to its "hold". Each is counted once."""
+        """Wait until a request reaches its "hold". Each request is counted once."""
         return self._held.acquire(timeout=timeout)
 
     def release(self) -> None:
-        """Let those that are held go on, and all that come to a "hold" later."""
+        """Continue all requests that are held now or later."""
         self._released.set()
 
     def wait_until_left(self, timeout: float = 30) -> bool:
-        """Wait for a client that closes its connection early. Each counts once."""
+        """Wait until a client closes its connection early. Each client is counted once."""
         return self._left.acquire(timeout=timeout)
 
     def take(self, received: Received) -> Reply:
@@ -178,7 +176,7 @@ class _Server(ThreadingHTTPServer):
         self.owner = owner
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that leave are no errors here."""
+        """Ignore the errors of clients that leave."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -186,10 +184,10 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_: Any) -> None:
-        """Not on the test's terminal."""
+        """Print nothing."""
 
     def do_POST(self) -> None:
-        # One request a connection: threads end with their tests.
+        # Serve one request per connection, so that threads end with their tests.
         self.close_connection = True
         try:
             self._reply()
@@ -236,7 +234,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {
             "content-type": "application/json",
             "content-length": str(len(content)),
-            # A client that keeps the connection would send its next request into a closing one.
+            # Otherwise a client would reuse the connection, which is closing, for its next request.
             "connection": "close",
             **reply.headers,
         }.items():

@@ -1,4 +1,4 @@
-"""What happens to databases: ended connections, and failovers that leave them read-only."""
+"""Outages of databases: ended connections, and failovers that leave them read-only."""
 
 import psycopg
 from psycopg import sql

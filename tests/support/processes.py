@@ -1,4 +1,4 @@
-"""Servers in processes of their own, as their users run them."""
+"""Servers as separate processes."""
 
 import os
 import secrets
@@ -12,13 +12,13 @@ from typing import IO
 
 from .waiting import PATIENCE_S
 
-# Below the ports that systems choose themselves: while a killed server is restarted, no socket of
-# another process is given its port.
+# Below the range of ephemeral ports, so that no other process gets the port of a server while it is
+# restarted.
 PORTS = range(20_000, 30_000)
 
 
 def free_port() -> int:
-    """Return a port that is free, and stays free while the server that had it is restarted."""
+    """Return a free port, which stays free while the server that uses it is restarted."""
     while True:
         port = secrets.choice(PORTS)
         with socket.socket() as probe, suppress(OSError):
@@ -41,7 +41,7 @@ class ServerProcess:
         self.target = ""
         listen = () if "--listen" in flags else ("--listen", f"127.0.0.1:{free_port()}")
         if "SESSIOND_DATA_DIR" not in environment:
-            # Not the default, where a server of this user keeps its files.
+            # Not the default directory, because a server of this user keeps its files there.
             environment = {
                 "SESSIOND_ASSET_STORE": str(log.with_suffix(".assets").absolute())
             } | dict(environment)

@@ -21,7 +21,7 @@ needs_promtool = pytest.mark.skipif(
 
 
 def firing(before: Scrape, after: Scrape, directory: Path, *, is_up: bool = True) -> set[str]:
-    """Return the alerts that fire if what happened between two scrapes goes on for 90 minutes.
+    """Return the alerts that fire if the change between two scrapes continues for 90 minutes.
 
     Gauges keep their last value. Counters grow each minute as they did between the scrapes.
     """
@@ -48,7 +48,8 @@ def firing(before: Scrape, after: Scrape, directory: Path, *, is_up: bool = True
             {
                 "interval": "1m",
                 "input_series": series,
-                # The result is read from the report of the difference to this impossible one.
+                # This expectation always fails, and promtool's report of the failure contains the
+                # result.
                 "promql_expr_test": [
                     {"expr": wanted, "eval_time": "95m", "exp_samples": [{"value": -1}]}
                 ],

@@ -12,9 +12,9 @@ class CuttingProxy:
 
     Args:
         target: HOST:PORT of the server.
-        cuts: numbers of bytes from the server, counted anew after each cut; all connections are cut
-            after each. Those after the last cut are kept.
-        upwards: count the bytes from the clients instead.
+        cuts: after each of these numbers of bytes from the server, all connections are cut, and the
+            count restarts at 0. After the last cut, connections are kept.
+        upwards: whether to count the bytes from the clients instead.
 
     Attributes:
         target: HOST:PORT of the proxy.
@@ -112,7 +112,7 @@ class CuttingProxy:
         self._loop.call_soon_threadsafe(self._cut)
 
     def _cut(self) -> None:
-        """Cut all connections: by turns with FIN, after all that was written, and with RST."""
+        """Cut all connections: alternately with FIN, after the written data, and with RST."""
         if self._cuts:
             self._cuts.pop(0)
         self._sent = 0

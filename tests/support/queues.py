@@ -107,7 +107,7 @@ async def fill(wire: Wire, session_id: str = "one", count: int = 10) -> None:
 
 
 def run_out(query: Query) -> None:
-    """Let all leases run out."""
+    """Let all leases expire."""
     query(
         "UPDATE processing SET lease_until = now() - interval '1 s',"
         " ready_at = now() - interval '1 s' WHERE lease_id IS NOT NULL"

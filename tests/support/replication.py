@@ -1,4 +1,4 @@
-"""A primary, its synchronous standby, and HAProxy in front of both, in processes of their own."""
+"""A primary, its synchronous standby, and HAProxy in front of both, as separate processes."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ HAPROXY = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
 
 
 class Replicated:
-    """Two PostgreSQLs, of which the second one repeats what the first one commits.
+    """Two PostgreSQLs. The second replicates the commits of the first.
 
     Attributes:
         ports: the ports of the primary and of the standby.
@@ -65,7 +65,7 @@ class Replicated:
         with self.connect(0) as connection:
             connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
             connection.execute("SELECT pg_reload_conf()")
-            # Transactions that began before may still write.
+            # Transactions that began before the setting changed may still write.
             until(
                 lambda: (
                     connection.execute(
@@ -97,7 +97,7 @@ class Replicated:
         return f"postgresql://sessiond@127.0.0.1:{self.ports[number]}/sessiond"
 
     def connect(self, number: int, name: str = "sessiond") -> psycopg.Connection:
-        """Connect to one of them, able to write whatever its default is."""
+        """Connect to one of them. The connection can write even if the default is read-only."""
         return psycopg.connect(
             f"postgresql://sessiond@127.0.0.1:{self.ports[number]}/{name}",
             autocommit=True,

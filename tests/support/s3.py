@@ -60,7 +60,7 @@ class S3:
 
 @contextmanager
 def s3_server() -> Iterator[S3]:
-    """Run an S3 server for the length of the block."""
+    """Run an S3 server until the end of the block."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

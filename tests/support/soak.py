@@ -1,4 +1,4 @@
-"""Work of every kind against several servers, which must see no error while they restart."""
+"""Calls of every kind to several servers. They must see no error while the servers restart."""
 
 import asyncio
 import itertools
@@ -22,7 +22,7 @@ class Soak:
         client: a client of all servers.
 
     Attributes:
-        errors: what callers have seen, by kind of work and error.
+        errors: number of errors that callers have seen, by kind of work and error.
         done: how often each kind of work has succeeded.
         stored: the texts of the acknowledged appends, by session and seq.
         turns: the number of turns by the reason with which they ended.
@@ -41,7 +41,7 @@ class Soak:
 
     async def start(self, *, appenders: int = 6, turns: int = 3) -> None:
         """Begin all work."""
-        # The queue exists before the first message, so that it gets all of them.
+        # Create the queue before the first message, so that it receives all messages.
         await self._client.processing.lease(QUEUE)
         for number in range(appenders):
             session = await self._client.create_session(f"append-{number}")
@@ -56,7 +56,7 @@ class Soak:
         self._endless.append(asyncio.create_task(self._work()))
 
     async def stop(self) -> None:
-        """Let the work under way end, and what is watched and queued arrive."""
+        """Wait for the end of running work, and for the arrival of watched and queued messages."""
         self._is_over = True
         await asyncio.gather(*self._loops)
         async with asyncio.timeout(60):
@@ -108,7 +108,7 @@ class Soak:
             try:
                 result = await session.store_message({"role": "user", "content": text}, **options)
             except SequenceConflict:
-                # A request that was repeated must not conflict with itself.
+                # A repeated request must not conflict with its own first attempt.
                 raise
             stored[result.first_seq] = text
 

@@ -43,13 +43,13 @@ class Sent:
         return True
 
     async def until(self, type_: str) -> Event:
-        """Return the first event of a type, when it has arrived."""
+        """Wait for the first event of a type, and return it."""
         while not (found := [event for event in self.events if event.type == type_]):
             assert await self.read(), f"the turn ended without {type_}"
         return found[0]
 
     async def end(self) -> Turn:
-        """Return the turn, when it has ended without an error."""
+        """Wait for the end of the turn, which must have no error, and return it."""
         while await self.read():
             pass
         assert self.ended

@@ -1,4 +1,4 @@
-"""Polls for what happens elsewhere, with a deadline that only a hang reaches."""
+"""Polls for conditions, with a deadline that is reached only if something hangs."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ def until(condition: Callable[[], bool], what: str, timeout_s: float = PATIENCE_
 async def until_async(
     condition: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S
 ) -> None:
-    """Do the same while the event loop runs."""
+    """Like until(), but without blocking the event loop."""
     end = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end, f"waited in vain until {what}"
@@ -29,7 +29,7 @@ async def until_async(
 
 
 async def until_waiting(database_url: str, count: int = 1) -> None:
-    """Return when that many statements wait for a lock."""
+    """Return when `count` statements wait for a lock."""
     statement = (
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE datname = current_database() AND wait_event_type = 'Lock'"

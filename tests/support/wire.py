@@ -54,7 +54,7 @@ class WireError:
 
     @property
     def message(self) -> str:
-        """The text without the reason, which it begins with."""
+        """The text without the reason at its beginning."""
         return self.text.removeprefix(f"{self.reason}: ")
 
 

@@ -192,7 +192,7 @@ class TestUpdate:
         assert await get(wire, "t") == before
 
     async def test_full_data_can_still_be_patched(self, wire: Wire) -> None:
-        # As PostgreSQL prints it, with spaces after commas and colons, it exceeds the limit.
+        # The limit does not apply to PostgreSQL's text of the value, which is longer by its spaces.
         await create(wire, "t", data=struct(a=[1] * 32_000, b=1))
         assert "b" not in (await update(wire, Task(task_id="t"), data_patch=struct(b=None))).data
 

@@ -1,4 +1,4 @@
-"""Each alert fires while its fault lasts, and no longer; each has a runbook."""
+"""Each alert fires only while its fault lasts, and has a runbook."""
 
 import asyncio
 import json
@@ -72,7 +72,7 @@ class Watched:
         return here()
 
     async def alerts(self) -> set[str]:
-        """Return the alerts that fire if it went on like this since the last call."""
+        """Return the alerts that fire if the change since the last call continues."""
         before, self.before = self.before, await self.scrape()
         return firing(before, self.before, self._directory)
 
@@ -80,7 +80,7 @@ class Watched:
 @pytest.fixture
 async def watched(server: Running, wire: Wire, tmp_path: Path) -> Watched:
     await wire.create("s")
-    # Gauges of tests before this one.
+    # Remove the gauges of earlier tests.
     for gauge in (metrics.CERTIFICATE, metrics.DISK_FREE, metrics.DISK_SIZE):
         gauge.clear()
     made = Watched(server, tmp_path)
@@ -90,7 +90,7 @@ async def watched(server: Running, wire: Wire, tmp_path: Path) -> Watched:
 
 @contextmanager
 def database_away(postgres: str, database_url: str) -> Iterator[None]:
-    """Refuse connections to a database, and cut those that there are."""
+    """Refuse new connections to a database, and cut the existing ones."""
     name = str(conninfo_to_dict(database_url)["dbname"])
     with psycopg.connect(make_conninfo(postgres), autocommit=True) as connection:
 
@@ -112,7 +112,7 @@ def database_away(postgres: str, database_url: str) -> Iterator[None]:
 
 async def test_nothing_fires_while_nothing_is_at_fault(watched: Watched, wire: Wire) -> None:
     await wire.store("s", "stored")
-    # A machine in use may well be slow.
+    # These alerts may also fire on a busy machine.
     slow = {"SessiondEventLoopSlow", "SessiondEventsLate", "SessiondAppendsSlow"}
     assert await watched.alerts() <= slow
 
@@ -134,7 +134,7 @@ async def test_the_database_is_away(
             await watched.alerts()
         )
 
-    # Nothing has to be restarted, as the runbook says.
+    # As the runbook says, the server recovers without a restart.
     async def is_well() -> bool:
         scraped = await watched.scrape()
         return bool(scraped.value("sessiond_ready") and scraped.value("sessiond_notice_listeners"))

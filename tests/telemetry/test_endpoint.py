@@ -1,4 +1,4 @@
-"""--metrics-listen: what scrapers and probes get from one process and from several."""
+"""--metrics-listen: the responses to scrapers and probes, from one process and from several."""
 
 import os
 import signal
@@ -43,7 +43,7 @@ def test_one_process_serves_metrics_and_probes(start_server: Start, database_url
     assert scraped.value(HANDLED, grpc_method="StoreMessages", grpc_code="OK") == 3
     assert scraped.value("sessiond_messages_stored_total") == 3
     assert scraped.value("sessiond_build_info") == 1
-    # A client that only looks at the headers, another path, another method, and no HTTP at all.
+    # A request for headers only, another path, another method, and data that is not HTTP.
     assert get(metrics, "/metrics", "HEAD") == (200, "")
     assert get(metrics, "/")[0] == 404
     assert get(metrics, "/metrics", "POST")[0] == 405

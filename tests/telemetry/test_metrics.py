@@ -1,4 +1,4 @@
-"""What is counted, and under which labels."""
+"""The metrics and their labels."""
 
 import ssl
 import subprocess

@@ -1,4 +1,4 @@
-"""Logs and spans hold no content of messages and no key, whatever is sent."""
+"""Logs and spans never contain the content of messages or a key."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def attempted(call: Callable[[], Any]) -> None:
 
 
 def use(target: str, key: str) -> None:
-    """Send marked values wherever a call takes any, in calls that succeed and that fail."""
+    """Send marked values in all fields, in calls that succeed and in calls that fail."""
     with Client(target, api_key=key) as client:
         session = client.create_session(
             "s", model="fake-1", user=marked("user"), title=marked("title"),

@@ -1,4 +1,4 @@
-"""Traces from the client through statements to the model, and what they leave out."""
+"""Traces from the client through statements to the model, and data that they must not contain."""
 
 import asyncio
 import subprocess
@@ -94,7 +94,7 @@ async def test_a_refusal_has_its_code_and_reason_but_not_its_text(
             continue
         assert (span.attributes or {})["rpc.grpc.status_code"] == 5
         assert (span.attributes or {})["error.type"] == "SESSION_NOT_FOUND"
-        # The server did what it should; for the client, the call has failed.
+        # The server worked as intended, so only the client's span is an error.
         expected = StatusCode.ERROR if span.kind is SpanKind.CLIENT else StatusCode.UNSET
         assert span.status.status_code is expected
         assert not span.events
@@ -114,7 +114,7 @@ async def test_a_trace_leads_on_to_the_model(
     assert attributes["gen_ai.provider.name"] == "fake"
     assert attributes["gen_ai.usage.input_tokens"] == 12
     assert attributes["gen_ai.usage.output_tokens"] == 5
-    # What the model's server gets names this trace and this span.
+    # The request to the model's server has the ids of this trace and this span.
     _, sent_trace, sent_span, _ = models.requests[-1].headers["traceparent"].split("-")
     assert sent_trace == trace.format_trace_id(trace_id)
     assert sent_span == trace.format_span_id(model.context.span_id)

@@ -31,7 +31,7 @@ async def connected(settings: Settings, database_url: str) -> AsyncIterator[Wire
 
 
 async def held(models: ModelServer) -> None:
-    """Wait until a model was called and holds its answer back."""
+    """Wait until a model has been called and holds its answer back."""
     assert await asyncio.to_thread(models.wait_until_held)
 
 

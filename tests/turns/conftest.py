@@ -1,4 +1,4 @@
-"""Servers whose models are a test's own."""
+"""Servers whose models are the test's model server."""
 
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -24,7 +24,7 @@ def models() -> Iterator[ModelServer]:
 def settings(settings: Settings, models: ModelServer) -> Settings:
     """Settings with the models fake-* of OpenAI's format and other-* of Anthropic's.
 
-    Leases are so long that nothing is recovered but at a server's start.
+    Leases are so long that turns are recovered only at a server's start.
     """
     own = {"silence_timeout_s": 30, "retries": 0}
     providers = {
@@ -56,7 +56,7 @@ async def other(settings: Settings, database_url: str) -> AsyncIterator[Wire]:
 
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The results of all looks for orphaned turns."""
+    """The results of all checks for orphaned turns."""
     found, orphans = [], TurnStore.orphans
 
     async def kept(*args: Any, **options: Any) -> Any:

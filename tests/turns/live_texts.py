@@ -1,4 +1,4 @@
-"""What a page shows of a running answer, which it knows from events alone."""
+"""A page that shows a running answer, of which it receives only events."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ class Page:
 
     Attributes:
         text: the text that it shows.
-        is_first_partial: whether the text began with the text so far.
+        is_first_partial: whether the first event was the text so far, not a delta.
     """
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class Page:
         self._answered = 0
 
     def take(self, events: Iterable[Event]) -> None:
-        """Show the texts of events. Each piece has to follow what is shown."""
+        """Show the texts of events. Each piece must directly follow the shown text."""
         for event in events:
             if event.type == "assistant.message_partial":
                 assert not self.text, "the text so far comes first"

@@ -1,4 +1,4 @@
-"""Branches: what a turn is given follows the messages' parents."""
+"""Branches: the input of a turn follows the messages' parents."""
 
 import asyncio
 import random
@@ -21,7 +21,7 @@ from .calls import send_held
 
 
 def child(parent_seq: int, text: str, role: str = "user") -> Message:
-    """Return a message that follows another one than the last."""
+    """Return a message whose parent is not the last message."""
     message = openai(text, role)
     message.parent_seq = parent_seq
     return message
@@ -39,7 +39,7 @@ async def test_a_turn_is_given_the_branch_of_its_prompt(one: Wire, models: Model
     await send(one, "one", "f")
     assert texts(models) == ["a", "b", "e", "Hello from the model server.", "f"]
     assert [message.parent_seq for message in await one.read("one")] == [0, 0, 0, 0, 2, 0, 0, 0]
-    # The other branch goes on.
+    # Continue the other branch.
     await send(one, "one", messages=[child(4, "g")])
     assert texts(models) == ["a", "b", "c", "d", "g"]
 
@@ -153,7 +153,7 @@ async def test_a_flattened_copy_keeps_its_branches(
 ) -> None:
     name, expected = "one", []
     for i in range(20):
-        # Each pair of messages follows the first of the pair before.
+        # Each pair of messages follows the first message of the previous pair.
         prompt = child(2 * i - 1, str(i)) if i else openai("0")
         await one.store(name, prompt, openai(f"not {i}", "assistant"))
         expected.append(str(i))

@@ -1,4 +1,4 @@
-"""Deltas wait for each other: one event for many, encoded once."""
+"""Several deltas are sent as one event, which is encoded once."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.unit
 
 
 class Publisher:
-    """Keeps the deltas that are published."""
+    """Records the published deltas."""
 
     def __init__(self) -> None:
         self.deltas: list[tuple[str, str]] = []

@@ -38,7 +38,7 @@ def cache_of(models: ModelServer) -> PromptCache:
 @pytest.mark.parametrize(
     ("context", "turns", "most_breaks"),
     [
-        # From 10 messages to 20 by two a turn.
+        # The window grows from 10 to 20 messages, by two per turn.
         ({"max_messages": 20}, 200, 33),
         ({"max_messages": 20, "keep_fraction": 0.1}, 60, 6),
         ({"max_tokens": 400}, 60, 10),
@@ -91,7 +91,7 @@ async def test_a_copy_takes_the_mark_of_its_source(wire: Wire, models: ModelServ
     await wire.copy("one", "two")
     await send(wire, "two", "11")
     assert texts(models)[:2] == ["rules", "6"]
-    # The mark is beyond the end of this copy, whose messages are within the limit.
+    # The mark is beyond the end of this copy. The copy's messages are within the limit.
     await wire.copy("one", "three", up_to_seq=4)
     await send(wire, "three", "x")
     assert texts(models) == ["rules", "0", "1", "2", "x"]
@@ -116,7 +116,7 @@ async def test_a_window_begins_anew_on_another_branch(wire: Wire, models: ModelS
     await send(wire, "one", "8")
     await send(wire, "one", messages=[child(2, "edited")])
     assert texts(models) == ["0", "1", "edited"]
-    # Back on the first branch, whose window goes on where it began.
+    # The window of the first branch still begins where it began before.
     await send(wire, "one", messages=[child(9, "again")])
     assert texts(models) == ["7", "8", "again"]
 
@@ -233,5 +233,5 @@ async def test_a_large_history_is_read_only_as_far_as_the_window_needs(
     monkeypatch.setattr(HistoryStore, "page", counted)
     await send(wire, "one", "second")
     assert texts(models)[-1] == "second"
-    # Other readers, such as the channel of this Send, read the new messages too.
+    # The count includes other readers of the new messages, such as the channel of this Send.
     assert rows < 60

@@ -55,7 +55,7 @@ def lose(server: Running, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    # A turn whose start is not acknowledged is adopted at the next look.
+    # A turn whose start was not acknowledged is adopted at the next check for orphaned turns.
     return settings.model_copy(update={"turn_lease_s": 1.5})
 
 

@@ -1,4 +1,4 @@
-"""Turns that outlast their server: another one, or its next start, goes on with them."""
+"""Turns that outlive their server: another server, or the restarted one, continues them."""
 
 import json
 from collections.abc import Callable

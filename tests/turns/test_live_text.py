@@ -1,4 +1,4 @@
-"""The text of a running answer at those who join: first what there is, then each character once."""
+"""Watchers that join a running answer receive the text so far, then each character once."""
 
 import asyncio
 import json
@@ -60,7 +60,7 @@ async def test_a_repeated_send_begins_with_the_text_so_far(
     await again.end()
     page.take(again.events)
     assert page.is_first_partial
-    # The end of the text may come with the message alone.
+    # The end of the text may arrive only as part of the message.
     assert WORDS.startswith(page.text)
     answer = await again.until("assistant.message")
     assert json.loads(answer.message.json)["content"] == WORDS
@@ -188,7 +188,7 @@ async def test_whoever_joins_between_two_answers_gets_no_text(
 async def test_an_abort_at_another_server_keeps_all_that_was_seen(
     one: Wire, other: Wire, models: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Nothing is saved but on request.
+    # The text is saved only on request.
     monkeypatch.setattr(text_saver, "INTERVAL_S", 3600)
     sent = await send_two_words(one, models)
     await abort(other)

@@ -1,4 +1,4 @@
-"""Output of providers that PostgreSQL, UTF-8 or protobuf cannot hold as it is."""
+"""Output of providers that PostgreSQL, UTF-8 or protobuf cannot represent unchanged."""
 
 import json
 from typing import Any
@@ -51,7 +51,7 @@ async def test_a_surrogate_pair_that_is_split_between_deltas_is_joined(
     await sent.end()
     assert sent.delta_text == "a\U0001f600b"
     assert json.loads((await one.read("one"))[1].json)["content"] == "a\U0001f600b\ud83d"
-    # And half a character in the history.
+    # The history then contains a lone surrogate.
     assert (await send(one, "one", "again")).state == TURN_STATE_COMPLETED
     assert (await send(one, "one", "again", model="echo")).state == TURN_STATE_COMPLETED
 

@@ -19,7 +19,7 @@ from ..support.model_server import ModelServer
 from ..support.turns import send
 from ..support.wire import Wire, error_of
 
-# In another order than that of Struct and jsonb: by length, then by bytes.
+# The keys are not in the order of Struct and jsonb, which sort by length, then by bytes.
 SCHEMA = {
     "type": "json_schema",
     "json_schema": {
@@ -117,7 +117,7 @@ async def test_a_config_may_have_options_of_a_mebibyte(wire: Wire, door: str) ->
     await DOORS[door](wire, config(text))
     kept = await wire.get("one" if door in ("update", "patch") else "two")
     assert kept.config["model_options"] == text
-    # The limit of the rest is the same.
+    # The rest of the config has the same limit.
     error = await error_of(
         wire.sessions.UpdateSession(
             UpdateSessionRequest(

@@ -1,4 +1,4 @@
-"""parent_seq of Send: a turn that continues a named message, beside what continues it already."""
+"""parent_seq of Send: a turn continues a given message, as a branch beside existing ones."""
 
 import asyncio
 from collections.abc import Callable

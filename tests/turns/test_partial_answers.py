@@ -1,4 +1,4 @@
-"""What a model had written when its turn ended without an answer."""
+"""The text that a model had written when its turn ended without an answer."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ SAVED = "SELECT string_agg(content, '' ORDER BY start) FROM turn_texts"
 
 @pytest.fixture
 def settings(settings: Settings, models: ModelServer) -> Settings:
-    """Settings with the models resp-* of OpenAI's Responses and gem-* of Gemini, too."""
+    """Settings with the models resp-* of OpenAI's Responses and gem-* of Gemini in addition."""
     providers = {
         "resp": ProviderSettings(
             type="openai-responses", base_url=models.openai_url, models=("resp-*",), retries=0
@@ -98,7 +98,7 @@ async def test_the_text_is_kept_when_the_stream_breaks_or_takes_too_long(
     assert json.loads(message.json) == {"role": "assistant", "content": "one two "}
     assert (message.turn.model, message.turn.provider) == ("fake-1", "fake")
     assert message.token_count > 0
-    # Whoever reads the stream gets it before the end.
+    # Readers of the stream receive the partial message before the end of the turn.
     assert sent.types[-4:] == [
         "assistant.message",
         "session.error",
@@ -125,7 +125,7 @@ async def test_the_text_of_an_aborted_turn_is_kept(one: Wire, models: ModelServe
 async def test_the_message_has_the_format_of_the_route(
     one: Wire, models: ModelServer, model: str, message_format: int, content: dict[str, Any]
 ) -> None:
-    # Each API begins with its own events.
+    # The number of initial events differs between the APIs.
     after = {"resp-1": 6, "other-1": 4, "gem-1": 2}[model]
     models.script(Reply("one two three", after=after, then="hold"))
     sent = await sending(one, "one", "hi", model=model)
@@ -152,7 +152,7 @@ async def test_the_next_request_says_that_the_answer_was_cut_off(
     assert (partial_seq, FIT_CHANGE_KIND_CUT_OFF_NOTED) in [
         (change.seq, change.kind) for change in turn.changes
     ]
-    # What is stored is what the model wrote.
+    # The stored message contains only the model's own text.
     assert NOTE not in (await one.read("one"))[partial_seq - 1].json
 
 
@@ -240,7 +240,7 @@ async def test_the_text_of_an_answer_that_is_stored_is_not_kept_again(
     models.script(Reply("a", after=0, then="hold"))
     sent = await sending(one, "one", "hi")
     await held(models)
-    # A turn that is steered has several answers. This is the text of an earlier one.
+    # A steered turn has several answers. This text belongs to an earlier one.
     query(
         "INSERT INTO turn_texts SELECT key, log, turn_id, end_seq - 1, 0, 'old' FROM turns "
         "RETURNING start"
@@ -284,7 +284,7 @@ async def test_the_text_answers_the_message_that_its_turn_answered(
     models.script(Reply(**TWO_WORDS, then="hold"))
     sent = await sending(one, "one", "again")
     await sent.until("assistant.message_delta")
-    # Another branch goes on from the beginning meanwhile.
+    # Meanwhile, another branch starts at the first message.
     branch = Message(format=FORMAT_OPENAI, json='{"role":"user","content":"x"}', parent_seq=1)
     await one.store("one", branch)
     await abort(one)

@@ -1,4 +1,4 @@
-"""PreviewTurn: what a model would be given, without a call of the model."""
+"""PreviewTurn: the input of a model, without a call of the model."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Recovery of orphaned turns: in which order, how many at once, and what it must not delay."""
+"""Recovery of orphaned turns: its order, its concurrency, and its effect on other work."""
 
 import asyncio
 from collections.abc import Callable
@@ -32,7 +32,7 @@ WHERE turns.state = {TURN_STATE_FAILED} ORDER BY turns.ended_at"""
 
 @pytest.fixture
 async def lose(wire: Wire, models: ModelServer, query: Query) -> Callable[..., Any]:
-    """Make sessions whose running turns are a lost process's: the first since the longest time."""
+    """Create sessions with running turns of a lost process. The first turn is the oldest."""
 
     async def lose(*names: str) -> None:
         for name in names:
@@ -68,7 +68,7 @@ async def test_a_few_are_recovered_at_once(
     pairs, is_orphaned, under_way, most = asyncio.Barrier(2), TurnStore.is_orphaned, 0, 0
 
     async def in_pairs(*args: Any) -> bool:
-        """Return once two recoveries are here, so that one alone never ends."""
+        """Wait until two recoveries run at the same time. A single recovery never ends."""
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)

@@ -1,4 +1,4 @@
-"""Requests of turns: their changes are reported, their size is known before they are built."""
+"""Requests of turns: reported changes, and a size that is known before the request is built."""
 
 import json
 import tracemalloc
@@ -101,7 +101,7 @@ async def test_forty_large_assets_are_refused_before_they_are_loaded(
         raise AssertionError("an asset is loaded")
 
     monkeypatch.setattr(Assets, "download", unwanted)
-    # The objects of these assets do not exist, so nobody can load them.
+    # The objects of these assets do not exist, so they cannot be loaded.
     query(
         "INSERT INTO assets (project_id, sha256, object_key, size, media_type) "
         "SELECT %s, sha256(int4send(n)), 'nowhere/' || n, 8388608, 'image/png' "

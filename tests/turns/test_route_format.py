@@ -1,4 +1,4 @@
-"""What the client leaves to the server to decide, or sends as it is: formats and options."""
+"""Formats that the client lets the server choose, and options that it sends unchanged."""
 
 import json
 from collections.abc import Iterator

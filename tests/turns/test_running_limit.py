@@ -1,4 +1,4 @@
-"""max_running_turns: a process at its limit leaves turns queued, until it or another has a slot."""
+"""max_running_turns: a process at its limit leaves turns queued until a process has a slot."""
 
 from typing import Any
 from uuid import uuid4
@@ -96,7 +96,7 @@ async def test_a_slot_that_is_freed_before_a_send_commits_is_used(
     start_next = TurnTransitions.start_next
 
     async def slow(transitions: TurnTransitions, changes: TurnChanges) -> None:
-        """Start the next turn, but commit only after a look that cannot see it yet."""
+        """Start the next turn, but commit only after a check that cannot see the turn yet."""
         await start_next(transitions, changes)
         if changes.session_id == "two" and changes.is_full:
             seen = len(looks)

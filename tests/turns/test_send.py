@@ -1,4 +1,4 @@
-"""Send: what a turn sends to the model, streams and stores, and which sends are refused."""
+"""Send: a turn's requests, streams and stored messages, and refused calls."""
 
 import json
 from typing import Any

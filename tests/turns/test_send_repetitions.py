@@ -62,8 +62,8 @@ async def test_a_rejoined_turn_that_ends_before_it_is_watched_is_not_called_runn
     monkeypatch.setattr(WatchHub, "chunks", delayed)
     second = await sending(one, "one", "hi", request_id="r")
     turn = await second.end()
-    # A turn that is running ends with the event of its end; of one that is over, only the messages
-    # are left.
+    # The stream of a running turn ends with its last event. After the turn, only its messages are
+    # available.
     assert (second.turn, second.types) == (turn, ["user.message", "assistant.message"])
 
 

@@ -1,4 +1,4 @@
-"""Messages that steer a tool loop wait for the results of its calls, but not for ever."""
+"""Messages that steer a tool loop wait for the results of its calls, up to a limit."""
 
 import json
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def sent_to(models: ModelServer) -> list[str]:
 
 
 async def steered(wire: Wire, models: ModelServer) -> tuple[Sent, Sent]:
-    """Steer a turn whose answer calls tools. Return it, once it has ended, and what steers it."""
+    """Steer a turn whose answer calls tools. Return the ended turn and the steering one."""
     models.script(Reply(tool_calls=CALLS.tool_calls, after=1, then="hold"))
     first = await sending(wire, "one", "look")
     await held(models)
@@ -41,7 +41,7 @@ async def steered(wire: Wire, models: ModelServer) -> tuple[Sent, Sent]:
     assert steering.turn.turn_id == first.turn.turn_id
     models.release()
     assert (await first.end()).stop_reason == "tool_calls"
-    assert first.types[-1] == "assistant.turn_end"  # not idle: the other one waits
+    assert first.types[-1] == "assistant.turn_end"  # no session.idle, because the other turn waits
     return first, steering
 
 
@@ -78,7 +78,7 @@ async def test_a_send_that_does_not_steer_goes_on_without_results(
     none = "(There is no result.)"
     assert sent_to(models) == ["look", "calls", none, none, "quickly", "never mind"]
     assert await steering.end() == turn
-    # The results come too late, but they come.
+    # The results arrive, but too late.
     await send(one, "one", messages=RESULTS)
     assert "result c2" in json.dumps(models.requests[-1].body)
 
@@ -116,7 +116,7 @@ async def test_without_a_caller_stored_results_are_followed_by_the_next_send(
     steering.call.cancel()
     await one.store("one", *RESULTS)
     await send(one, "one", mode=IMMEDIATE, prompt="now")
-    # The stream of the other Send may still have seen the results.
+    # The stream of the other Send may have received the results before.
     sent = [text for text in sent_to(models) if text != HELLO]
     assert sent == ["look", "calls", "result c1", "result c2", "quickly", "now"]
 
@@ -142,7 +142,7 @@ async def test_what_is_held_starts_on_its_own_when_its_time_is_over(
             "UPDATE turns SET held_until = now() - interval '1 second' WHERE turn_id = %s",
             [turn_id],
         )
-        # A server that starts looks for turns that nobody runs.
+        # A server that starts looks for turns that no server runs.
         async with connected(settings, database_url):
             turn = await steering.end()
         assert turn.turn_id == turn_id

@@ -1,4 +1,4 @@
-"""Errors of providers and of the context: how turns fail."""
+"""Errors of providers and of the context make turns fail."""
 
 import asyncio
 import json
@@ -146,7 +146,7 @@ async def test_a_too_large_history_fails_the_turn(
 async def test_a_queued_turn_whose_asset_is_missing_fails(
     one: Wire, models: ModelServer, query: Callable[..., Any]
 ) -> None:
-    """The messages are appended, and their assets checked, when the turn starts."""
+    """The start of the turn appends the messages and checks their assets."""
     first = await send_held(one, models)
     second = await sending(one, "one", messages=[pictures("0" * 64)])
     third = await sending(one, "one", "c")

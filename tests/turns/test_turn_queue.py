@@ -26,7 +26,7 @@ async def test_turns_run_one_after_the_other(one: Wire, models: ModelServer) -> 
     ]
     models.release()
     await first.end()
-    assert first.types[-1] == "assistant.turn_end"  # not idle: others wait
+    assert first.types[-1] == "assistant.turn_end"  # no session.idle, because others wait
     for sent in others:
         await sent.end()
         assert sent.types[:2] == ["user.message", "assistant.turn_start"]

@@ -28,7 +28,7 @@ async def test_a_turn_is_rejoined_at_another_server(
     models.release()
     turn = await joined.end()
     assert turn.last_seq == 2
-    # Deltas are left out if the message is read before their notifications come.
+    # Deltas whose notifications arrive after the message are left out.
     assert joined.delta_text.strip() in ("", "back", "held back")
     assert joined.types[-2:] == ["assistant.message", "assistant.turn_end"]
     assert (await waiting.end()).last_seq == 4
@@ -59,7 +59,7 @@ async def test_a_server_that_only_slept_cannot_write(
     await held(models)
     waiting = await sending(one, "one", "b")
     query("UPDATE turns SET lease_until = now() - interval '1 second' WHERE state = 2")
-    # The first server does not learn of it: it gets no notifications, and renews no lease for long.
+    # The first server does not notice: it receives no notifications, and renews its lease late.
     query(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE datname = current_database() AND application_name = %s",

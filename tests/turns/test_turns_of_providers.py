@@ -1,4 +1,4 @@
-"""What turns give to providers, and what they store of their answers."""
+"""Turns with each provider: their requests, and the stored answers."""
 
 import base64
 import json
@@ -33,7 +33,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + b"x" * 5_000
 
 @pytest.fixture
 def settings(settings: Settings, models: ModelServer) -> Settings:
-    """Settings with the models resp-* of OpenAI's Responses and gem-* of Gemini, too."""
+    """Settings with the models resp-* of OpenAI's Responses and gem-* of Gemini in addition."""
     providers = {
         "resp": ProviderSettings(
             type="openai-responses", base_url=models.openai_url, models=("resp-*",), retries=0
@@ -64,7 +64,7 @@ async def test_an_answer_of_several_items_is_stored_as_several_messages(
     ]
     assert {message.format for message in answer} == {FORMAT_OPENAI}
     assert {message.turn.turn_id for message in answer} == {turn.turn_id}
-    # The sum over the messages is that of the turn.
+    # The sum over the messages equals the usage of the turn.
     assert [message.turn.usage.input_tokens for message in answer] == [0, 0, 12]
     assert sent.types.count("assistant.message") == 3
     result = Message(
@@ -99,10 +99,10 @@ async def test_an_asset_that_was_uploaded_under_a_wrong_type_is_sent_under_its_o
     one: Wire, models: ModelServer, query: Callable[..., Any], stored: str
 ) -> None:
     asset: Asset = await upload(one, PNG, media_type="image/png")
-    # Earlier versions kept the type that the caller gave.
+    # Earlier versions stored the caller's media type.
     query(f"UPDATE assets SET media_type = '{stored}'")
     url = "data:image/png;base64," + base64.b64encode(PNG).decode()
-    for _ in range(2):  # the second time, the first bytes are known
+    for _ in range(2):  # in the second round, the asset's first bytes are cached
         await send(one, "one", messages=[image(asset.asset_id)])
         parts = models.requests[-1].body["messages"][-1]["content"]
         assert [part["image_url"]["url"] for part in parts] == [url]

@@ -1,4 +1,4 @@
-"""Turns that cannot be written: the model is called once, and they end as INTERNAL."""
+"""Turns that cannot be written call the model once, and end with INTERNAL."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,7 @@ from ..support.waiting import until_async
 from ..support.wire import Wire
 from .calls import abort, send_held, turn_of
 
-# The error of a role without the right to insert, since the tests may run as a superuser.
+# A trigger with the error of a role that may not insert, because a superuser always may.
 NO_INSERTS = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -32,7 +32,7 @@ CREATE TRIGGER refuse BEFORE INSERT ON messages FOR EACH STATEMENT EXECUTE FUNCT
 
 @pytest.fixture
 def settings(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Orphaned turns are looked for every 0.2 seconds."""
+    """Settings with a check for orphaned turns every 0.2 seconds."""
     monkeypatch.setattr("sessiond_server.turns.runner.LONGEST_RETRY_S", 0.1)
     return settings.model_copy(update={"turn_lease_s": 0.6})
 
@@ -128,7 +128,7 @@ async def test_a_turn_that_nobody_can_end_calls_no_model_after_a_restart(
         monkeypatch.setattr(store, "end", failing)
     sent = await sending(one, "one", "hi")
     await until_async(lambda: ends >= 3, "its end is tried")
-    # As after a restart: the row has another holder, whose lease has run out.
+    # After a restart, the row has another holder, whose lease has expired.
     query("UPDATE turns SET holder = gen_random_uuid(), lease_until = now() - interval '1 second'")
     seen = ends
     await until_async(lambda: ends >= seen + 4, "its end is tried again")

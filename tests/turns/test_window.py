@@ -67,7 +67,7 @@ def test_random_windows_separate_no_call_from_its_result(
     expected = {(call, result) for call, result in pairs_of(messages) if call >= first}
     assert pairs_of(window) == expected
     assert all(call >= first for call, result in pairs_of(messages) if result >= first)
-    # It depends on the history alone, not on how much of it was read at first.
+    # The window depends only on the history, not on the size of the first read.
     assert window == window_of(messages, size, len(messages))
     newest = [message for message in messages if not is_instruction(message)]
     assert not newest or newest[-1] in window
@@ -145,7 +145,7 @@ def test_a_window_begins_before_or_after_the_use_of_a_tool(name: str) -> None:
         window = window_of(history, size, size)
         inside = 2 < size < len(use) + 2
         assert len(window) == (2 if inside else size)
-    # While the tools are used, all of it is in the window.
+    # While the tool loop runs, all of its messages are in the window.
     history = numbered(question, *use)
     for size in range(1, len(use) + 1):
         assert window_of(history, size, size) == history[1:]

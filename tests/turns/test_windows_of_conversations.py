@@ -21,7 +21,7 @@ REQUEST = ContextRequest(KEY, KEY, "one", KEY, 0)
 
 
 class Memory:
-    """A history and a mark in memory, in place of the two stores."""
+    """A history and a mark in memory, in place of the two database stores."""
 
     def __init__(self, messages: list[dict[str, Any]]) -> None:
         self.messages = [as_message(value, FORMAT_OPENAI) for value in messages]
@@ -69,7 +69,7 @@ async def test_windows_of_all_sizes_are_accepted(
         memory = Memory(conversation["messages"])
         while not ends_with_a_prompt(memory.messages[: memory.length]):
             memory.length -= 1
-        # Every size from 1 to 20, a few for each conversation.
+        # The conversations together cover every size from 1 to 20.
         for size in range(1 + number % 5, 21, 5):
             limits = WindowLimits(size, 0, 1)
             context = await memory.contexts.read(REQUEST, limits)

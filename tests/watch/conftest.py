@@ -38,5 +38,5 @@ async def both_listen(elsewhere: Running, server: Running, query: Callable[..., 
 
 @pytest.fixture
 def no_poll(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Turn the poll off, so that events come by notifications alone. Goes before `server`."""
+    """Disable the poll, so that events arrive only by notifications. Request it before `server`."""
     monkeypatch.setattr("sessiond_server.watch.hub.POLL_S", 3600.0)

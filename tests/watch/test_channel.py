@@ -1,4 +1,4 @@
-"""Channels: where ephemeral events go among the messages, and what is dropped if there are many."""
+"""Channels: the positions of ephemeral events among messages, and the dropping of events."""
 
 import asyncio
 import uuid
@@ -51,11 +51,11 @@ class History:
 
 
 async def published(key: uuid.UUID) -> None:
-    """No commit is under way."""
+    """Return at once, as if no commit were running."""
 
 
 def unused(channel: Channel) -> None:
-    """Nothing is missed."""
+    """Do nothing when the channel becomes unused."""
 
 
 def channel_of(history: History, seq: int) -> tuple[Channel, Watcher]:
@@ -81,7 +81,7 @@ def taken(watcher: Watcher) -> list[int | str]:
 
 
 async def delivered(seq: int, last_seq: int, events: list[Event]) -> list[int | str]:
-    """What a watcher receives from a channel at `seq`, if events are published before it reads."""
+    """Return the events for a watcher at `seq`, if others are published before it reads."""
     channel, watcher = channel_of(History(last_seq), seq)
     for one in events:
         channel.publish(chunk_of_event(one))

@@ -1,4 +1,4 @@
-"""Sessions that are deleted and created again with the same id, and those who watch them."""
+"""Watchers of sessions that are deleted and created again with the same id."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -36,7 +36,7 @@ def elsewhere(request: pytest.FixtureRequest, wire: Wire, other: Wire) -> Wire:
 
 
 async def incarnation_of(watcher: Watcher) -> str:
-    """Return the incarnation in the first response of a watcher that is new."""
+    """Return the incarnation in the first response of a new watcher."""
     response = await watcher.response()
     watcher._events += response.events
     assert response.incarnation
@@ -62,7 +62,7 @@ async def test_a_watcher_receives_nothing_of_the_next_session(wire: Wire, elsewh
         await wire.create("one")
         await wire.store("one", f"old {number}")
         watcher = await watching(wire, "one", after_seq=0)
-        # Without a pause, so that the next session may be there before the watcher looks.
+        # There is no pause, so the next session may exist before the watcher checks.
         await recreate(elsewhere, f"new {number}", f"newer {number}")
         error = await watcher.error()
         assert error.reason == "SESSION_NOT_FOUND"
@@ -100,7 +100,7 @@ async def test_a_watch_can_begin_again_with_the_next_session(wire: Wire, elsewhe
     second = await incarnation_of(watcher)
     assert second != first
     assert await types_until(watcher, "user.message") == ["session.recreated", "user.message"]
-    # The next stream goes on from there.
+    # The next stream continues at that position.
     await elsewhere.store("one", "newer")
     fields |= {"after_seq": 1, "incarnation": second}
     assert [e.type for e in await (await watching(wire, "one", **fields)).through(2)] == [

@@ -1,4 +1,4 @@
-"""Watch: lifecycle events of sessions, and what becomes of their watchers."""
+"""Watch: lifecycle events of sessions, and their effects on watchers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -138,7 +138,7 @@ class TestLifecycleEvents:
     ) -> None:
         await wire.create("one")
         old = await watching(wire, "one")
-        # As if another server did it and its notifications were lost.
+        # This simulates a deletion by another server whose notifications were lost.
         query("DELETE FROM sessions")
         await wire.create("one")
         assert (await old.error()).reason == "SESSION_NOT_FOUND"

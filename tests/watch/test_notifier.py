@@ -1,4 +1,4 @@
-"""Notifications between server processes: joined, cut to size, read, and dropped."""
+"""Notifications between server processes: their joining, splitting, reading and dropping."""
 
 import asyncio
 import json

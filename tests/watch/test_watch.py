@@ -197,6 +197,6 @@ class TestProjects:
         await wire.sessions.CreateSession(
             ss.CreateSessionRequest(session=Session(session_id="two")), **calls["red"]
         )
-        # Red's own event is the first it receives, although blue's came before.
+        # Red first receives its own event, although blue's event happened earlier.
         assert [event.session_id for event in (await red.read()).events] == ["two"]
         assert [event.session_id for event in (await blue.read()).events] == ["one"]

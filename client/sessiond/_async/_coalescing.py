@@ -117,8 +117,9 @@ class Coalescer:
     """`StoreMessages` of a stub, for many concurrent callers.
 
     Calls made in one tick of the event loop, or while others are in flight, become one
-    BatchStoreMessages call. A call without others is sent at once as StoreMessages. Callers see no
-    difference: each call has its own deadline and error, and can be cancelled on its own.
+    BatchStoreMessages call. A call without others is sent as StoreMessages, and without waiting for
+    the end of the tick if the previous call had no others either. Callers see no difference: each
+    call has its own deadline and error, and can be cancelled on its own.
     """
 
     def __init__(
@@ -140,6 +141,8 @@ class Coalescer:
         self._is_scheduled = False
         # Number of batches that waiting calls wait for.
         self._in_flight = 0
+        # Whether the calls come one after the other, so that gathering them would only delay them.
+        self._is_alone = False
         # Number of calls in flight, by session. A further call would only wait for them at the
         # server.
         self._busy: Counter[str] = Counter()
@@ -155,6 +158,9 @@ class Coalescer:
         size = request.ByteSize()
         if not self._is_known or self._is_closed or size > MAX_SHARED_BYTES:
             return await self._sessions.StoreMessages(request, timeout=timeout, metadata=metadata)
+        if self._is_alone and not self._busy and not self._waiting:
+            return await self._call_alone(request, timeout, metadata)
+        self._is_alone = False
         call = _Call(request, size, timeout, metadata, asyncio.get_running_loop())
         self._waiting.append(call)
         self._schedule()
@@ -173,6 +179,21 @@ class Coalescer:
                 call.batch.cancel_if_abandoned()
         return result if isinstance(result, StoreMessagesResponse) else await result
 
+    async def _call_alone(
+        self, request: StoreMessagesRequest, timeout: float | None, metadata: _Metadata
+    ) -> StoreMessagesResponse:
+        """Make a call that no others are in flight with.
+
+        Further calls wait for it only if they are to the same session.
+        """
+        self._busy[request.session_id] = 1
+        try:
+            return await self._sessions.StoreMessages(request, timeout=timeout, metadata=metadata)
+        finally:
+            del self._busy[request.session_id]
+            if self._waiting:
+                self._schedule()
+
     def close(self) -> None:
         """Fail the waiting calls. Calls in flight end with the channel."""
         self._is_closed = True
@@ -190,6 +211,7 @@ class Coalescer:
         while self._in_flight < MAX_IN_FLIGHT and (calls := self._next_calls()):
             batch = self._start(calls)
             if len(calls) == 1:
+                self._is_alone = len(self._busy) == 1 and not self._waiting
                 self._send_single(batch, calls[0])
             else:
                 task = asyncio.get_running_loop().create_task(self._send(batch, calls))

@@ -139,8 +139,8 @@ class AsyncMessageCalls(AsyncCalls):
         """
         check_list(messages)
         messages = messages if isinstance(messages, Sequence) else list(messages)
-        extractor = FileExtractor(self._connection, extract_files)
-        if extractor.least is not None:
+        if extract_files is not False and extract_files is not None:
+            extractor = FileExtractor(self._connection, extract_files)
             messages = [
                 await extractor.take(
                     to_proto(message, format, f"messages[{i}]", format_name=format_name)

@@ -57,6 +57,10 @@ def filled(request: _Message, **values: Any) -> _Message:
 
 def _put(request: ProtoMessage, field: str, value: Any) -> None:
     match getattr(request, field):
+        case str():
+            if not isinstance(value, str):
+                raise invalid_field(field, f"must be a string, not {type(value).__name__}")
+            setattr(request, field, value)
         case int():
             enum = request.DESCRIPTOR.fields_by_name[field].enum_type
             if enum is not None:
@@ -74,8 +78,6 @@ def _put(request: ProtoMessage, field: str, value: Any) -> None:
             timestamp.CopyFrom(to_timestamp(value, field))
         case MutableSequence() as items:
             put_items(items, value, field)
-        case str() if not isinstance(value, str):
-            raise invalid_field(field, f"must be a string, not {type(value).__name__}")
         case _:
             setattr(request, field, value)
 

@@ -140,8 +140,8 @@ class MessageCalls(Calls):
         """
         check_list(messages)
         messages = messages if isinstance(messages, Sequence) else list(messages)
-        extractor = FileExtractor(self._connection, extract_files)
-        if extractor.least is not None:
+        if extract_files is not False and extract_files is not None:
+            extractor = FileExtractor(self._connection, extract_files)
             messages = [
                 extractor.take(to_proto(message, format, f"messages[{i}]", format_name=format_name))
                 for i, message in enumerate(messages)

@@ -7,6 +7,10 @@ import {
   ListProjectsRequest,
   type Project as ProjectProto,
 } from "./gen/sessiond/v1/admin_service.js";
+import {
+  type LimitUsage as LimitUsageProto,
+  ProjectLimits as ProjectLimitsProto,
+} from "./gen/sessiond/v1/limits.js";
 import type { PagedList } from "./lazy.js";
 import { adminMethods } from "./methods.js";
 import type { CallOptions } from "./options.js";
@@ -20,6 +24,57 @@ export interface Project {
   readonly name: string;
   /** Time of creation. */
   readonly createdAt: Date;
+}
+
+/**
+ * What a project may use. `undefined` stands for the server's default, which may be no limit; 0 for
+ * no limit, whatever the default is.
+ */
+export interface ProjectLimits {
+  /** Calls a second at each server process, except those of `client.admin`. RateLimited. */
+  readonly callsPerSecond?: number | undefined;
+  /** Messages stored a second at each server process; imports are slowed down. RateLimited. */
+  readonly messagesPerSecond?: number | undefined;
+  /** Number of sessions. QuotaExceeded. */
+  readonly maxSessions?: number | undefined;
+  /** Bytes of messages, where those of a copy count again, and of assets. QuotaExceeded. */
+  readonly maxBytes?: number | undefined;
+  /** Number of turns that run or are queued. QuotaExceeded. */
+  readonly maxRunningTurns?: number | undefined;
+  /** Tokens, input and output, of turns between two midnights UTC. QuotaExceeded. */
+  readonly modelTokensPerDay?: number | undefined;
+}
+
+/** The limits that were set for a project. */
+export interface SetProjectLimits extends ProjectLimits {
+  /** Changes whenever the limits do. */
+  readonly etag: string;
+}
+
+/** How much of one limit is used. */
+export interface LimitUsage {
+  /** The amount that is used. */
+  readonly used: number;
+  /** The project's own limit or the server's default. `undefined` = no limit. */
+  readonly limit: number | undefined;
+}
+
+/** What a project uses, beside the limits that hold for it. */
+export interface ProjectUsage {
+  /** Calls of the last second at the process that answers; 0 if there is no limit. */
+  readonly callsPerSecond: LimitUsage;
+  /** Messages stored in the last second at that process; 0 if there is no limit. */
+  readonly messagesPerSecond: LimitUsage;
+  /** Number of sessions. */
+  readonly sessions: LimitUsage;
+  /** Bytes of messages and assets. */
+  readonly bytes: LimitUsage;
+  /** Number of turns that run or are queued. */
+  readonly runningTurns: LimitUsage;
+  /** Tokens of turns since midnight UTC. */
+  readonly modelTokens: LimitUsage;
+  /** Number of messages in all sessions, where those of a copy count again. */
+  readonly messageCount: number;
 }
 
 /** An API key. Only createApiKey returns its secret. */
@@ -53,7 +108,7 @@ export interface CreateApiKeyOptions extends CallOptions {
 }
 
 /**
- * The calls about projects and API keys. If the server requires keys, they need an admin key
+ * The calls about projects, their limits, and API keys. If the server requires keys, they need an admin key
  * (AdminKeyRequired). createApiKey is not retried: a retry could create another key.
  */
 export class Admin extends Calls {
@@ -152,6 +207,79 @@ export class Admin extends Calls {
     checkText(keyId, "keyId");
     return apiKeyOf(await this.connection.call(adminMethods.revokeApiKey, { keyId }, options));
   }
+
+  /**
+   * Return the limits that were set for a project.
+   *
+   * @throws ProjectNotFound if there is no such project.
+   */
+  async getProjectLimits(project: string, options: CallOptions = {}): Promise<SetProjectLimits> {
+    checkText(project, "project");
+    return this.connection.call(adminMethods.getProjectLimits, { project }, options);
+  }
+
+  /**
+   * Replace the limits of a project. Servers apply them within seconds.
+   *
+   * @param project - name of the project.
+   * @param limits - all limits; `undefined` = the server's default, 0 = no limit.
+   * @param options - etag refuses the change unless it is that of the current limits.
+   * @returns the limits, with their new etag.
+   * @throws ProjectNotFound if there is no such project.
+   * @throws ETagMismatch if the limits were changed by another caller.
+   * @throws InvalidField if a limit is negative.
+   */
+  async setProjectLimits(
+    project: string,
+    limits: ProjectLimits,
+    options: CallOptions & { readonly etag?: string | undefined } = {},
+  ): Promise<SetProjectLimits> {
+    checkText(project, "project");
+    checkOptionalText(options.etag, "etag");
+    checkInteger(limits.callsPerSecond, "limits.callsPerSecond");
+    checkInteger(limits.messagesPerSecond, "limits.messagesPerSecond");
+    checkInteger(limits.maxSessions, "limits.maxSessions");
+    checkInteger(limits.maxBytes, "limits.maxBytes");
+    checkInteger(limits.maxRunningTurns, "limits.maxRunningTurns");
+    checkInteger(limits.modelTokensPerDay, "limits.modelTokensPerDay");
+    const request = {
+      project,
+      limits: ProjectLimitsProto.create({
+        callsPerSecond: limits.callsPerSecond,
+        messagesPerSecond: limits.messagesPerSecond,
+        maxSessions: limits.maxSessions,
+        maxBytes: limits.maxBytes,
+        maxRunningTurns: limits.maxRunningTurns,
+        modelTokensPerDay: limits.modelTokensPerDay,
+      }),
+      etag: options.etag ?? "",
+    };
+    return this.connection.call(adminMethods.setProjectLimits, request, options);
+  }
+
+  /**
+   * Return what a project uses, and the limits that hold for it. The server counts the project's
+   * sessions, which takes about a second for a million.
+   *
+   * @throws ProjectNotFound if there is no such project.
+   */
+  async getProjectUsage(project: string, options: CallOptions = {}): Promise<ProjectUsage> {
+    checkText(project, "project");
+    const usage = await this.connection.call(adminMethods.getProjectUsage, { project }, options);
+    return {
+      callsPerSecond: limitUsageOf(usage.callsPerSecond),
+      messagesPerSecond: limitUsageOf(usage.messagesPerSecond),
+      sessions: limitUsageOf(usage.sessions),
+      bytes: limitUsageOf(usage.bytes),
+      runningTurns: limitUsageOf(usage.runningTurns),
+      modelTokens: limitUsageOf(usage.modelTokens),
+      messageCount: usage.messageCount,
+    };
+  }
+}
+
+function limitUsageOf(usage: LimitUsageProto | undefined): LimitUsage {
+  return { used: usage?.used ?? 0, limit: usage?.limit };
 }
 
 function projectOf(project: ProjectProto): Project {

@@ -218,7 +218,8 @@ function assetOf(asset: AssetProto): Asset {
   };
 }
 
-function checkContent(assetId: string, digest: string): void {
+/** Refuse content that is not what was asked for. */
+export function checkContent(assetId: string, digest: string): void {
   if (digest !== assetId) {
     throw new InternalError(
       `the download is not the content of asset ${assetId}: its SHA-256 is ${digest}`,

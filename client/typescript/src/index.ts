@@ -4,7 +4,17 @@
  * @module
  */
 
-export type { Admin, ApiKey, CreateApiKeyOptions, NewApiKey, Project } from "./admin.js";
+export type {
+  Admin,
+  ApiKey,
+  CreateApiKeyOptions,
+  LimitUsage,
+  NewApiKey,
+  Project,
+  ProjectLimits,
+  ProjectUsage,
+  SetProjectLimits,
+} from "./admin.js";
 export type { Asset, AssetSource, Assets, DownloadOptions, UploadOptions } from "./assets.js";
 export type {
   Bookmark,
@@ -15,6 +25,8 @@ export type {
 } from "./bookmarks.js";
 export { Client } from "./client.js";
 export * from "./errors/index.js";
+export type { Progress } from "./exports/records.js";
+export type { ExportOptions, ExportToOptions, ImportOptions } from "./exports.js";
 export { LazyList, type Page, PagedList } from "./lazy.js";
 export type {
   AcknowledgeOptions,
@@ -85,6 +97,7 @@ export type {
   Tasks,
   UpdateTaskOptions,
 } from "./tasks.js";
+export type { ExportSource } from "./transfer.js";
 export type {
   AbortOptions,
   EventOptions,

@@ -1,5 +1,6 @@
 import { type Bookmarks, SessionBookmarks } from "./bookmarks.js";
 import type { Connection } from "./connection.js";
+import type { ExportOptions, ExportToOptions } from "./exports.js";
 import { Handlers } from "./handlers.js";
 import type { LazyList, PagedList } from "./lazy.js";
 import type {
@@ -13,6 +14,7 @@ import type {
 import type { CallOptions, ChangeOptions } from "./options.js";
 import type { PreviewOptions } from "./previews.js";
 import { checkFunction } from "./protocol/checks.js";
+import type { JsonObject } from "./protocol/json.js";
 import type { RegenerateOptions } from "./regeneration.js";
 import type { MessageInput } from "./requests/input.js";
 import type { Prompt } from "./requests/turns.js";
@@ -268,5 +270,20 @@ export class Session {
   /** Delete the session and its messages permanently; see `client.sessions.delete`. */
   async delete(options?: DeleteSessionOptions): Promise<void> {
     await this.#sessions.delete(this.sessionId, options);
+  }
+
+  /** Return the whole session as one object; see `client.sessions.export`. */
+  async export(options?: ExportOptions): Promise<JsonObject> {
+    return await this.#sessions.export(this.sessionId, options);
+  }
+
+  /** Export the session as lines of JSON; see `client.sessions.exportLines`. */
+  exportLines(options?: ExportOptions): LazyList<string> {
+    return this.#sessions.exportLines(this.sessionId, options);
+  }
+
+  /** Export the session to a file; see `client.sessions.exportTo`. */
+  async exportTo(path: string, options?: ExportToOptions): Promise<SessionInfo> {
+    return await this.#sessions.exportTo(this.sessionId, path, options);
   }
 }

@@ -1,3 +1,4 @@
+import { ExportCalls } from "./exports.js";
 import { Session as SessionProto } from "./gen/sessiond/v1/session.js";
 import {
   CopySessionRequest,
@@ -22,7 +23,6 @@ import type { JsonObject } from "./protocol/json.js";
 import { SESSION_ORDERS, type SessionOrder } from "./protocol/names.js";
 import { toConfig, toStruct } from "./protocol/structs.js";
 import { fromTimestamp } from "./protocol/times.js";
-import { RegenerationCalls } from "./regeneration.js";
 import { optionalId, requestIdOr } from "./requests/ids.js";
 import {
   CONDITIONS,
@@ -162,7 +162,7 @@ const DELETE_MANY: ReadonlySet<string> = new Set([
  * In addition to the errors listed for each call, all calls throw InvalidField, Unauthenticated,
  * Unavailable, Overloaded, DeadlineExceeded, InternalError and ClientClosed.
  */
-export class Sessions extends RegenerationCalls {
+export class Sessions extends ExportCalls {
   /**
    * Create a session.
    *

@@ -4,8 +4,10 @@ import {
   ApiKeyInvalid,
   ApiKeyNotFound,
   Client,
+  ETagMismatch,
   ProjectAlreadyExists,
   ProjectNotFound,
+  QuotaExceeded,
 } from "../src/index.js";
 import { startServer, uniqueId, useClient } from "./support/fixture.js";
 
@@ -30,6 +32,31 @@ test("projects and keys are created, listed and revoked", async () => {
   await admin.deleteProject(name);
   await assert.rejects(admin.deleteProject("no-such-project"), ProjectNotFound);
   await admin.deleteProject("no-such-project", { allowMissing: true });
+});
+
+test("limits of a project are set, shown beside what is used, and enforced", async () => {
+  const { admin } = given.client;
+  const name = uniqueId("project");
+  await admin.createProject(name);
+  const before = await admin.getProjectLimits(name);
+  assert.equal(before.maxSessions, undefined);
+  const set = await admin.setProjectLimits(name, { maxSessions: 1 }, { etag: before.etag });
+  assert.equal(set.maxSessions, 1);
+  await assert.rejects(admin.setProjectLimits(name, {}, { etag: before.etag }), ETagMismatch);
+  const { secret } = await admin.createApiKey(name);
+  await using tenant = new Client({ target: given.client.target, apiKey: secret });
+  await tenant.createSession();
+  await assert.rejects(tenant.createSession(), (error) => {
+    assert.ok(error instanceof QuotaExceeded);
+    assert.deepEqual(
+      [error.metadata["what"], error.metadata["limit"], error.metadata["used"]],
+      ["max_sessions", "1", "1"],
+    );
+    return true;
+  });
+  const usage = await admin.getProjectUsage(name);
+  assert.deepEqual(usage.sessions, { used: 1, limit: 1 });
+  assert.equal(usage.bytes.limit, undefined);
 });
 
 test("a key belongs to one project, whose sessions others do not find", async () => {

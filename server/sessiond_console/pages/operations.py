@@ -107,7 +107,16 @@ def _project(site: Site) -> Page:
 async def _keys(site: Site, request: Request, api: AsyncClient, secret: str = "") -> Response:
     name = request.path_params["name"]
     keys = await api.admin.list_api_keys(name)
-    return site.page(request, "project.html", name=name, keys=keys, secret=secret)
+    usage = await api.admin.get_project_usage(name)
+    limits = {
+        "Calls a second": usage.calls_per_second,
+        "Messages a second": usage.messages_per_second,
+        "Sessions": usage.sessions,
+        "Bytes of messages and assets": usage.bytes,
+        "Running and queued turns": usage.running_turns,
+        "Tokens of models today (UTC)": usage.model_tokens,
+    }
+    return site.page(request, "project.html", name=name, keys=keys, secret=secret, limits=limits)
 
 
 def _create_key(site: Site) -> Page:

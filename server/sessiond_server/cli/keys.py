@@ -65,10 +65,19 @@ async def with_keys(url: str, work: Callable[[Keys], Awaitable[None]]) -> int:
     Raises:
         CommandError: if the command fails.
     """
+    return await with_database(url, lambda database: work(Keys(KeyStore(database))))
+
+
+async def with_database(url: str, work: Callable[[Database], Awaitable[None]]) -> int:
+    """Run a command on a database; return the exit code.
+
+    Raises:
+        CommandError: if the command fails.
+    """
     store = Database(url, size=1)
     await store.open()
     try:
-        await work(Keys(KeyStore(store)))
+        await work(store)
     except (Fault, DatabaseUnavailable, PoolExhausted) as e:
         raise CommandError(str(e)) from None
     finally:

@@ -9,12 +9,16 @@ from sessiond_server.core.errors import Fault
 
 
 class Interruptible:
-    """An `async with` block that `interrupt` ends with a Fault, e.g. the handler of a call."""
+    """An `async with` block that `interrupt` ends with a Fault, e.g. the handler of a call.
+
+    Args:
+        timeout_s: time after which the block ends with TimeoutError. Unit: seconds; None = never.
+    """
 
     __slots__ = ("_fault", "_is_sending", "_scope")
 
-    def __init__(self) -> None:
-        self._scope = asyncio.timeout(None)
+    def __init__(self, timeout_s: float | None = None) -> None:
+        self._scope = asyncio.timeout(timeout_s)
         self._fault: Fault | None = None
         self._is_sending = False
 

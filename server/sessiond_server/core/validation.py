@@ -75,6 +75,8 @@ def check_description(description: str, field: str) -> str:
 def check_text(field: str, text: str, max_characters: int) -> str:
     """Checks a single line of text, which may be empty."""
     _check_length(field, text, max_characters)
+    if text.isascii() and text.isprintable():
+        return text
     for character in text:
         # C0, DEL and C1 are invisible and disturb terminals and logs; PostgreSQL rejects NUL.
         if character < " " or "\x7f" <= character <= "\x9f":

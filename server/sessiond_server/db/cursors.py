@@ -11,7 +11,6 @@ from types import FrameType
 from typing import Any
 
 import structlog
-from prometheus_client import Histogram
 from psycopg import AsyncClientCursor, AsyncCursor
 from psycopg.rows import TupleRow
 from psycopg.sql import Composable
@@ -27,7 +26,7 @@ _MAX_KNOWN = 2000
 
 log = structlog.get_logger(__name__)
 
-_known: dict[object, tuple[str, Histogram]] = {}
+_known: dict[object, tuple[str, metrics.Tally]] = {}
 _slow_s = float("inf")
 
 
@@ -73,22 +72,22 @@ def _measured(query: object, took_s: float, error: BaseException | None) -> None
     known = None if isinstance(query, Composable) else _known.get(query)
     if known is None:
         name = _name_of(query, sys._getframe(1))
-        known = name, metrics.STATEMENT.labels(name)
+        known = name, metrics.statement(name)
         if len(_known) < _MAX_KNOWN and not isinstance(query, Composable):
             _known[query] = known
     measured(*known, took_s, error)
 
 
-def measured(name: str, histogram: Histogram, took_s: float, error: BaseException | None) -> None:
+def measured(name: str, tally: metrics.Tally, took_s: float, error: BaseException | None) -> None:
     """Note that a statement has ended.
 
     Args:
         name: name of the statement.
-        histogram: the statement's durations.
+        tally: collects the statement's durations.
         took_s: how long it took. Unit: seconds.
         error: why it failed; None = it did not.
     """
-    histogram.observe(took_s)
+    tally.observe(took_s)
     if tracing.is_on:
         tracing.add_statement(name, took_s, error)
     if took_s > _slow_s:

@@ -18,7 +18,6 @@ from uuid import UUID
 from weakref import WeakKeyDictionary
 
 import psycopg
-from prometheus_client import Histogram
 from psycopg import AsyncConnection
 from psycopg.generators import execute
 from psycopg.pq import ExecStatus, Format, TransactionStatus
@@ -110,7 +109,7 @@ class PreparedStatement:
         self._decoders = [column.decode for column in columns]
         # The name under which each connection has prepared it.
         self._prepared: WeakKeyDictionary[AsyncConnection[Any], bytes] = WeakKeyDictionary()
-        self._histogram: Histogram | None = None
+        self._tally: metrics.Tally | None = None
 
     async def run(
         self, connection: AsyncConnection[Any], values: Mapping[str, Any]
@@ -145,10 +144,9 @@ class PreparedStatement:
             failure = error
             raise
         finally:
-            if self._histogram is None:
-                self._histogram = metrics.STATEMENT.labels(self._name)
-            took_s = time.perf_counter() - began
-            cursors.measured(self._name, self._histogram, took_s, failure)
+            if self._tally is None:
+                self._tally = metrics.statement(self._name)
+            cursors.measured(self._name, self._tally, time.perf_counter() - began, failure)
             # The error refers to this frame, so break the reference cycle.
             del failure
 

@@ -23,7 +23,12 @@ from psycopg.conninfo import conninfo_to_dict
 
 from sessiond_server.core.disks import is_full
 from sessiond_server.embedded.errors import EmbeddedError
-from sessiond_server.embedded.postmaster import disown_stale_pid, find_postmaster, wait_for_end
+from sessiond_server.embedded.postmaster import (
+    disown_stale_pid,
+    find_postmaster,
+    stop_postmaster,
+    wait_for_end,
+)
 from sessiond_server.embedded.system_user import SystemUser, let_through, name_of, system_user
 
 DATABASE = "sessiond"
@@ -149,12 +154,8 @@ class EmbeddedPostgres:
     def stop(self) -> None:
         """Stop PostgreSQL, which closes its connections, and unlock the data directory."""
         try:
-            if self._postmaster() is not None:
-                done = self._pg_ctl(
-                    "stop", "-m", "fast", "-w", "-t", str(STOP_TIMEOUT_S), check=False
-                )
-                if done.returncode and self._postmaster() is not None:
-                    log.warning("embedded_postgres_still_stopping", reason=done.stderr.strip())
+            if not stop_postmaster(self._cluster, STOP_TIMEOUT_S):
+                log.warning("embedded_postgres_still_stopping", waited_s=STOP_TIMEOUT_S)
         finally:
             self.release()
 

@@ -93,9 +93,10 @@ class Appends:
         Raises:
             Fault: as in prepare.
         """
-        if bytes_of(messages) > LARGE_BYTES:
-            return await asyncio.to_thread(self.prepare, target, messages)
-        return self.prepare(target, messages)
+        size = bytes_of(messages)
+        if size > LARGE_BYTES:
+            return await asyncio.to_thread(self.prepare, target, messages, size)
+        return self.prepare(target, messages, size)
 
     def _check(self, target: Target) -> None:
         target.check()
@@ -119,8 +120,15 @@ class Appends:
                 break
         return fields
 
-    def prepare(self, target: Target, messages: Sequence[Message]) -> PreparedAppend:
+    def prepare(
+        self, target: Target, messages: Sequence[Message], size: int | None = None
+    ) -> PreparedAppend:
         """Validate and encode one batch. This modifies the messages.
+
+        Args:
+            target: session and conditions of the append.
+            messages: the messages.
+            size: size of their JSON in bytes, if it is known.
 
         Raises:
             Fault: for every error that does not depend on the session.
@@ -128,7 +136,7 @@ class Appends:
         self._check(target)
         if not messages:
             raise invalid("messages", "is empty; send at least one")
-        check_batch(len(messages), bytes_of(messages), self._limits)
+        check_batch(len(messages), bytes_of(messages) if size is None else size, self._limits)
         if target.skips_duplicates:
             return self._prepare_new(target, messages, {})
         validator = MessageValidator(self._limits, self._tokenizer)
@@ -399,7 +407,10 @@ async def spool_pieces(
 
 def bytes_of(messages: Sequence[Message]) -> int:
     """Return the size of the JSON of messages, without parsing them."""
-    return sum(map(len, map(attrgetter("json"), messages)))
+    return sum(map(len, map(_json_of, messages)))
+
+
+_json_of = attrgetter("json")
 
 
 def append_of(target: Target, validator: MessageValidator, skipped: int = 0) -> Append:

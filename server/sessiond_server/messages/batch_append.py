@@ -8,13 +8,13 @@ from sessiond.v1.message_pb2 import Message
 from sessiond_server.core.deadlines import waits_until
 from sessiond_server.core.errors import invalid
 from sessiond_server.core.limits import MAX_REQUESTS
-from sessiond_server.messages.append import Appends
+from sessiond_server.messages.append import Appends, PreparedAppend
 from sessiond_server.messages.joined_append import JoinedAppends
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.target import Target
 from sessiond_server.messages.waiting_append import WaitingAppend
 from sessiond_server.quotas.service import Quotas
-from sessiond_server.quotas.usage import NO_RESERVATION, Reservation
+from sessiond_server.quotas.usage import Reservation
 
 Outcome = tuple[int, Appended | Exception]
 """Index of a request in the call, and the result or error of that request."""
@@ -59,22 +59,48 @@ class BatchAppender:
                 is_known.set()
 
         waiting: list[WaitingAppend] = []
-        for place, (target, messages) in enumerate(requests):
-            room = NO_RESERVATION
-            try:
-                self._quotas.take_messages(target.project_id, len(messages))
-                prepared = self._appends.prepare(target, messages)
-                room = await self._appends.room_for(target, prepared.append)
-                one = self._joined.submit(prepared)
-            except Exception as error:
-                room.give_back()
-                outcomes.append((place, error))
-            else:
-                one.ended.add_done_callback(partial(add, place))
+        rooms: dict[int, Reservation] = {}
+
+        def watch(place: int, one: WaitingAppend) -> None:
+            one.ended.add_done_callback(partial(add, place))
+            if room := rooms.pop(place, None):
                 one.ended.add_done_callback(partial(_end, room))
-                waiting.append(one)
-        self._joined.dispatch()
-        ends_at = waits_until()
+            waiting.append(one)
+
+        prepared: dict[int, PreparedAppend] = {}
+        try:
+            for place, (target, messages) in enumerate(requests):
+                try:
+                    self._quotas.take_messages(target.project_id, len(messages))
+                    append = self._appends.prepare(target, messages)
+                    if self._quotas.is_limited(target.project_id):
+                        rooms[place] = await self._appends.room_for(target, append.append)
+                except Exception as error:
+                    outcomes.append((place, error))
+                else:
+                    prepared[place] = append
+            ends = await self._joined.store_whole(list(prepared.values()))
+            for place, end in zip(prepared, ends or (), strict=ends is not None):
+                if isinstance(end, WaitingAppend):
+                    watch(place, end)
+                    continue
+                outcomes.append((place, end))
+                if room := rooms.pop(place, None):
+                    room.end(end if isinstance(end, Exception) else None)
+            if ends is None:
+                for place, append in prepared.items():
+                    try:
+                        watch(place, self._joined.submit(append))
+                    except Exception as error:
+                        outcomes.append((place, error))
+                        if room := rooms.pop(place, None):
+                            room.give_back()
+                self._joined.dispatch()
+        except BaseException as error:
+            for room in rooms.values():
+                room.end(error)
+            raise
+        ends_at = waits_until() if waiting else None
         timer = (
             asyncio.get_running_loop().call_at(ends_at, self._expire, waiting) if ends_at else None
         )

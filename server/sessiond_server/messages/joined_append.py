@@ -1,14 +1,14 @@
 """Joins concurrent appends: one statement and one commit for the calls of many callers.
 
-An append that meets no other is stored at once. Appends that arrive while others are being stored
-wait in memory, in a queue for each session, and are then stored together. So a session has one
-statement of this process at a time, however many callers append to it. While another program has
-locked the session, it has none: its appends go on waiting in memory.
+An append that arrives alone is stored at once. Appends that arrive while others are being stored
+wait in memory, in a queue for each session, and are then stored together. So this process runs one
+statement at a time for a session, however many callers append to it. While another program has
+locked the session, no statement runs for it, and its appends go on waiting in memory.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import Context
 from uuid import UUID
@@ -18,7 +18,6 @@ import structlog
 from sessiond.v1.message_pb2 import Message
 from sessiond_server.core.cancellation import cancel_all, cancel_started
 from sessiond_server.core.deadlines import waits_until
-from sessiond_server.core.errors import Fault
 from sessiond_server.core.events import EventPublisher
 from sessiond_server.core.limits import MAX_REQUESTS, Limits
 from sessiond_server.db.idempotency import DuplicateRequest
@@ -26,8 +25,18 @@ from sessiond_server.db.pool import DatabaseUnavailable, LockTimeout, PoolExhaus
 from sessiond_server.messages.append import Appends, PreparedAppend
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.store.batch_append import BatchAppendStore
+from sessiond_server.messages.store.batch_append import Series as StoredSeries
 from sessiond_server.messages.target import Target
-from sessiond_server.messages.waiting_append import Group, Room, Series, WaitingAppend, is_joinable
+from sessiond_server.messages.waiting_append import (
+    Group,
+    Room,
+    Series,
+    Slot,
+    WaitingAppend,
+    fit_together,
+    is_joinable,
+    overloaded,
+)
 from sessiond_server.quotas.service import Quotas
 from sessiond_server.sessions.locked import MAX_WAITING, LockedSessions, session_busy
 from sessiond_server.telemetry import metrics
@@ -41,26 +50,13 @@ MAX_WAIT_S = 0.02
 # the server and the database work at the same time. Dividing fewer costs more than it gains.
 MIN_SPLIT = 32
 
-# How often an append is tried while its session's row is free, but another lock is not.
+# Maximum number of attempts of an append that fail on a lock other than its session's row.
 MAX_LOCK_TIMEOUTS = 3
 
-# How often an append is left out of shared statements because its session is locked.
+# Number of shared statements that may leave an append out because its session is locked.
 MAX_SKIPS = 2
 
 log = structlog.get_logger(__name__)
-
-
-class _Slot:
-    """A statement that has not ended.
-
-    Attributes:
-        awaited_until: time of the event loop until which other appends wait for the statement.
-    """
-
-    __slots__ = ("awaited_until",)
-
-    def __init__(self, awaited_until: float) -> None:
-        self.awaited_until = awaited_until
 
 
 class JoinedAppends:
@@ -105,7 +101,7 @@ class JoinedAppends:
         # Appends that wait for a statement to start, by session.
         self._ready: dict[UUID, deque[WaitingAppend]] = {}
         # Statements that other appends wait for, the oldest first; and the count of all statements.
-        self._awaited: dict[_Slot, None] = {}
+        self._awaited: dict[Slot, None] = {}
         self._statements = 0
         # Runs while appends wait for a statement to start.
         self._timer: asyncio.TimerHandle | None = None
@@ -134,32 +130,62 @@ class JoinedAppends:
 
     async def _store_prepared(self, prepared: PreparedAppend) -> Appended:
         key = prepared.append.key
-        if key in self._busy or self._ready or not self._has_room():
+        if self._ready or key in self._busy or not self._has_room():
             waiting = self.submit(prepared)
             self.dispatch()
             return await self._end_of(waiting)
-        # Nothing to join: the caller's own task stores it.
+        # There is no append to join, so the caller's own task stores this one.
         self._busy[key] = deque()
         slot = self._begin()
         series: Series = []
         try:
             return await self._appends.append_prepared(prepared)
         except LockTimeout:
-            series = [WaitingAppend(prepared)]
+            series.append(WaitingAppend(prepared))
         finally:
-            self._end(slot)
-            if series:
-                self._wait_until_free(key, series)
-            else:
-                self._release(key)
-            self.dispatch()
+            self._ended(slot, (key,), {key: series})
         return await self._end_of(series[0])
+
+    async def store_whole(
+        self, requests: Sequence[PreparedAppend]
+    ) -> list[Appended | Exception | WaitingAppend] | None:
+        """Store the appends of a batch in one statement, in the caller's own task.
+
+        Args:
+            requests: the appends, in their order.
+
+        Returns:
+            What became of each append: its result, its error, or an append that waits, because its
+            session is locked or it must be stored alone. None if they belong in the queues, because
+            other appends to the sessions are there, or because a statement cannot store them all.
+        """
+        keys = [one.append.key for one in requests]
+        is_busy = any(key in self._busy or key in self._ready for key in keys)
+        is_full = self._statements >= self._max_statements
+        if is_busy or is_full or not fit_together(requests, self._limits):
+            return None
+        self._busy.update((key, deque()) for key in keys)
+        slot = self._begin()
+        left: dict[UUID, Series] = {}
+        try:
+            stored = await self._try([[(one.append, one.rows)] for one in requests])
+            if isinstance(stored, Exception):
+                return [stored] * len(requests)
+            ends: list[Appended | Exception | WaitingAppend] = []
+            for one, results in zip(requests, stored, strict=True):
+                end = results[0] if results else WaitingAppend(one)
+                if isinstance(end, WaitingAppend):
+                    left[end.key] = [end]
+                ends.append(end)
+            return ends
+        finally:
+            self._ended(slot, keys, left)
 
     def submit(self, prepared: PreparedAppend) -> WaitingAppend:
         """Put an append into the queue of its session. The caller must then call `dispatch`.
 
         Raises:
-            Fault: SESSION_BUSY if the session is locked, and too many appends wait for it.
+            Fault: SESSION_BUSY if too many appends wait for the session, which is locked.
         """
         key = prepared.append.key
         queue = self._busy.get(key)
@@ -167,8 +193,7 @@ class JoinedAppends:
             queue = self._ready.setdefault(key, deque())
         elif len(queue) >= MAX_WAITING and key in self._unlocking:
             raise session_busy(prepared.target.session_id)
-        waiting = WaitingAppend(prepared)
-        queue.append(waiting)
+        queue.append(waiting := WaitingAppend(prepared))
         return waiting
 
     def withdraw(self, waiting: WaitingAppend) -> None:
@@ -196,7 +221,7 @@ class JoinedAppends:
         if waiting.key in self._unlocking:
             waiting.fail(session_busy(session_id))
         else:
-            waiting.fail(_overloaded(session_id))
+            waiting.fail(overloaded(session_id))
         self._remove(waiting)
 
     def dispatch(self) -> None:
@@ -238,9 +263,11 @@ class JoinedAppends:
     def _has_room(self) -> bool:
         return len(self._awaited) < MAX_IN_FLIGHT and self._statements < self._max_statements
 
-    def _begin(self) -> _Slot:
-        slot = _Slot(asyncio.get_running_loop().time() + MAX_WAIT_S)
-        self._awaited[slot] = None
+    def _begin(self) -> Slot:
+        slot = Slot(asyncio.get_running_loop().time() + MAX_WAIT_S)
+        # If more run already, this one is a batch that came as a whole. Others do not wait for it.
+        if len(self._awaited) < MAX_IN_FLIGHT:
+            self._awaited[slot] = None
         self._statements += 1
         return slot
 
@@ -253,9 +280,22 @@ class JoinedAppends:
             del self._awaited[slot]
         self.dispatch()
 
-    def _end(self, slot: _Slot) -> None:
+    def _ended(self, slot: Slot, keys: Iterable[UUID], left: Mapping[UUID, Series]) -> None:
+        """Let what waits for a statement go on.
+
+        Args:
+            slot: the statement.
+            keys: its sessions.
+            left: by session, its appends that were neither stored nor refused.
+        """
         self._statements -= 1
         self._awaited.pop(slot, None)
+        for key in keys:
+            if series := left.get(key):
+                self._wait_until_free(key, series)
+            else:
+                self._release(key)
+        self.dispatch()
 
     def _release(self, key: UUID) -> None:
         """Let the next appends to a session start."""
@@ -263,7 +303,7 @@ class JoinedAppends:
             self._ready[key] = queue
 
     def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        # An empty context: the deadline of the call that happens to start the task does not count.
+        # The context is empty, since the deadline of the call that starts the task is irrelevant.
         task = asyncio.get_running_loop().create_task(work, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -300,7 +340,7 @@ class JoinedAppends:
                 break
         return chosen
 
-    async def _run(self, all_series: list[Series], slot: _Slot) -> None:
+    async def _run(self, all_series: list[Series], slot: Slot) -> None:
         """Store series, and let the next appends to their sessions start."""
         busy = {series[0].key: series for series in all_series}
         left: dict[UUID, Series] = {}
@@ -311,13 +351,7 @@ class JoinedAppends:
             else:
                 left = await self._store_together(all_series)
         finally:
-            self._end(slot)
-            for key in busy:
-                if series := left.get(key):
-                    self._wait_until_free(key, series)
-                else:
-                    self._release(key)
-            self.dispatch()
+            self._ended(slot, busy, left)
 
     async def _store_alone(self, one: WaitingAppend) -> bool:
         """Store an append alone.
@@ -345,34 +379,44 @@ class JoinedAppends:
             The series that were left out, by session: a condition did not hold, or the session is
             locked.
         """
-        try:
-            stored = await self._store.append(
-                [[(one.prepared.append, one.prepared.rows) for one in s] for s in all_series]
-            )
-        except (DatabaseUnavailable, PoolExhausted, LockTimeout) as error:
-            # The statement waits for no session, so a LockTimeout is about the whole table.
+        stored = await self._try(
+            [[(one.prepared.append, one.prepared.rows) for one in s] for s in all_series]
+        )
+        left: dict[UUID, Series] = {}
+        if isinstance(stored, Exception):
             for series in all_series:
                 for one in series:
-                    one.fail(error)
-            return {}
-        except Exception as error:
-            # One of them is at fault, such as a repetition. Each is stored alone, and gets a result
-            # of its own.
-            if not isinstance(error, DuplicateRequest):
-                log.warning("joined_append_failed", error=type(error).__name__)
-            return {series[0].key: series for series in all_series}
-        left: dict[UUID, Series] = {}
+                    one.fail(stored)
+            return left
         for series, results in zip(all_series, stored, strict=True):
             if results is None:
                 left[series[0].key] = series
                 continue
-            self._publisher.messages_appended(series[0].key)
             for one, result in zip(series, results, strict=True):
-                totals = one.prepared.append.totals
-                metrics.stored(totals.count, totals.content_bytes)
                 if not one.ended.done():
                     one.ended.set_result(result)
         return left
+
+    async def _try(
+        self, many: Sequence[StoredSeries]
+    ) -> Sequence[Sequence[Appended] | None] | Exception:
+        """Return the results of each series, None for those left out; or the error of all."""
+        try:
+            stored = await self._store.append(many)
+        except (DatabaseUnavailable, PoolExhausted, LockTimeout) as error:
+            # The statement waits for no session, so a LockTimeout is about the whole table.
+            return error
+        except Exception as error:
+            # One is at fault, such as a repetition. Each is stored alone, and gets its own result.
+            if not isinstance(error, DuplicateRequest):
+                log.warning("joined_append_failed", error=type(error).__name__)
+            return [None] * len(many)
+        for series, results in zip(many, stored, strict=True):
+            if results:
+                self._publisher.messages_appended(series[0][0].key)
+                for append, _ in series:
+                    metrics.stored(append.totals.count, append.totals.content_bytes)
+        return stored
 
     def _wait_until_free(self, key: UUID, series: Series) -> None:
         """Put appends back to the front of their queue, until their session is found free."""
@@ -404,13 +448,3 @@ class JoinedAppends:
             del self._unlocking[key]
             self._release(key)
             self.dispatch()
-
-
-def _overloaded(session_id: str) -> Fault:
-    return Fault(
-        "OVERLOADED",
-        f"this server could not store the append to session {session_id!r} in time; nothing was "
-        "stored, try again",
-        metadata={"session_id": session_id},
-        retry_after_s=0.5,
-    )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from sessiond_server.core.cancellation import cancel_started
+from sessiond_server.core.errors import Fault
 from sessiond_server.core.limits import Limits
 from sessiond_server.messages.append import PreparedAppend
 from sessiond_server.messages.store.append import Appended
@@ -68,6 +69,19 @@ class Group:
             cancel_started(self.task)
 
 
+class Slot:
+    """A statement that has not ended.
+
+    Attributes:
+        awaited_until: time of the event loop until which other appends wait for the statement.
+    """
+
+    __slots__ = ("awaited_until",)
+
+    def __init__(self, awaited_until: float) -> None:
+        self.awaited_until = awaited_until
+
+
 class Room:
     """The room left in a statement: for a number of appends, and up to the limits of a request."""
 
@@ -115,14 +129,38 @@ class Room:
 
 
 def is_joinable(one: WaitingAppend) -> bool:
-    """Whether a shared statement can store an append.
+    """Return whether a shared statement can store an append."""
+    return not one.must_be_alone and _can_share(one.prepared)
 
-    It must have no assets to lock, no parents to store, no message_ids and no change of the state.
-    """
-    append = one.prepared.append
+
+def fit_together(requests: Sequence[PreparedAppend], limits: Limits) -> bool:
+    """Return whether a shared statement can store appends: several, each to another session."""
+    messages = content_bytes = 0
+    for one in requests:
+        if not _can_share(one):
+            return False
+        messages += one.append.totals.count
+        content_bytes += one.append.totals.content_bytes
     return (
-        not one.must_be_alone
-        and bool(one.prepared.rows)
-        and append.is_plain
-        and not append.message_ids
+        len(requests) > 1
+        and messages <= limits.max_batch_messages
+        and content_bytes <= limits.max_batch_bytes
+        and len({one.append.key for one in requests}) == len(requests)
+    )
+
+
+def _can_share(one: PreparedAppend) -> bool:
+    # A shared statement locks no assets, stores no parents and no message_ids, and changes no
+    # states.
+    return bool(one.rows) and one.append.is_plain and not one.append.message_ids
+
+
+def overloaded(session_id: str) -> Fault:
+    """Return the fault for an append that waited for too long, and was not stored."""
+    return Fault(
+        "OVERLOADED",
+        f"this server could not store the append to session {session_id!r} in time; nothing was "
+        "stored, try again",
+        metadata={"session_id": session_id},
+        retry_after_s=0.5,
     )

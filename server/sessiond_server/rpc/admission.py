@@ -48,13 +48,14 @@ class _Running(Interruptible):
 
     __slots__ = ("_all",)
 
-    def __init__(self, all_running: set[Interruptible]) -> None:
-        super().__init__()
+    def __init__(self, all_running: set[Interruptible], timeout_s: float | None) -> None:
+        super().__init__(timeout_s)
         self._all = all_running
 
     async def __aenter__(self) -> Interruptible:
         self._all.add(self)
-        return await super().__aenter__()
+        await self._scope.__aenter__()
+        return self
 
     async def __aexit__(
         self,
@@ -94,27 +95,35 @@ class Admission:
         self._gate = asyncio.Event()
         self._gate.set()
 
-    async def begin(self, method: str) -> None:
-        """Count a call that has arrived, whether it is admitted or not.
-
-        While calls are held, this waits.
-        """
+    def begin(self, method: str) -> None:
+        """Count a call that has arrived, whether it is admitted or not."""
         self._arrived += 1
         self._count(method, 1)
-        if not self._gate.is_set():
-            try:
-                await self._gate.wait()
-            except BaseException:
-                self._count(method, -1)
-                raise
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether calls are held, so that a call that has begun must await `until_released`."""
+        return not self._gate.is_set()
+
+    async def until_released(self, method: str) -> None:
+        """Wait while calls are held. If the waiting call is cancelled, it is no longer counted."""
+        try:
+            await self._gate.wait()
+        except BaseException:
+            self._count(method, -1)
+            raise
 
     def end(self, method: str) -> None:
         """Stop counting a call."""
         self._count(method, -1)
 
-    def running(self) -> Interruptible:
-        """Return a block that handles a call, which interrupt_all() may end."""
-        return _Running(self._running)
+    def running(self, timeout_s: float | None = None) -> Interruptible:
+        """Return a context manager for the handling of a call, which interrupt_all() may end.
+
+        Args:
+            timeout_s: see Interruptible.
+        """
+        return _Running(self._running, timeout_s)
 
     def admit(self, method: str) -> None:
         """Check whether a call that has begun may continue.

@@ -55,10 +55,8 @@ class Gate(grpc.GenericRpcHandler):
         return handlers[method]
 
 
-async def whole(request: bytes | AsyncIterator[bytes]) -> bytes:
-    """Return the request of a unary call, which may still have to be read."""
-    if isinstance(request, bytes):
-        return request
+async def whole(request: AsyncIterator[bytes]) -> bytes:
+    """Read the request of a call that has a single one."""
     try:
         return await anext(request)
     except StopAsyncIteration:

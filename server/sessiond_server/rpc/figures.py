@@ -26,7 +26,7 @@ class CallFigures:
         self._started = metrics.STARTED.labels(*self._labels)
         self._received = metrics.RECEIVED.labels(*self._labels)
         self._sent = metrics.SENT.labels(*self._labels)
-        self._handling = metrics.HANDLING.labels(*self._labels)
+        self._handling = metrics.Tally(metrics.HANDLING.labels(*self._labels))
         self._handled = {"OK": metrics.HANDLED.labels(*self._labels, "OK")}
 
     def started(self) -> None:

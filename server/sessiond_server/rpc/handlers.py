@@ -97,13 +97,14 @@ class _Call:
         # Read the peer now. When the call is logged, it may have been torn down already, and then
         # reading the peer would crash the process within gRPC.
         self.peer = context.peer()
-        for key, value in context.invocation_metadata() or ():
+        metadata = context.invocation_metadata() or ()
+        for key, value in metadata:
             if key == "authorization":
                 self.has_two_keys = self.authorization is not None
                 self.authorization = str(value)
             elif key == "x-request-id" and isinstance(value, str) and value.isprintable():
                 self._call_id = value[:128]
-        self._span = tracing.begin_call(figures.name, context.invocation_metadata() or ())
+        self._span = tracing.begin_call(figures.name, metadata)
 
     @property
     def call_id(self) -> str:
@@ -113,7 +114,9 @@ class _Call:
         return self._call_id
 
     async def __aenter__(self) -> "_Call":
-        await self._admission.begin(self.method)
+        self._admission.begin(self.method)
+        if self._admission.is_holding:
+            await self._admission.until_released(self.method)
         self.figures.started()
         return self
 
@@ -131,13 +134,16 @@ class _Call:
             took_s = time.monotonic() - self.started
             self.figures.ended(self._code, took_s)
             tracing.end_call(self._span, self._code.value[0], self._reason)
-            took_ms = round(took_s * 1000, 1)
             if took_s > SLOW_CALL_S and self.method not in STREAMING_RPCS:
-                log.info("slow_call", took_ms=took_ms, code=self._code.name, **self._log_fields())
+                self._log(logging.INFO, "slow_call", took_s)
             elif self._logs_all:
-                log.info("call", took_ms=took_ms, code=self._code.name, **self._log_fields())
+                self._log(logging.INFO, "call", took_s)
             elif log.is_enabled_for(logging.DEBUG):
-                log.debug("call", took_ms=took_ms, code=self._code.name, **self._log_fields())
+                self._log(logging.DEBUG, "call", took_s)
+
+    def _log(self, level: int, event: str, took_s: float) -> None:
+        took_ms = round(took_s * 1000, 1)
+        log.log(level, event, took_ms=took_ms, code=self._code.name, **self._log_fields())
 
     def fault_of(self, error: Exception, session_id: str = "") -> Fault:
         """Log an error, and return the Fault to send to the caller.
@@ -300,15 +306,15 @@ class Calls:
         waits_by_itself = name in WAIT_BY_THEMSELVES
 
         async def handle(request: Request, context: Context) -> bytes:
-            async with self._call(name, figures, context) as call, self._admission.running():
-                figures.received()
+            async with self._call(name, figures, context) as call:
                 remaining = context.time_remaining()
                 if remaining is None:
                     remaining = self._default_deadline_s
-                begin_call(remaining)
-                async with asyncio.timeout(remaining):
+                async with self._admission.running(remaining):
+                    figures.received()
+                    begin_call(remaining)
                     caller = await self._admit(call, needs_admin)
-                    body = await whole(request)
+                    body = request if isinstance(request, bytes) else await whole(request)
                     if waits_by_itself:
                         response = await function(decode(call, body), caller)
                     else:
@@ -347,7 +353,7 @@ class Calls:
                 if remaining is not None:
                     begin_call(remaining)
                 caller = await self._admit(call, needs_admin)
-                body = await whole(request)
+                body = request if isinstance(request, bytes) else await whole(request)
                 first = [decode(call, body)]
 
                 async def start() -> tuple[bytes | None, AsyncGenerator[bytes, None]]:

@@ -13,7 +13,6 @@ from sessiond.v1.session_service_pb2 import (
     MESSAGE_ORDER_DESC,
     MESSAGE_VIEW_BASIC,
     MESSAGE_VIEW_PARTS,
-    ON_DUPLICATE_SKIP,
     BatchStoreMessagesRequest,
     BatchStoreMessagesResponse,
     BatchStoreMessagesResult,
@@ -44,7 +43,6 @@ from sessiond.v1.session_service_pb2 import (
     ListSessionsResponse,
     MessageOrder,
     MessageView,
-    OnDuplicate,
     ResumeSessionRequest,
     StoreMessagesRequest,
     StoreMessagesResponse,
@@ -65,17 +63,16 @@ from sessiond_server.messages.joined_append import JoinedAppends
 from sessiond_server.messages.listing import list_messages
 from sessiond_server.messages.read_window import Reading
 from sessiond_server.messages.store.append import Appended
-from sessiond_server.messages.target import Target
 from sessiond_server.projects.authentication import Caller
 from sessiond_server.rewinds.service import Rewinding, Rewinds
 from sessiond_server.rpc import conversions
 from sessiond_server.rpc.admission import Admission
 from sessiond_server.rpc.bookmark_service import bookmark_message
 from sessiond_server.rpc.handlers import status_of_part
+from sessiond_server.rpc.targets import place_of, target_of
 from sessiond_server.rpc.task_service import task_message
 from sessiond_server.sessions.bulk_deletion import MAX_NAMED, BulkDeletions
 from sessiond_server.sessions.service import Sessions
-from sessiond_server.sessions.settings import SessionSettings
 from sessiond_server.sessions.store.listing import Listing
 from sessiond_server.sessions.store.sessions import SessionRow
 from sessiond_server.sessions.store.state import StateChange
@@ -233,7 +230,7 @@ class SessionServicer:
     ) -> RewindSessionResponse:
         kind = request.WhichOneof("to")
         rewinding = Rewinding(
-            _place(request, caller),
+            place_of(request, caller),
             messages=request.messages,
             return_removed=request.return_removed,
             abort_turn=request.abort_turn,
@@ -282,12 +279,14 @@ class SessionServicer:
     async def StoreMessages(
         self, request: StoreMessagesRequest, caller: Caller
     ) -> StoreMessagesResponse:
-        return _stored(await self._joined_appends.store(_target(request, caller), request.messages))
+        return _stored(
+            await self._joined_appends.store(target_of(request, caller), request.messages)
+        )
 
     async def BatchStoreMessages(
         self, request: BatchStoreMessagesRequest, caller: Caller
     ) -> AsyncGenerator[bytes, None]:
-        requests = [(_target(one, caller), one.messages) for one in request.requests]
+        requests = [(target_of(one, caller), one.messages) for one in request.requests]
         async with aclosing(self._batch_appends.store(requests)) as known:
             async for outcomes in known:
                 results = [await _result(end, request.requests[end[0]]) for end in outcomes]
@@ -299,7 +298,7 @@ class SessionServicer:
         first = await anext(requests, None)
         if first is None:
             raise invalid("session_id", "is required: the stream ended without one")
-        target = _target(first, caller)
+        target = target_of(first, caller)
 
         async def pieces() -> AsyncIterator[Sequence[Message]]:
             yield first.messages
@@ -414,37 +413,3 @@ async def _result(outcome: Outcome, request: StoreMessagesRequest) -> BatchStore
     if isinstance(end, Appended):
         return BatchStoreMessagesResult(index=index, response=_stored(end))
     return BatchStoreMessagesResult(index=index, error=await status_of_part(end, request))
-
-
-def _place(
-    request: StoreMessagesRequest | ImportMessagesRequest | RewindSessionRequest, caller: Caller
-) -> Target:
-    """Convert the session of a request, and the last_seq and epoch that the caller expects."""
-    return Target(
-        caller.project_id,
-        request.session_id,
-        request.expected_last_seq if request.HasField("expected_last_seq") else None,
-        request.request_id,
-        request.expected_epoch if request.HasField("expected_epoch") else None,
-        state=conversions.state_patch(request),
-        state_etag=request.state_etag,
-    )
-
-
-def _target(request: StoreMessagesRequest | ImportMessagesRequest, caller: Caller) -> Target:
-    """Convert the session and the conditions of an append."""
-    on_duplicate = conversions.enum_number(
-        OnDuplicate.DESCRIPTOR, request.on_duplicate, "on_duplicate"
-    )
-    return replace(
-        _place(request, caller),
-        skips_duplicates=on_duplicate == ON_DUPLICATE_SKIP,
-        create=_creation(request) if request.HasField("create") else None,
-    )
-
-
-def _creation(request: StoreMessagesRequest | ImportMessagesRequest) -> SessionSettings:
-    """Convert the settings with which a missing session is made."""
-    if request.create.session_id not in ("", request.session_id):
-        raise invalid("create.session_id", "differs from session_id; leave it out")
-    return conversions.settings(request.create, "create")

@@ -3,6 +3,8 @@
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
+from sessiond_server.quotas.limits import LIMIT_NAMES, ProjectLimits
+
 
 class QuotaSettings(BaseSettings):
     """The limits of projects that have none of their own; `sessiond projects limits` sets those."""
@@ -43,3 +45,9 @@ class QuotaSettings(BaseSettings):
         description="Tokens that turns of a project that has no limit of its own may use from "
         "midnight to midnight UTC. 0 = no limit.",
     )
+
+    def default_limits(self) -> ProjectLimits:
+        """Return the limits of projects that have none of their own."""
+        return ProjectLimits(
+            **{name: getattr(self, f"default_limit_{name}") for name in LIMIT_NAMES}
+        )

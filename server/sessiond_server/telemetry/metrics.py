@@ -9,7 +9,10 @@ workers, is set when it is imported. `multiprocess_mode` says how the values of 
 combined.
 """
 
+from bisect import bisect_left
 from collections import defaultdict
+from collections.abc import Sequence
+from functools import cache
 from typing import Final, Literal, TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -223,18 +226,67 @@ def count(counter: Counter, amount: float = 1) -> None:
     _pending[counter] += amount
 
 
+class Tally:
+    """Collects values for a histogram, or for one child of it, until the next `flush`.
+
+    It takes a tenth of Histogram.observe, as `count` does of Counter.inc.
+    """
+
+    __slots__ = ("_bounds", "_counts", "_histogram", "_sum")
+
+    def __init__(self, histogram: Histogram) -> None:
+        """Create an empty tally, which exists as long as the process.
+
+        Args:
+            histogram: a histogram without labels, or the child for some labels.
+        """
+        self._histogram = histogram
+        self._bounds: Sequence[float] = histogram._upper_bounds
+        self._counts = [0] * len(self._bounds)
+        self._sum = 0.0
+        _tallies.append(self)
+
+    def observe(self, value: float) -> None:
+        """Add a value."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def flush(self) -> None:
+        """Add what was collected to the histogram."""
+        if not any(self._counts):
+            return
+        counts, self._counts = self._counts, [0] * len(self._bounds)
+        total, self._sum = self._sum, 0.0
+        for bucket, added in zip(self._histogram._buckets, counts, strict=True):
+            if added:
+                bucket.inc(added)
+        self._histogram._sum.inc(total)
+
+
+_tallies: list[Tally] = []
+_sizes = Tally(APPEND_SIZE)
+
+
+@cache
+def statement(name: str) -> Tally:
+    """Return the tally of the durations of a statement. Unit: seconds."""
+    return Tally(STATEMENT.labels(name))
+
+
 def stored(messages: int, content_bytes: int) -> None:
     """Count an append that was committed."""
     count(MESSAGES_STORED, messages)
     count(BYTES_STORED, content_bytes)
-    APPEND_SIZE.observe(messages)
+    _sizes.observe(messages)
 
 
 def flush() -> None:
-    """Add what `count` has collected. Called before a scrape, and every second."""
+    """Add what `count` and the tallies have collected. Called before a scrape, and every second."""
     for counter, amount in _pending.items():
         counter.inc(amount)
     _pending.clear()
+    for tally in _tallies:
+        tally.flush()
 
 
 def model_label(model: str) -> str:

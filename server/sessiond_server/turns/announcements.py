@@ -90,7 +90,7 @@ class TurnAnnouncements:
             self._publish_delta(running, events.MESSAGE_DELTA, data_of(piece))
 
     def saved(self, running: RunningTurn) -> None:
-        """Tell other processes how much of a turn's text is in the database, by an empty delta."""
+        """Publish an empty delta that tells other processes how much text is in the database."""
         text = running.text
         if not running.is_over.is_set():
             piece = TextPiece(str(running.turn_id), text.answered_seq, text.saved, "")

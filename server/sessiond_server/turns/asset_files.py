@@ -39,8 +39,8 @@ class AssetFiles:
     async def describe(self, project_id: UUID, asset_ids: Sequence[str]) -> Mapping[str, AssetInfo]:
         """Describe the assets that exist.
 
-        The first bytes decide the type of a picture and of a PDF, and that of a file of unknown
-        type: uploads of earlier versions kept the type that the caller gave.
+        The first bytes determine the type of pictures, PDFs and files of unknown type, because
+        earlier versions stored the type that the caller gave.
         """
         rows = await self._assets.get_many(project_id, asset_ids)
         shown = (row.size for row in rows.values() if _is_shown(row.media_type))

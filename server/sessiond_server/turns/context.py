@@ -26,7 +26,7 @@ from sessiond_server.turns.window import (
 )
 
 PAGE_ROWS, PAGE_BYTES = 1024, 4 * 1024 * 1024
-# More rows than a window needs: a window may have to begin earlier, and instructions do not count.
+# Number of extra rows to read: a window may have to begin earlier, and instructions do not count.
 SPARE_ROWS = 32
 # Number of messages in which open calls are searched for.
 MAX_OPEN_ROWS = 256

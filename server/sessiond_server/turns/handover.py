@@ -45,7 +45,7 @@ class Handovers:
             owned
             and owned.turn.state == TurnState.RUNNING
             and owned.holder == self._lease.holder
-            # If it is later, an earlier commit has succeeded without an acknowledgement.
+            # A later end_seq means that an earlier commit has succeeded without an acknowledgement.
             and owned.turn.end_seq <= running.end_seq
         ):
             await self._transitions.append_partial(changes, turn_id, running, always=True)

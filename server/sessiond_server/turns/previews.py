@@ -1,4 +1,4 @@
-"""Previews of turns: what a model would be given, without a call of the model."""
+"""Previews of turns: the requests that turns would send to their models."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ MAX_TEXT_BYTES = 2 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class TurnPreview:
-    """What a model would be given.
+    """The request that a turn would send to its model.
 
     Attributes:
         model: the name that the provider uses.
@@ -93,7 +93,7 @@ class Previews:
         if turn.parent_seq > session.last_seq:
             raise parent_not_found(session_id, turn.parent_seq, session.last_seq)
         messages = self._as_stored(SendRequest.FromString(turn.prompt).messages)
-        # The branch that a first message continues is known only by its parent.
+        # The parent of the first message determines the branch that the turn continues.
         parent_seq = messages[0].parent_seq if messages else turn.parent_seq
         policy = policy_of(session.config)
         wanted = ContextRequest(

@@ -213,7 +213,7 @@ class TurnRunner:
         self._running[running.turn_id] = self._logs[running.log] = running
         if not running.is_resumed:
             self._announcements.started(running)
-        # If another turn starts this one, it belongs to no caller's trace.
+        # A turn that starts when another turn ends belongs to no caller's trace.
         is_next = asyncio.current_task() in self._tasks
         task = asyncio.create_task(
             self._run(running), context=contextvars.Context() if is_next else None
@@ -248,7 +248,7 @@ class TurnRunner:
                     log.debug("turn_retrying", turn_id=str(running.turn_id), error=str(e))
                     await asyncio.sleep(DATABASE_RETRY_S)
                     continue
-                # An answer that is complete is not thrown away when the process is shut down.
+                # If the process is shut down, a complete answer is still stored.
                 is_complete = running.is_left and isinstance(outcome, Answer)
                 if is_complete or not running.is_over.is_set():
                     is_resumed = await self._settle(running, outcome)

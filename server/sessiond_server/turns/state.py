@@ -48,7 +48,7 @@ class TurnLease:
 
     @property
     def look_s(self) -> float:
-        """Seconds between two looks for turns that no process runs."""
+        """Seconds between two searches for turns that no process runs."""
         return self.duration_s / 15
 
 

@@ -249,7 +249,7 @@ class TurnStore:
     async def next_queued(self, change: Change) -> QueuedTurn | None:
         """Return the turn to start when no turn is running; None if none is queued.
 
-        If all queued turns are held, a held turn is returned, and no turn may start.
+        If all queued turns are held, a held turn is returned, which must not start yet.
         """
         rows = await _rows(change, _NEXT)
         return QueuedTurn(**rows[0]) if rows else None
@@ -263,7 +263,7 @@ class TurnStore:
         return bool(await _rows(change, _HOLD, turn_id=turn_id))
 
     async def release(self, change: Change) -> bool:
-        """Hold no turn of the session any more; return whether one was held."""
+        """Release all held turns of the session; return whether there were any."""
         return bool(await _rows(change, _RELEASE))
 
     async def queued_ids(self, change: Change, least_parent: int = 0) -> list[UUID]:

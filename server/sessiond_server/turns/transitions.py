@@ -229,7 +229,7 @@ class TurnTransitions:
         """
         change = changes.change
         if running:
-            # Text that watchers saw from now on would not be in the message.
+            # The message is made now, so watchers must not receive any later text.
             changes.freeze(running)
             text = running.text.since(0) if always or running.keep_partial else ""
             saved = SavedText(running.model, running.text.answered_seq, running.parent_seq, text)
@@ -243,7 +243,7 @@ class TurnTransitions:
             provider = self._models.route(saved.model).provider
             name, message_format = provider.name, provider.format
         except ModelFault:
-            # The server that ran the turn had other providers.
+            # The turn's provider is not in the settings of this server.
             name, message_format = "", FORMAT_OPENAI
         message = Message(
             format=message_format,

@@ -205,7 +205,7 @@ class TaskSearch:
             self.seq = entry.seq
 
     def end(self) -> None:
-        """Note that no message precedes the last one added."""
+        """Record that no message precedes the last one added."""
         if self._is_answer:
             if self._has_calls and not self.is_done:
                 self._is_loop, self.seq = True, 0

@@ -14,6 +14,7 @@ from psycopg.rows import TupleRow
 from sessiond_server.db.connections import closing
 from sessiond_server.db.expiry import ALIVE, TOUCH_DUE
 from sessiond_server.db.pool import Database, DatabaseUnavailable
+from sessiond_server.db.prepared import TEXT_ARRAY, PreparedStatement
 
 CHANNEL = "sessiond"
 APPLICATION_NAME = "sessiond listen"
@@ -30,13 +31,18 @@ UPDATE sessions SET used_at = clock_timestamp() WHERE key IN (
 
 # Processes that cannot listen read the table `notices`, which is written to only while there are
 # such processes.
-_NOTIFY = f"""
-WITH payloads AS (SELECT payload FROM unnest(%s::text[]) AS payload),
+_NOTIFY = PreparedStatement(
+    "watch.notify",
+    f"""
+WITH payloads AS (SELECT payload FROM unnest(%(payloads)s) AS payload),
 kept AS (
     INSERT INTO notices (payload) SELECT payload FROM payloads WHERE EXISTS (
         SELECT FROM notice_readers WHERE seen_at > statement_timestamp() - interval '15 seconds')
     RETURNING id)
-SELECT pg_notify('{CHANNEL}', payload) FROM payloads"""
+SELECT pg_notify('{CHANNEL}', payload) FROM payloads""",
+    {"payloads": TEXT_ARRAY},
+    columns=(),
+)
 
 _REGISTER = """
 INSERT INTO notice_readers (reader, seen_at) VALUES (%(reader)s, clock_timestamp())
@@ -117,7 +123,7 @@ class WatchStore:
         other such commits in the database server.
         """
         async with self._database.connection() as connection:
-            await connection.execute(_NOTIFY, (list(payloads),))
+            await _NOTIFY.run(connection, {"payloads": payloads})
 
     async def listen(
         self, is_watched: Callable[[], bool] = lambda: True

@@ -1,4 +1,4 @@
-"""Anthropic's Messages API: what it refuses."""
+"""Requests that Anthropic's Messages API refuses."""
 
 import re
 from collections.abc import Collection
@@ -22,8 +22,8 @@ _OF_USERS = {"image", "document", "search_result", "tool_result", "container_upl
 _IN_RESULTS = ("text", "image", "search_result", "document", "tool_reference", "browser_state")
 _THINKING = ("thinking", "redacted_thinking")
 _SAMPLING = frozenset({"temperature", "top_p", "top_k"})
-# Models before mid-conversation system messages, which also take _SAMPLING. Below, models that
-# still continue a prefilled answer.
+# _NO_SYSTEM: models without system messages in mid-conversation; they also accept _SAMPLING.
+# _PREFILL: models that continue a prefilled answer.
 _NO_SYSTEM = re.compile(r"claude-([23]|instant|sonnet-4|haiku-4|opus-4-([0-7]|20))")
 _PREFILL = re.compile(r"claude-([23]|instant|(sonnet|haiku|opus)-4-([0-5]|20))")
 
@@ -86,7 +86,7 @@ class _Messages:
                 refuse(f"{_join(path, key)}: Extra inputs are not permitted")
 
     def _need(self, holder: JSON, key: str, kind: type, path: str) -> Any:
-        """Return a value that has to be there and of a kind."""
+        """Return a required value of a kind."""
         at = _join(path, key)
         if key not in holder:
             refuse(f"{at}: Field required")
@@ -97,7 +97,7 @@ class _Messages:
         return value
 
     def _option(self, holder: JSON, key: str, kind: type) -> Any:
-        """Return a value of a kind that need not be there: then it is empty."""
+        """Return an optional value of a kind; an empty one if it is missing."""
         return self._need(holder, key, kind, "") if key in holder else kind()
 
     def _object(self, value: Any, path: str) -> JSON:
@@ -192,7 +192,7 @@ class _Messages:
             refuse(f"{path}: text content blocks must contain non-whitespace text")
 
     def _texts(self, content: Any, path: str) -> None:
-        """Check what may be text alone."""
+        """Check content that may only be text."""
         if isinstance(content, str):
             self._text(content, path)
             return
@@ -362,7 +362,7 @@ class _Messages:
         content = messages[-1]["content"]
         if messages[-1]["role"] != "assistant":
             return
-        # The API goes on with an answer that it paused for a tool of its own.
+        # The API continues an answer that it paused for one of its own tools.
         if isinstance(content, list) and content[-1]["type"] == "server_tool_use":
             return
         if not _PREFILL.search(model):
@@ -375,7 +375,7 @@ class _Messages:
             refuse("messages: final assistant content cannot end with trailing whitespace")
 
     def _thinking(self, body: JSON) -> None:
-        """Check that a running loop of tools still has its thinking."""
+        """Check that the thinking of a running tool loop is complete."""
         if body.get("thinking", {}).get("type") != "enabled":
             return
         messages = body["messages"]

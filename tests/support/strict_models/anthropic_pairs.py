@@ -1,4 +1,4 @@
-"""Anthropic's Messages API: how calls and results have to stand."""
+"""Anthropic's Messages API: the required positions of calls and results."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from .refusal import JSON, Refusal
 
 
 def blocks_of(message: JSON) -> list[JSON]:
-    """Return the content blocks of a message. A text alone has none."""
+    """Return the content blocks of a message. A plain text has none."""
     content = message["content"]
     return content if isinstance(content, list) else []
 
@@ -40,7 +40,7 @@ def check_tools_of_client(messages: list[JSON]) -> None:
 
 
 def _leading_results(message: JSON) -> Iterator[str]:
-    """Yield the ids of the results that nothing else precedes in their message."""
+    """Yield the ids of the results at the head of their message."""
     for block in blocks_of(message):
         if block["type"] != "tool_result":
             return
@@ -67,7 +67,7 @@ def _unanswered(index: int, missing: list[str]) -> Refusal:
 
 
 def check_tools_of_server(messages: list[JSON]) -> None:
-    """Check that each server_tool_use has its result behind it in the same message.
+    """Check that each server_tool_use is followed by its result in the same message.
 
     The newest message may end with a call that is still pending.
 

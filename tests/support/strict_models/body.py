@@ -1,4 +1,4 @@
-"""What every model API demands of a body: its size, its JSON and the files in it."""
+"""Checks of a body that are common to all model APIs: its size, its JSON and its files."""
 
 import base64
 import json
@@ -10,7 +10,8 @@ from typing import Any
 from .refusal import JSON, Api, Refusal
 
 # Levels of nested arrays and objects in a body. The APIs do not document theirs. Gemini's frontend
-# stops where protocol buffers stop; the others take somewhat more than a stored message can have.
+# has the limit of protocol buffers. The others accept somewhat more levels than a stored message
+# can have.
 MAX_NESTING: dict[Api, int] = {
     "openai": 256,
     "groq": 256,
@@ -28,8 +29,8 @@ MAX_BYTES: dict[Api, int] = {
     "gemini": 20 * 1024**2,
 }
 
-# Whether an API made a signature. Its arguments are the signature and what it signs: the text of
-# an Anthropic thinking block, the id of a Responses item, "" wherever the API signs nothing else.
+# A function that returns whether an API made a signature. Its arguments are the signature and the
+# signed text: that of an Anthropic thinking block, the id of a Responses item, otherwise "".
 Signatures = Callable[[str, str], bool]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -52,7 +53,7 @@ def parse_body(api: Api, content: bytes, max_bytes: int | None = None) -> JSON:
     Args:
         api: the API that gets the body.
         content: the body.
-        max_bytes: the largest body that the API takes. None = the API's own limit.
+        max_bytes: the largest accepted body. None = the API's own limit.
 
     Raises:
         Refusal: if the body is too large, or not a JSON object.
@@ -70,15 +71,15 @@ def parse_body(api: Api, content: bytes, max_bytes: int | None = None) -> JSON:
 
 
 def check_json(api: Api, body: object) -> None:
-    """Check that strict JSON can carry a body.
+    """Check that a body can be encoded as strict JSON.
 
     Args:
         api: the API that gets the body.
         body: the body, parsed.
 
     Raises:
-        Refusal: if the body has a lone surrogate, a number that JSON does not have, a value that
-            is no JSON, or too many levels.
+        Refusal: if the body has a lone surrogate, a number or value that JSON does not allow, or
+            too many levels.
     """
     limit = MAX_NESTING[api]
     level: list[object] = [body]
@@ -133,7 +134,7 @@ def too_large(api: Api, size: int, limit: int) -> Refusal:
 
 
 def bad_json(api: Api, reason: str) -> Refusal:
-    """Return the refusal of a body that is not JSON as the API reads it."""
+    """Return the refusal of a body that is not valid JSON for the API."""
     match api:
         case "anthropic":
             message = f"The request body is not valid JSON: {reason}"
@@ -153,7 +154,7 @@ def bad_json(api: Api, reason: str) -> Refusal:
 
 
 def decode_base64(data: object) -> bytes | None:
-    """Return the bytes of strict base64. None if it is anything else, or empty."""
+    """Return the bytes of strict base64. None if the data is not base64, or empty."""
     if not isinstance(data, str) or not data:
         return None
     try:

@@ -1,4 +1,4 @@
-"""What a provider's prompt cache would hit: the longest common prefix with earlier requests."""
+"""The hits of a provider's prompt cache: the longest common prefix with an earlier request."""
 
 import json
 from collections import defaultdict
@@ -8,8 +8,8 @@ from typing import Any
 
 from .refusal import JSON, Api
 
-# The parts of a body that stand before the messages, in the order in which providers read them,
-# and the messages themselves.
+# By API: the keys of a body that precede the messages, in the providers' order, and the key of the
+# messages.
 _HEAD: Mapping[Api, tuple[str, ...]] = {
     "openai": ("tools",),
     "groq": ("tools",),
@@ -30,15 +30,15 @@ _MESSAGES: Mapping[Api, str] = {
 
 @dataclass(frozen=True)
 class CacheUse:
-    """What of a request an earlier request of its conversation begins with, too.
+    """The longest prefix that a request has in common with an earlier one of its conversation.
 
     Attributes:
         conversation: the conversation.
         messages: the messages in the longest common prefix.
         total_messages: the messages of the request.
-        bytes: the size of the prefix as JSON: what stands before the messages, and these.
-        total_bytes: the size of the whole.
-        extends: whether the whole of the request before it is such a prefix. True for the first.
+        bytes: the size of the prefix as JSON, including the parts before the messages.
+        total_bytes: the size of the whole request.
+        extends: whether the request begins with the whole previous request. True for the first.
     """
 
     conversation: str
@@ -50,10 +50,10 @@ class CacheUse:
 
 
 class PromptCache:
-    """Counts what the requests of each conversation have in common.
+    """Counts the common prefixes of the requests of each conversation.
 
     Attributes:
-        uses: a use for each request, in order.
+        uses: a CacheUse for each request, in order.
     """
 
     def __init__(self) -> None:
@@ -64,17 +64,17 @@ class PromptCache:
         """Count a request.
 
         Args:
-            api: the API that got it. APIs share nothing.
+            api: the API that received it. APIs have separate caches.
             conversation: the conversation to which it belongs.
             body: the request.
 
         Returns:
-            Its use, which is also the last of `uses`.
+            Its CacheUse, which is also the last of `uses`.
         """
         head = [(key, body[key]) for key in _HEAD[api] if key in body]
         messages = body.get(_MESSAGES[api], [])
         messages = messages if isinstance(messages, list) else [messages]
-        # The head is one unit, so that messages are counted only behind an equal one.
+        # The parts before the messages are one unit: only after an equal unit do messages count.
         units = [_as_json(head), *(_as_json(message) for message in messages)]
         earlier = self._earlier[api, conversation]
         shared = max((_common(units, other) for other in earlier), default=0)
@@ -91,12 +91,12 @@ class PromptCache:
         return use
 
     def breaks(self, conversation: str = "") -> int:
-        """Return how many requests of a conversation do not begin with the one before them."""
+        """Return how many requests of a conversation do not begin with the previous request."""
         return sum(use.conversation == conversation and not use.extends for use in self.uses)
 
 
 def _as_json(value: Any) -> bytes:
-    """Return JSON that keeps the order of keys: caches compare what was sent."""
+    """Return JSON that keeps the order of keys, because caches compare the sent bytes."""
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 

@@ -15,7 +15,7 @@ MAX_DESCRIPTION = 1024
 
 
 def kind_of(value: object) -> str:
-    """Return what JSON calls a value, with its article."""
+    """Return the name of a value's JSON type, with its article."""
     match value:
         case None:
             return "null"
@@ -50,14 +50,14 @@ class Fields:
         raise Refusal(self.api, message, param=param, code=code)
 
     def need(self, holder: JSON, key: str, path: str) -> Any:
-        """Return a key's value, which has to be there."""
+        """Return the value of a required key."""
         at = f"{path}.{key}" if path else key
         if key not in holder:
             self.refuse(f"Missing required parameter: '{at}'.", at, "missing_required_parameter")
         return holder[key]
 
     def kind(self, value: object, expected: str, path: str) -> Any:
-        """Return a value, which has to be of a kind: "a string", "an object" and so on."""
+        """Return a value after a check of its kind: "a string", "an object" and so on."""
         if kind_of(value) != expected:
             self.refuse(
                 f"Invalid type for '{path}': expected {expected}, but got {kind_of(value)} "
@@ -68,7 +68,7 @@ class Fields:
         return value
 
     def choice(self, value: object, choices: Collection[str], path: str) -> str:
-        """Return a string, which has to be one of some."""
+        """Return a string after a check that it is one of `choices`."""
         text: str = self.kind(value, "a string", path)
         if text not in choices:
             names = ", ".join(f"'{choice}'" for choice in choices)
@@ -76,10 +76,10 @@ class Fields:
         return text
 
     def text(self, holder: JSON, key: str, path: str, *, least: int = 0, most: int = 0) -> str:
-        """Return a string that has to be there.
+        """Return a required string.
 
         Args:
-            holder: the object that has it.
+            holder: the object that contains it.
             key: its key.
             path: the path of the holder.
             least: the minimum length.
@@ -104,7 +104,7 @@ class Fields:
         return value
 
     def array(self, value: object, path: str, *, least: int = 1, most: int = 0) -> list[Any]:
-        """Return an array, which has to have a number of items. most: 0 = without limit."""
+        """Return an array after a check of its number of items. most: 0 = without limit."""
         items: list[Any] = self.kind(value, "an array", path)
         if len(items) < least:
             self.refuse(
@@ -123,7 +123,7 @@ class Fields:
         return items
 
     def pattern(self, value: str, pattern: str, path: str) -> None:
-        """Check that a string has a pattern."""
+        """Check that a string matches a pattern."""
         if not re.search(pattern, value) or value.endswith("\n"):
             self.refuse(
                 f"Invalid '{path}': string does not match pattern. Expected a string that matches "
@@ -132,7 +132,7 @@ class Fields:
             )
 
     def keys(self, holder: JSON, known: Collection[str], path: str) -> None:
-        """Check that an object has known keys alone."""
+        """Check that an object has only known keys."""
         for key in holder:
             if key not in known:
                 at = f"{path}.{key}" if path else key

@@ -1,4 +1,4 @@
-"""Gemini's generateContent: what it refuses. Its REST API reads camelCase and snake_case alike."""
+"""Requests that Gemini's generateContent refuses. It accepts camelCase and snake_case."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -9,7 +9,7 @@ from .refusal import JSON, Refusal
 
 MAX_DECLARATIONS = 512
 FUNCTION_NAME = r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,127}"
-# Google documents these for calls that another model made.
+# Google documents these signatures for calls of other models.
 DUMMY_SIGNATURES = ("skip_thought_signature_validator", "context_engineering_is_the_way_to_go")
 _BODY = frozenset(
     [
@@ -230,7 +230,7 @@ class _Gemini:
         text = fields["text"]
         if not isinstance(text, str):
             _refuse(f"Invalid value at '{path}.text' (TYPE_STRING)")
-        # The last part of an answer may be empty but for its signature.
+        # The last part of an answer may be empty if it has a signature.
         if not text.strip() and "thoughtSignature" not in fields:
             _refuse(
                 "Unable to submit request because it must have a text parameter that is not empty "
@@ -345,7 +345,7 @@ class _Gemini:
 def _first_calls(turns: list[tuple[str, list[JSON]]]) -> Iterator[tuple[int, JSON]]:
     """Yield the first call of each step since the newest prompt, and the index of its content.
 
-    A content with results continues the turn, even if a prompt stands behind them.
+    A content with results continues the turn, even if a prompt follows them.
     """
     start = max(
         index

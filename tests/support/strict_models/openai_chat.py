@@ -1,4 +1,4 @@
-"""Chat Completions: what OpenAI, a server like Groq's and one like DeepSeek's refuse."""
+"""Requests that OpenAI's, Groq's and DeepSeek's servers of Chat Completions refuse."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,12 +25,12 @@ _PART_KEYS: Mapping[str, frozenset[str]] = {
 
 @dataclass(frozen=True)
 class ChatRules:
-    """How a server of the protocol differs from the others.
+    """The rules by which servers of the protocol differ.
 
     Attributes:
         api: the server.
         roles: the roles that it knows.
-        user_parts: the types of content parts that it takes from users.
+        user_parts: the types of content parts that it accepts from users.
         max_id: the maximum length of a call's id. 0 = none.
         refuses_keys: whether it refuses keys of messages and calls that it does not know.
         needs_reasoning: whether answers with calls need their reasoning while thinking is on.
@@ -158,7 +158,7 @@ class _Chat(Fields):
             self.function_name(inner, f"{path}.custom")
 
     def _thinks(self, body: JSON) -> bool:
-        """Return whether thinking is on: the default, but for the models that cannot."""
+        """Return whether thinking is on. It is on by default, except for models without it."""
         thinking = body.get("thinking")
         disabled = isinstance(thinking, dict) and thinking.get("type") == "disabled"
         return (
@@ -348,7 +348,7 @@ class _Chat(Fields):
         self._content(message, _TEXT, path)
 
     def _close(self) -> None:
-        """Refuse what follows a call without a result."""
+        """Refuse the request if a call has no result."""
         self._called = []
         if not self._open.ids:
             return

@@ -1,4 +1,4 @@
-"""OpenAI's Responses API: what it refuses."""
+"""Requests that OpenAI's Responses API refuses."""
 
 import re
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ _PART_KEYS: Mapping[str, frozenset[str]] = {
     "output_text": frozenset({"type", "text", "annotations", "logprobs"}),
     "refusal": frozenset({"type", "refusal"}),
 }
-# With what an item's id begins.
+# The prefix of an item's id, by the item's type.
 _PREFIX = {
     "message": "msg",
     "reasoning": "rs",
@@ -47,7 +47,7 @@ _PREFIX = {
     "computer_call": "cu",
     "compaction": "cmp",
 }
-# The calls that their caller answers: the type of the result, and what the API calls them.
+# Calls that the caller answers: the type of their result, and the API's name for them.
 _ANSWERED = {
     "function_call": ("function_call_output", "function call"),
     "custom_tool_call": ("custom_tool_call_output", "custom tool call"),
@@ -57,7 +57,7 @@ _ANSWERED = {
     "apply_patch_call": ("apply_patch_call_output", "apply patch call"),
 }
 _RESULTS = {result: (call, name) for call, (result, name) in _ANSWERED.items()}
-# What only the caller writes. Anything else may follow the reasoning that led to it.
+# Items that only the caller writes. Any other item may follow the reasoning that led to it.
 _OF_CALLERS = {
     *_RESULTS,
     "mcp_approval_response",
@@ -320,7 +320,7 @@ class _Responses(Fields):
             )
 
     def _reasoning(self, items: list[JSON]) -> None:
-        """Check that reasoning stands directly before what it led to, and the reverse."""
+        """Check that reasoning directly precedes its item, and that no item lacks its reasoning."""
         before: JSON = {}
         for item in [*items, {"type": "reasoning"}]:
             kind, item_id = item.get("type", "message"), item.get("id")

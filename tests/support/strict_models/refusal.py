@@ -10,11 +10,11 @@ _ANTHROPIC_TYPE = {404: "not_found_error", 413: "request_too_large"}
 
 
 class Refusal(Exception):
-    """A request that a model API does not take.
+    """The refusal of a request by a model API.
 
     Attributes:
         api: the API that refuses.
-        message: what it says.
+        message: the text of the error.
         status: the HTTP status.
         type: the kind of error. OpenAI's and Anthropic's APIs send it.
         code: a machine-readable reason. Only OpenAI's APIs send it, and not always.

@@ -1,4 +1,4 @@
-"""The request types of the providers' SDKs: the keys that they know, and a check against them."""
+"""The request types of the providers' SDKs: their keys, and a check of requests."""
 
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -10,13 +10,13 @@ from typing_extensions import get_type_hints
 
 from .refusal import JSON, Api
 
-# Keys that compatible servers have beside OpenAI's: in a message, or in the body.
+# Additional keys of servers that are compatible with OpenAI, in a message or in the body.
 COMPATIBLE_KEYS: Mapping[Api, frozenset[str]] = {
     "deepseek": frozenset({"reasoning_content", "prefix", "thinking"}),
     "groq": frozenset({"reasoning_format", "include_reasoning"}),
 }
-# Keys of messages that OpenAI takes, though its types lack them, by role: its SDK sends the first
-# back with an answer, and its own examples once had the second.
+# By role: keys of messages that OpenAI accepts, although its types lack them. Its SDK sends the
+# first back with an answer, and its own examples once had the second.
 UNTYPED_KEYS: Mapping[str, frozenset[str]] = {
     "assistant": frozenset({"annotations"}),
     "tool": frozenset({"name"}),
@@ -41,7 +41,7 @@ def validate_against_sdk(api: Api, body: JSON) -> list[str]:
     if api == "gemini":
         return [line for key in body for line in _gemini_differences(key, body[key])]
     is_chat = api in ("openai", "groq", "deepseek")
-    # A key that the type does not have would hide every other difference of its union.
+    # An unknown key would hide every other difference within its union.
     value = _without(body, COMPATIBLE_KEYS.get(api, frozenset())) if is_chat else body
     return _differences(_validator(api), value)
 
@@ -107,7 +107,7 @@ def _keys_by(tag: str, union: Any, *, only_nulls: bool = False) -> dict[str, fro
 
 
 def _literals(hint: Any) -> list[str]:
-    """Return the strings of a Literal, also of an optional one."""
+    """Return the strings of a Literal type, which may be optional."""
     return [
         value
         for argument in get_args(hint)
@@ -141,13 +141,13 @@ def _validator(api: Api) -> SchemaValidator:
 
 
 def _strict_validator(kind: Any) -> SchemaValidator:
-    """Return a validator that also reads what the SDKs call an Iterable."""
+    """Return a validator that also checks fields of the type Iterable."""
     schema = TypeAdapter(kind, config=_STRICT).core_schema
     return SchemaValidator(_with_lists(schema))
 
 
 def _with_lists(schema: Any) -> Any:
-    """Return a schema that checks JSON alone, and all of it.
+    """Return a schema that accepts only JSON, and checks all of it.
 
     A generator becomes a list, because pydantic checks a generator's items only when they are
     read. A model of the SDK's answers has to be an instance, because models ignore unknown keys.
@@ -221,7 +221,7 @@ def _differences(validator: SchemaValidator, value: Any) -> list[str]:
 
 
 def _lines(details: list[ErrorDetails]) -> list[str]:
-    """Return the differences, without the alternatives of a union that the value does not mean."""
+    """Return the differences, without those of union alternatives that do not fit the value."""
     others = {detail["loc"][:-1] for detail in details if _is_tag(detail)}
     meant = [
         detail

@@ -1,4 +1,4 @@
-"""A server of all model APIs that refuses what the real ones refuse."""
+"""A server of all model APIs that refuses the same requests as the real APIs."""
 
 import asyncio
 import json
@@ -36,18 +36,18 @@ _CALL_ON_DEMAND = re.compile(r"call (\S+) (\{.*\})", re.DOTALL)
 
 @dataclass
 class Exchange:
-    """A request, and what became of it.
+    """A request and its outcome.
 
     Attributes:
         api: the API that got it.
         path: its path.
-        headers: by their names in small letters.
+        headers: by their names in lower case.
         body: its body; {} if it is no JSON object.
         number: 1 for the server's first request.
         model: the model that it names.
-        refusal: why it was refused. None = it was taken.
+        refusal: the reason of its refusal. None = it was accepted.
         differences: from the SDK's type of the request. See validate_against_sdk().
-        cache: what a cache would hit. None if it was refused.
+        cache: the part that a cache would hit. None if the request was refused.
     """
 
     api: Api
@@ -85,9 +85,9 @@ def conversation_of(exchange: Exchange) -> str:
 class StrictModelServer:
     """Serves all APIs on a port of 127.0.0.1, in a thread of its own.
 
-    Each request that is taken gets the next reply of the script, or else the one on demand: a tool
-    call, if the newest message says `call NAME {"its": "arguments"}`, or `default`. Only streams
-    are served, and a request a connection.
+    Each accepted request gets the next reply of the script. Without one, a newest message of the
+    form `call NAME {"its": "arguments"}` gets that tool call, and any other request gets `default`.
+    The server only streams, and serves one request per connection.
 
     Args:
         default: the reply to a request for which there is no other.
@@ -100,7 +100,7 @@ class StrictModelServer:
         openai_url: the one for OpenAI.
         groq_url: the one of the server like Groq's.
         deepseek_url: the one of the server like DeepSeek's.
-        exchanges: the requests in order, the refused ones too.
+        exchanges: all requests in order, including refused ones.
         cache: counts what a prompt cache would hit.
         signers: make the signatures of each API.
     """
@@ -151,7 +151,7 @@ class StrictModelServer:
 
     @property
     def refusals(self) -> list[str]:
-        """What the server said to the requests that it refused."""
+        """The messages of all refusals."""
         return [exchange.refusal.message for exchange in self.exchanges if exchange.refusal]
 
     @property
@@ -221,7 +221,7 @@ class StrictModelServer:
         yield b"0\r\n\r\n"
 
     def _check(self, exchange: Exchange) -> None:
-        """Validate a request, and count what a cache would hit.
+        """Validate a request, and count the part that a cache would hit.
 
         Raises:
             Refusal: if the API would refuse it.
@@ -277,7 +277,7 @@ class StrictModelServer:
 
 
 def _head(status: int, headers: Mapping[str, str]) -> bytes:
-    # A client that keeps the connection would send its next request into a closing one.
+    # Otherwise a client would reuse the connection, which is closing, for its next request.
     lines = [f"{name}: {value}\r\n" for name, value in {**headers, "connection": "close"}.items()]
     return f"HTTP/1.1 {status} Strict\r\n{''.join(lines)}\r\n".encode("latin-1")
 

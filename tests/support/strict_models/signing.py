@@ -1,4 +1,4 @@
-"""Signatures of a stand-in: each belongs to its text, and to the stand-in that made it."""
+"""Signatures of a stand-in. Each is valid only for its text, and only at its stand-in."""
 
 import base64
 import hashlib
@@ -6,10 +6,10 @@ import hmac
 
 
 class Signer:
-    """Signs what models think.
+    """Signs the thinking of models.
 
     Args:
-        secret: signers with the same secret know each other's signatures.
+        secret: signers with the same secret accept each other's signatures.
     """
 
     def __init__(self, secret: str) -> None:
@@ -21,5 +21,5 @@ class Signer:
         return base64.b64encode(digest).decode()
 
     def knows(self, signature: str, signed: str) -> bool:
-        """Return whether a signature is this signer's, and of this text. See body.Signatures."""
+        """Return whether this signer made a signature for this text. See body.Signatures."""
         return signature == self.sign(signed)

@@ -1,7 +1,7 @@
 import { type ServiceError, status as statusCodes } from "@grpc/grpc-js";
 import { BY_CODE, TurnFailed } from "../errors/base.js";
 import { ServerUnavailable, SessiondError, type StatusCode } from "../errors/index.js";
-import { BY_REASON } from "../errors/reasons.js";
+import { BY_REASON, QuotaExceeded } from "../errors/reasons.js";
 import type { Turn } from "../gen/sessiond/v1/turn.js";
 import { detailsOf, type StatusDetails } from "./status-details.js";
 
@@ -86,6 +86,8 @@ export function isOutcome(metadata: Readonly<Record<string, string>>): boolean {
 export function isWorthRetrying(error: SessiondError): boolean {
   // The server would replay a turn's outcome for the same request_id.
   if (isOutcome(error.metadata)) return false;
+  // What is used up may take hours to come back, and somebody should know of it.
+  if (error instanceof QuotaExceeded) return false;
   if (error.code === "RESOURCE_EXHAUSTED") return error.retryAfterMs !== undefined;
   return error.code === "UNAVAILABLE";
 }

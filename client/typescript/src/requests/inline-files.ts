@@ -157,6 +157,12 @@ function* filesOf(
   }
 }
 
+/** Return the strings in the places of a message that may hold a file. */
+export function stringsAtFiles(message: JsonObject, format: Format | undefined): string[] {
+  const strings = [...placesOf(message, format)].map(([holder, key]): unknown => holder[key]);
+  return strings.filter((value) => typeof value === "string");
+}
+
 function* placesOf(
   message: JsonObject,
   format: Format | undefined,

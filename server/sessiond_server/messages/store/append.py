@@ -73,8 +73,14 @@ class Append:
 
     @property
     def is_plain(self) -> bool:
-        """Whether one statement stores the append."""
+        """Whether one statement stores the append, perhaps together with others."""
         return not (self.parents or self.asset_refs or self.state or self.state_etag)
+
+    @property
+    def changes_little(self) -> bool:
+        """Whether one statement stores the append with its change of the state."""
+        is_alone = self.parents or self.asset_refs or self.state_etag
+        return self.state.is_small and not is_alone
 
     def parameters(self) -> dict[str, object]:
         """Return the parameters of the statements, except those for the rows."""
@@ -142,7 +148,25 @@ class AppendStore:
         parameters = parameters_of(append, rows)
         if append.message_ids:
             parameters |= message_ids.columns(append.message_ids)
-        statement = PREPARED[len(rows) == 1, bool(append.request_id), bool(append.message_ids)]
+        kind = (len(rows) == 1, bool(append.request_id), bool(append.message_ids))
+        if append.changes_little:
+            changes = {
+                "state_names": list(append.state.set),
+                "state_values": list(append.state.set.values()),
+            }
+            async with self._database.connection() as connection:
+                appended = await self._append(
+                    connection,
+                    append,
+                    PREPARED[(*kind, True)],
+                    parameters | changes,
+                    is_named=True,
+                    is_stated=True,
+                )
+            if appended:
+                return appended
+            # A condition did not hold, or the state is so large that the change must be measured.
+        statement = PREPARED[(*kind, False)]
         lend = self._database.connection if append.is_plain else self._database.transaction
         async with lend() as connection:
             return await self._append(connection, append, statement, parameters, is_named=True)
@@ -198,7 +222,7 @@ class AppendStore:
                 appended = await self._append(
                     connection,
                     append,
-                    PREPARED[len(rows) == 1, bool(append.request_id), False],
+                    PREPARED[len(rows) == 1, bool(append.request_id), False, False],
                     parameters_of(append, rows),
                 )
             if appended is None:
@@ -219,7 +243,7 @@ class AppendStore:
         Results and errors are those of `append`. The transaction must hold the session's row.
         """
         await message_ids.check_ids(connection, append.key, append.project_id, append.message_ids)
-        statement = PREPARED[len(rows) == 1, False, False]
+        statement = PREPARED[len(rows) == 1, False, False, False]
         return await self._append(connection, append, statement, parameters_of(append, rows))
 
     async def append_bulk(self, append: Append, spool: Spool) -> Appended | None:
@@ -241,6 +265,7 @@ class AppendStore:
         spool: Spool | None = None,
         *,
         is_named: bool = False,
+        is_stated: bool = False,
     ) -> Appended | None:
         """Run the statement of an append, and copy the rows of the spool if there is one.
 
@@ -251,6 +276,7 @@ class AppendStore:
             parameters: parameters of the statement.
             spool: the rows, if the statement does not store them.
             is_named: whether the statement also inserts the message_ids.
+            is_stated: whether the statement also changes the state.
         """
         if append.asset_refs:
             await assets.hold(connection, append.project_id, append.assets)
@@ -262,11 +288,12 @@ class AppendStore:
             raise DuplicateRequest from e
         if not found:
             return None
-        last_seq, created_us, message_log, epoch, log, *after = found[0]
+        last_seq, created_us, message_log_id, epoch, log_id, *after = found[0]
         first_seq = last_seq - append.totals.count + 1
         appended = Appended(first_seq, last_seq, created_us, epoch, append.skipped)
-        if append.is_plain and not spool and (is_named or not append.message_ids):
+        if (append.is_plain or is_stated) and not spool and (is_named or not append.message_ids):
             return appended
+        message_log, log = UUID(bytes=message_log_id), UUID(bytes=log_id)
         if append.message_ids and not is_named:
             if spool:
                 await message_ids.check_ids(

@@ -20,6 +20,7 @@ from sessiond_server.db.prepared import (
 )
 from sessiond_server.messages.store import message_ids
 from sessiond_server.messages.store.rows import MESSAGE_COLUMNS
+from sessiond_server.sessions.store.state import CHANGE, HAS_ROOM
 
 # No indexed column changes, except active_minute once a minute, so the update stays heap-only
 # (HOT). The names in braces are replaced by expressions for the values.
@@ -78,13 +79,19 @@ bump AS (
 )"""
 
 
-_BUMP = bump()
 # If the session got another message log while the statement waited, the segments that the statement
 # has searched are outdated.
-_BUMP_NAMED = bump(
+_IS_NEW = (
     f"AND {MESSAGE_LOG} = (SELECT {MESSAGE_LOG} FROM sessions WHERE key = %(key)s)"
     + message_ids.IS_NEW
 )
+# By (whether there are message_ids, whether the state changes).
+_BUMPS = {
+    (named, stated): bump((_IS_NEW if named else "") + (HAS_ROOM if stated else ""))
+    for named in (True, False)
+    for stated in (True, False)
+}
+_BUMP = _BUMPS[False, False]
 
 # A duplicate fails on the primary key, so that the update of last_seq is rolled back as well. ON
 # CONFLICT DO NOTHING would leave a gap.
@@ -139,15 +146,17 @@ stored AS (
 _SELECT = "SELECT last_seq, active_at, message_log, epoch, log FROM bump"
 
 # By (whether there is a single message, whether there is a request_id, whether there are
-# message_ids).
+# message_ids, whether the state changes).
 STATEMENTS = {
-    (single, recorded, named): (
-        f"WITH {_BUMP_NAMED if named else _BUMP}, {RECORD + ',' if recorded else ''} "
-        f"{NAME + ',' if named else ''} {ONE if single else MANY} {_SELECT}"
+    (single, recorded, named, stated): (
+        f"WITH {_BUMPS[named, stated]}, {RECORD + ',' if recorded else ''} "
+        f"{NAME + ',' if named else ''} {CHANGE + ',' if stated else ''} "
+        f"{ONE if single else MANY} {_SELECT}"
     )
     for single in (True, False)
     for recorded in (True, False)
     for named in (True, False)
+    for stated in (True, False)
 }
 
 # For turns: stores nothing unless the session is still running the given turn.
@@ -169,6 +178,8 @@ _TYPES: dict[str, Type] = {
     "hash": BYTEA,
     "id_places": INT8_ARRAY,
     "ids": TEXT_ARRAY,
+    "state_names": TEXT_ARRAY,
+    "state_values": TEXT_ARRAY,
 }
 _ROW_TYPES = {**dict.fromkeys(("role", "format", "row_tokens"), INT8), "body": BYTEA}
 _ROWS_TYPES = {
@@ -177,7 +188,8 @@ _ROWS_TYPES = {
     ),
     "bodies": BYTEA_ARRAY,
 }
-_COLUMNS = (INT8, TIMESTAMPTZ, UUID_KEY, INT8, UUID_KEY, INT8, INT8)
+# The ids of logs stay bytes: few appends need them.
+_COLUMNS = (INT8, TIMESTAMPTZ, BYTEA, INT8, BYTEA, INT8, INT8)
 
 
 def types(*, single: bool) -> dict[str, Type]:

@@ -29,8 +29,8 @@ from sessiond_server.messages.store.append import Append, Appended
 from sessiond_server.messages.store.append_statements import SET, TAKES_APPENDS
 from sessiond_server.messages.store.rows import MESSAGE_COLUMNS, Rows
 
-# Written as a function call, the comparison cannot use an index. Otherwise the planner would read
-# all sessions of the project if the table has no statistics.
+# The comparison is written as a function call, which cannot use an index. Otherwise the planner
+# would read all sessions of the project if the table has no statistics.
 _CONDITIONS = {
     "in_project": "uuid_eq(project_id, w_project)",
     "expected": "NULLIF(w_expected, -1)",

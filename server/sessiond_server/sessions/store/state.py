@@ -54,6 +54,33 @@ FROM (
         AND name <> ALL(%(names)b::text[])
 ) AS kept"""
 
+# A change of which one statement makes certain that it fits. Those that wait for the same lock see
+# the state as it was before, so each may take only a part of the room.
+_SMALL_BYTES, _FEW_KEYS = 64 * 1024, 100
+_ROOMY = 2
+
+HAS_ROOM = f"""
+    AND (
+        SELECT count(*) < {MAX_STATE_KEYS // _ROOMY}
+            AND COALESCE(sum(octet_length(name) + octet_length(value) + {PUNCTUATION_BYTES}), 0)
+                < {MAX_STATE_BYTES // _ROOMY}
+        FROM session_state AS s
+        WHERE s.key = sessions.key AND s.log = sessions.log
+    )"""
+"""Condition of an UPDATE of `sessions`: the state has room for any small change."""
+
+CHANGE = """
+changed AS (
+    INSERT INTO session_state (key, log, name, value)
+    SELECT %(key)s, log, name, value
+    FROM bump, unnest(%(state_names)b::text[], %(state_values)b::text[]) AS given (name, value)
+    ON CONFLICT (key, log, name) DO UPDATE SET value = EXCLUDED.value
+)"""
+"""Makes a small change in the statement whose part `bump` has locked the session's row.
+
+It replaces the values that are current, also those committed while the statement waited.
+"""
+
 COPY = """copied_state AS (
     INSERT INTO session_state (key, log, name, value)
     SELECT made.key, made.log, name, value
@@ -76,6 +103,17 @@ class StatePatch:
 
     def __bool__(self) -> bool:
         return bool(self.set or self.remove)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether CHANGE makes the change, if the state HAS_ROOM.
+
+        It removes no keys: a statement that has waited for the lock would miss new ones.
+        """
+        if self.remove or not 0 < len(self.set) <= _FEW_KEYS:
+            return False
+        sizes = (len(name.encode()) + len(value.encode()) for name, value in self.set.items())
+        return sum(sizes) <= _SMALL_BYTES
 
     @property
     def content(self) -> list[Any]:

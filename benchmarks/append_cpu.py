@@ -1,0 +1,213 @@
+"""Measures the CPU time of appends: `python benchmarks/append_cpu.py [--tree DIR]...`, on Linux.
+
+The processor time that client, server and PostgreSQL spend on an append can be compared on a
+machine that does other work, too, where latencies cannot. With several source trees, such as a
+worktree of an earlier commit, each has a server and a database of its own, and they alternate.
+"""
+
+import argparse
+import asyncio
+import gc
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import uvloop
+from database import databases
+from serving import migrate, serve
+from subject_empty_call import EmptyCall
+from subject_floor import Floor
+from subjects import Subject
+from workload import messages
+
+WARM_UP_APPENDS = 30
+PLACES = ("server", "client", "database")
+# By the name of a measurement: the number of sessions, each with one writer.
+OURS = {"one session": 1, "16 sessions": 16}
+THEIRS = ("empty call", "floor")
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description="CPU time of appends, in µs for each.")
+    parser.add_argument(
+        "--tree",
+        action="append",
+        type=Path,
+        help="a source tree; may be given several times (default: the one of this program)",
+    )
+    parser.add_argument("--appends", type=int, default=300, help="by each writer (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="%(default)s")
+    parser.add_argument("--measure", nargs=4, metavar=("KIND", "TARGET", "SERVER", "DATABASE"),
+                        help=argparse.SUPPRESS)  # fmt: skip
+    arguments = parser.parse_args()
+    if arguments.measure:
+        kind, target, *pids = arguments.measure
+        found = uvloop.run(_measure(kind, target, *map(int, pids), arguments.appends))
+        print(json.dumps(found))
+        return
+    trees = [tree.resolve() for tree in arguments.tree or [Path(__file__).parent.parent]]
+    found = _compare(trees, arguments.appends, arguments.rounds)
+    print(f"{'':44}{'µs of CPU an append, median (lowest)':>48}\n")
+    print(f"{'':44}" + "".join(f"{name:>16}" for name in (*PLACES, "p50, µs")))
+    for (kind, place), rounds in found.items():
+        cells = [
+            f"{statistics.median(values):.0f} ({min(values):.0f})"
+            for name in (*PLACES, "p50")
+            if (values := [one[name] for one in rounds if name in one])
+        ]
+        print(f"{kind:14}{place[-29:]:30}" + "".join(f"{cell:>16}" for cell in cells))
+
+
+def _compare(
+    trees: list[Path], appends: int, rounds: int
+) -> dict[tuple[str, str], list[dict[str, float]]]:
+    """Return the measurements by kind and tree."""
+    found: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
+    with ExitStack() as stack:
+        made = stack.enter_context(databases())
+        postmaster = _parent(_backend(made.peers_url))
+        targets = {}
+        for number, tree in enumerate(trees):
+            url = stack.enter_context(_database(made.peers_url, number))
+            with _sources(tree):
+                migrate(url)
+                targets[tree] = stack.enter_context(serve(url, {}))
+        for number in range(rounds):
+            for tree in trees if number % 2 else reversed(trees):
+                served = targets[tree]
+                for kind in OURS:
+                    given = (kind, served.target, served.pid, postmaster)
+                    found[kind, str(tree)].append(_in_process(tree, given, appends))
+            for kind in THEIRS:
+                given = (kind, made.peers_url, 0, postmaster)
+                found[kind, ""].append(_in_process(trees[0], given, appends))
+    return found
+
+
+def _in_process(tree: Path, given: tuple[object, ...], appends: int) -> dict[str, float]:
+    with _sources(tree):
+        done = subprocess.run(
+            [sys.executable, __file__, "--appends", str(appends), "--measure", *map(str, given)],
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+    return {name: float(value) for name, value in json.loads(done.stdout).items()}
+
+
+async def _measure(
+    kind: str, target: str, server: int, postmaster: int, appends: int
+) -> dict[str, float]:
+    """Measure one kind of append in this process."""
+    async with AsyncExitStack() as stack:
+        subject: Subject
+        if kind == "empty call":
+            subject = EmptyCall()  # type: ignore[assignment] - it can only append
+        elif kind == "floor":
+            subject = Floor(target)
+        else:
+            from subject_sessiond import Sessiond  # of the tree that is measured
+
+            subject = Sessiond(target)
+        await subject.open()
+        stack.push_async_callback(subject.close)
+        if isinstance(subject, EmptyCall):
+            server = subject.pid
+        session_ids = [f"cpu-{os.getpid()}-{i}" for i in range(OURS.get(kind, 1))]
+        for session_id in session_ids:
+            await subject.create(session_id)
+        stored = messages(appends + WARM_UP_APPENDS)
+        took_s: list[float] = []
+
+        async def write(session_id: str, first: int, end: int) -> None:
+            for message in stored[first:end]:
+                began = time.perf_counter()
+                await subject.append(session_id, message)
+                took_s.append(time.perf_counter() - began)
+
+        async def write_all(first: int, end: int) -> None:
+            async with asyncio.TaskGroup() as tasks:
+                for session_id in session_ids:
+                    tasks.create_task(write(session_id, first, end))
+
+        await write_all(0, WARM_UP_APPENDS)
+        took_s.clear()
+        gc.collect()
+        gc.freeze()
+        cpu = partial(_cpu_s, server, os.getpid(), postmaster)
+        before = cpu()
+        await write_all(WARM_UP_APPENDS, len(stored))
+        spent = [after - start for after, start in zip(cpu(), before, strict=True)]
+        each = [1e6 * seconds / len(took_s) for seconds in spent]
+        return dict(zip(PLACES, each, strict=True)) | {"p50": 1e6 * statistics.median(took_s)}
+
+
+def _cpu_s(server: int, client: int, postmaster: int) -> tuple[float, float, float]:
+    backends = sum(_process_s(pid) for pid in _children(postmaster))
+    return _process_s(server) if server else 0.0, _process_s(client), backends
+
+
+def _process_s(pid: int) -> float:
+    """Return the time that the threads of a process have spent on processors, in seconds."""
+    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def _children(pid: int) -> list[int]:
+    processes = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+    children = []
+    for process in processes:
+        with suppress(OSError):  # it has ended meanwhile
+            if _parent(process) == pid:
+                children.append(process)
+    return children
+
+
+def _backend(url: str) -> int:
+    with psycopg.connect(url) as connection:
+        return connection.info.backend_pid
+
+
+@contextmanager
+def _database(url: str, number: int) -> Iterator[str]:
+    """Create a database on the server of another one, and drop it at the end."""
+    name = f"tree_{number}_{os.getpid()}"
+    parts = urlsplit(url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"'.encode())
+        try:
+            yield urlunsplit(parts._replace(path=f"/{name}", netloc=parts.netloc or "@"))
+        finally:
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
+@contextmanager
+def _sources(tree: Path) -> Iterator[None]:
+    """Have the processes that the block starts use the packages of a source tree."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(str(tree / name) for name in ("client", "server"))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+if __name__ == "__main__":
+    main()

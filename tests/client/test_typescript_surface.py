@@ -1,0 +1,112 @@
+"""The TypeScript client has the calls and the options of the Python client."""
+
+import inspect
+import re
+import typing
+from pathlib import Path
+
+import pytest
+
+import sessiond
+from sessiond._async import (
+    _admin,
+    _assets,
+    _bookmarks,
+    _client,
+    _pool,
+    _processing,
+    _session,
+    _sessions,
+    _tasks,
+)
+from sessiond._requests import options
+
+pytestmark = pytest.mark.unit
+
+SOURCES = Path(sessiond.__file__).parents[1] / "typescript" / "src"
+
+CLASSES = {
+    _client.AsyncClient: ("client.ts",),
+    _session.AsyncSession: ("session.ts",),
+    _sessions.AsyncSessions: (
+        "sessions.ts",
+        "exports.ts",
+        "regeneration.ts",
+        "previews.ts",
+        "turns.ts",
+        "messages.ts",
+    ),
+    _tasks.AsyncTasks: ("tasks.ts",),
+    _bookmarks.AsyncBookmarks: ("bookmarks.ts",),
+    _assets.AsyncAssets: ("assets.ts",),
+    _admin.AsyncAdmin: ("admin.ts",),
+    _processing.AsyncProcessing: ("processing.ts", "leases.ts"),
+    _pool.AsyncSessionPool: ("pool.ts",),
+}
+
+# Calls that TypeScript has not, or has under another name.
+CALLS = {
+    "stubs": "call",  # generated stubs; `client.call` and `rpc`
+    "metadata": None,  # for the stubs
+    "stop": "close",
+    "getProjectLimits": None,
+    "setProjectLimits": None,
+    "getProjectUsage": None,
+    "importTranscripts": None,  # a tool for files of other programs: Python and the command have it
+}
+
+# Options that TypeScript has not, or has under another name.
+OPTIONS = {
+    "stub": "method",
+    "blob": "message",
+    "keywords": None,  # of Python's signatures
+    "options": None,
+    "settings": None,
+    "conditions": None,
+    "limits": None,
+    "paths": None,  # of import_transcripts
+    "program": None,
+    "idPrefix": None,
+    "keepBadLines": None,
+    "wait": "waitMs",
+    "leaseDuration": "leaseDurationMs",
+    "retryDelay": "retryDelayMs",
+    "idleWait": "idleWaitMs",
+    "turnTimeout": "turnTimeoutMs",
+    "timeout": "timeoutMs",
+    "idleTtl": "idleTtlMs",
+}
+
+
+def camel(name: str) -> str:
+    return re.sub("_(.)", lambda found: found[1].upper(), name)
+
+
+def public(cls: type) -> set[str]:
+    return {name for name in dir(cls) if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_it_has_every_call(cls: type) -> None:
+    text = "".join((SOURCES / name).read_text() for name in CLASSES[cls])
+    declared = set(re.findall(r"^  (?:async |get |readonly |static )*(\w+)\s*[(:<]", text, re.M))
+    wanted = {CALLS.get(camel(name), camel(name)) for name in public(cls)} - {None}
+    # The fields of a session are those of `session.info`.
+    if cls is _session.AsyncSession:
+        wanted -= {camel(name) for name in public(sessiond.SessionInfo)}
+    assert not wanted - declared
+
+
+def test_it_has_every_option() -> None:
+    names: set[str] = set()
+    for cls in CLASSES:
+        for name in public(cls):
+            if callable(call := getattr(cls, name)):
+                names.update(inspect.signature(call).parameters)
+    for value in vars(options).values():
+        if typing.is_typeddict(value):
+            names.update(value.__annotations__)
+    text = "".join(path.read_text() for path in SOURCES.rglob("*.ts") if "gen" not in path.parts)
+    declared = set(re.findall(r"\b(\w+)\??:", text))
+    wanted = {OPTIONS.get(camel(name), camel(name)) for name in names - {"self"}} - {None}
+    assert not wanted - declared
