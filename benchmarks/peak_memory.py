@@ -1,6 +1,6 @@
 """Measures the memory growth of a process that reads one session.
 
-measurements.py runs `peak_memory.py KIND ADDRESS SESSION_ID LEVEL`. LEVEL is "texts", "dicts", or,
+measure_reads.py runs `peak_memory.py KIND ADDRESS SESSION_ID LEVEL`. LEVEL is "texts", "dicts", or,
 for sessiond, "one by one": each message is parsed and released, which only a stream allows. Prints
 MiB. Linux only.
 """

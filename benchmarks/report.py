@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from languages import LANGUAGES
-from measurements import (
+from measure_many import LISTINGS, PAGE_SIZE
+from names import (
     AGENTS,
     CACHED,
     CLAUDE_ADAPTER,
@@ -19,11 +20,13 @@ from measurements import (
     OPENAI_ADAPTER,
     SESSIOND,
     UNCACHED,
-    Sizes,
 )
 from series import Results, Series
+from sizes import Sizes
 
 APPEND_COST = 1.35
+METRICS_COST = 1.02
+DELETED_A_SECOND = 5000
 FLAT = 1.15  # allowed ratio of the latencies in a long and an empty session, either way
 
 
@@ -135,6 +138,22 @@ def rows(sizes: Sizes) -> Iterator[Row]:
         yield Row(f"append from {language}, p99", f"append from {language} p99")
         yield Row(f"read {sizes.long:,} from {language}", f"read long from {language}")
     yield from _adapter_rows(sizes)
+    yield Row("append p50, metrics not served", "append, metrics off")
+    yield Row("append p50, metrics served", "append, metrics on")
+    yield from _many_rows(sizes)
+
+
+def _many_rows(sizes: Sizes) -> Iterator[Row]:
+    for name in LISTINGS:
+        for state, note in (("idle", ""), ("busy", ", 16 writers")):
+            title = f"list {PAGE_SIZE} of {sizes.listed:,}, {name}{note}, p50"
+            yield Row(title, f"list {name}, {state}")
+    yield Row("sessions deleted by a filter", "sessions deleted")
+    yield Row("sessions purged, from the deletion on", "sessions purged")
+    for percentile in ("p50", "p99"):
+        yield Row(f"append {percentile}, nothing else runs", f"append {percentile}, idle")
+        yield Row(f"append {percentile}, beside the deletion", f"append {percentile}, deletion")
+        yield Row(f"append {percentile}, beside the purge", f"append {percentile}, purge")
 
 
 def _adapter_rows(sizes: Sizes) -> Iterator[Row]:
@@ -289,6 +308,7 @@ def targets(results: Results, sizes: Sizes) -> list[TargetResult]:
     if flat is not None:
         title = f"append latency, session of {sizes.long:,} against an empty one"
         found.append(TargetResult(title, "within 15 %", flat, 1 / FLAT <= flat <= FLAT))
+    found += _many_targets(results)
     smallest, largest = sizes.copied[0], sizes.copied[-1]
     # The smallest is the "better" one, so the ratio says how many times longer the largest takes.
     for what, most in (("copy", 2), ("rewind", 1.3)):
@@ -319,6 +339,32 @@ def targets(results: Results, sizes: Sizes) -> list[TargetResult]:
             0.8,
             ours,
         )
+    return found
+
+
+def _many_targets(results: Results) -> list[TargetResult]:
+    found: list[TargetResult] = []
+    if (deleted := results.get("sessions deleted", SESSIOND)) is not None:
+        title, wanted = "sessions deleted by a filter: times 5,000/s", ">= 1x"
+        ratio = deleted.median / DELETED_A_SECOND
+        found.append(TargetResult(title, wanted, ratio, ratio >= 1))
+    for title, measurement, other, most in (
+        ("append p99, beside a deletion: times idle", "append p99, deletion", "p99, idle", 1.5),
+        ("append p99, beside the purge: times idle", "append p99, purge", "p99, idle", 1.5),
+    ):
+        slower = results.ratio(f"append {other}", SESSIOND, (measurement, SESSIOND))
+        if slower is not None:
+            found.append(TargetResult(title, f"<= {most}x", slower, slower <= most))
+    metrics = results.ratio("append, metrics off", SESSIOND, ("append, metrics on", SESSIOND))
+    if metrics is not None:
+        title = "append p50 with metrics: times that without"
+        found.append(TargetResult(title, f"<= {METRICS_COST}x", metrics, metrics <= METRICS_COST))
+    for state, most_ms in (("idle", 10), ("busy", 30)):
+        listed = [results.get(f"list {name}, {state}", SESSIOND) for name in LISTINGS]
+        if slowest := max((series.median for series in listed if series), default=None):
+            title = f"list, slowest order or filter, {state}: times {most_ms} ms"
+            ratio = slowest / most_ms
+            found.append(TargetResult(title, "<= 1x", ratio, ratio <= 1))
     return found
 
 

@@ -12,7 +12,7 @@ import platform
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,10 +21,17 @@ from types import FrameType
 from typing import Any, cast
 
 import chart
+import measure_copies
+import measure_many
+import measure_metrics
+import measure_programs
+import measure_reads
+import measure_writes
 import report
 import uvloop
+from bench import Bench
 from database import Databases, databases
-from measurements import (
+from names import (
     AGENTS,
     CACHED,
     CLAUDE_ADAPTER,
@@ -37,11 +44,10 @@ from measurements import (
     OPENAI_ADAPTER,
     SESSIOND,
     UNCACHED,
-    Bench,
-    Sizes,
 )
 from series import Results
 from serving import ServerError, migrate, serve
+from sizes import Sizes
 from subject_adapters import ClaudeAdapter, OpenAIAdapter
 from subject_claude import ClaudeReference
 from subject_empty_call import EmptyCall
@@ -53,10 +59,22 @@ from workload import messages
 
 import sessiond
 
-PARTS = (
-    *("append", "ids", "batch", "load", "flat", "read", "copy", "watch", "turns", "adapters"),
-    "languages",
-)
+PARTS: Mapping[str, Callable[[Bench], Awaitable[None]]] = {
+    "append": measure_writes.append,
+    "ids": measure_writes.ids,
+    "batch": measure_writes.batch,
+    "load": measure_writes.load,
+    "flat": measure_writes.flat,
+    "read": measure_reads.read,
+    "copy": measure_copies.copy,
+    "watch": measure_programs.watch,
+    "turns": measure_programs.turns,
+    "adapters": measure_reads.adapters,
+    "languages": measure_programs.languages,
+    "metrics": measure_metrics.metrics,
+    "listing": measure_many.listing,
+    "deletion": measure_many.deletion,
+}
 PACKAGES = (
     *("grpcio", "protobuf", "psycopg", "openai-agents", "claude-agent-sdk", "sqlalchemy"),
     *("asyncpg", "uvloop"),
@@ -82,7 +100,7 @@ def main() -> int:
     parser.add_argument(
         "--only",
         type=_parts,
-        default=PARTS,
+        default=tuple(PARTS),
         metavar="PART,...",
         help=f"run only some of {', '.join(PARTS)}",
     )
@@ -156,7 +174,7 @@ async def _measure(
         bench = Bench(subjects, addresses, made, stored, sizes)
         for part in parts:
             started = time.monotonic()
-            await getattr(bench, part)()
+            await PARTS[part](bench)
             _say(f"{part}: {time.monotonic() - started:.0f} s")
         return bench.results
 

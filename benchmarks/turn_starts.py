@@ -1,10 +1,10 @@
-"""Measures what turns that start at once cost, from processes of their own.
+"""Measures the cost of many turns that start at once, from separate processes.
 
-measurements.py runs `turn_starts.py TARGET METRICS PID NAME TURNS`. TARGET is the address of a new
-server, METRICS that of its metrics, PID its process, and NAME the prefix of the sessions' ids.
-Another process sends a prompt to each session, to all at once. Meanwhile this one asks for a
-session, one call after the other. The model is `echo`; each turn takes about two seconds. Prints a
-JSON object, measurement to [unit, value].
+measure_programs.py runs `turn_starts.py TARGET METRICS PID NAME TURNS`. TARGET is the address of a
+new server, METRICS that of its metrics, PID its process, and NAME the prefix of the sessions' ids.
+Another process sends a prompt to all sessions at once. Meanwhile this process calls GetSession
+again and again. The model is `echo`; each turn takes about two seconds. Prints a JSON object,
+measurement to [unit, value].
 """
 
 import asyncio

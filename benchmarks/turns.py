@@ -1,6 +1,6 @@
 """Measures many turns at once on one server, from processes of their own.
 
-measurements.py runs `turns.py TARGET PID NAME TURNS SECONDS`. TARGET is the address of a new
+measure_programs.py runs `turns.py TARGET PID NAME TURNS SECONDS`. TARGET is the address of a new
 server, PID its process, and NAME the prefix of the sessions' ids. The model is `echo`, which writes
 50 words a second in each turn for SECONDS. Once all turns write, another process calls GetSession
 again and again. It did the same before, on the idle server. Prints a JSON object, measurement to

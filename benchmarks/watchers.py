@@ -1,7 +1,7 @@
 """Measures many watchers of one server, from a process of their own.
 
-measurements.py runs `watchers.py HERE THERE PID NAME SESSIONS WATCHERS APPENDS MESSAGES`. HERE is
-the address of a new server and PID its process, THERE the address of another server on the same
+measure_programs.py runs `watchers.py HERE THERE PID NAME SESSIONS WATCHERS APPENDS MESSAGES`. HERE
+is the address of a new server and PID its process, THERE the address of another server on the same
 database, NAME the prefix of the sessions' ids. Prints a JSON object, measurement to [unit, value].
 The calls use the stubs directly, because the server is measured, not the client.
 """

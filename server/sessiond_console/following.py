@@ -8,7 +8,7 @@ rejoins gets the whole text.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,11 +26,15 @@ KEEP_ALIVE_S = 15.0
 # How long a session is still watched after its last tab has left. The tab may only have lost its
 # connection.
 LINGER_S = 30.0
+# How often the turns of silent answers are looked up. Their end may have been announced while no
+# server could be reached, and then no event will take their text away.
+CHECK_S = 5.0
 # Maximum length of the text that is kept of a running answer.
 MAX_ANSWER_CHARACTERS = 1024 * 1024
 
 _DELTAS = {"assistant.message_delta": "answer", "assistant.reasoning_delta": "reasoning"}
 _PARTIAL = "assistant.message_partial"
+_ENDED = ("completed", "failed", "aborted")
 _TURN_EVENTS = ("assistant.turn_start", "assistant.turn_end", "session.error", "session.idle")
 
 
@@ -51,6 +55,8 @@ class _Answer:
 
     answer: str = ""
     reasoning: str = ""
+    has_news: bool = True
+    """Whether text has come since the last check."""
 
 
 @dataclass(eq=False, slots=True)
@@ -85,6 +91,7 @@ class Follower:
         self._answers: dict[str, _Answer] = {}
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._watch())
+        self._checking = asyncio.create_task(self._check_answers())
 
     @asynccontextmanager
     async def tab(self) -> AsyncIterator[tuple[asyncio.Queue[Item | None], list[Item]]]:
@@ -136,11 +143,28 @@ class Follower:
             for tab in self._tabs:
                 tab.put(None)
             self._ready.cancel()
+            self._checking.cancel()
             self._on_end()
 
-    def _tell_all(self, name: str) -> None:
+    async def _check_answers(self) -> None:
+        """Take the texts away of turns that have ended unnoticed."""
+        while True:
+            await asyncio.sleep(CHECK_S)
+            for turn_id, answer in list(self._answers.items()):
+                if answer.has_news:
+                    answer.has_news = False
+                    continue
+                with suppress(SessiondError):
+                    turn = await self._api.sessions.get_turn(self._session_id, turn_id)
+                    if turn.state in _ENDED and turn_id in self._answers:
+                        del self._answers[turn_id]
+                        self._tell_all("turn", {"turn": turn_id, "type": "assistant.turn_end"})
+                        if turn.error:
+                            self._tell_all("turn", {"turn": turn_id, "type": "session.error"})
+
+    def _tell_all(self, name: str, data: dict[str, Any] | None = None) -> None:
         for tab in self._tabs:
-            tab.put(Item(name, {}))
+            tab.put(Item(name, data or {}))
 
     def _items(self, event: Event) -> list[Item]:
         message = event.message
@@ -152,13 +176,15 @@ class Follower:
         if kind := _DELTAS.get(event.type):
             text = str(event.data.get("delta_content") or "")
             answer = self._answers.setdefault(turn_id, _Answer())
+            answer.has_news = True
             kept = getattr(answer, kind)
             if len(kept) < MAX_ANSWER_CHARACTERS:
                 setattr(answer, kind, kept + text)
             return [Item("delta", {"turn": turn_id, "kind": kind, "text": text})]
         if event.type == _PARTIAL:
             text = str(event.data.get("content") or "")
-            self._answers.setdefault(turn_id, _Answer()).answer = text
+            answer = self._answers.setdefault(turn_id, _Answer())
+            answer.answer, answer.has_news = text, True
             return [self._snapshot(turn_id)]
         if event.type in _TURN_EVENTS:
             if event.type == "assistant.turn_end":

@@ -1,4 +1,4 @@
-"""A server that is used evenly for an hour, and whose memory does not grow meanwhile.
+"""The memory of a server does not grow during an hour of even load.
 
 SESSIOND_SOAK_S is the duration in seconds, and SESSIOND_SOAK_SERIES names a file for the samples.
 """
@@ -23,11 +23,12 @@ from ..support.model_server import ModelServer
 from ..support.processes import ServerProcess, free_port
 
 Start = Callable[..., ServerProcess]
-# One row a sample: the process, and its memory in bytes.
+# One row per sample: the process, and its memory in bytes.
 Sample = Mapping[str, float | str]
 
 SOAK_S = float(os.environ.get("SESSIOND_SOAK_S", "3600"))
-# A sixth of the time, ten minutes of an hour, fills pools and caches. Each window is a sixth, too.
+# The first sixth of the time, ten minutes of an hour, fills pools and caches. Each window is a
+# sixth as well.
 WINDOW_S = SOAK_S / 6
 INTERVAL_S = min(30.0, WINDOW_S / 10)
 MAX_GROWTH = 1.05
@@ -38,8 +39,8 @@ FLAGS = (
     "--require-keys",
     "--tokenizer=estimate",
     "--log-level=warning",
-    # What is kept on purpose is kept for a short time, so that it is at its level after the first
-    # window: pages of messages, request ids, files without references.
+    # Short retention of page caches, request ids and files without references, so that they reach
+    # their level in the first window.
     "--page-cache-bytes=4194304",
     "--request-id-retention-s=60",
     "--asset-grace-s=5",
@@ -86,7 +87,7 @@ class Memory:
             file.writelines(json.dumps(row) + "\n" for row in [*rows, self._backends(elapsed)])
 
     def growth(self, measure: str) -> dict[str, float]:
-        """Return, by process, the median of the last window by that of the second one."""
+        """Return, by process, the ratio of the medians of the last and the second window."""
         end = max(float(sample["s"]) for sample in self.samples)
         growth = {}
         for process in {str(sample["process"]) for sample in self.samples}:
@@ -107,7 +108,7 @@ class Memory:
             try:
                 own += psutil.Process(pid).memory_full_info().uss
             except psutil.Error:
-                # It has ended meanwhile, or belongs to another user or machine.
+                # The process has ended meanwhile, or belongs to another user or machine.
                 continue
         return {
             "s": elapsed,

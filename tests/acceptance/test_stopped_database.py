@@ -26,7 +26,7 @@ from ..support.wire import Wire, openai, taken_apart
 
 Start = Callable[..., ServerProcess]
 
-# What a raw call may end with while no statement is answered.
+# The errors with which raw calls may end while the database does not respond.
 DOCUMENTED = {"DATABASE_UNAVAILABLE", "OVERLOADED", "DEADLINE_EXCEEDED"}
 TIMEOUT_S = 120.0
 RAW_TIMEOUT_S = 8.0
@@ -50,7 +50,7 @@ class Health:
     """Follows the status of a server.
 
     Attributes:
-        changes: the statuses that it had, in order.
+        changes: its statuses so far, in order.
     """
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
@@ -141,7 +141,7 @@ class Callers:
 
 
 async def raw_ends(wire: Wire, count: int) -> Counter[str]:
-    """Make calls that are not repeated, and return how they end."""
+    """Make calls without retries, and return their results."""
     return Counter(await asyncio.gather(*(raw_end(wire, number) for number in range(count))))
 
 
@@ -170,7 +170,7 @@ async def raw_end(wire: Wire, number: int) -> str:
 async def test_a_database_that_stands_still_costs_no_client_an_error(
     start_server: Start, postgres_alone: str, data_dir: Path, clients: int, stop_s: float
 ) -> None:
-    """It stands still at least until health says so."""
+    """The database stands still at least until the health service reports it."""
     server = await asyncio.to_thread(start_server, SESSIOND_DATABASE_URL=postgres_alone)
     callers = Callers(server.target, clients)
     async with AsyncExitStack() as stack:

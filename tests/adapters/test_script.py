@@ -1,4 +1,4 @@
-"""`scripts/adapters-test`: what it does where a framework cannot be installed."""
+"""`scripts/adapters-test` on a machine where a framework cannot be installed."""
 
 import subprocess
 from importlib.machinery import SourceFileLoader

@@ -1,4 +1,4 @@
-"""Appends that come one after the other are sent at once; those that follow them are gathered."""
+"""Appends that come one after the other are sent at once. Concurrent ones are gathered."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -76,7 +76,7 @@ async def test_a_call_to_a_session_waits_for_the_call_that_was_sent_at_once(
     first = asyncio.create_task(client.sessions.store_message("s", HELLO, request_id="1"))
     await arrived.wait()
     second = asyncio.create_task(client.sessions.store_message("s", HELLO, request_id="2"))
-    # If the second one had been sent, it would have arrived before this call.
+    # If the second append had been sent, it would have arrived before this call.
     server.on("GetSession", Session())
     await client.sessions.get("s")
     assert order == ["1"]

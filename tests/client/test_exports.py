@@ -1,4 +1,4 @@
-"""Exports are one snapshot, also when their stream breaks."""
+"""An export is one snapshot, even if its stream breaks."""
 
 import json
 from typing import Any

@@ -44,7 +44,7 @@ CLASSES = {
     _pool.AsyncSessionPool: ("pool.ts",),
 }
 
-# Calls that TypeScript has not, or has under another name.
+# Calls that TypeScript lacks, or has under another name.
 CALLS = {
     "stubs": "call",  # generated stubs; `client.call` and `rpc`
     "metadata": None,  # for the stubs
@@ -55,7 +55,7 @@ CALLS = {
     "importTranscripts": None,  # a tool for files of other programs: Python and the command have it
 }
 
-# Options that TypeScript has not, or has under another name.
+# Options that TypeScript lacks, or has under another name.
 OPTIONS = {
     "stub": "method",
     "blob": "message",
@@ -91,7 +91,7 @@ def test_it_has_every_call(cls: type) -> None:
     text = "".join((SOURCES / name).read_text() for name in CLASSES[cls])
     declared = set(re.findall(r"^  (?:async |get |readonly |static )*(\w+)\s*[(:<]", text, re.M))
     wanted = {CALLS.get(camel(name), camel(name)) for name in public(cls)} - {None}
-    # The fields of a session are those of `session.info`.
+    # The attributes of a session are fields of `session.info`.
     if cls is _session.AsyncSession:
         wanted -= {camel(name) for name in public(sessiond.SessionInfo)}
     assert not wanted - declared

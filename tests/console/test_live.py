@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sessiond import AsyncClient, AsyncSession, Message
-from sessiond.errors import SessionNotFound
+from sessiond.errors import SessionNotFound, TurnFailed
 from sessiond_console import following
 from sessiond_console.following import Followers, event_bytes, tail
 
@@ -134,6 +134,28 @@ async def test_a_tab_that_joins_late_gets_the_running_answer_whole(
     after = tab(api, followers)
     await after.until("message", turn=sent.turn_id)
     assert "answer" not in [name for name, _ in after.events]
+    followers.close()
+
+
+async def test_the_text_of_a_turn_that_ended_unnoticed_is_taken_away(
+    api: AsyncClient, session: AsyncSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "CHECK_S", 0.01)
+    followers = Followers()
+    with pytest.raises(TurnFailed) as failed:
+        await session.send_and_wait("go", options={"echo_fault": "MODEL_UNAVAILABLE"})
+    turn_id = failed.value.metadata["turn_id"]
+    reader = tab(api, followers, after=1)
+    await reader.stream.__anext__()
+    follower = followers.of(api, session.session_id)
+    # The events that follow were published while no server could be reached.
+    follower._answers[turn_id] = following._Answer("half an answer")
+    ends = [
+        (await reader.until("turn", turn=turn_id))["type"],
+        (await reader.until("turn", turn=turn_id))["type"],
+    ]
+    assert ends == ["assistant.turn_end", "session.error"]
+    assert not follower._answers
     followers.close()
 
 

@@ -21,7 +21,7 @@ class Clock:
         self.pauses.append(seconds)
 
     async def run(self, pace: Pace, per_item_s: float, items: int = 10**6) -> int:
-        """Run a batch of work that costs so much. Return the size of the batch."""
+        """Run a batch of work with a given cost. Return the size of the batch."""
         async with pace.batch() as batch:
             batch.done = min(items, batch.size)
             self.now += batch.done * per_item_s

@@ -94,7 +94,7 @@ async def test_a_statement_that_was_deallocated_is_prepared_again(database: Data
 async def test_a_statement_whose_caller_is_cancelled_as_it_is_prepared_is_prepared_again(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PostgreSQL has prepared it, and nobody has learnt so."""
+    """PostgreSQL has prepared the statement, but the cancelled caller has not learnt it."""
     async with database.connection() as connection:
         with monkeypatch.context() as patch:
             wait = connection.wait

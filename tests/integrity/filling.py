@@ -17,7 +17,7 @@ CONTENT = b"a picture"
 
 async def filled(wire: Wire) -> str:
     """Make the sessions "long", "copy", "rewound" and "pictures"; return the asset's id."""
-    # The queue exists before the first message, so that it gets all of them.
+    # Create the queue before the first message, so that it receives all messages.
     await wire.processing.LeaseMessages(asking("work"))
     await wire.create("long")
     await wire.store("long", *[_named(f"message {i}", f"id {i}") for i in range(6)])

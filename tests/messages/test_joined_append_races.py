@@ -207,7 +207,7 @@ async def test_a_batch_is_one_statement_even_while_others_run(
     batches = [asyncio.create_task(joined.store_whole(batch())) for _ in range(3)]
     await asyncio.sleep(0)
     assert (database.alone, database.shared) == (0, 3)
-    # There are as many statements as there may be, so a further batch waits in the queues.
+    # The maximum number of statements is running, so a further batch waits in the queues.
     assert await joined.store_whole(batch()) is None
     database.can_go_on.set()
     assert await asyncio.gather(*batches) == [[DONE] * 3] * 3

@@ -1,4 +1,4 @@
-"""Appends that change the state of their session: one statement, and the same rules as others."""
+"""Appends that change the state need one statement, and follow the rules of other appends."""
 
 import asyncio
 import json
@@ -94,7 +94,7 @@ async def test_a_small_change_is_refused_if_it_would_exceed_the_limit_of_a_state
 async def test_changes_that_waited_for_a_lock_replace_what_was_committed_meanwhile(
     wire: Wire, database_url: str, query: Callable[..., list[tuple[Any, ...]]]
 ) -> None:
-    """Another program holds the row, and changes the same key before it lets go."""
+    """Another program holds the row, and changes the same key before it releases the row."""
     await wire.create("one")
     await wire.store("one", "a", state_patch=StatePatch(set={"k": "1"}))
     waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"

@@ -1,4 +1,4 @@
-"""A clock that stands still, projects with limits, and calls with their keys."""
+"""A manual clock, projects with limits, and calls with their keys."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -17,7 +17,7 @@ SetLimits = Callable[..., Awaitable[ProjectLimits]]
 
 
 class Clock:
-    """Seconds that pass only when a test says so."""
+    """A clock that only tests advance."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -68,7 +68,7 @@ def with_key(port: int, key: str) -> grpc.aio.Channel:
         grpc.aio.UnaryStreamClientInterceptor,
         grpc.aio.StreamUnaryClientInterceptor,
     )
-    # A channel takes an interceptor for the first of its kinds only.
+    # A channel uses an interceptor of several kinds only for the first kind.
     one_each = [type("One", (kind,), dict(vars(_WithKey))) for kind in kinds]
     return grpc.aio.insecure_channel(
         f"127.0.0.1:{port}", interceptors=[made(key) for made in one_each]

@@ -1,4 +1,4 @@
-"""What the Python client makes of a project's limits."""
+"""The Python client's errors and retries for limits of projects."""
 
 import asyncio
 from collections.abc import AsyncIterator

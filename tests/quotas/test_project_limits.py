@@ -105,7 +105,7 @@ async def test_usage_shows_what_is_used_beside_each_limit(
 
 
 class TestDefaults:
-    """The server's settings hold for projects without limits of their own."""
+    """The server's settings apply to projects without own limits."""
 
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:

@@ -1,4 +1,4 @@
-"""QUOTA_EXCEEDED: sessions and bytes, in every call that makes them."""
+"""QUOTA_EXCEEDED: sessions and bytes, in every call that creates them."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""RATE_LIMITED: calls and messages a second."""
+"""RATE_LIMITED: calls and messages per second."""
 
 import asyncio
 
@@ -32,7 +32,7 @@ async def test_calls_above_the_rate_are_refused_until_a_token_is_there(
             "used": "2",
         }.items()
     )
-    # Other projects do not notice.
+    # Calls of other projects are not refused.
     await asyncio.gather(*(wire.list() for _ in range(10)))
     clock.now += error.retry_s
     await tenant.get("a")

@@ -96,7 +96,7 @@ async def test_tokens_of_the_day_are_counted_and_then_refuse_turns_until_midnigh
     left_s = 86400 - (now.hour * 3600 + now.minute * 60 + now.second)
     assert error.retry_s is not None
     assert 0 < error.retry_s <= left_s + 86400
-    # Tokens do not come back with the session that they were used for.
+    # The deletion of a session does not release the tokens that it used.
     await tenant.delete("one")
     assert await used() == tokens
     await tenant.create("one")

@@ -70,7 +70,7 @@ def largest_transaction(query: Query) -> Callable[[], int]:
 
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """Return the number of statements that purges have run since."""
+    """Return a function that returns the number of statements that purges have run."""
     count = 0
     run = PurgeStore._run_prepared
 
@@ -191,7 +191,7 @@ async def test_messages_of_a_log_that_a_copy_reads_go_with_their_references(
 async def test_logs_share_the_statements_of_a_batch(
     wire: Wire, query: Query, server: Running, statements: Callable[[], int]
 ) -> None:
-    """One session or a hundred with messages, tasks and records: as many statements."""
+    """A purge of a hundred sessions takes as many statements as a purge of one."""
     counts = []
     for sessions in (1, 100):
         for i in range(sessions):

@@ -73,7 +73,7 @@ def test_the_cluster_is_durable_and_private(data_dir: Path, make: Make) -> None:
 def test_the_cluster_is_stopped_without_starting_a_program(
     data_dir: Path, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A fork of a process with gRPC's threads may die before it becomes another program."""
+    """A forked child of a process with gRPC's threads may die before exec."""
     postgres = make(data_dir)
     postgres.start()
 

@@ -115,7 +115,7 @@ async def test_a_session_that_ceases_to_match_is_kept(
 
 @pytest.fixture
 async def held(wire: Wire, database_url: str) -> AsyncIterator[psycopg.Connection[Any]]:
-    """Create ten sessions with a message each, of which the connection has locked two."""
+    """Create ten sessions with one message each. The connection has locked two of them."""
     for i in range(10):
         await wire.create(f"s{i}")
         await wire.store(f"s{i}", "x")
@@ -181,7 +181,7 @@ async def test_a_locked_table_refuses_a_deletion_that_has_deleted_nothing(
 async def test_a_table_that_is_locked_meanwhile_interrupts_the_deletion(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Trying the whole call again would count only a part of the sessions."""
+    """A retry of the whole call would count only a part of the sessions."""
     monkeypatch.setattr(bulk_deletion, "SESSIONS_A_BATCH", 1)
     monkeypatch.setattr(bulk_deletion, "MAX_WAIT_S", 0.0)
     for i in range(3):

@@ -7,13 +7,13 @@ from sessiond_server.integrity.verification import Seen, problems
 
 
 async def assert_whole(database: Database) -> None:
-    """Assert that everything in a database is whole. The content of assets is not read."""
+    """Assert that `sessiond verify` finds no fault in a database, without its assets' content."""
     looked = problems(IntegrityStore(database), Objects("/"), Seen(), reads_assets=False)
     assert [problem async for problem in looked] == []
 
 
 async def assert_url_whole(database_url: str) -> None:
-    """Do the same over connections of its own."""
+    """Do the same with new connections."""
     database = Database(database_url, size=2, timeout_s=30.0)
     await database.open()
     try:

@@ -21,15 +21,15 @@ LONG = 400
 
 
 class MixedLoad:
-    """Visitors, each of whom connects, uses a session of its own in every way, and deletes it.
+    """Visitors. Each connects, makes every kind of call with its own session, and deletes it.
 
-    Beside them, one session lives through the whole load: it is appended to, watched, and cleared.
+    In addition, one session exists during the whole load. It is appended to, watched, and cleared.
 
     Args:
         target: the server, which requires keys.
         key: a key of a project.
-        model: a model that a provider over HTTP serves; the other turns are echo's.
-        visitors: how many visit at the same time.
+        model: a model of a provider over HTTP. Other turns use the model echo.
+        visitors: the number of concurrent visitors.
         pause_s: mean time between two steps of a visitor, in seconds.
 
     Attributes:
@@ -55,7 +55,7 @@ class MixedLoad:
         self._tasks = [asyncio.create_task(work) for work in (*visitors, self._lives_long())]
 
     async def run(self, seconds: float) -> None:
-        """Go on for some time; raise at once what a visitor has met."""
+        """Continue for some time; raise the error of a visitor at once."""
         waiting = asyncio.create_task(asyncio.sleep(seconds))
         done, _ = await asyncio.wait([waiting, *self._tasks], return_when="FIRST_COMPLETED")
         waiting.cancel()
@@ -63,7 +63,7 @@ class MixedLoad:
             task.result()
 
     async def stop(self) -> None:
-        """Let the visits under way end."""
+        """Wait for the end of running visits."""
         self._is_over.set()
         await asyncio.gather(*self._tasks)
 
@@ -93,7 +93,7 @@ class MixedLoad:
                 self._annotate,
             ]
             random.shuffle(steps)
-            # The history that the others read.
+            # The history that the other steps read.
             await self._append_many(client, session)
             for step in steps:
                 await step(client, session)
@@ -148,7 +148,7 @@ class MixedLoad:
             {"role": "user", "content": f"{number} {TEXT}"} for number in range(IMPORTED)
         )
         assert len(await imported.get_messages().to_list()) == IMPORTED
-        # A reader that leaves in the middle of its stream.
+        # This reader leaves in the middle of its stream.
         async with aclosing(aiter(imported.get_messages())) as messages:
             await anext(messages)
         await imported.delete()
@@ -166,7 +166,7 @@ class MixedLoad:
         assert session.session_id in {one.session_id for one in found}
 
     async def _attach(self, client: AsyncClient, session: AsyncSession) -> None:
-        # Random bytes: another file than every other, which the sweeper removes with the session.
+        # Random bytes make each file unique, so the sweeper removes it with its session.
         asset = await client.assets.upload(os.urandom(FILE_BYTES), media_type="application/x-any")
         content = [{"type": "text", "text": f"a file: {asset.uri}"}]
         await session.store_message({"role": "user", "content": content})
@@ -184,7 +184,7 @@ class MixedLoad:
                 raise AssertionError("a stranger may append")
 
     async def _cancel(self, client: AsyncClient, session: AsyncSession) -> None:
-        # The watch stands until it is cancelled; the others are cancelled wherever they are.
+        # The watch runs until it is cancelled. The other calls are cancelled at any point.
         async def watch() -> None:
             async for _ in session.events():
                 pass

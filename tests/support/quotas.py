@@ -8,7 +8,7 @@ from sessiond_server.quotas.store import Usage
 
 
 class _NoUsage:
-    """A store that is never asked."""
+    """A store that must not be called."""
 
     async def usage(self, project_id: UUID) -> Usage:
         raise AssertionError

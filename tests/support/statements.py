@@ -13,7 +13,7 @@ from sessiond_server.db.prepared import PreparedStatement
 
 @contextmanager
 def statements() -> Iterator[list[str]]:
-    """Collect the text of each statement, BEGIN, COMMIT and savepoints included."""
+    """Collect the text of each statement, including BEGIN, COMMIT and savepoints."""
     sent: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         for cursor in (cursors.TimedCursor, cursors.TimedClientCursor):

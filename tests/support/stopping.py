@@ -1,4 +1,4 @@
-"""A PostgreSQL whose processes stand still for a while, as on a machine or disk that hangs."""
+"""Stops the processes of a PostgreSQL for a while, as if its machine or disk hung."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from .embedded import postmaster
 @contextmanager
 def stopped(data_dir: Path) -> Iterator[None]:
     """Stop the embedded PostgreSQL in a directory, with all its backends, during the block."""
-    # The postmaster first, so that it starts no backend that would be missed.
+    # Stop the postmaster first, so that it starts no further backend.
     main = psutil.Process(postmaster(data_dir))
     os.kill(main.pid, signal.SIGSTOP)
     backends = main.children()

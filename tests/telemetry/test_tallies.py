@@ -1,4 +1,4 @@
-"""Tallies give a histogram what it would have observed itself."""
+"""A histogram with a tally has the same values as one that observes them itself."""
 
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.exposition import generate_latest
@@ -16,7 +16,7 @@ def exposed(values: tuple[float, ...], *, tallied: bool) -> bytes:
     for value in values:
         (tally if tallied else child).observe(value)
     tally.flush()
-    tally.flush()  # nothing is added twice
+    tally.flush()  # a second flush adds nothing
     text = generate_latest(registry)
     return b"\n".join(line for line in text.splitlines() if b"_created" not in line)
 

@@ -1,4 +1,4 @@
-"""The statements of a turn: an ordinary turn is started by one and ended by one."""
+"""The statements of a turn: one statement starts an ordinary turn, and one ends it."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from ..support.turns import send, sending
 from ..support.wire import Wire, openai
 
 MOST = 10
-"""The number of statements that a turn may have."""
+"""The maximum number of statements of a turn."""
 
 
 def named(text: str, message_id: str) -> Message:
@@ -24,16 +24,16 @@ def named(text: str, message_id: str) -> Message:
 
 
 async def statements_of(wire: Wire, session_id: str = "one", **fields: Any) -> list[str]:
-    """Return the statements of a turn. Those of its first run, which prepares, do not count."""
+    """Return the statements of a turn, without notifications and polls."""
     with statements() as sent:
         turn = await send(wire, session_id, **fields)
     assert turn.state == TURN_STATE_COMPLETED
-    # Notifications are collected for all turns of 20 ms, and the polls are those of the server.
+    # Several turns share a notification, and the server polls independently of turns.
     return [text for text in sent if "pg_notify" not in text and not text.startswith("SELECT key,")]
 
 
 async def test_an_ordinary_turn_has_four_statements(one: Wire) -> None:
-    """What it needs to know; its start; the history; its end."""
+    """The statements are: the session's data, the turn's start, the history, the turn's end."""
     await send(one, "one", "hi")
     sent = await statements_of(one, prompt="hi", request_id="r")
     assert len(sent) == 4, "\n".join(sent)

@@ -154,7 +154,7 @@ class AsyncSessions(AsyncTranscriptCalls, AsyncRegenerationCalls):
                 sessions that meet all given conditions are deleted.
 
         Returns:
-            What was deleted, and what is still to be deleted because others have locked it.
+            The numbers of deleted sessions and messages, and the sessions that others had locked.
         """
         request = session_requests.delete_sessions(all=all, dry_run=dry_run, **conditions)
         response = await self._connection.call(

@@ -28,7 +28,7 @@ def raw_class(descriptor: Descriptor) -> type[message.Message]:
 
 
 def raw(generated: type[_Message]) -> type[_Message]:
-    """Return the class like a generated one in which the `json` of messages is bytes."""
+    """Return a class like the given generated one, but with `json` of messages as bytes."""
     return cast(type[_Message], raw_class(cast(Descriptor, generated.DESCRIPTOR)))
 
 

@@ -116,7 +116,7 @@ def is_worth_retrying(error: SessiondError) -> bool:
         # The server would replay the outcome for the same request_id.
         return False
     if isinstance(error, errors.QuotaExceeded):
-        # What is used up may take hours to come back, and somebody should know of it.
+        # A used-up quota may last for hours, so the caller must learn of it at once.
         return False
     if error.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return error.retry_after is not None

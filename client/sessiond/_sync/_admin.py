@@ -193,7 +193,7 @@ class Admin(Calls):
 
         Args:
             project: name of the project.
-            limits: all limits; None = the server's default, 0 = no limit.
+            limits: the new values of all limits. None = the server's default, 0 = no limit.
             etag: refuse the change unless this is the etag of the current limits. Empty = no
                 check.
             timeout: deadline over all attempts, in seconds.
@@ -223,7 +223,7 @@ class Admin(Calls):
         return limits_of(response)
 
     def get_project_usage(self, project: str, *, timeout: float | None = None) -> ProjectUsage:
-        """Return what a project uses, and the limits that hold for it.
+        """Return the usage of a project, and its effective limits.
 
         The server counts the project's sessions, which takes about a second for a million.
 

@@ -39,26 +39,25 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class ProjectLimits:
-    """What a project may use.
+    """The limits of a project.
 
-    None stands for the server's default, which may be no limit; 0 for no limit, whatever the
-    default is.
+    None is the server's default, which may be no limit. 0 is no limit, whatever the default is.
     """
 
     calls_per_second: int | None = None
-    """Calls a second at each server process, except those of `client.admin`. RateLimited."""
+    """Calls per second at each server process, without calls of `client.admin`. RateLimited."""
     messages_per_second: int | None = None
-    """Messages stored a second at each server process; imports are slowed down. RateLimited."""
+    """Messages stored per second at each server process. Imports wait, others get RateLimited."""
     max_sessions: int | None = None
     """Number of sessions. QuotaExceeded."""
     max_bytes: int | None = None
-    """Bytes of messages, where those of a copy count again, and of assets. QuotaExceeded."""
+    """Bytes of messages and assets. A copy counts in full. QuotaExceeded."""
     max_running_turns: int | None = None
     """Number of turns that run or are queued. QuotaExceeded."""
     model_tokens_per_day: int | None = None
-    """Tokens, input and output, of turns between two midnights UTC. QuotaExceeded."""
+    """Input and output tokens of turns, per day from midnight UTC. QuotaExceeded."""
     etag: str = ""
-    """Changes whenever the limits do. Not sent by set_project_limits, which takes its own."""
+    """Changes with the limits. set_project_limits ignores it; use its argument `etag`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +67,17 @@ class LimitUsage:
     used: int
     """The amount that is used."""
     limit: int | None
-    """The limit that holds: the project's own or the server's default. None = no limit."""
+    """The effective limit: the project's own or the server's default. None = no limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectUsage:
-    """What a project uses, beside the limits that hold for it."""
+    """The usage of a project, and its effective limits."""
 
     calls_per_second: LimitUsage
-    """Calls of the last second at the process that answers; 0 if there is no limit."""
+    """Calls of the last second at the responding process; 0 if there is no limit."""
     messages_per_second: LimitUsage
-    """Messages stored in the last second at that process; 0 if there is no limit."""
+    """Messages stored in the last second at the responding process; 0 if there is no limit."""
     sessions: LimitUsage
     """Number of sessions."""
     bytes: LimitUsage
@@ -88,7 +87,7 @@ class ProjectUsage:
     model_tokens: LimitUsage
     """Tokens of turns since midnight UTC."""
     message_count: int
-    """Number of messages in all sessions, where those of a copy count again."""
+    """Number of messages in all sessions. Those of a copy count again."""
 
 
 def limits_of(pb: limits_pb2.ProjectLimits) -> ProjectLimits:

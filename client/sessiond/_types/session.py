@@ -306,8 +306,8 @@ class DeletedSessions:
     message_count: int
     """Number of their messages. Messages that copies share count once for each copy."""
     locked_count: int = 0
-    """Number of sessions that meet the conditions and were kept, because others had locked them for
-    about two seconds. Repeating the call deletes them."""
+    """Number of matching sessions that were kept, because others had locked them for about two
+    seconds. A repeated call deletes them."""
     locked_session_ids: tuple[str, ...] = ()
     """The ids of these sessions, at most 100."""
 

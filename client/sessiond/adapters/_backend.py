@@ -173,9 +173,9 @@ def encoded(item: Mapping[str, Any], path: str) -> bytes:
 
 
 def decoded(message: Message) -> dict[str, Any]:
-    """Return the item that a message was made of, equal to what was encoded.
+    """Return the item that is encoded in a message.
 
-    The caller may change it: unlike `message.blob`, it is a new one at each call.
+    Unlike `message.blob`, it is a new object at each call, so the caller may change it.
     """
     return message._parsed()
 

@@ -19,7 +19,7 @@ _IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
 def own_entry(message: Message) -> Item | None:
     """Return the entry that a message holds; None if another program has stored it."""
-    # The protobuf message that was read; message.proto would make another one of it.
+    # The protobuf message as it was read. message.proto would be a converted copy.
     read = message._pb
     is_own = read.format == message_pb2.FORMAT_OTHER and read.format_name == FORMAT_NAME
     return decoded(message) if is_own else None

@@ -64,7 +64,7 @@ def is_response_item(item: Item) -> bool:
 
 def own_item(message: Message) -> Item | None:
     """Return the item that a message holds; None if another program has stored it."""
-    # The protobuf message that was read; message.proto would make another one of it.
+    # The protobuf message as it was read. message.proto would be a converted copy.
     format = message._pb.format
     if format == message_pb2.FORMAT_OPENAI:
         item = decoded(message)

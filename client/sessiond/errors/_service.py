@@ -63,17 +63,17 @@ class ProjectLimitReached(ResourceExhausted):
 
 
 class RateLimited(ProjectLimitReached, reason="RATE_LIMITED"):
-    """The project makes more calls, or stores more messages a second than it may.
+    """The project exceeds its limit of calls or of stored messages per second.
 
     Nothing was changed. The client has retried until its deadline.
     """
 
 
 class QuotaExceeded(ProjectLimitReached, reason="QUOTA_EXCEEDED"):
-    """The call would exceed what the project may have: sessions, bytes, turns or tokens.
+    """The call would exceed a limit of the project: sessions, bytes, turns or tokens.
 
-    Nothing was changed. The client does not retry; `retry_after` says when it may help, for turns
-    and tokens.
+    Nothing was changed. The client does not retry. For turns and tokens, `retry_after` is the time
+    after which a retry may succeed.
     """
 
 

@@ -152,15 +152,16 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SetProjectLimits(self, request, context):
-        """SetProjectLimits replaces the limits of a project. All servers apply them within seconds (`--key-cache-s`). What the project has already is kept, if
-        it is above the new limits. Errors: PROJECT_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+        """SetProjectLimits replaces the limits of a project. All servers apply them within seconds (`--key-cache-s`). If the project already exceeds the
+        new limits, nothing is deleted. Errors: PROJECT_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetProjectUsage(self, request, context):
-        """GetProjectUsage returns what a project uses, and the limits that hold for it. It counts the project's sessions, which takes about a second for a million.
+        """GetProjectUsage returns the usage of a project, and its effective limits. It counts the project's sessions, which takes about a second for a
+        million.
         Errors: PROJECT_NOT_FOUND, INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

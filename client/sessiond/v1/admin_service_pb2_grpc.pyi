@@ -63,11 +63,12 @@ class AdminServiceStub:
     GetProjectLimits: _grpc.UnaryUnaryMultiCallable[_limits_pb2.GetProjectLimitsRequest, _limits_pb2.ProjectLimits]
     """GetProjectLimits returns the limits that were set for a project. Errors: PROJECT_NOT_FOUND, INVALID_FIELD."""
     SetProjectLimits: _grpc.UnaryUnaryMultiCallable[_limits_pb2.SetProjectLimitsRequest, _limits_pb2.ProjectLimits]
-    """SetProjectLimits replaces the limits of a project. All servers apply them within seconds (`--key-cache-s`). What the project has already is kept, if
-    it is above the new limits. Errors: PROJECT_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+    """SetProjectLimits replaces the limits of a project. All servers apply them within seconds (`--key-cache-s`). If the project already exceeds the
+    new limits, nothing is deleted. Errors: PROJECT_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
     """
     GetProjectUsage: _grpc.UnaryUnaryMultiCallable[_limits_pb2.GetProjectUsageRequest, _limits_pb2.GetProjectUsageResponse]
-    """GetProjectUsage returns what a project uses, and the limits that hold for it. It counts the project's sessions, which takes about a second for a million.
+    """GetProjectUsage returns the usage of a project, and its effective limits. It counts the project's sessions, which takes about a second for a
+    million.
     Errors: PROJECT_NOT_FOUND, INVALID_FIELD.
     """
 
@@ -105,11 +106,12 @@ class AdminServiceAsyncStub(AdminServiceStub):
     GetProjectLimits: _aio.UnaryUnaryMultiCallable[_limits_pb2.GetProjectLimitsRequest, _limits_pb2.ProjectLimits]  # type: ignore[assignment]
     """GetProjectLimits returns the limits that were set for a project. Errors: PROJECT_NOT_FOUND, INVALID_FIELD."""
     SetProjectLimits: _aio.UnaryUnaryMultiCallable[_limits_pb2.SetProjectLimitsRequest, _limits_pb2.ProjectLimits]  # type: ignore[assignment]
-    """SetProjectLimits replaces the limits of a project. All servers apply them within seconds (`--key-cache-s`). What the project has already is kept, if
-    it is above the new limits. Errors: PROJECT_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+    """SetProjectLimits replaces the limits of a project. All servers apply them within seconds (`--key-cache-s`). If the project already exceeds the
+    new limits, nothing is deleted. Errors: PROJECT_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
     """
     GetProjectUsage: _aio.UnaryUnaryMultiCallable[_limits_pb2.GetProjectUsageRequest, _limits_pb2.GetProjectUsageResponse]  # type: ignore[assignment]
-    """GetProjectUsage returns what a project uses, and the limits that hold for it. It counts the project's sessions, which takes about a second for a million.
+    """GetProjectUsage returns the usage of a project, and its effective limits. It counts the project's sessions, which takes about a second for a
+    million.
     Errors: PROJECT_NOT_FOUND, INVALID_FIELD.
     """
 
@@ -192,8 +194,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _limits_pb2.SetProjectLimitsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_limits_pb2.ProjectLimits, _abc.Awaitable[_limits_pb2.ProjectLimits]]:
-        """SetProjectLimits replaces the limits of a project. All servers apply them within seconds (`--key-cache-s`). What the project has already is kept, if
-        it is above the new limits. Errors: PROJECT_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+        """SetProjectLimits replaces the limits of a project. All servers apply them within seconds (`--key-cache-s`). If the project already exceeds the
+        new limits, nothing is deleted. Errors: PROJECT_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
         """
 
     @_abc_1.abstractmethod
@@ -202,7 +204,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _limits_pb2.GetProjectUsageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_limits_pb2.GetProjectUsageResponse, _abc.Awaitable[_limits_pb2.GetProjectUsageResponse]]:
-        """GetProjectUsage returns what a project uses, and the limits that hold for it. It counts the project's sessions, which takes about a second for a million.
+        """GetProjectUsage returns the usage of a project, and its effective limits. It counts the project's sessions, which takes about a second for a
+        million.
         Errors: PROJECT_NOT_FOUND, INVALID_FIELD.
         """
 

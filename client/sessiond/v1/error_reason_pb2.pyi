@@ -182,7 +182,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_QUOTA_EXCEEDED: _ErrorReason.ValueType  # 96
     """RESOURCE_EXHAUSTED: the call would exceed a limit of the project's ProjectLimits. Nothing was changed. Metadata: what (max_sessions,
-    max_bytes, max_running_turns, model_tokens_per_day), limit, used (without the call). Details: RetryInfo where time helps: for turns and tokens.
+    max_bytes, max_running_turns, model_tokens_per_day), limit, used (without the call). Details: RetryInfo, for turns and tokens only.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -358,6 +358,6 @@ RetryInfo. Metadata: what (calls_per_second, messages_per_second), limit, used. 
 """
 ERROR_REASON_QUOTA_EXCEEDED: ErrorReason.ValueType  # 96
 """RESOURCE_EXHAUSTED: the call would exceed a limit of the project's ProjectLimits. Nothing was changed. Metadata: what (max_sessions,
-max_bytes, max_running_turns, model_tokens_per_day), limit, used (without the call). Details: RetryInfo where time helps: for turns and tokens.
+max_bytes, max_running_turns, model_tokens_per_day), limit, used (without the call). Details: RetryInfo, for turns and tokens only.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

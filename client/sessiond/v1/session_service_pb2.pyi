@@ -575,8 +575,8 @@ class DeleteSessionsResponse(_message.Message):
     message_count: _builtins.int
     """message_count is the number of their messages. Messages that copies share count once for each copy."""
     locked_count: _builtins.int
-    """locked_count is the number of sessions that meet the filter and were kept, because others had locked them. A repeated call deletes them. It is 0 for a
-    dry run.
+    """locked_count is the number of matching sessions that were kept, because others had locked them. A repeated call deletes them. It is 0 for a dry
+    run.
     """
     @_builtins.property
     def locked_session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

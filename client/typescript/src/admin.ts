@@ -26,22 +26,21 @@ export interface Project {
   readonly createdAt: Date;
 }
 
-/**
- * What a project may use. `undefined` stands for the server's default, which may be no limit; 0 for
- * no limit, whatever the default is.
+/** The limits of a project. `undefined` is the server's default, which may be no limit. 0 is no
+ * limit, whatever the default is.
  */
 export interface ProjectLimits {
-  /** Calls a second at each server process, except those of `client.admin`. RateLimited. */
+  /** Calls per second at each server process, without calls of `client.admin`. RateLimited. */
   readonly callsPerSecond?: number | undefined;
-  /** Messages stored a second at each server process; imports are slowed down. RateLimited. */
+  /** Messages stored per second at each server process. Imports wait, others get RateLimited. */
   readonly messagesPerSecond?: number | undefined;
   /** Number of sessions. QuotaExceeded. */
   readonly maxSessions?: number | undefined;
-  /** Bytes of messages, where those of a copy count again, and of assets. QuotaExceeded. */
+  /** Bytes of messages and assets. A copy counts in full. QuotaExceeded. */
   readonly maxBytes?: number | undefined;
   /** Number of turns that run or are queued. QuotaExceeded. */
   readonly maxRunningTurns?: number | undefined;
-  /** Tokens, input and output, of turns between two midnights UTC. QuotaExceeded. */
+  /** Input and output tokens of turns, per day from midnight UTC. QuotaExceeded. */
   readonly modelTokensPerDay?: number | undefined;
 }
 
@@ -59,11 +58,11 @@ export interface LimitUsage {
   readonly limit: number | undefined;
 }
 
-/** What a project uses, beside the limits that hold for it. */
+/** The usage of a project, and its effective limits. */
 export interface ProjectUsage {
-  /** Calls of the last second at the process that answers; 0 if there is no limit. */
+  /** Calls of the last second at the responding process; 0 if there is no limit. */
   readonly callsPerSecond: LimitUsage;
-  /** Messages stored in the last second at that process; 0 if there is no limit. */
+  /** Messages stored in the last second at the responding process; 0 if there is no limit. */
   readonly messagesPerSecond: LimitUsage;
   /** Number of sessions. */
   readonly sessions: LimitUsage;
@@ -73,7 +72,7 @@ export interface ProjectUsage {
   readonly runningTurns: LimitUsage;
   /** Tokens of turns since midnight UTC. */
   readonly modelTokens: LimitUsage;
-  /** Number of messages in all sessions, where those of a copy count again. */
+  /** Number of messages in all sessions. Those of a copy count again. */
   readonly messageCount: number;
 }
 
@@ -222,8 +221,8 @@ export class Admin extends Calls {
    * Replace the limits of a project. Servers apply them within seconds.
    *
    * @param project - name of the project.
-   * @param limits - all limits; `undefined` = the server's default, 0 = no limit.
-   * @param options - etag refuses the change unless it is that of the current limits.
+   * @param limits - the new values of all limits. `undefined` = the server's default, 0 = no limit.
+   * @param options - etag: the change is refused unless the current limits have this etag.
    * @returns the limits, with their new etag.
    * @throws ProjectNotFound if there is no such project.
    * @throws ETagMismatch if the limits were changed by another caller.
@@ -258,7 +257,7 @@ export class Admin extends Calls {
   }
 
   /**
-   * Return what a project uses, and the limits that hold for it. The server counts the project's
+   * Return the usage of a project, and its effective limits. The server counts the project's
    * sessions, which takes about a second for a million.
    *
    * @throws ProjectNotFound if there is no such project.

@@ -218,7 +218,7 @@ function assetOf(asset: AssetProto): Asset {
   };
 }
 
-/** Refuse content that is not what was asked for. */
+/** Refuse content that is not the requested asset. */
 export function checkContent(assetId: string, digest: string): void {
   if (digest !== assetId) {
     throw new InternalError(

@@ -21,7 +21,7 @@ import {
 import { type SessionInfo, sessionOf } from "./types/session.js";
 
 /**
- * How a session is exported. `timeoutMs` covers the session without its messages, and each asset;
+ * Options of an export. `timeoutMs` covers the session without its messages, and each asset;
  * reading messages and contents has no timeout.
  */
 export interface ExportOptions extends CallOptions {
@@ -32,7 +32,7 @@ export interface ExportOptions extends CallOptions {
   readonly assets?: boolean | undefined;
 }
 
-/** How a session is exported to a file. */
+/** Options of an export to a file. */
 export interface ExportToOptions extends ExportOptions {
   /** "jsonl" (default) for the lines of exportLines, "json" for one document as in export. */
   readonly format?: "jsonl" | "json" | undefined;
@@ -40,7 +40,7 @@ export interface ExportToOptions extends ExportOptions {
   readonly progress?: Progress | undefined;
 }
 
-/** How a session is imported. `timeoutMs` covers all attempts. Default: no timeout. */
+/** Options of an import. `timeoutMs` covers all attempts. Default: no timeout. */
 export interface ImportOptions extends ChangeOptions {
   /** Id of the new session, 1 to 1,024 characters, unique in the project. Default: the exported id. */
   readonly sessionId?: string | undefined;
@@ -69,8 +69,8 @@ export abstract class ExportCalls extends RegenerationCalls {
    * held in memory; exportLines and exportTo need only bounded memory.
    *
    * The session, its state, tasks, bookmarks and messages are exported as they were at one moment,
-   * however long the export takes. What no other session can have (etag, origin) and what is derived
-   * from the rest (summary, sizes, token counts) is left out.
+   * however long the export takes. The export does not contain fields that no other session can
+   * have (etag, origin), nor fields that are derived from the rest (summary, sizes, token counts).
    *
    * @returns `{ version, session, tasks, bookmarks, messages, assets }`.
    * @throws SessionNotFound if there is no such session, or if it is deleted during the export.
@@ -181,7 +181,8 @@ export abstract class ExportCalls extends RegenerationCalls {
     if (progress !== undefined) checkFunction(progress, "progress");
     const { connection } = this;
     const extractor = new FileExtractor(connection, options.extractFiles);
-    // The same for all attempts: a retry must not collide with the session of an earlier attempt.
+    // All attempts use the same id, so that a retry does not collide with the session of an earlier
+    // attempt.
     const importing = {
       sessionId,
       progress,
@@ -213,7 +214,7 @@ function checkExport(
   checkBoolean(options.assets, "assets");
 }
 
-/** Refuse what cannot be a source, such as an export's text instead of its path. */
+/** Refuse a value that cannot be a source, such as an export's text instead of its path. */
 function checkSource(source: unknown): void {
   if (typeof source === "string") {
     if (/^[\ufeff\s]*\{/.test(source)) {

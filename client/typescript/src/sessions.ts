@@ -80,7 +80,7 @@ export interface UpdateSessionOptions extends ChangeOptions, SessionSettings, St
   readonly stateEtag?: string | undefined;
 }
 
-/** How a session is copied. Settings, and keys of the state, that are not given are the source's. */
+/** Options of a copy. Settings and keys of the state that are not given are those of the source. */
 export interface CopyOptions extends ChangeOptions, SessionSettings, StateChange {
   /** 1 to 1,024 characters, unique in the project. Default: a UUIDv7. */
   readonly newSessionId?: string | undefined;

@@ -187,7 +187,7 @@ async function* assetRecords(
   }
 }
 
-/** What an import needs besides its source. */
+/** The arguments of an import other than its source. */
 export interface Importing {
   readonly sessionId: string | undefined;
   readonly requestId: string;

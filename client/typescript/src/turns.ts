@@ -328,8 +328,8 @@ export abstract class TurnCalls extends MessageCalls {
    * Follow a session: the messages after afterSeq, then all events as they arrive, for ever.
    *
    * After a broken connection the client reconnects: each message is delivered once, in order.
-   * Other events may be missed meanwhile, except "session.rewound", which says that messages were
-   * removed: those that follow have their seqs. The session does not expire while it is watched.
+   * Other events may be missed meanwhile, except "session.rewound", which reports that messages
+   * were removed. Later messages reuse their seqs. The session does not expire while it is watched.
    * Events of a session that is created later with the same id are never mixed in.
    *
    * Iterating throws SessionNotFound when the session is deleted or expires, unless followRecreated

@@ -88,7 +88,7 @@ class Assets:
             return row
 
     async def _exists(self, upload: Upload) -> bool:
-        """Return whether the project has the asset that a client says it uploads."""
+        """Return whether the project already has the asset that a client is about to upload."""
         if not upload.asset_id:
             return False
         return await self._store.get(upload.project_id, bytes.fromhex(upload.asset_id)) is not None

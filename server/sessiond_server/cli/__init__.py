@@ -6,8 +6,8 @@ from importlib import import_module
 
 from sessiond_server.cli.errors import CommandError
 
-# A command's module is imported when the command runs. All of them together take more than a
-# second of CPU time, which every `sessiond sessions tail` would pay.
+# A command's module is imported when the command runs. The import of all modules takes more than a
+# second of CPU time, which would delay every command.
 COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("serve:run", "serve sessions over gRPC"),
     "migrate": ("migrate:run", "migrate the database's schema to this version"),

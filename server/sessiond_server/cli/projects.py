@@ -1,4 +1,4 @@
-"""`sessiond projects`: projects and their limits, directly in the database as `keys` does."""
+"""`sessiond projects`: manages projects and their limits directly in the database."""
 
 import argparse
 import asyncio
@@ -149,7 +149,7 @@ async def _limits(projects: LimitsOfProjects, options: argparse.Namespace) -> No
 
 async def _usage(projects: LimitsOfProjects, options: argparse.Namespace) -> None:
     usage = await projects.usage(options.name)
-    # Rates are known to each server alone.
+    # Only the servers know the rates, each its own.
     used = {
         "max_sessions": usage.stored.sessions,
         "max_bytes": usage.stored.bytes,

@@ -9,7 +9,7 @@ from sessiond_server.core.errors import Fault
 
 
 class Interruptible:
-    """An `async with` block that `interrupt` ends with a Fault, e.g. the handler of a call.
+    """An `async with` block that `interrupt` can end with a Fault, e.g. the handler of a call.
 
     Args:
         timeout_s: time after which the block ends with TimeoutError. Unit: seconds; None = never.

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import monotonic
 
-# How long a batch should take. A call that needs the same rows, or a share of the disk, waits for
-# about as long.
+# Target duration of a batch. A call that needs the same rows or the disk may wait for about this
+# time.
 TARGET_S = 0.05
 # A pause is as long as the batch before it, so that background work takes half of a connection's
 # time at most. Calls that compete with it make its batches slower, and thereby its pauses longer.
@@ -32,10 +32,10 @@ class Batch:
 
 
 class Pace:
-    """Sizes the batches of background work by how long the batches before them took."""
+    """Chooses the size of batches of background work by the duration of earlier batches."""
 
     def __init__(self, largest: int, pause_share: float = PAUSE_SHARE) -> None:
-        """Start with the smallest batch, which is a fifth of the largest one.
+        """Begin with the smallest batch, which is a fifth of the largest.
 
         Even smaller ones would mostly consist of round trips.
 
@@ -60,6 +60,6 @@ class Pace:
 
     def _adjust(self, batch: Batch, took_s: float) -> None:
         if batch.done < batch.size and took_s <= TARGET_S:
-            return  # it says nothing of how long a full batch takes
+            return  # the duration of a partial batch does not predict that of a full one
         factor = min(max(TARGET_S / max(took_s, 1e-6), 1 / MAX_STEP), MAX_STEP)
         self._size = min(max(round(batch.size * factor), self._smallest), self._largest)

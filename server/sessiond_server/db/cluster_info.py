@@ -11,8 +11,8 @@ class ClusterInfo(NamedTuple):
     """Properties of a PostgreSQL.
 
     Attributes:
-        max_connections: its setting of this name.
-        is_standby: whether it replays another PostgreSQL's log, and cannot be written to.
+        max_connections: the cluster's setting max_connections.
+        is_standby: whether the cluster is a read-only standby.
     """
 
     max_connections: int

@@ -71,10 +71,11 @@ class ConnectionPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
             return None
         connection = self._pool.pop()
         if not is_silent(connection):
-            # getconn() takes it from there, and its user finds out what is wrong.
+            # getconn() continues with this connection, and its user meets the error.
             self._pool.appendleft(connection)
             return None
-        # The pool closes as many connections as have not been needed for a while.
+        # Record the smallest number of idle connections: the pool closes those that were never
+        # needed.
         self._nconns_min = min(self._nconns_min, len(self._pool))
         self._stats[self._REQUESTS_NUM] += 1
         connection._pool = self
@@ -96,7 +97,7 @@ class ConnectionPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
         ):
             await run_to_completion(self.putconn(connection))
             return
-        # Nobody waits for it, and there is nothing to await.
+        # No caller waits for this connection, so there is nothing to await.
         connection._pool = None
         self._pool.append(connection)
 

@@ -79,7 +79,7 @@ def _measured(query: object, took_s: float, error: BaseException | None) -> None
 
 
 def measured(name: str, tally: metrics.Tally, took_s: float, error: BaseException | None) -> None:
-    """Note that a statement has ended.
+    """Record the end of a statement in metrics and the log.
 
     Args:
         name: name of the statement.

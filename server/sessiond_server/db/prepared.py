@@ -1,9 +1,9 @@
-"""Statements of the hot paths: each connection prepares them once, and no cursor is made.
+"""Statements of the hot paths: each connection prepares them once, and they need no cursor.
 
 A cursor of psycopg finds out for each value how to encode it, and for each execution whether the
-statement is prepared. That takes longer than the rest of an append in Python. Here all types are
-declared, and libpq gets the values as they are encoded. psycopg still waits for the result, and
-still cancels the statement if the task is cancelled.
+statement is prepared. That takes longer than the rest of an append in Python. These statements
+declare all types, and pass encoded values to libpq. psycopg still waits for the result, and cancels
+the statement if the task is cancelled.
 """
 
 import re
@@ -96,7 +96,7 @@ class PreparedStatement:
         Args:
             name: its name in metrics, traces and the log. Several statements may have the same one.
             text: the statement.
-            types: the types of its placeholders, and perhaps of others.
+            types: the types of its placeholders, by name. Others are ignored.
             columns: the types of its result's columns.
         """
         self._name = name
@@ -120,7 +120,7 @@ class PreparedStatement:
 
         Args:
             connection: the connection. Nothing is prepared if its prepare_threshold is None.
-            values: value of each placeholder, and perhaps others.
+            values: the value of each placeholder, by name. Others are ignored.
 
         Raises:
             psycopg.Error: if the statement failed.
@@ -134,7 +134,7 @@ class PreparedStatement:
             try:
                 result = await self._result(connection, encoded)
             except psycopg.errors.InvalidSqlStatementName:
-                # Somebody has run DEALLOCATE ALL. This has not changed anything.
+                # Another program has run DEALLOCATE ALL. The failed statement has changed nothing.
                 self._prepared.pop(connection, None)
                 if connection.pgconn.transaction_status != TransactionStatus.IDLE:
                     raise
@@ -159,8 +159,8 @@ class PreparedStatement:
         elif connection.prepare_threshold is None:
             pgconn.send_query_params(self._text, encoded, self._types, self._formats, Format.BINARY)
         else:
-            # Each attempt has a name of its own: a caller that is cancelled meanwhile never learns
-            # whether PostgreSQL has prepared the statement.
+            # Each attempt uses a new name, because a cancelled caller does not learn whether
+            # PostgreSQL has prepared the statement.
             name = b"sessiond_%d" % next(_numbers)
             pgconn.send_prepare(name, self._text, self._types)
             _check(await connection.wait(execute(pgconn)))

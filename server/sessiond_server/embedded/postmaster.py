@@ -32,11 +32,11 @@ def find_postmaster(cluster: Path) -> int | None:
 def stop_postmaster(cluster: Path, timeout_s: float) -> bool:
     """Stop the PostgreSQL that is running on the cluster, as `pg_ctl stop -m fast` does.
 
-    No program is started for it: a fork of a process in which gRPC's threads run may die before it
-    becomes another program, and PostgreSQL would be left running.
+    This starts no program. A forked child of a process with gRPC's threads may die before exec, and
+    PostgreSQL would be left running.
 
     Returns:
-        Whether none is running any more; False if it has not ended in time.
+        Whether no PostgreSQL is running on the cluster; False if it has not ended in time.
     """
     end = time.monotonic() + timeout_s
     if (pid := find_postmaster(cluster)) is not None:

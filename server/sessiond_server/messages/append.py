@@ -174,7 +174,7 @@ class Appends:
         )
 
     async def room_for(self, target: Target, append: Append) -> Reservation:
-        """Take room for an append among what its project may have.
+        """Reserve an append's messages and bytes within the limits of its project.
 
         Raises:
             Fault: QUOTA_EXCEEDED.

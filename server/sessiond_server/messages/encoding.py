@@ -23,8 +23,8 @@ class EncodedPage:
         count: number of messages on the page.
         first_seq: seq of the page's first message, in the order of the read.
         last_seq: seq of the page's last message, in the order of the read.
-        is_open: whether the page ended only because the history did, so that messages which were
-            appended since belong on it.
+        is_open: whether the page ended only at the end of the history. Messages that are appended
+            later then belong on it.
     """
 
     encoded: bytes

@@ -155,9 +155,9 @@ class JoinedAppends:
             requests: the appends, in their order.
 
         Returns:
-            What became of each append: its result, its error, or an append that waits, because its
-            session is locked or it must be stored alone. None if they belong in the queues, because
-            other appends to the sessions are there, or because a statement cannot store them all.
+            For each append: its result, its error, or a waiting append, because its session is
+            locked or it must be stored alone. None if they belong in the queues, because other
+            appends to the sessions are there, or because a statement cannot store them all.
         """
         keys = [one.append.key for one in requests]
         is_busy = any(key in self._busy or key in self._ready for key in keys)
@@ -265,7 +265,7 @@ class JoinedAppends:
 
     def _begin(self) -> Slot:
         slot = Slot(asyncio.get_running_loop().time() + MAX_WAIT_S)
-        # If more run already, this one is a batch that came as a whole. Others do not wait for it.
+        # Beyond this number, the statement is that of one batch call. Others do not wait for it.
         if len(self._awaited) < MAX_IN_FLIGHT:
             self._awaited[slot] = None
         self._statements += 1
@@ -281,7 +281,7 @@ class JoinedAppends:
         self.dispatch()
 
     def _ended(self, slot: Slot, keys: Iterable[UUID], left: Mapping[UUID, Series]) -> None:
-        """Let what waits for a statement go on.
+        """End a statement, and start the appends that wait for it.
 
         Args:
             slot: the statement.
@@ -407,7 +407,7 @@ class JoinedAppends:
             # The statement waits for no session, so a LockTimeout is about the whole table.
             return error
         except Exception as error:
-            # One is at fault, such as a repetition. Each is stored alone, and gets its own result.
+            # One append is at fault, e.g. a repetition. Store each alone, for its own result.
             if not isinstance(error, DuplicateRequest):
                 log.warning("joined_append_failed", error=type(error).__name__)
             return [None] * len(many)

@@ -52,7 +52,7 @@ class PageFetcher:
             found.set_result(cached)
             return found
         metrics.count(metrics.CACHE_MISSES)
-        # An open page with a limit in bytes would have to be measured anew.
+        # A page with a limit in bytes is not extended, because it would have to be measured again.
         is_known = cached and cached.last_seq < last.last_seq and query.max_bytes is None
         return asyncio.ensure_future(self._add(page_key, query, cached if is_known else None))
 

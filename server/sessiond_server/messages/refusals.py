@@ -65,7 +65,7 @@ class Refusals:
         )
 
     async def adds_nothing(self, target: Target, append: Append) -> bool:
-        """Return whether an append is a repetition, or has only messages that are stored."""
+        """Return whether an append is a repetition, or all of its messages are stored already."""
         row = await self._sessions.get(target.key, target.project_id)
         if row is None:
             return False

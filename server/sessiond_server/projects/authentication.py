@@ -72,7 +72,7 @@ class KeyLookup(Protocol):
 
 
 class LimitsListener(Protocol):
-    """Is told the limits of projects whenever they were read."""
+    """Receives the limits of projects whenever they have been read."""
 
     def set_limits(self, project_id: UUID, own: ProjectLimits) -> None:
         """Apply the limits of a project."""
@@ -97,7 +97,7 @@ class Authenticator:
 
         Args:
             store: looks keys up.
-            quotas: is told the limits of the projects that keys belong to.
+            quotas: receives the limits of the projects that keys belong to.
             require_keys: whether to refuse requests without a key. A key that is sent is always
                 checked.
             cache_s: how long the result of a lookup is cached. Unit: seconds.
@@ -112,7 +112,7 @@ class Authenticator:
         self._free_lookups = asyncio.Semaphore(MAX_LOOKUPS)
         self._streams: dict[Interruptible, str] = {}
         if not require_keys:
-            # The defaults hold until the limits of callers without a key are read.
+            # The defaults apply until the limits of callers without a key have been read.
             quotas.set_limits(DEFAULT_PROJECT_ID, NO_LIMITS)
 
     def knows(self, authorization: str | None) -> bool:
@@ -177,7 +177,7 @@ class Authenticator:
             await asyncio.sleep(max(self._cache_s, MIN_CHECK_S))
 
     async def read_limits(self) -> None:
-        """Read the limits of callers without a key, whom no lookup of a key tells."""
+        """Read the limits of callers without a key, because no lookup of a key returns them."""
         if not self._require_keys:
             limits = await self._store.limits(DEFAULT_PROJECT_ID)
             self._quotas.set_limits(DEFAULT_PROJECT_ID, limits)

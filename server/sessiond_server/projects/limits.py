@@ -13,13 +13,13 @@ from sessiond_server.quotas.store import LimitsRow, QuotaStore, Usage
 
 @dataclass(frozen=True, slots=True)
 class ProjectUsage:
-    """What a project uses, and the limits that hold for it.
+    """The usage of a project, and its effective limits.
 
     Attributes:
         calls: calls of the last second, at this process.
         messages: messages stored in the last second, at this process.
-        stored: what the database counts.
-        limits: the limits that hold.
+        stored: the amounts that the database counts.
+        limits: the effective limits.
     """
 
     calls: int
@@ -82,7 +82,7 @@ class LimitsOfProjects:
         return row
 
     async def usage(self, project: str) -> ProjectUsage:
-        """Return what a project uses.
+        """Return the usage of a project.
 
         Raises:
             Fault: PROJECT_NOT_FOUND; INVALID_FIELD for a malformed name.

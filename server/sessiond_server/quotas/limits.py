@@ -8,10 +8,10 @@ MAX_LIMIT = 2**53
 
 @dataclass(frozen=True, slots=True)
 class ProjectLimits:
-    """What a project may use, field by field as in the protos.
+    """The limits of a project, with the fields of the proto.
 
-    As set for a project, None stands for the server's default, and 0 for no limit. As they hold for
-    a project (`effective`), None stands for no limit, and 0 does not occur.
+    In limits that were set for a project, None is the server's default, and 0 is no limit. In
+    effective limits (`effective`), None is no limit, and 0 does not occur.
     """
 
     calls_per_second: int | None = None
@@ -22,7 +22,7 @@ class ProjectLimits:
     model_tokens_per_day: int | None = None
 
     def effective(self, defaults: "ProjectLimits") -> "ProjectLimits":
-        """Return the limits that hold, given the server's defaults."""
+        """Return the effective limits, given the server's defaults."""
         return ProjectLimits(*(self._effective(name, defaults) for name in LIMIT_NAMES))
 
     def _effective(self, name: str, defaults: "ProjectLimits") -> int | None:
@@ -31,7 +31,7 @@ class ProjectLimits:
 
     @property
     def has_usage(self) -> bool:
-        """Whether a limit has to be compared with what the database stores."""
+        """Whether a limit must be compared with amounts that the database stores."""
         return (
             self.max_sessions,
             self.max_bytes,

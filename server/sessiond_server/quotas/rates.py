@@ -1,14 +1,14 @@
-"""Token buckets, which limit rates, and meters, which measure them. They live in memory."""
+"""Token buckets, which limit rates, and meters, which measure them. Both are in memory."""
 
 from collections.abc import Callable
 
-# Refused callers are told different times, so that they do not return together. None is told to
-# wait longer than this.
+# Refused callers get different retry times, so that they do not return together. This is the
+# longest one.
 MAX_WAIT_S = 10.0
 
 
 class TokenBucket:
-    """A bucket that fills at a rate and holds what comes in one second, but at least one token.
+    """A bucket that fills at a rate. It holds the tokens of one second, but at least one.
 
     Args:
         rate: tokens a second.
@@ -23,14 +23,14 @@ class TokenBucket:
         self._capacity = float(max(rate, 1))
         self._level = self._capacity
         self._filled_at = clock()
-        # The time for which the last refused caller was promised its tokens.
+        # Time at which the last refused caller may try again.
         self._promised = 0.0
 
     def take(self, count: int) -> float:
-        """Take tokens if they are there.
+        """Take tokens if the bucket has them.
 
-        More tokens than the bucket holds are given when it is full; it then has a debt, and is
-        empty until the rate has paid it.
+        A full bucket also gives more tokens than it holds. Its level is then negative, and it gives
+        no tokens until the rate has made up for it.
 
         Returns:
             0 if the tokens were taken; otherwise the time after which to try again, in seconds.
@@ -88,7 +88,7 @@ class Meter:
         self._count += count
 
     def rate(self) -> int:
-        """Return the number of events of the last second; those of the second before count less."""
+        """Return the number of events of the last second, with a share of the second before."""
         now = self._advance()
         return round(self._count + self._before * (1 - now % 1))
 

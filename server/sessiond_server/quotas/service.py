@@ -1,4 +1,4 @@
-"""Enforces the limits of projects. All of it happens in memory, as far as possible.
+"""Enforces the limits of projects, in memory as far as possible.
 
 A project is known here while it has limits and calls arrive. For any other project each check is
 one look-up in a dict.
@@ -35,11 +35,11 @@ IDLE_S = 3600.0
 FLUSH_S = 2.0
 FORGET_S = 3600.0
 
-# How many projects are counted at the same time: a count reads the rows of all sessions, and other
-# calls need the connections.
+# Maximum number of concurrent counts. A count reads the rows of all sessions of a project, and
+# other calls need the connections.
 MAX_COUNTS = 2
 
-# When a project has as many turns as it may have, nobody knows how long they will take.
+# Retry time for a project with its maximum number of turns, because their end is unknown.
 TURN_RETRY_S = 1.0
 
 Piece = TypeVar("Piece")
@@ -49,10 +49,10 @@ log = structlog.get_logger(__name__)
 
 
 class UsageStore(Protocol):
-    """Counts what projects use."""
+    """Counts the usage of projects."""
 
     async def usage(self, project_id: UUID) -> Usage:
-        """Count what a project uses."""
+        """Count the usage of a project."""
 
     async def add_tokens(self, tokens: Mapping[UUID, int]) -> None:
         """Add tokens to today's, by project."""
@@ -87,9 +87,9 @@ class _Project:
     """A project that has limits.
 
     Attributes:
-        limits: the limits that hold.
+        limits: the effective limits.
         used_at: time of the last call.
-        usage: what the project uses.
+        usage: the usage of the project.
     """
 
     def __init__(self, clock: Callable[[], float], usage: ProjectUsage) -> None:
@@ -124,7 +124,7 @@ class Quotas:
     """The limits of the projects that call this process.
 
     Args:
-        store: counts what projects use.
+        store: counts the usage of projects.
         defaults: the limits of projects that have none of their own.
         clock: returns the time in seconds.
     """
@@ -163,7 +163,7 @@ class Quotas:
             project.set_limits(limits)
 
     def effective(self, own: ProjectLimits) -> ProjectLimits:
-        """Return the limits that hold for a project with these limits of its own."""
+        """Return the effective limits of a project with these limits of its own."""
         return own.effective(self._defaults)
 
     def begin_call(self, project_id: UUID) -> None:
@@ -172,7 +172,8 @@ class Quotas:
         Raises:
             Fault: RATE_LIMITED.
         """
-        if (project := self._projects.get(project_id)) is None:
+        # Most servers have no limits, and the hash of a UUID is computed anew each time.
+        if not self._projects or (project := self._projects.get(project_id)) is None:
             return
         project.used_at = self._clock()
         if project.calls:
@@ -184,6 +185,8 @@ class Quotas:
         Raises:
             Fault: RATE_LIMITED.
         """
+        if not self._projects:
+            return
         project = self._projects.get(project_id)
         if project and project.messages:
             project.messages.take(count)
@@ -191,16 +194,16 @@ class Quotas:
     async def reserve(
         self, project_id: UUID, *, unless: Unless | None = None, **amounts: int
     ) -> Reservation:
-        """Take room for what a call is about to store.
+        """Reserve the amounts that a call is about to store.
 
         Args:
             project_id: the project.
-            unless: asked before the call is refused: whether it stores nothing new, such as a
-                repetition. It then gets its answer.
-            amounts: how much of which limits the call needs, by name.
+            unless: called before a refusal. Returns whether the call stores nothing new, e.g. a
+                repetition, which is not refused.
+            amounts: the amounts to reserve, by the name of the limit.
 
         Returns:
-            The room. The caller must end it, such as by `async with`.
+            The reservation. The caller must end it, e.g. by `async with`.
 
         Raises:
             Fault: QUOTA_EXCEEDED.
@@ -211,7 +214,7 @@ class Quotas:
         usage = project.usage
         await usage.ready()
         exceeded = project.exceeded(amounts)
-        # What was deleted a moment ago is not refused.
+        # Count again before a refusal, because sessions may just have been deleted.
         if exceeded and await usage.renew():
             exceeded = project.exceeded(amounts)
         if exceeded:
@@ -222,7 +225,7 @@ class Quotas:
         return Reservation(usage, amounts)
 
     async def reserve_turn(self, project_id: UUID, prompt_bytes: int) -> Reservation:
-        """Take room for a turn, and for its prompt. Nobody knows how many tokens it will use.
+        """Reserve a turn and its prompt. Its tokens are unknown, so they are not reserved.
 
         Raises:
             Fault: QUOTA_EXCEEDED.
@@ -232,7 +235,7 @@ class Quotas:
 
     def is_limited(self, project_id: UUID) -> bool:
         """Return whether a project has any limit."""
-        return project_id in self._projects
+        return bool(self._projects) and project_id in self._projects
 
     def has_limit(self, project_id: UUID, name: str) -> bool:
         """Return whether a project has a limit."""
@@ -273,7 +276,7 @@ class Quotas:
         size_of: Callable[[Sequence[Piece]], int],
         unless: Unless | None = None,
     ) -> AsyncIterator[Sequence[Piece]]:
-        """Return the pieces of an import, which are read no faster than the project may store.
+        """Yield the pieces of an import, no faster than the project's rate.
 
         Args:
             project_id: the project.
@@ -328,7 +331,7 @@ class Quotas:
             self.forget_idle()
 
     async def close(self) -> None:
-        """Store what was counted."""
+        """Store the counted tokens."""
         try:
             await self.flush_tokens()
         except (DatabaseUnavailable, PoolExhausted, Contention, StatementCanceled) as e:
@@ -357,7 +360,7 @@ def rate_limited(name: str, limit: int, used: int, wait_s: float) -> Fault:
         f"the project has reached its limit of {limit} {what} a second at this server; nothing was "
         "changed, try again later",
         metadata={"what": name, "limit": limit, "used": used},
-        # RetryInfo has milliseconds; a token must be there then.
+        # Round up to the milliseconds of RetryInfo, so that a token is available then.
         retry_after_s=math.ceil(wait_s * 1000) / 1000,
     )
 

@@ -1,4 +1,4 @@
-"""The limits of projects, and what projects use."""
+"""The limits and the usage of projects."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ NO_ETAG = "0"
 
 @dataclass(frozen=True, slots=True)
 class LimitsRow:
-    """The limits that were set for a project; none if they never were."""
+    """The limits that were set for a project. They have no values if none were set."""
 
     limits: ProjectLimits
     etag: str
@@ -25,7 +25,7 @@ class LimitsRow:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a project uses.
+    """The usage of a project.
 
     Attributes:
         bytes: content of its sessions and assets.
@@ -43,7 +43,8 @@ class Usage:
 _GET = f"SELECT {LIMIT_COLUMNS}, etag FROM project_limits WHERE project_id = %(project_id)s"
 _ASSIGNMENTS = ", ".join(f"{name} = excluded.{name}" for name in LIMIT_NAMES)
 _VALUES = ", ".join(f"%({name})s" for name in LIMIT_NAMES)
-# If the etag is that of no row, only the insertion may happen, otherwise only the update.
+# With the etag of missing limits, only the insertion may happen. With any other etag, only the
+# update may happen.
 _SET = f"""
 INSERT INTO project_limits AS l (project_id, {LIMIT_COLUMNS})
 SELECT %(project_id)s, {_VALUES}
@@ -109,12 +110,12 @@ class QuotaStore:
         return _row(rows[0]) if rows else None
 
     async def usage(self, project_id: UUID) -> Usage:
-        """Count what a project uses. This reads the rows of all of its sessions."""
+        """Count the usage of a project. This reads the rows of all of its sessions."""
         [row] = await self._database.rows(_USAGE, {"project_id": project_id})
         return Usage(**row)
 
     async def add_tokens(self, tokens: Mapping[UUID, int]) -> None:
-        """Add tokens to today's, by project. Servers do that in the same order of projects."""
+        """Add tokens to today's counts, by project. All servers lock the rows in the same order."""
         projects = sorted(tokens)
         parameters = {"projects": projects, "tokens": [tokens[one] for one in projects]}
         await self._database.rows(_ADD_TOKENS, parameters)

@@ -1,4 +1,4 @@
-"""What a project uses: as counted in the database, and as added by this process since then."""
+"""The usage of a project: a count in the database, plus later changes by this process."""
 
 import asyncio
 from collections import Counter
@@ -14,10 +14,10 @@ from sessiond_server.db.pool import (
 )
 from sessiond_server.quotas.store import Usage
 
-# Counts are at least this far apart, and take at most this share of a connection's time: counting
-# a million sessions takes about a second. A call that would be refused may ask for a newer count.
+# Minimum time between counts, and the maximum share of a connection's time for them. A count of a
+# million sessions takes about a second. A call that would be refused may request a newer count.
 RECOUNT_S, RECOUNT_SHARE = 2.0, 0.02
-# A count that is older than this is not used: the project has called other servers since.
+# An older count is not used, because the project may have called other servers since.
 OLD_S, OLD_SHARE = 10.0, 0.004
 URGENT_RECOUNT_S, URGENT_RECOUNT_SHARE = 0.1, 0.1
 
@@ -28,13 +28,13 @@ log = structlog.get_logger(__name__)
 
 
 class ProjectUsage:
-    """What one project uses.
+    """The usage of one project.
 
-    An amount is either still being stored, or was added since the last count, or is in the count.
-    What is stored while a count runs may count twice until the next one.
+    Each amount is either being stored, or was added since the last count, or is in the count. An
+    amount that is stored during a count may count twice until the next count.
 
     Args:
-        count: counts what the database stores.
+        count: counts the amounts in the database.
         clock: returns the time in seconds.
     """
 
@@ -53,21 +53,21 @@ class ProjectUsage:
         return max(0, counted + self._added[name] + self._storing[name])
 
     async def ready(self) -> None:
-        """Wait until there is a count. One that becomes old is renewed in the background."""
+        """Wait until a count exists. An old count is renewed in the background."""
         if self._counted is None or self._is_older(OLD_S, OLD_SHARE):
             await self._recount()
         elif self._counting is None and self._is_older(RECOUNT_S, RECOUNT_SHARE):
             self._start().add_done_callback(_log_failure)
 
     async def renew(self) -> bool:
-        """Count anew, unless the last count is recent; return whether it was counted."""
+        """Count again, unless the last count is recent; return whether it counted."""
         if not self._is_older(URGENT_RECOUNT_S, URGENT_RECOUNT_SHARE):
             return False
         await self._recount()
         return True
 
     def add(self, amounts: Amounts) -> None:
-        """Count amounts that are stored; negative ones are not used any longer."""
+        """Count amounts that are stored. Negative amounts were freed."""
         self._added.update(amounts)
 
     def begin(self, amounts: Amounts) -> None:
@@ -75,7 +75,7 @@ class ProjectUsage:
         self._storing.update(amounts)
 
     def end(self, amounts: Amounts, *, is_stored: bool) -> None:
-        """Count amounts for which `begin` was called as stored, or not at all."""
+        """Count amounts of an earlier `begin` as stored, or discard them."""
         self._storing.subtract(amounts)
         if is_stored:
             self._added.update(amounts)
@@ -84,7 +84,7 @@ class ProjectUsage:
         return self._clock() - self._counted_at >= max(age_s, self._took_s / share)
 
     async def _recount(self) -> None:
-        # Shielded: the count is for all callers, and this one may leave.
+        # All callers share the count, so a cancellation of this caller must not end it.
         await asyncio.shield(self._start())
 
     def _start(self) -> asyncio.Task[None]:
@@ -122,9 +122,9 @@ def _log_failure(counting: asyncio.Task[None]) -> None:
 
 
 class Reservation:
-    """Room that a call has taken for what it stores, for the duration of an `async with` block.
+    """The amounts that a call has reserved, for the duration of an `async with` block.
 
-    What is stored counts from then on. If the call is refused, nothing was stored.
+    At the end of the block, they count as used. If the call was refused, they are released.
     """
 
     __slots__ = ("_amounts", "_usage")
@@ -136,21 +136,21 @@ class Reservation:
             usage.begin(self._amounts)
 
     def more(self, name: str, amount: int) -> None:
-        """Take more room than was asked for, for what the call has found it stores."""
+        """Reserve a further amount, which became known during the call."""
         if self._usage:
             self._usage.begin({name: amount})
             self._amounts[name] = self._amounts.get(name, 0) + amount
 
     def give_back(self) -> None:
-        """Give the room back: nothing was stored."""
+        """Release the amounts, because nothing was stored."""
         if self._usage:
             self._usage.end(self._amounts, is_stored=False)
             self._usage = None
 
     def end(self, error: BaseException | None) -> None:
-        """Give the room back if the call was refused; otherwise it counts as used."""
+        """Release the amounts if the call was refused; otherwise count them as used."""
         if self._usage:
-            # Of other errors, nobody knows whether they came before or after the commit.
+            # Other errors may have occurred before or after the commit.
             is_refused = isinstance(error, Exception) and not isinstance(
                 error, DatabaseUnavailable | TimeoutError
             )

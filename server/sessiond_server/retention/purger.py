@@ -14,7 +14,7 @@ from sessiond_server.retention.store.purge import PurgeStore
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
 from sessiond_server.telemetry import metrics
 
-# The largest batches.
+# Maximum sizes of batches.
 SESSIONS_A_BATCH = 500
 ROWS_A_BATCH = 5_000
 REQUESTS_A_BATCH = 5_000

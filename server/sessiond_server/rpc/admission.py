@@ -102,7 +102,7 @@ class Admission:
 
     @property
     def is_holding(self) -> bool:
-        """Whether calls are held, so that a call that has begun must await `until_released`."""
+        """Whether calls are held. A call that has begun must then await `until_released`."""
         return not self._gate.is_set()
 
     async def until_released(self, method: str) -> None:

@@ -421,6 +421,6 @@ class Calls:
                 "ADMIN_KEY_REQUIRED",
                 "AdminService requires an admin key (`sessiond keys create --admin`)",
             )
-        if not needs_admin:  # whoever sets limits must be able to raise them
+        if not needs_admin:  # otherwise an admin could not raise an exhausted limit
             self._quotas.begin_call(caller.project_id)
         return caller

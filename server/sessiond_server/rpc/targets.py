@@ -1,4 +1,4 @@
-"""Converts the session that an append is for, and the conditions of the append."""
+"""Converts the target session of an append, and the conditions of the append."""
 
 from sessiond.v1.rewind_pb2 import RewindSessionRequest
 from sessiond.v1.session_service_pb2 import (

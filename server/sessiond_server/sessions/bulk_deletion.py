@@ -21,12 +21,12 @@ from sessiond_server.sessions.store.bulk_deletion import BulkDeletionStore, Doom
 from sessiond_server.sessions.store.deletion import DeletedSession
 from sessiond_server.sessions.store.filters import SessionFilter
 
-SESSIONS_A_BATCH = 1_000
+# Handling the rows of a batch blocks the event loop for some milliseconds.
+SESSIONS_A_BATCH = 250
 KEYS_A_PAGE = 20_000
 # The caller waits for the end, so the pauses are shorter than those of background work.
 PAUSE_SHARE = 0.25
-# How long a deletion goes on trying to delete sessions that others have locked, once all others are
-# deleted.
+# Time for which a deletion tries to delete locked sessions, after it has deleted all others.
 MAX_WAIT_S = 2.0
 # Maximum number of locked sessions that a result names.
 MAX_NAMED = 100
@@ -34,12 +34,12 @@ MAX_NAMED = 100
 
 @dataclass
 class BulkDeletion:
-    """What a deletion has deleted so far, or would delete.
+    """The result of a deletion so far, or the result that a dry run predicts.
 
     Attributes:
         sessions: number of sessions.
         messages: number of messages in them.
-        locked: session_ids of those that were kept because others had locked them.
+        locked: session_ids of sessions that were kept because others had locked them.
     """
 
     sessions: int = 0
@@ -90,7 +90,7 @@ class BulkDeletions:
         return done
 
     async def _delete_all(self, doomed: DoomedSessions, done: BulkDeletion) -> list[UUID]:
-        """Delete the sessions; return the keys of those that are locked or match no longer."""
+        """Delete the sessions; return the keys of sessions that are locked or no longer match."""
         pace = Pace(SESSIONS_A_BATCH, pause_share=PAUSE_SHARE)
         missed: list[UUID] = []
         keys: Sequence[UUID] = await self._store.keys(doomed, None, KEYS_A_PAGE)
@@ -109,15 +109,15 @@ class BulkDeletions:
     async def _delete(
         self, doomed: DoomedSessions, keys: Sequence[UUID], done: BulkDeletion
     ) -> Iterable[UUID]:
-        """Delete sessions that nobody has locked; return the keys of the others."""
+        """Delete sessions that are not locked; return the keys of the others."""
         clock = asyncio.get_running_loop().time
         ends_at = clock() + MAX_WAIT_S
         while True:
             try:
                 deleted = await self._store.delete(doomed, keys, skip_locked=True)
             except LockTimeout:
-                # A lock on a table, since those on sessions are skipped. If nothing is deleted yet,
-                # the whole call is tried again; otherwise its result would count only a part.
+                # The lock is on a table, because locked sessions are skipped. If nothing is deleted
+                # yet, the whole call is tried again; otherwise its result would count only a part.
                 if not done.sessions:
                     raise
                 if clock() >= ends_at:
@@ -141,7 +141,8 @@ class BulkDeletions:
             if not matching or clock() >= ends_at:
                 return list(matching.values())
             keys = list(await self._delete(doomed, list(matching), done))
-            # A session that is locked again and again is only deleted by waiting in line for it.
+            # A session that is locked again and again can only be deleted by a statement that waits
+            # for its lock.
             for key in keys:
                 with suppress(LockTimeout):
                     self._note(await self._store.delete(doomed, [key], skip_locked=False), done)

@@ -7,7 +7,7 @@ from sessiond_server.quotas.limits import LIMIT_NAMES, ProjectLimits
 
 
 class QuotaSettings(BaseSettings):
-    """The limits of projects that have none of their own; `sessiond projects limits` sets those."""
+    """The limits of projects without own limits, which `sessiond projects limits` sets."""
 
     default_limit_calls_per_second: int = Field(
         0,
@@ -47,7 +47,7 @@ class QuotaSettings(BaseSettings):
     )
 
     def default_limits(self) -> ProjectLimits:
-        """Return the limits of projects that have none of their own."""
+        """Return the limits of projects without own limits."""
         return ProjectLimits(
             **{name: getattr(self, f"default_limit_{name}") for name in LIMIT_NAMES}
         )

@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 
 class TurnAnnouncements:
-    """Publishes the events of turns, and counts what they used."""
+    """Publishes the events of turns, and counts their tokens."""
 
     def __init__(self, publisher: EventPublisher, quotas: Quotas) -> None:
         self._publisher = publisher
@@ -124,7 +124,7 @@ class TurnAnnouncements:
         if changes.ended:
             self._quotas.end_turns(changes.project_id, len(changes.ended))
         for row in changes.ended:
-            if row.usage:  # of input and output; the others are parts of these
+            if row.usage:  # only input and output tokens; the other numbers are parts of these
                 self._quotas.add_tokens(changes.project_id, sum(row.usage[:2]))
             turn_id, after_seq = row.turn_id, row.end_seq or None
             _count(row)

@@ -1,7 +1,7 @@
 """Starts and ends turns with one statement, in sessions that have no other open turn.
 
-Most turns are like that. All others go through the transactions of transitions.py. So do those that
-a statement of direct_store.py does not store: this module decides nothing that those do not.
+This is the common case. In all other cases, and if a statement of direct_store.py stores nothing,
+the transactions of transitions.py start and end turns.
 """
 
 from collections.abc import AsyncIterator
@@ -34,7 +34,7 @@ from sessiond_server.turns.store import first_changes
 
 
 class DirectTurns:
-    """Starts and ends turns. What it yields is to be published before the block ends.
+    """Starts and ends turns. The caller must publish the yielded change before the block ends.
 
     Args:
         lease: the lease for turns that are started.
@@ -71,7 +71,7 @@ class DirectTurns:
 
         Args:
             sending: the request.
-            opening: what was read of the session.
+            opening: the session as it was read.
             turn: the turn.
             record: record of the request; None for a request without a request_id.
 

@@ -55,9 +55,9 @@ FROM {HEAD_SOURCE} LEFT JOIN LATERAL (
 ) AS recorded ON true
 WHERE key = %(key)s AND project_id = %(project_id)s AND {ALIVE}"""
 
-# Every change of a session's turns also sets active_at. So if active_at is still the value that the
-# statement's snapshot has, the open turns are those of the snapshot, too: PostgreSQL reads only the
-# row of the session anew when that row has changed since the snapshot.
+# Every change of a session's turns also sets active_at. If active_at still has the value of the
+# statement's snapshot, the open turns are those of the snapshot as well. This check is necessary
+# because PostgreSQL rereads only the row of the session if it has changed since the snapshot.
 _ALONE = f"""
         AND key = (SELECT key FROM sessions WHERE key = %(key)s FOR NO KEY UPDATE SKIP LOCKED)
         AND active_at = (SELECT active_at FROM sessions WHERE key = %(key)s)
@@ -112,7 +112,7 @@ _STARTS = {
     for is_named in (True, False)
 }
 
-# The answer continues the message that the model was given, since that is still the newest one.
+# The answer continues the last message of the model's input, which is still the newest one.
 _END_BUMP = bump(
     f"""AND log = %(log)s AND running_turn = %(turn)s AND last_seq = %(answered_seq)s {_ALONE}
         AND EXISTS (
@@ -165,7 +165,7 @@ DELETE FROM turn_texts WHERE key = %(key)s AND log = %(log)s AND turn_id = %(tur
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What a Send has to know of its session.
+    """The data of a session that a Send needs.
 
     Attributes:
         head: location and size of the messages.
@@ -232,7 +232,7 @@ class DirectStore:
         return self._database.connection()
 
     async def opening(self, key: UUID, project_id: UUID, request_id: str) -> Opening | None:
-        """Return what a Send has to know; None if the project has no such session.
+        """Return the data for a Send; None if the project has no such session.
 
         Args:
             key: the session's key.
@@ -270,7 +270,7 @@ class DirectStore:
             append: the append of its messages, which must be plain.
             rows: the messages; there may be none.
             record: record of the request; None for a request without a request_id.
-            known: the head of the session, as it was read before.
+            known: the head of the session, as read before.
             holder: the process that runs the turn.
             lease_s: duration of the lease. Unit: seconds.
 
@@ -379,8 +379,8 @@ class DirectStore:
             if not drops_text:
                 found = await statement.run(connection, parameters)
             else:
-                # The statement waits for the process that is saving text, if there is one. Only a
-                # later statement sees what was saved.
+                # The statement waits for a process that is saving text. Only a later statement sees
+                # the saved text.
                 async with connection.transaction():
                     found = await statement.run(connection, parameters)
                     if found:
@@ -398,7 +398,7 @@ class DirectStore:
 
 
 def _check_refused(error: psycopg.Error) -> None:
-    """Raise an error after which the transaction would fail, too; log any other."""
+    """Raise an error that the transaction would meet as well; log any other error."""
     if isinstance(error, TRANSIENT_ERRORS):
         raise error
     log.warning("turn_statement_refused", error=error.diag.message_primary or str(error))

@@ -1,4 +1,4 @@
-"""Checks the requests of Send, and makes the turns that they ask for."""
+"""Checks the requests of Send, and makes their turns."""
 
 from typing import Any
 from uuid import UUID

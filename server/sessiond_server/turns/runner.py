@@ -134,7 +134,7 @@ class TurnRunner:
         """Start a turn with one statement; see DirectTurns.start.
 
         Returns:
-            The turn; None if it was not stored, because a transaction must decide what happens.
+            The turn; None if it was not stored, because a transaction must start it.
 
         Raises:
             DuplicateRequest: if the request is recorded already.

@@ -79,7 +79,7 @@ class Turns:
         self._save_remote_text = save_remote_text
 
     async def open(self, sending: Sending) -> Opening:
-        """Read what a Send has to know of its session.
+        """Read the data of a session that a Send needs.
 
         Raises:
             Fault: SESSION_NOT_FOUND; INVALID_FIELD for a malformed session_id or request_id.
@@ -98,7 +98,7 @@ class Turns:
 
         Args:
             sending: the request.
-            opening: what `open` has read for it.
+            opening: the result of `open` for this Send.
 
         Raises:
             Fault: with the reasons of Send; nothing is stored then.

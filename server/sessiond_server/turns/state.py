@@ -200,7 +200,7 @@ class RunningTurn:
 
 @dataclass(slots=True, kw_only=True)
 class TurnNews:
-    """What a commit has changed about a session's turns, to be published and run after it.
+    """The changes of a commit to a session's turns, to publish and run after the commit.
 
     Attributes:
         key: the session's key.

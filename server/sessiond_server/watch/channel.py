@@ -152,7 +152,7 @@ class Channel:
         self._wake.set()
 
     def deliver(self, messages: StoredMessages) -> None:
-        """Deliver messages that were just stored, without reading them if nothing precedes them."""
+        """Deliver just stored messages, without a read if the channel has all earlier ones."""
         if (
             self._is_resting
             and not (self._wake.is_set() or self._ephemeral or self.is_over or self._is_closed)

@@ -111,7 +111,7 @@ class WatchHub:
         self._notifier.messages_appended(key)
 
     def messages_stored(self, key: UUID, messages: StoredMessages) -> None:
-        # Events of another commit that are not published yet may precede the messages.
+        # Another commit may have earlier events that are not published yet.
         if len(self._unpublished.get(key, ())) == 1 and (channel := self._channels.get(key)):
             channel.deliver(messages)
         else:
@@ -372,7 +372,7 @@ class WatchHub:
         return bool(self._channels or self._projects or self._awaited)
 
     def _wake(self, key: UUID) -> None:
-        if channel := self._channels.get(key):
+        if self._channels and (channel := self._channels.get(key)):
             channel.wake()
 
     def _on_want(self, turn_id: UUID, freeze: bool) -> None:

@@ -627,7 +627,7 @@ export class RateLimited extends ResourceExhausted {
 /**
  * The call would exceed a limit of the project's ProjectLimits. Nothing was changed. Metadata:
  * what (max_sessions, max_bytes, max_running_turns, model_tokens_per_day), limit, used (without
- * the call). Details: RetryInfo where time helps: for turns and tokens.
+ * the call). Details: RetryInfo, for turns and tokens only.
  *
  * Reason: `QUOTA_EXCEEDED`. Status code: `RESOURCE_EXHAUSTED`.
  */

@@ -147,7 +147,8 @@ export class Assembler {
     if (this.#lastKind === "end") throw invalidField(place, "comes after the end of the export");
     if (this.#asset && kind !== "asset") throw interruption(place, this.#asset);
     if ((kind === "message" || kind === "asset") && !this.#isHeadSent) {
-      // Sent at once, so that the server can refuse the session before it receives the rest.
+      // This piece is sent at once, so that the server can refuse the session before it receives
+      // the rest.
       this.#isHeadSent = true;
       ready.push(this.#takePiece());
     }

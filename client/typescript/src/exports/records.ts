@@ -37,7 +37,7 @@ export interface ExportRecord {
   readonly value: JsonObject;
 }
 
-/** Is told the numbers of messages done and of all messages; `undefined` = unknown. */
+/** Called with the numbers of finished messages and of all messages; `undefined` = unknown. */
 export type Progress = (done: number, total: number | undefined) => void;
 
 /** Return the first record of an export. */

@@ -7,15 +7,15 @@ const DELTA = "assistant.message_delta";
 interface Seen {
   /** Seq of the message that the model answers. */
   readonly answered: number;
-  /** Number of characters (code points) that were passed on. */
+  /** Number of characters (code points) that have been passed on. */
   readonly count: number;
 }
 
 /**
  * Passes each character of a running answer on once, over any number of connections.
  *
- * A connection to a running turn begins with the text so far. After a reconnect, only what is new
- * of it is passed on, as a delta.
+ * A connection to a running turn begins with the text so far. After a reconnect, only its new part
+ * is passed on, as a delta.
  */
 export class AnswerTexts {
   /** By turn. */

@@ -86,7 +86,7 @@ export function isOutcome(metadata: Readonly<Record<string, string>>): boolean {
 export function isWorthRetrying(error: SessiondError): boolean {
   // The server would replay a turn's outcome for the same request_id.
   if (isOutcome(error.metadata)) return false;
-  // What is used up may take hours to come back, and somebody should know of it.
+  // A used-up quota may last for hours, so the caller must learn of it at once.
   if (error instanceof QuotaExceeded) return false;
   if (error.code === "RESOURCE_EXHAUSTED") return error.retryAfterMs !== undefined;
   return error.code === "UNAVAILABLE";

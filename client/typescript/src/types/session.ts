@@ -147,8 +147,8 @@ export interface DeletedSessions {
   /** Number of their messages. Messages that copies share count once for each copy. */
   readonly messageCount: number;
   /**
-   * Number of sessions that meet the conditions and were kept, because others had locked them for
-   * about two seconds. Repeating the call deletes them.
+   * Number of matching sessions that were kept, because others had locked them for about two
+   * seconds. A repeated call deletes them.
    */
   readonly lockedCount: number;
   /** The ids of these sessions, at most 100. */

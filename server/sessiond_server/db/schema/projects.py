@@ -41,7 +41,7 @@ api_keys = Table(
     Column("revoked_at", TIME),
 )
 
-# Without a row, the server's defaults hold.
+# A project without a row has the server's defaults.
 project_limits = Table(
     "project_limits",
     metadata,
@@ -60,7 +60,7 @@ project_limits = Table(
     Column("etag", Uuid, nullable=False, server_default=text("gen_random_uuid()")),
 )
 
-# Tokens of turns, which outlive the turns and their sessions. Each server adds what it has counted
+# Tokens of turns. The counts outlive the turns and their sessions. Each server adds its counts
 # every few seconds, so the end of a turn does not lock the row.
 project_tokens = Table(
     "project_tokens",

@@ -1,4 +1,4 @@
-"""Statements that find rows of sessions which contradict each other, one for each kind of fault."""
+"""Statements that find contradictory rows of sessions, one for each kind of fault."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from sessiond_server.db.message_log import MESSAGE_LOG
 IN_BATCH = "key = ANY(%(keys)s::uuid[])"
 """Selects the rows of a batch of sessions."""
 
-# What is kept for each seq is looked for where the session reads messages, and beyond its last one.
+# Rows by seq are checked in all logs that the session reads, and beyond its last message.
 _READ = f"""
 WITH read AS (
     SELECT key, first_seq, last_seq, src_key, src_log FROM segments WHERE {IN_BATCH}
@@ -32,7 +32,7 @@ def _is_stored(alias: str) -> str:
 
 
 class FaultKind(StrEnum):
-    """What contradicts what."""
+    """The kind of a contradiction."""
 
     MESSAGE_BEYOND = "message_beyond"
     BOOKMARK_ASTRAY = "bookmark_astray"
@@ -53,9 +53,9 @@ class Fault:
     """A contradiction.
 
     Attributes:
-        kind: what contradicts what.
+        kind: the kind of the contradiction.
         key: key of the session.
-        values: the values by which the place is found, by the names of the columns.
+        values: the values that locate the contradiction, by column.
     """
 
     kind: FaultKind
@@ -91,12 +91,12 @@ HAVING min(t.position) <> 1 OR max(t.position) <> count(*)
     FaultKind.ID_ASTRAY: f"""{_READ}
 SELECT read.key, i.message_id, i.seq FROM {_of_seqs("message_ids", "i")}
 WHERE NOT {_is_stored("i")}""",
-    # The name is a field of the encoded message, too.
+    # The message_id is also a field of the encoded message.
     FaultKind.ID_WRONG: f"""{_READ}
 SELECT read.key, i.message_id, i.seq FROM {_of_seqs("message_ids", "i")}
 JOIN messages AS m ON m.key = i.key AND m.log = i.log AND m.seq = i.seq
 WHERE position(convert_to(i.message_id, 'UTF8') IN m.body) = 0""",
-    # In one log, the table's constraint forbids it.
+    # The table's constraint prevents duplicates only within one log.
     FaultKind.ID_REPEATED: f"""{_READ}
 SELECT read.key, i.message_id, min(i.seq) AS first, max(i.seq) AS last
 FROM {_of_seqs("message_ids", "i")}
@@ -107,7 +107,7 @@ WHERE NOT {_is_stored("p")}""",
     FaultKind.PARENT_LATER: f"""{_READ}
 SELECT read.key, p.seq, p.parent_seq FROM {_of_seqs("parent_links", "p")}
 WHERE p.parent_seq < 0 OR p.parent_seq >= p.seq""",
-    # Reads look for links only where the session's row says that there are some.
+    # Reads query the links only if the session's row says that links exist.
     FaultKind.BRANCHES_HIDDEN: f"""{_READ}
 SELECT read.key, min(p.seq) AS seq FROM {_of_seqs("parent_links", "p")}
 JOIN sessions AS s ON s.key = read.key

@@ -159,7 +159,7 @@ STATEMENTS = {
     for stated in (True, False)
 }
 
-# For turns: stores nothing unless the session is still running the given turn.
+# For turns: the statement stores nothing unless the session is still running the given turn.
 FENCED = {
     single: f"WITH {bump('AND running_turn = %(turn)s')}, {ONE if single else MANY} {_SELECT}"
     for single in (True, False)

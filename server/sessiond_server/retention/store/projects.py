@@ -9,7 +9,7 @@ from sessiond_server.db import schema as tables
 from sessiond_server.db.pool import Database
 from sessiond_server.sessions.store.deletion import DeletedSession, delete_sessions
 
-# It runs in each round. Joined with the sessions, it would scan all of them.
+# This statement runs in each round. A join with the sessions would scan all of them.
 _DELETED = "SELECT project_id FROM projects WHERE deleted_at IS NOT NULL"
 _EMPTY = """
 SELECT project_id FROM projects p

@@ -34,7 +34,7 @@ _LOCK_LOGS = (
 )
 
 _GIVEN = "unnest(%(keys)s::uuid[], %(logs)s::uuid[]) AS given (key, log)"
-# What may still be reached of a log. A live log still gets new messages. After a rewind, a
+# The parts of a log that are still in use. A live log still gets new messages. After a rewind, a
 # session's messages are in another log, but its other rows are not. Scalar subqueries enforce one
 # scan of a key for each log, however the planner estimates the tables.
 _KINDS = f"""
@@ -91,7 +91,7 @@ SELECT messages, CASE WHEN messages < (SELECT count(*) FROM picked)
     THEN GREATEST(rows, %(batch)s) ELSE rows END
 FROM doomed"""
 
-# Tables with the messages of a log. The order does not matter for a log that nobody reads.
+# Tables with the messages of a log. Their order does not matter, because no session reads the log.
 _OF_MESSAGES = ("messages", "parent_links", "message_ids", "asset_refs")
 
 # Tables of the session alone, which no copy reads. Rows of `processing` are deleted before their
@@ -136,7 +136,7 @@ def _with_rows(*tables: str) -> str:
 
 _WITH_MESSAGES = _with_rows(*_OF_MESSAGES)
 _WITH_OWN = _with_rows(*_OWN)
-# Most tables have no rows of most sessions. One statement finds those that do.
+# Most tables have no rows of most sessions. One statement finds the tables that have some.
 _FILLED = " UNION ALL ".join(
     f"SELECT '{table}' WHERE EXISTS (SELECT FROM {_GIVEN}, LATERAL ("
     f"SELECT FROM {table} AS t WHERE t.key = given.key AND t.log = given.log LIMIT 1) AS own)"
@@ -184,7 +184,7 @@ Log = tuple[UUID, UUID]
 
 
 class _Kind(NamedTuple):
-    """What may still be reached of a log.
+    """The parts of a log that are still in use.
 
     Attributes:
         key: the log is the pair of key and log.
@@ -242,7 +242,7 @@ class PurgeStore:
             locked: list[Log] = await cursor.fetchall()
             if not locked:
                 return LogPurge(0, 0, 0)
-            # Nothing of the message logs of sessions that exist. A copy queued them when it stopped
+            # The message logs of existing sessions are kept. A copy queued them when it stopped
             # referring to them.
             dead = [kind for kind in await self._kinds(connection, locked) if not kind.is_live]
             unread = [(kind.key, kind.log) for kind in dead if not kind.is_shared]

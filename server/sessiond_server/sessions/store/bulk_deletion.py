@@ -1,7 +1,7 @@
 """Statements of a deletion by filter.
 
 A deletion first reads the keys of the sessions that match, and then deletes them in batches. So no
-batch searches all sessions again. Each batch judges the filter anew, for its own sessions only.
+batch searches all sessions again. Each batch evaluates the filter again, for its own sessions only.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,19 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, Uuid, and_, any_, cast, func, literal, or_, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Text,
+    Uuid,
+    and_,
+    any_,
+    cast,
+    func,
+    literal,
+    or_,
+    select,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from sessiond_server.db import schema as tables
@@ -38,7 +50,7 @@ class DoomedSessions(NamedTuple):
     """Selects the sessions that a deletion deletes.
 
     Attributes:
-        filter: what all of them match.
+        filter: the filter that all of them match.
         before: time when the deletion started. Sessions created later are kept.
     """
 
@@ -107,8 +119,8 @@ class BulkDeletionStore:
                 them.
 
         Raises:
-            LockTimeout: if a session stayed locked, unless it is skipped; or if another lock was
-                missing. Nothing was deleted.
+            LockTimeout: if a session or table stayed locked; never for sessions that are skipped.
+                Nothing was deleted.
         """
         async with self._database.transaction() as connection:
             return await delete_sessions(
@@ -126,4 +138,6 @@ class BulkDeletionStore:
 
 
 def _is_one_of(keys: Sequence[UUID]) -> ColumnElement[bool]:
-    return T.key == any_(literal(list(keys), ARRAY(Uuid)))
+    # As one text. psycopg would look at each key of a list for characters to escape.
+    text = literal(f"{{{','.join(map(str, keys))}}}", Text)
+    return T.key == any_(cast(text, ARRAY(Uuid)))

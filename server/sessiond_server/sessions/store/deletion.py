@@ -22,9 +22,9 @@ T = tables.sessions.c
 # has locked the row and may be about to remove it.
 _DELETE = """
 WITH dead AS (
-    DELETE FROM sessions WHERE key = ANY (%(keys)s) RETURNING key, log, message_log
+    DELETE FROM sessions WHERE key = ANY (%(keys)b::uuid[]) RETURNING key, log, message_log
 ), left_segments AS (
-    DELETE FROM segments WHERE key = ANY (%(keys)s) RETURNING src_key, src_log
+    DELETE FROM segments WHERE key = ANY (%(keys)b::uuid[]) RETURNING src_key, src_log
 )
 INSERT INTO dead_logs (key, log)
 SELECT key, log FROM dead
@@ -67,7 +67,7 @@ async def delete_sessions(
         select(T.key, T.project_id, T.session_id, T.log, T.last_seq).where(condition).limit(limit)
     )
     if not skip_locked:
-        # Whoever waits for several rows takes them in one order.
+        # Statements that wait for several rows lock them in the same order, to avoid deadlocks.
         chosen = chosen.order_by(T.key)
     doomed = await database.rows(chosen.with_for_update(skip_locked=skip_locked), on=connection)
     await delete_locked(database, connection, [row.pop("key") for row in doomed])
@@ -84,4 +84,4 @@ async def delete_locked(
     committed before it started.
     """
     if keys:
-        await database.rows(_DELETE, {"keys": list(keys)}, on=connection)
+        await connection.execute(_DELETE, {"keys": list(keys)}, prepare=database.prepare)

@@ -54,8 +54,8 @@ FROM (
         AND name <> ALL(%(names)b::text[])
 ) AS kept"""
 
-# A change of which one statement makes certain that it fits. Those that wait for the same lock see
-# the state as it was before, so each may take only a part of the room.
+# Limits of a small change, which an UPDATE makes without measuring the state. Changes that wait for
+# the same lock all see the earlier state, so each may use only a part of the room.
 _SMALL_BYTES, _FEW_KEYS = 64 * 1024, 100
 _ROOMY = 2
 
@@ -78,7 +78,7 @@ changed AS (
 )"""
 """Makes a small change in the statement whose part `bump` has locked the session's row.
 
-It replaces the values that are current, also those committed while the statement waited.
+It replaces current values, including those committed while the statement waited.
 """
 
 COPY = """copied_state AS (
@@ -106,9 +106,10 @@ class StatePatch:
 
     @property
     def is_small(self) -> bool:
-        """Whether CHANGE makes the change, if the state HAS_ROOM.
+        """Whether CHANGE can make the change, provided that HAS_ROOM holds.
 
-        It removes no keys: a statement that has waited for the lock would miss new ones.
+        CHANGE cannot remove keys, because a statement that has waited for the lock would miss new
+            ones.
         """
         if self.remove or not 0 < len(self.set) <= _FEW_KEYS:
             return False

@@ -1063,8 +1063,8 @@ export const AdminServiceDefinition = {
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
     /**
-     * SetProjectLimits replaces the limits of a project. All servers apply them within seconds (`--key-cache-s`). What the project has already is kept, if
-     * it is above the new limits. Errors: PROJECT_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
+     * SetProjectLimits replaces the limits of a project. All servers apply them within seconds (`--key-cache-s`). If the project already exceeds the
+     * new limits, nothing is deleted. Errors: PROJECT_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD.
      */
     setProjectLimits: {
       name: "SetProjectLimits",
@@ -1075,7 +1075,8 @@ export const AdminServiceDefinition = {
       options: { idempotencyLevel: "IDEMPOTENT" },
     },
     /**
-     * GetProjectUsage returns what a project uses, and the limits that hold for it. It counts the project's sessions, which takes about a second for a million.
+     * GetProjectUsage returns the usage of a project, and its effective limits. It counts the project's sessions, which takes about a second for a
+     * million.
      * Errors: PROJECT_NOT_FOUND, INVALID_FIELD.
      */
     getProjectUsage: {

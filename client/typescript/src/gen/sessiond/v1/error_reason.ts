@@ -200,7 +200,7 @@ export enum ErrorReason {
   ERROR_REASON_RATE_LIMITED = 95,
   /**
    * ERROR_REASON_QUOTA_EXCEEDED - RESOURCE_EXHAUSTED: the call would exceed a limit of the project's ProjectLimits. Nothing was changed. Metadata: what (max_sessions,
-   * max_bytes, max_running_turns, model_tokens_per_day), limit, used (without the call). Details: RetryInfo where time helps: for turns and tokens.
+   * max_bytes, max_running_turns, model_tokens_per_day), limit, used (without the call). Details: RetryInfo, for turns and tokens only.
    */
   ERROR_REASON_QUOTA_EXCEEDED = 96,
 }

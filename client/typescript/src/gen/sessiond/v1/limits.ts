@@ -12,48 +12,51 @@ export const protobufPackage = "sessiond.v1";
 export const protobufFileName = "sessiond/v1/limits.proto";
 
 /**
- * ProjectLimits is what a project may use. A field that is unset stands for the server's default (`--default-limit-*`); 0 means that there is no
- * limit, whatever the default is. A call above a limit is refused as RATE_LIMITED or QUOTA_EXCEEDED, and changes nothing.
+ * ProjectLimits contains the limits of a project. An unset field means the server's default (`--default-limit-*`). 0 means no limit, whatever the
+ * default is. A call above a limit is refused as RATE_LIMITED or QUOTA_EXCEEDED, and changes nothing.
  */
 export interface ProjectLimits {
   /**
-   * calls_per_second is the number of calls a second, of all methods but those of AdminService, at each server process. Unused calls of one
-   * second may be made up for at once. RATE_LIMITED beyond it.
+   * calls_per_second is the maximum number of calls per second at each server process. Calls of AdminService do not count. A burst may use the unused
+   * calls of the previous second. Calls above the limit fail with RATE_LIMITED.
    */
   callsPerSecond?:
     | number
     | undefined;
   /**
-   * messages_per_second is the number of messages a second that calls may store, at each server process. A call with more messages than that is
-   * taken when nothing was stored in the second before, and the next ones wait the longer. Imports are not refused but slowed down.
-   * RATE_LIMITED beyond it.
+   * messages_per_second is the maximum number of messages that calls may store per second, at each server process. A single call with more messages
+   * succeeds if nothing was stored in the previous second; later calls are then refused for longer. Imports are slowed down instead of refused. Other
+   * calls above the limit fail with RATE_LIMITED.
    */
   messagesPerSecond?:
     | number
     | undefined;
-  /** max_sessions is the number of sessions that the project may have, destroyed ones included. QUOTA_EXCEEDED beyond it. */
+  /** max_sessions is the maximum number of sessions in the project, including destroyed ones. Calls above the limit fail with QUOTA_EXCEEDED. */
   maxSessions?:
     | number
     | undefined;
   /**
-   * max_bytes is the number of bytes that the project may have: the content_bytes of its sessions, where a copy counts as a whole, and the size of its
-   * assets. QUOTA_EXCEEDED beyond it.
+   * max_bytes is the maximum sum of the content_bytes of all sessions, where a copy counts in full, and of the sizes of all assets. Calls above the
+   * limit fail with QUOTA_EXCEEDED.
    */
   maxBytes?:
     | number
     | undefined;
-  /** max_running_turns is the number of turns that may run or be queued at the same time. QUOTA_EXCEEDED beyond it. */
+  /** max_running_turns is the maximum number of turns that run or are queued at the same time. Calls above the limit fail with QUOTA_EXCEEDED. */
   maxRunningTurns?:
     | number
     | undefined;
   /**
-   * model_tokens_per_day is the number of tokens, input and output, that models may report for turns from midnight to midnight UTC. Turns that run when
-   * it is reached go on; more are refused as QUOTA_EXCEEDED.
+   * model_tokens_per_day is the maximum number of input and output tokens that models report for turns from midnight to midnight UTC. Turns that are
+   * running when it is reached continue; further turns fail with QUOTA_EXCEEDED.
    */
   modelTokensPerDay?:
     | number
     | undefined;
-  /** etag changes whenever the limits do. Send it back in SetProjectLimits to be refused (ETAG_MISMATCH) if somebody else was faster. Output only. */
+  /**
+   * etag changes whenever the limits change. If it is sent in SetProjectLimits, the call fails with ETAG_MISMATCH if another caller has changed the
+   * limits. Output only.
+   */
   etag: string;
 }
 
@@ -68,13 +71,13 @@ export interface SetProjectLimitsRequest {
   /** project is the name of the project. Required. */
   project: string;
   /**
-   * limits replace all limits that the project has; a field that is unset goes back to the server's default. From 0 to 2^53. Its etag is
+   * limits replaces all limits of the project. Each limit is from 0 to 2^53. An unset field resets the limit to the server's default. limits.etag is
    * ignored. Required, but may be empty.
    */
   limits?:
     | ProjectLimits
     | undefined;
-  /** etag, if it is set, must be that of the current limits. Empty = no check. */
+  /** etag, if set, must equal the etag of the current limits. Empty = no check. */
   etag: string;
 }
 
@@ -84,41 +87,41 @@ export interface GetProjectUsageRequest {
   project: string;
 }
 
-/** LimitUsage is how much of one limit is used. */
+/** LimitUsage contains the usage of one limit, and the limit. */
 export interface LimitUsage {
   /** used is the amount that is used. */
   used: number;
-  /** limit is the limit that holds: the project's own or the server's default. Unset = there is none. */
+  /** limit is the effective limit: the project's own or the server's default. Unset = no limit. */
   limit?: number | undefined;
 }
 
-/** GetProjectUsageResponse is what a project uses at this moment. */
+/** GetProjectUsageResponse contains the current usage of a project. */
 export interface GetProjectUsageResponse {
-  /** calls_per_second are the calls of the last second, at the server process that responds. used is 0 if there is no limit. */
+  /** calls_per_second counts the calls of the last second, at the responding server process. used is 0 if there is no limit. */
   callsPerSecond?:
     | LimitUsage
     | undefined;
-  /** messages_per_second are the messages stored in the last second, at the server process that responds. used is 0 if there is no limit. */
+  /** messages_per_second counts the messages stored in the last second, at the responding server process. used is 0 if there is no limit. */
   messagesPerSecond?:
     | LimitUsage
     | undefined;
-  /** sessions that the project has. */
+  /** sessions counts the sessions of the project. */
   sessions?:
     | LimitUsage
     | undefined;
-  /** bytes of its sessions and assets, as in ProjectLimits.max_bytes. */
+  /** bytes counts the bytes of its sessions and assets, as in ProjectLimits.max_bytes. */
   bytes?:
     | LimitUsage
     | undefined;
-  /** running_turns are the turns that run or are queued. */
+  /** running_turns counts the turns that run or are queued. */
   runningTurns?:
     | LimitUsage
     | undefined;
-  /** model_tokens are the tokens of turns since midnight UTC. Servers add them up every few seconds. */
+  /** model_tokens counts the tokens of turns since midnight UTC. It is updated every few seconds. */
   modelTokens?:
     | LimitUsage
     | undefined;
-  /** message_count is the number of messages in all sessions, where those of a copy count again. */
+  /** message_count is the number of messages in all sessions. Messages of a copy count again. */
   messageCount: number;
 }
 

@@ -255,8 +255,8 @@ export interface DeleteSessionsResponse {
   /** message_count is the number of their messages. Messages that copies share count once for each copy. */
   messageCount: number;
   /**
-   * locked_count is the number of sessions that meet the filter and were kept, because others had locked them. A repeated call deletes them. It is 0 for a
-   * dry run.
+   * locked_count is the number of matching sessions that were kept, because others had locked them. A repeated call deletes them. It is 0 for a dry
+   * run.
    */
   lockedCount: number;
   /** locked_session_ids are the ids of these sessions, in order, at most 100. */

@@ -1,0 +1,70 @@
+"""One run: what its measurements share."""
+
+import gc
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from itertools import count
+from typing import Any
+
+from database import Databases
+from series import Results
+from sizes import Sizes
+from subjects import Subject
+from workload import MessageDict
+
+PERCENTILES = (50, 95, 99)
+WARM_UP_APPENDS = 30
+
+
+class Bench:
+    """One run: its subjects, messages and results so far.
+
+    Args:
+        subjects: opened subjects by name: those in READERS and LOADERS.
+        addresses: kind (one of subjects.KINDS) and address of each of READERS, which their own
+            processes open again.
+        databases: the databases of the run.
+        messages: the messages to store.
+        sizes: the amounts to measure.
+    """
+
+    def __init__(
+        self,
+        subjects: Mapping[str, Subject],
+        addresses: Mapping[str, tuple[str, str]],
+        databases: Databases,
+        messages: list[MessageDict],
+        sizes: Sizes,
+    ) -> None:
+        self.results = Results()
+        self.subjects = subjects
+        self.addresses = addresses
+        self.databases = databases
+        self.messages = messages
+        self.sizes = sizes
+        self.numbers = count(1)
+
+    async def new_session(self, subject: Subject) -> str:
+        session_id = f"session-{next(self.numbers)}"
+        await subject.create(session_id)
+        return session_id
+
+    def in_turns(self, names: tuple[str, ...], rounds: int) -> Iterator[tuple[str, Subject]]:
+        """Yield every subject once in each round.
+
+        Each round starts with the next subject, so that none always follows the same one.
+        """
+        for number in range(rounds):
+            first = number % len(names)
+            for name in names[first:] + names[:first]:
+                yield name, self.subjects[name]
+
+
+async def timed(work: Callable[[], Awaitable[Any]]) -> float:
+    """Return the duration of the work in seconds, without the release of its result."""
+    gc.collect()
+    started = time.perf_counter()
+    result = await work()
+    elapsed_s = time.perf_counter() - started
+    del result
+    return elapsed_s

@@ -1,0 +1,24 @@
+"""Names of the subjects."""
+
+SESSIOND = "sessiond"
+UNCACHED = "sessiond, page cache off"
+CACHED = "sessiond, all in the page cache"
+AGENTS = "openai-agents"
+FLOOR = "floor"
+FLOOR_COPY = "floor, COPY"
+FLOOR_JSONB = "floor, jsonb"
+FLOOR_ORJSON = "floor, orjson"
+EMPTY_CALL = "empty gRPC call"
+OPENAI_ADAPTER = "openai adapter"
+CLAUDE_ADAPTER = "claude adapter"
+CLAUDE_REFERENCE = "claude reference"
+
+WRITERS = (SESSIOND, AGENTS, FLOOR)
+BATCHERS = (*WRITERS, FLOOR_JSONB, FLOOR_ORJSON)
+LOADERS = (*BATCHERS, FLOOR_COPY)
+# By the prefix of the measurements' names: each adapter, and the stores of its framework.
+ADAPTERS = {
+    "openai, ": (OPENAI_ADAPTER, AGENTS),
+    "claude, ": (CLAUDE_ADAPTER, CLAUDE_REFERENCE),
+}
+READERS = (SESSIOND, UNCACHED, CACHED, AGENTS, FLOOR, FLOOR_JSONB)
