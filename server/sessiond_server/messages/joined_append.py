@@ -107,7 +107,7 @@ class JoinedAppends:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
-        """Cancel what is still being stored."""
+        """Cancel appends that are still being stored."""
         if self._timer:
             self._timer.cancel()
         await cancel_all(self._tasks)

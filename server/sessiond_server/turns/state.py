@@ -118,9 +118,9 @@ class RunningTurn:
         after_seq: end_seq, or else the seq of the session's last message.
         epoch: the session's epoch, which does not change while a turn runs.
         keep_partial: whether the text of an answer that is cut off is kept.
-        parent_seq: seq of the message that the model answers, whatever continues that message;
-            0 = it answers the newest message of the branch of after_seq.
-        text: what the model has written in the current call.
+        parent_seq: seq of the message that the model answers, even if other messages continue it; 0
+            = the model answers the newest message of the branch of after_seq.
+        text: the text that the model has written in the current call.
         reasoning: reasoning that has not been published.
         has_published: whether a delta has been published.
         flushing: timer that publishes the text received since the last published delta. None =
