@@ -142,7 +142,7 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
         )
         services = await stack.enter_async_context(open_services(settings, database_url, admission))
         # Only the workers of one server share a port. If two servers used the same port, each would
-        # receive some of the calls, and nobody would notice.
+        # receive some of the calls unnoticed.
         server = grpc.aio.server(
             options=[
                 *OPTIONS,

@@ -46,7 +46,7 @@ class MessageCalls(Calls):
         Args:
             session_id: the session.
             blob: the provider's message: a dict, or JSON text (str or bytes), which is kept byte
-                for byte. Any other value that store_messages accepts is allowed too.
+                for byte. Any other value that store_messages accepts is also allowed.
             format: the provider's format: "openai", "anthropic" or "gemini". Default: determined by
                 the message's shape, or "openai" for plain text.
             metadata: labels of the message: a JSON object of at most 64 KiB. Allowed only with a

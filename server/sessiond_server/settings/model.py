@@ -276,11 +276,17 @@ class ServerSettings(BaseSettings):
         "its turn fails or is aborted. Callers may choose for each turn (keep_partial of Send).",
     )
     max_running_turns: int = Field(
-        256,
+        1024,
         ge=1,
         description="Maximum number of turns that run at once in each process; more stay queued "
-        "until this or another process has room. Each holds a history of up to "
-        "--max-context-bytes in memory.",
+        "until this or another process has room.",
+    )
+    max_history_bytes: int = Field(
+        1024 * 1024 * 1024,
+        ge=1024,
+        description="Maximum size of the histories that the running turns of a process hold in "
+        "memory together, in bytes. Turns wait, in memory and without a connection, until there "
+        "is room; this does not count towards their timeout.",
     )
     turn_lease_s: float = Field(
         15.0,

@@ -192,9 +192,14 @@ _ROWS_TYPES = {
 _COLUMNS = (INT8, TIMESTAMPTZ, BYTEA, INT8, BYTEA, INT8, INT8)
 
 
+def types(*, single: bool) -> dict[str, Type]:
+    """Return the types of the placeholders of an append of a single message, or of several."""
+    return _TYPES | (_ROW_TYPES if single else _ROWS_TYPES)
+
+
 def _prepared(text: str, columns: int = 5, *, single: bool = False) -> PreparedStatement:
-    types = _TYPES | (_ROW_TYPES if single else _ROWS_TYPES)
-    return PreparedStatement("messages.append.append", text, types, _COLUMNS[:columns])
+    declared = types(single=single)
+    return PreparedStatement("messages.append.append", text, declared, _COLUMNS[:columns])
 
 
 PREPARED = {kind: _prepared(text, single=kind[0]) for kind, text in STATEMENTS.items()}

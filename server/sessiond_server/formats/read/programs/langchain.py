@@ -119,7 +119,7 @@ def _block(block: JSON) -> Iterator[Piece]:
 
 
 def _plain(pieces: Iterator[Piece]) -> Iterator[Piece]:
-    """Remove the stored blocks from pieces: they are in another format than the message."""
+    """Keep only the text of foreign pieces, because their blocks have another format."""
     for piece in pieces:
         yield Foreign(piece.kind, piece.text) if isinstance(piece, Foreign) else piece
 
