@@ -60,7 +60,7 @@ class _End(NamedTuple):
 
     @property
     def expected(self) -> dict[str, int]:
-        """The conditions under which the history is unchanged."""
+        """Arguments with which an append fails if the history has changed."""
         return {"expected_last_seq": self.last_seq, "expected_epoch": self.epoch}
 
 
