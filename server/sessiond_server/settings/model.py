@@ -19,7 +19,6 @@ from sessiond_server.db import address
 from sessiond_server.providers.settings import ProviderSettings, merge_built_in
 from sessiond_server.settings import views
 from sessiond_server.settings.addresses import asset_store, is_local, listen_address
-from sessiond_server.settings.quotas import QuotaSettings
 
 ENV_PREFIX = "SESSIOND_"
 
@@ -36,8 +35,8 @@ def default_data_dir() -> Path:
     return Path(platformdirs.user_data_dir("sessiond", appauthor=False))
 
 
-class Settings(QuotaSettings):
-    """The server's settings.
+class ServerSettings(BaseSettings):
+    """The server's settings but for the limits, which are in settings/limits.py.
 
     Every field is a flag (--pool-size), an environment variable (SESSIOND_POOL_SIZE) and a key of
     the configuration file (pool_size).

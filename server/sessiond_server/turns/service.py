@@ -118,15 +118,17 @@ class Turns:
             sending, turn_id, session_model=opening.model, config=opening.config
         )
         self._quotas.take_messages(project_id, len(sending.messages) or bool(sending.prompt))
+        room = await self._quotas.reserve_turn(project_id, len(turn.prompt))
         try:
-            async with self._lanes.starts:
-                running = await self._runner.start(sending, opening, turn, record)
-            if running:
-                assert running.row is not None  # noqa: S101 - every new turn has a row
-                before = running.after_seq - turn.append.totals.count
-                return Accepted(running.row, before, True, running.epoch)
-            async with self._lanes.starts:
-                return await self._queued(sending, opening, turn, record)
+            async with room:
+                async with self._lanes.starts:
+                    running = await self._runner.start(sending, opening, turn, record)
+                if running:
+                    assert running.row is not None  # noqa: S101 - every new turn has a row
+                    before = running.after_seq - turn.append.totals.count
+                    return Accepted(running.row, before, True, running.epoch)
+                async with self._lanes.starts:
+                    return await self._queued(sending, opening, turn, record)
         except DuplicateRequest as duplicate:
             assert record is not None  # noqa: S101 - only a record can be a duplicate
             first = duplicate.first or await self._sessions.find_request(
@@ -157,9 +159,8 @@ class Turns:
             and not any(has_results(message) for message in sending.messages)
             and await self._contexts.has_open_calls(head)
         )
-        room = await self._quotas.reserve_turn(project_id, len(turn.prompt))
         try:
-            async with room, self._runner.change(key, project_id, session_id, record) as changes:
+            async with self._runner.change(key, project_id, session_id, record) as changes:
                 change = changes.change
                 if change.state == SessionStatus.DESTROYED:
                     raise _destroyed(session_id)
