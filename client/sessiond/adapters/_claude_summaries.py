@@ -109,7 +109,7 @@ async def append_with_summary(
     """Append entries, and fold them into the summary, in one commit.
 
     The server refuses the append if the history does not end where the summary ends. So concurrent
-    appends fold their entries one after another, and none is missed.
+    appends fold their entries one after another, without missing any.
     """
     conflict: SessiondError
     for attempt in range(_MAX_ATTEMPTS):

@@ -6,7 +6,7 @@
     session = SessiondSession("user-42")
     result = await Runner.run(Agent(name="Tea"), "Hello", session=session)
 
-The session has the given id in sessiond, too. Each item is a message, kept byte for byte: in the
+The session has the same id in sessiond. Each item is a message, kept byte for byte: in the
 format "openai" if it is an item of the Responses API, else in the format "other".
 """
 
@@ -60,7 +60,7 @@ class _End(NamedTuple):
 
     @property
     def expected(self) -> dict[str, int]:
-        """The conditions under which the history is unchanged."""
+        """Arguments with which an append fails if the history has changed."""
         return {"expected_last_seq": self.last_seq, "expected_epoch": self.epoch}
 
 
@@ -209,14 +209,14 @@ class SessiondSession:
     async def _get_compaction_snapshot(
         self, limit: int, *, prune_prefix: "Callable[[Any], bool] | None" = None
     ) -> "_CompactionSnapshot | None":
-        """Return the latest items with a function that replaces the last of them.
+        """Return the latest items, and a function that replaces the last ones.
 
         `OpenAIResponsesCompactionSession` calls this, so that it neither reads nor loses items that
         it does not compact.
 
         Args:
             limit: maximum number of items.
-            prune_prefix: says which of the oldest items may be removed on this occasion.
+            prune_prefix: function that returns which of the oldest items may be removed as well.
 
         Returns:
             The snapshot. None if a subclass overrides a method that this would bypass, or if items
@@ -354,7 +354,7 @@ class SessiondSession:
             end: the end of the history.
             start: index of the first item to replace.
             output: the new items.
-            prune_prefix: says which of the oldest items may be removed, too.
+            prune_prefix: function that returns which of the oldest items may be removed as well.
 
         Returns:
             Whether they were replaced. False if the history has changed, or if the new items are
@@ -369,7 +369,7 @@ class SessiondSession:
             to_seq = seq - 1
             if prune_prefix is not None and to_seq:
                 kept = await self._unexpired(client, to_seq, end.epoch, prune_prefix)
-                # Only the end of a history can be removed, so what is kept is written anew.
+                # Only the end of a history can be removed, so the kept items are appended again.
                 if kept is not None and await self._rewind(
                     client, 0, [*kept, *messages], **end.expected
                 ):
