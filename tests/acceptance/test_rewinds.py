@@ -1,4 +1,4 @@
-"""Rewinds on two server processes, beside everything that reads or follows the session."""
+"""Rewinds on two server processes, during all kinds of reads and watches of the session."""
 
 import asyncio
 import json

@@ -357,8 +357,8 @@ class AsyncStubs:
                 try:
                     await call.write(request)
                 except (grpc.RpcError, asyncio.InvalidStateError):
-                    # The server has ended the call early. The response says why, unless gRPC has
-                    # lost it (see _protocol/status.py); the failed write does not.
+                    # The server has ended the call early. The response contains the reason, unless
+                    # gRPC has lost it (see _protocol/status.py). The failed write does not.
                     break
             else:
                 await call.done_writing()

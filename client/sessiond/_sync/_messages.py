@@ -330,7 +330,7 @@ def _pieces(
         if encoder.size >= PIECE_BYTES:
             yield encoder.take()
             is_first = False
-    # An import without messages is sent too: the server refuses it.
+    # An import without messages is also sent, so that the server refuses it.
     if is_first or not encoder.is_empty:
         yield encoder.take()
 

@@ -258,7 +258,7 @@ class _Connection:
 
     def __init__(self, settings: ClientSettings) -> None:
         self.client = AsyncClient._of(settings)
-        # A method of this object would keep it alive.
+        # A bound method would keep this object alive.
         weakref.finalize(self, _portal.stop_soon, self.client.stop).atexit = False
 
 

@@ -146,9 +146,9 @@ async def configure(
     Raises:
         psycopg.errors.ReadOnlySqlTransaction: if a connection that must write cannot.
     """
-    # A binary timestamptz is an int64 of microseconds since 2000-01-01. The hot paths put it on the
-    # wire as it is; making a datetime of each, to take it apart again, would cost more than the
-    # rest of the row. Text results still come as datetimes.
+    # A binary timestamptz is an int64 of microseconds since 2000-01-01. The hot paths send it
+    # unchanged, because a conversion to datetime and back would take longer than the rest of the
+    # row. Results in text format are still datetimes.
     connection.adapters.register_loader("timestamptz", Int8BinaryLoader)
     connection.adapters.register_dumper(Int8s, Int8sDumper)
     prepare_threshold = connection.prepare_threshold

@@ -26,7 +26,7 @@ MAX_LOOKED_AT = 1000
 # Maximum number of calls of a process that wait for one session while it is locked.
 MAX_WAITING = 256
 
-# How often a change is tried while the row of its session is free, but another lock is not.
+# Maximum number of attempts of a change that fail on a lock other than its session's row.
 MAX_ATTEMPTS = 4
 FIRST_PAUSE_S = 0.05
 

@@ -103,8 +103,8 @@ def _start(count: int, *, is_recorded: bool, is_named: bool) -> str:
     return f"WITH {','.join(parts)} {_STARTED}"
 
 
-# By (number of messages, where 2 stands for several; whether there is a request_id; whether there
-# are message_ids).
+# The keys are (number of messages, where 2 means several; whether there is a request_id; whether
+# there are message_ids).
 _STARTS = {
     (count, is_recorded, is_named): _start(count, is_recorded=is_recorded, is_named=is_named)
     for count in (0, 1, 2)

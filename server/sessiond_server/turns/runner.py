@@ -285,7 +285,8 @@ class TurnRunner:
         """Call the model once, until the turn is over or times out.
 
         Raises:
-            Fault: TURN_TIMED_OUT, also if the turn is over; otherwise as in _call.
+            Fault: TURN_TIMED_OUT if the turn timed out or was ended meanwhile; otherwise as in
+                _call.
             ModelFault: as in _call.
         """
         call = asyncio.create_task(self._call(running))

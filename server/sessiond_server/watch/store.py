@@ -68,7 +68,7 @@ DELETE FROM notice_readers WHERE reader IN (
 # Pause between two reads of the table, and the number of such pauses while no caller waits for
 # events.
 READ_PAUSE_S, IDLE_PAUSES = 0.05, 5
-# A notice is found even if its commit follows its time by this long.
+# Maximum time between the timestamp of a notice and its commit.
 OVERLAP_S = 2.0
 # A reader that has not read for this long may have missed notices.
 LONGEST_WINDOW_S = 15.0

@@ -103,7 +103,7 @@ def _block(block: JSON) -> Iterator[Piece]:
         case "tool_use" | "tool_call" | "invalid_tool_call" | "function_call" | "input_json_delta":
             pass  # also among the message's tool_calls
         case "thinking" | "redacted_thinking":
-            # The signature alone does not show that the whole answer is as Anthropic made it.
+            # The signature is dropped: it does not prove that the rest of the answer is unchanged.
             yield Thinking(string_of(block.get("thinking")))
         case "reasoning":
             text = string_of(block.get("reasoning")) or "\n\n".join(
