@@ -112,6 +112,8 @@ class SessiondSession:
         self._create: SessionSettings = {**create} if create else {}
         # Whether the last read found items that are not the SDK's own.
         self._has_others = False
+        # Whether an append has found or created the session.
+        self._exists = False
         self.session_id = session_id
         self.session_settings = sdk_settings.coerce_session_settings(session_settings or {})
 
@@ -265,12 +267,20 @@ class SessiondSession:
 
     async def _append(self, client: AsyncClient, messages: list[NewMessage]) -> None:
         try:
-            await append(client, self._id, messages, create=self._create)
+            # To a session that exists, settings would be sent and checked in vain.
+            create = None if self._exists else self._create
+            await append(client, self._id, messages, create=create)
+        except SessionNotFound:
+            if not self._exists:
+                raise
+            self._exists = False  # it was deleted
+            await self._append(client, messages)
         except InvalidRequest:
             if all(message.format == "other" for message in messages):
                 raise
             # The server's check is exact: some item only looks like one of the Responses API.
-            await append(client, self._id, as_other(messages), create=self._create)
+            await self._append(client, as_other(messages))
+        self._exists = True
 
     def _is_changed(self) -> bool:
         """Whether a subclass overrides one of the methods for items."""
