@@ -31,7 +31,7 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     ROLE_UNSPECIFIED: _Role.ValueType  # 0
     """Not known. Never stored."""
     ROLE_SYSTEM: _Role.ValueType  # 1
-    """Instructions above the conversation."""
+    """The instructions for the whole conversation."""
     ROLE_DEVELOPER: _Role.ValueType  # 2
     """The application's instructions, if the provider distinguishes them from the system's."""
     ROLE_USER: _Role.ValueType  # 3
@@ -49,7 +49,7 @@ class Role(_Role, metaclass=_RoleEnumTypeWrapper):
 ROLE_UNSPECIFIED: Role.ValueType  # 0
 """Not known. Never stored."""
 ROLE_SYSTEM: Role.ValueType  # 1
-"""Instructions above the conversation."""
+"""The instructions for the whole conversation."""
 ROLE_DEVELOPER: Role.ValueType  # 2
 """The application's instructions, if the provider distinguishes them from the system's."""
 ROLE_USER: Role.ValueType  # 3
@@ -152,6 +152,7 @@ class Message(_message.Message):
     message_id: _builtins.str
     """message_id is the caller's own name of the message: at most 256 characters, no control characters, unique in its session. A copy keeps
     it. Empty = none. GetMessage and GetMessages find messages by it, and appends recognise messages by it that are stored already (see OnDuplicate).
+    If the last message of a Send has none, it is stored with the UUIDv7 that SendResponse.message_id returns.
     """
     format_name: _builtins.str
     """format_name names the program whose message json holds, e.g. "claude-code". Required with FORMAT_OTHER, unset otherwise. At most 64

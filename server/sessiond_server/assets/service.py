@@ -26,7 +26,7 @@ from sessiond_server.quotas.service import Quotas
 UPLOAD_ENDS_S = 23 * 3600
 CLOSE_TIMEOUT_S = 5.0
 
-# Errors after which the garbage collection has to finish the work; it retries.
+# Errors after which an upload leaves its cleanup to the garbage collection, which retries.
 TRANSIENT_ERRORS = (ObjectStoreUnavailable, DatabaseUnavailable, PoolExhausted, Contention)
 
 # Media types that are compared with the first bytes of the content.
@@ -97,7 +97,7 @@ class Assets:
         object_key = f"{upload.project_id.hex}/{uuid4().hex}"
         try:
             # The object is announced before its first byte is written, so that the garbage
-            # collection finds it whatever happens afterwards.
+            # collection finds it even if the upload fails.
             token = await self._store.announce(object_key)
             async with asyncio.timeout(UPLOAD_ENDS_S):
                 if not upload.size and self._quotas.has_limit(upload.project_id, "max_bytes"):

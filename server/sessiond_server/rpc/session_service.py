@@ -76,7 +76,6 @@ from sessiond_server.sessions.service import Sessions
 from sessiond_server.sessions.store.listing import Listing
 from sessiond_server.sessions.store.sessions import SessionRow
 from sessiond_server.sessions.store.state import StateChange
-from sessiond_server.telemetry import metrics
 
 # Methods are named as in the protos.
 # ruff: noqa: N802
@@ -272,7 +271,7 @@ class SessionServicer:
                 yield request.messages
 
         head = conversions.import_head(first)
-        with metrics.IMPORTS_RUNNING.track_inprogress():
+        with self._admission.importing(caller.project_id):
             row = await self._imports.run(caller.project_id, head, pieces())
         return await self._with_state(row)
 
@@ -312,7 +311,7 @@ class SessionServicer:
                     raise invalid("session_id", "differs from that of the first piece")
                 yield request.messages
 
-        with metrics.IMPORTS_RUNNING.track_inprogress():
+        with self._admission.importing(caller.project_id):
             stored = await self._appends.store_stream(target, pieces())
         return ImportMessagesResponse(
             first_seq=stored.first_seq,

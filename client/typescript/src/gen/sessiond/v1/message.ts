@@ -18,7 +18,7 @@ export const protobufFileName = "sessiond/v1/message.proto";
 export enum Role {
   /** ROLE_UNSPECIFIED - Not known. Never stored. */
   ROLE_UNSPECIFIED = 0,
-  /** ROLE_SYSTEM - Instructions above the conversation. */
+  /** ROLE_SYSTEM - The instructions for the whole conversation. */
   ROLE_SYSTEM = 1,
   /** ROLE_DEVELOPER - The application's instructions, if the provider distinguishes them from the system's. */
   ROLE_DEVELOPER = 2,
@@ -110,6 +110,7 @@ export interface Message {
   /**
    * message_id is the caller's own name of the message: at most 256 characters, no control characters, unique in its session. A copy keeps
    * it. Empty = none. GetMessage and GetMessages find messages by it, and appends recognise messages by it that are stored already (see OnDuplicate).
+   * If the last message of a Send has none, it is stored with the UUIDv7 that SendResponse.message_id returns.
    */
   messageId: string;
   /**
