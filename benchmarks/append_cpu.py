@@ -1,7 +1,7 @@
 """Measures the CPU time of appends: `python benchmarks/append_cpu.py [--tree DIR]...`, on Linux.
 
 The processor time that client, server and PostgreSQL spend on an append can be compared on a
-machine that does other work, too, where latencies cannot. With several source trees, such as a
+machine that also does other work, where latencies cannot. With several source trees, such as a
 worktree of an earlier commit, each has a server and a database of its own, and they alternate.
 """
 

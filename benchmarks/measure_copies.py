@@ -128,7 +128,7 @@ async def _read_copies(bench: Bench, ours: Sessiond, session_ids: Mapping[int, s
 
 
 async def _read_branches(bench: Bench, ours: Sessiond) -> None:
-    """Measure reads of a branch that forks near its end, beside straight reads."""
+    """Measure reads of a branch that forks near its end, in comparison with straight reads."""
     long = bench.sizes.copied[-2]
     session_id = await bench.new_session(ours)
     await ours.load(session_id, bench.messages[:long])

@@ -1,4 +1,4 @@
-"""Measurements of projects with many sessions: listings and deletions, with appends beside them."""
+"""Measurements of projects with many sessions: listings and deletions, with concurrent appends."""
 
 import asyncio
 import json
@@ -130,7 +130,7 @@ async def _writing(target: str, name: str, writers: int) -> AsyncIterator[Writer
 
 
 async def listing(bench: Bench) -> None:
-    """Measure the first page of listings, idle and beside writers of other sessions."""
+    """Measure the first page of listings, on an idle server and during concurrent appends."""
     _fill(bench.databases.sessiond_url, "many", bench.sizes.listed, users=USERS)
     bench.databases.settle()
     with serve(bench.databases.sessiond_url, {}) as served:
@@ -155,7 +155,7 @@ async def _list(bench: Bench, client: AsyncClient, state: str) -> None:
 
 
 async def deletion(bench: Bench) -> None:
-    """Measure a deletion by filter and the purge after it, and appends beside them."""
+    """Measure a deletion by filter, the purge after it, and concurrent appends."""
     url, sizes = bench.databases.sessiond_url, bench.sizes
     for _ in range(sizes.heavy_rounds):
         prefix = f"deleted-{next(bench.numbers)}"

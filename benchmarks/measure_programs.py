@@ -6,12 +6,26 @@ import subprocess
 import sys
 from pathlib import Path
 
+import frameworks as stores
 import languages as clients
 from bench import Bench
 from names import SESSIOND
 from serving import free_port, serve
 
 TIMEOUT_S = 400
+
+
+async def frameworks(bench: Bench) -> None:
+    """Measure the adapters that need environments of their own."""
+    sizes = bench.sizes
+    given = (bench.addresses[SESSIOND][1], sizes.appends // 5, sizes.short, sizes.short_reads)
+    programs = [*stores.programs()]
+    for _ in range(sizes.heavy_rounds):
+        for name, command in programs:
+            found = await stores.measure(command, given)
+            for store, figures in found.items():
+                for key, (measurement, unit) in stores.FIGURES.items():
+                    bench.results.add(f"{name}, {measurement}", store, unit, figures[key])
 
 
 async def languages(bench: Bench) -> None:

@@ -1,4 +1,4 @@
-"""Measures reads, beside those of the libraries."""
+"""Measures reads, in comparison with the libraries."""
 
 import asyncio
 import json
@@ -60,7 +60,7 @@ async def read(bench: Bench) -> None:
 
 
 async def adapters(bench: Bench) -> None:
-    """Measure the adapters beside the stores of their frameworks."""
+    """Measure the adapters in comparison with the stores of their frameworks."""
     short, long = bench.sizes.short, bench.sizes.long
     for prefix, names in ADAPTERS.items():
         await append_latency(bench, names, prefix)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from frameworks import FRAMEWORKS
 from languages import LANGUAGES
 from measure_many import LISTINGS, PAGE_SIZE
 from names import (
@@ -172,6 +173,13 @@ def _adapter_rows(sizes: Sizes) -> Iterator[Row]:
         found = f"claude, {measurement}"
         peer = (found, CLAUDE_REFERENCE)
         yield Row(f"SessiondSessionStore: {title}", found, CLAUDE_ADAPTER, floor=peer)
+    for name, (ours, own) in FRAMEWORKS.items():
+        for title, measurement in (
+            ("append, p50", "append p50"),
+            (f"read {sizes.short:,}", "read short"),
+        ):
+            found = f"{name}, {measurement}"
+            yield Row(f"{ours}, beside its own {own}: {title}", found, "ours", floor=(found, "own"))
 
 
 def _turn_rows(sizes: Sizes) -> Iterator[Row]:
@@ -266,6 +274,11 @@ def targets(results: Results, sizes: Sizes) -> list[TargetResult]:
     add("  the floor with jsonb", texts, (texts, FLOOR_JSONB), None)
     add("  dicts, the floor's dicts", dicts, (dicts, FLOOR), None)
     add("  dicts, page cache off", dicts, (dicts, FLOOR), None, UNCACHED)
+    short_dicts, short_texts = "read short, dicts", "read short, texts"
+    add(f"read {sizes.short:,}: texts, the floor's texts", short_texts, (short_texts, FLOOR), 1.1)
+    add("  page cache off", short_texts, (short_texts, FLOOR), None, UNCACHED)
+    add("  dicts, the floor's dicts", short_dicts, (short_dicts, FLOOR), None)
+    add("  dicts, page cache off", short_dicts, (short_dicts, FLOOR), None, UNCACHED)
     add(
         f"StoreMessages in batches of {sizes.batch:,}, the floor's batches",
         "batches",

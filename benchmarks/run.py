@@ -70,6 +70,7 @@ PARTS: Mapping[str, Callable[[Bench], Awaitable[None]]] = {
     "watch": measure_programs.watch,
     "turns": measure_programs.turns,
     "adapters": measure_reads.adapters,
+    "frameworks": measure_programs.frameworks,
     "languages": measure_programs.languages,
     "metrics": measure_metrics.metrics,
     "listing": measure_many.listing,

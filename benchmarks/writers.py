@@ -1,4 +1,4 @@
-"""Appends to some sessions until its input ends, and tells what the appends took.
+"""Appends to some sessions until its input ends, and prints the durations of the appends.
 
 measure_many.py runs `writers.py TARGET NAME WRITERS PAUSE_MS`: each writer has a session of its
 own, and pauses after each append. For every line of input, it prints a JSON object with the appends

@@ -27,7 +27,7 @@ KEEP_ALIVE_S = 15.0
 # connection.
 LINGER_S = 30.0
 # How often the turns of silent answers are looked up. Their end may have been announced while no
-# server could be reached, and then no event will take their text away.
+# server could be reached, and then no event removes their text.
 CHECK_S = 5.0
 # Maximum length of the text that is kept of a running answer.
 MAX_ANSWER_CHARACTERS = 1024 * 1024

@@ -9,7 +9,7 @@ from sessiond_console.rendering.messages import Budget, Shown, shown
 from sessiond_console.site import FormError
 
 PAGE_MESSAGES = 100
-# A page ends early when the contents of its messages are this large together.
+# A page ends early when the total size of its messages' contents reaches this.
 PAGE_BYTES = 4 * 1024 * 1024
 # Limits of one search. A search that reaches them stops, and offers to continue.
 SEARCH_MESSAGES = 20_000

@@ -14,7 +14,7 @@ class Options:
     target: str | None = None
     """HOST:PORT of the server. None = $SESSIOND_TARGET, or localhost:50051."""
     tls: bool | Path = False
-    """TLS to the server: True = the system's authorities; a path = this PEM file of them."""
+    """TLS to the server: True = the system's authorities; a path = a PEM file of authorities."""
     listen: str = DEFAULT_LISTEN
     """HOST:PORT to serve pages on."""
     hosts: tuple[str, ...] = ()

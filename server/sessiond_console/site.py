@@ -195,7 +195,7 @@ class Site:
 
 
 def see(path: str, note: str = "") -> Response:
-    """Return a redirect to a page after a change, with a note on what has been done.
+    """Return a redirect to a page after a change, with a note about the change.
 
     Args:
         path: the page.

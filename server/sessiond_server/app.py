@@ -78,6 +78,7 @@ from sessiond_server.turns.direct import DirectTurns
 from sessiond_server.turns.direct_store import DirectStore
 from sessiond_server.turns.handover import Handovers
 from sessiond_server.turns.handover_store import HandoverStore
+from sessiond_server.turns.lanes import TurnLanes
 from sessiond_server.turns.leases import TurnLeases
 from sessiond_server.turns.live_texts import LiveTexts
 from sessiond_server.turns.mark_store import MarkStore
@@ -196,6 +197,7 @@ async def open_services(
         contexts = Contexts(stores.history, stores.marks, max_bytes=settings.max_context_bytes)
         handovers = Handovers(HandoverStore(), stores.turns, stores.turn_texts, transitions, lease)
         announcements = TurnAnnouncements(watching, quotas)
+        lanes = TurnLanes(settings.pool_size, settings.max_history_bytes)
         direct = DirectTurns(stores.direct, models, limits, counts, watching, lease, slots)
         files = AssetFiles(assets, max_request_bytes=settings.max_model_request_bytes)
         runner = TurnRunner(
@@ -210,6 +212,7 @@ async def open_services(
             files,
             handovers,
             direct,
+            lanes,
             max_request_bytes=settings.max_model_request_bytes,
         )
         stack.push_async_callback(runner.close)
@@ -231,6 +234,7 @@ async def open_services(
             new_turns,
             stores.direct,
             quotas,
+            lanes,
             save_remote_text=partial(watching.texts.saved, freeze=True),
         )
         streams = TurnStreams(turns, runner, watching)

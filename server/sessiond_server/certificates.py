@@ -41,8 +41,8 @@ class Certificate:
         return new
 
     def _read(self) -> grpc.ServerCertificateConfiguration:
-        # Check the pair here: gRPC accepts one that TLS cannot use, and then only reports that it
-        # cannot bind.
+        # Check the pair here. gRPC accepts an unusable pair, and then only reports that it cannot
+        # bind.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             context.load_cert_chain(self._certificate, self._key, password=_no_password)

@@ -14,7 +14,7 @@ from sessiond_server.settings import Settings
 from sessiond_server.settings.loading import SettingsError
 
 # Settings that can change in a running process. The TLS certificate and the providers' key files
-# are read again, too.
+# are also read again.
 RELOADABLE = frozenset({"log_level", "providers"})
 
 log = structlog.get_logger(__name__)

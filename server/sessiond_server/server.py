@@ -34,7 +34,6 @@ from sessiond_server.watch.hub import WatchHub
 # Names as in gRPC's grpc/impl/channel_arg_names.h; gRPC ignores unknown ones silently.
 OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_send_message_length", -1),
-    ("grpc.max_concurrent_streams", 1000),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -135,15 +134,25 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
         log_slow_statements(settings.slow_statement_ms / 1000)
         limit = settings.max_memory_bytes
         memory = Memory(share_of_container(settings.workers) if limit is None else limit)
-        admission = Admission(settings.max_concurrent_rpcs, settings.max_watchers, memory)
+        admission = Admission(
+            settings.max_concurrent_rpcs,
+            settings.max_watchers,
+            memory,
+            max_imports=settings.max_running_imports,
+        )
         services = await stack.enter_async_context(open_services(settings, database_url, admission))
         # Only the workers of one server share a port. If two servers used the same port, each would
-        # receive some of the calls, and nobody would notice.
+        # receive some of the calls unnoticed.
         server = grpc.aio.server(
             options=[
                 *OPTIONS,
                 ("grpc.max_receive_message_length", settings.max_request_bytes),
                 ("grpc.so_reuseport", int(settings.workers > 1)),
+                ("grpc.max_allowed_incoming_connections", settings.max_connections),
+                ("grpc.max_concurrent_streams", settings.max_connection_streams),
+                # Between the two sizes, gRPC would refuse some calls at random.
+                ("grpc.max_metadata_size", settings.max_metadata_bytes),
+                ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),
                 *_age_options(settings),
             ]
         )

@@ -169,7 +169,7 @@ async def _keep(
                 # The worker reads from its end of this pipe: a line of JSON has variables that have
                 # changed, and EOF means that the parent has ended.
                 stdin=asyncio.subprocess.PIPE,
-                # The worker's stdout is not a pipe: nobody would read it, so it would fill up and
+                # The worker's stdout is not a pipe: without a reader, a pipe would fill up and
                 # block the worker's event loop.
                 stdout=STDERR,
                 pass_fds=[write_end],

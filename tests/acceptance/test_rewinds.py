@@ -1,4 +1,4 @@
-"""Rewinds on two server processes, beside everything that reads or follows the session."""
+"""Rewinds on two server processes, during all kinds of reads and watches of the session."""
 
 import asyncio
 import json
@@ -223,7 +223,7 @@ async def run(start_server: Start, database_url: str, steps: int) -> None:
         assert sum(end["whole"] + end["resumed"] for end in ends)
         await worker
         counts = await clients[0].processing.counts("q", session_id)
-        # The counts are those of the session only, although the queue holds its copies, too.
+        # The counts are those of the session only, although the queue also holds its copies.
         assert (counts.success, counts.pending) == (len(author.texts), 0)
         for at in author.session:
             assert [message.content async for message in at.get_messages()] == author.texts

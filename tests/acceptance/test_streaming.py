@@ -160,7 +160,7 @@ async def test_a_killed_server_leaves_no_gap_async(
             async for message in client.sessions.get_messages("many"):
                 check_message(message, next(expected))
                 if message.seq in KILLS:
-                    # Meanwhile the client reads on, from what has arrived, and reconnects.
+                    # Meanwhile the client reads data that has arrived, and reconnects.
                     await asyncio.to_thread(server.kill)
                     restart = asyncio.to_thread(
                         start_server, "--listen", many.target, SESSIOND_DATABASE_URL=database_url
@@ -264,7 +264,7 @@ async def test_a_million_messages_in_bounded_memory(database_url: str, start_ser
         assert (stored.first_seq, stored.last_seq) == (1, MILLION)
     assert await asyncio.to_thread(first.terminate) == 0
 
-    # A new process: memory that the import freed would hide what the reading needs.
+    # Start a new process: memory that the import freed would hide the memory of the reads.
     server = await asyncio.to_thread(start_server, SESSIOND_DATABASE_URL=database_url)
     process = psutil.Process(server.process.pid)
     async with AsyncClient(server.target) as client:

@@ -50,7 +50,7 @@ def namespace() -> str:
 
 @pytest.fixture
 def client(target: str) -> Iterator[Client]:
-    """A client of the server, for what tests see beside an adapter."""
+    """A client of the server, for checks without the adapter."""
     with Client(target) as made:
         yield made
 

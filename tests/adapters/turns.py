@@ -42,8 +42,8 @@ class Turns:
 
         Args:
             session: the session.
-            prompt: what the user says.
-            *replies: what the model answers.
+            prompt: the user's prompt.
+            *replies: the model's replies.
 
         Returns:
             The number of messages that the agent began with, and its answer.

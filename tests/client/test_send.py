@@ -1,4 +1,4 @@
-"""Sending: what the request has, its retries, and attachments."""
+"""Send: the fields of its request, its retries, and attachments."""
 
 import asyncio
 import base64

@@ -214,7 +214,7 @@ async def test_a_pooled_connection_to_a_database_that_is_read_only_is_refused(
 @pytest.mark.parametrize("mode", ["session", "transaction"])
 async def test_the_mode_can_be_said(database_url: str, pooled_url: str, mode: str) -> None:
     has_session = mode == "session"
-    # The setting overrides detection, whatever detection would find.
+    # The setting overrides the result of detection.
     for url in (database_url, pooled_url):
         database = Database(url, has_session=has_session)
         await database.open()

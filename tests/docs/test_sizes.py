@@ -1,4 +1,4 @@
-"""scripts/check-sizes names what has grown too large."""
+"""scripts/check-sizes names files and packages that are too large."""
 
 import runpy
 from pathlib import Path

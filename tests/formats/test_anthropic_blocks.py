@@ -10,7 +10,7 @@ from sessiond_server.formats.report import ChangeKind
 
 from .dialects import DIALECTS
 from .histories import as_message
-from .test_faults import PROMPT, USER, blocks, everywhere, history, result, use
+from .native_messages import PROMPT, USER, blocks, everywhere, history, result, use
 
 JSON = dict[str, Any]
 DIALECT = DIALECTS["anthropic"]

@@ -15,7 +15,7 @@ from sessiond_server.formats.wire import AssetInfo
 
 from .dialects import DIALECTS
 from .histories import KNOWN_ASSET, MISSING_ASSET, PDF, PNG, as_message
-from .test_faults import PROMPT, USER, blocks, history, result, tool, use
+from .native_messages import PROMPT, USER, blocks, history, result, tool, use
 
 JSON = dict[str, Any]
 JPEG = base64.b64encode(b"\xff\xd8\xff\xe0" + b"x" * 20).decode()

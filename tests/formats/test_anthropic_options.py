@@ -13,7 +13,7 @@ from sessiond_server.formats.wire import StoredObject
 from ..support.strict_models.anthropic_messages import validate_anthropic
 from .dialects import DIALECTS, Dialect
 from .histories import as_message
-from .test_faults import PROMPT, SIGNED, USER, blocks, calls, history, result, tool, use
+from .native_messages import PROMPT, SIGNED, USER, blocks, calls, history, result, tool, use
 
 JSON = dict[str, Any]
 DIALECT = DIALECTS["anthropic"]

@@ -14,7 +14,7 @@ from sessiond_server.formats.wire import StoredObject
 
 from .dialects import DIALECTS
 from .histories import KNOWN_ASSET, MISSING_ASSET, PNG, as_message
-from .test_faults import PROMPT, USER, calls, everywhere, history, text_of, tool
+from .native_messages import PROMPT, USER, calls, everywhere, history, text_of, tool
 
 JSON = dict[str, Any]
 GEMINI = DIALECTS["gemini"]

@@ -10,7 +10,7 @@ from sessiond_server.dialects.message_limit import limited
 from sessiond_server.formats.report import ChangeKind, Report
 
 from .dialects import DIALECTS
-from .test_faults import PROMPT, USER, calls, history, tool
+from .native_messages import PROMPT, USER, calls, history, tool
 
 JSON = dict[str, Any]
 SYSTEM = {"role": "system", "content": "be kind"}

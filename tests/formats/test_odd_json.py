@@ -17,7 +17,7 @@ from sessiond_server.providers.references import asset_ids_of
 
 from .dialects import DIALECTS
 from .histories import as_message
-from .test_faults import PROMPT, USER, blocks, everywhere, history, result, text_of, tool, use
+from .native_messages import PROMPT, USER, blocks, everywhere, history, result, text_of, tool, use
 
 DEEP = '{"a":' * 2_000 + "1" + "}" * 2_000
 ODD_ARGUMENTS = {

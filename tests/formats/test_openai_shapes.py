@@ -1,6 +1,5 @@
 """Messages of OpenAI in the shapes in which SDKs and servers write them."""
 
-import base64
 import json
 from typing import Any
 
@@ -12,11 +11,11 @@ from sessiond_server.dialects.openai_chat_parts import ChatDialect
 from sessiond_server.dialects.request import History
 from sessiond_server.formats.read import read
 from sessiond_server.formats.report import ChangeKind
-from sessiond_server.formats.wire import AssetInfo, StoredObject
+from sessiond_server.formats.wire import StoredObject
 
 from .dialects import DIALECTS
-from .histories import ASSETS, KNOWN_ASSET, MISSING_ASSET, PDF, PNG, as_message
-from .test_faults import PROMPT, USER, calls, everywhere, history, text_of, tool
+from .histories import KNOWN_ASSET, MISSING_ASSET, PDF, PNG, as_message
+from .native_messages import PROMPT, USER, calls, everywhere, history, text_of, tool
 
 JSON = dict[str, Any]
 ANSWER = {"role": "assistant", "content": "a"}
@@ -152,40 +151,6 @@ class TestParts:
         assert changes("groq", {"role": "user", "content": [part]}) == [
             ("FILE_REPLACED", "audio/wav")
         ]
-
-
-class TestTextFiles:
-    """Text files in strings that consist of several texts."""
-
-    DRAWING = f"data:text/plain;base64,{base64.b64encode(b'a text').decode()}"
-
-    @everywhere
-    @pytest.mark.parametrize("role", ["user", "assistant", "system"])
-    def test_their_content_is_sent(self, name: str, role: str) -> None:
-        file = {"type": "file", "file": {"filename": "a", "file_data": self.DRAWING}}
-        value = {"role": role, "content": [{"type": "text", "text": "see"}, file, file]}
-        text = text_of(name, USER, ANSWER, value, PROMPT)
-        encoded = self.DRAWING.partition(",")[2]
-        assert text.count("a text") + text.count(encoded) == 2
-
-    @pytest.mark.parametrize("name", ["openai", "groq", "deepseek", "gemini"])
-    def test_their_names_are_sent(self, name: str) -> None:
-        file = {"type": "file", "file": {"filename": "notes.txt", "file_data": self.DRAWING}}
-        text = text_of(name, USER, {"role": "user", "content": [file]}, PROMPT)
-        assert r"[notes.txt]\na text" in text
-
-    @pytest.mark.parametrize("name", ["openai", "groq", "deepseek", "responses", "gemini"])
-    @pytest.mark.parametrize("role", ["user", "assistant", "system", "tool"])
-    def test_assets_too(self, name: str, role: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(ASSETS, KNOWN_ASSET, AssetInfo("text/plain", 6))
-        url = f"sessiond-asset:{KNOWN_ASSET}"
-        file = {"type": "file", "file": {"filename": "a", "file_data": url}}
-        value = {"role": role, "content": [{"type": "text", "text": "see"}, file, file]}
-        if role == "tool":
-            value |= {"tool_call_id": "c"}
-        text = text_of(name, USER, *([calls("c")] if role == "tool" else [ANSWER]), value, PROMPT)
-        assert text.count("a text") + text.count(f"data:text/plain;base64,{PNG}") == 2
-        assert "sessiond-asset" not in text
 
 
 RESULTS: dict[str, Any] = {

@@ -12,7 +12,7 @@ from sessiond_server.formats.report import ChangeKind
 
 from .dialects import DIALECTS
 from .histories import PNG, as_message
-from .test_faults import blocks, history
+from .native_messages import blocks, history
 
 
 def png(width: int, height: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Messages of up to 16 MiB, and what the errors of larger ones advise."""
+"""Messages of up to 16 MiB, and the advice in the errors of larger ones."""
 
 import threading
 from collections.abc import Sequence

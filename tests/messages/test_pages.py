@@ -1,4 +1,4 @@
-"""Spliced pages, which equal what the generated code writes, and the page cache."""
+"""Spliced pages, which equal pages of the generated code, and the page cache."""
 
 import uuid
 

@@ -1,8 +1,7 @@
-"""All protocols, against a server that speaks them: answers, faults, retries, cancellation."""
+"""All protocols, against a server that speaks them: answers and faults."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -10,85 +9,12 @@ from typing import Any
 import pytest
 
 from sessiond.v1.turn_pb2 import Usage
-from sessiond_server.providers import retries
-from sessiond_server.providers.anthropic_messages import DEFAULT_MAX_TOKENS, AnthropicMessages
-from sessiond_server.providers.api import ApiProvider
-from sessiond_server.providers.gemini import Gemini
-from sessiond_server.providers.openai_chat import OpenAIChat
-from sessiond_server.providers.openai_responses import OpenAIResponses
+from sessiond_server.providers.anthropic_messages import DEFAULT_MAX_TOKENS
 
 from ..support.model_server import ModelServer, Reply, fails
 from ..support.strict_models.signing import Signer
-from .asking import anthropic, gemini, hear, openai, question
-
-KEY = "sk-test-0123456789abcdef"
-CALLS = [
-    ("call_1", "find_order", '{"id": "12-A",  "deep": [1, 2.50, 1e3]}'),
-    ("call_2", "now", "{}"),
-]
-
-
-CLASSES: dict[str, type[ApiProvider]] = {
-    "openai": OpenAIChat,
-    "openai-responses": OpenAIResponses,
-    "anthropic": AnthropicMessages,
-    "gemini": Gemini,
-}
-HISTORIES = {
-    "openai": openai,
-    "openai-responses": openai,
-    "anthropic": anthropic,
-    "gemini": gemini,
-}
-MESSAGES = {"openai-responses": "input", "gemini": "contents"}
-
-
-class Made:
-    """Makes a provider of one kind that calls the model server, and closes it."""
-
-    def __init__(self, kind: str, server: ModelServer) -> None:
-        self.kind = kind
-        self.server = server
-        self.made: list[ApiProvider] = []
-        self.is_openai = kind.startswith("openai")
-
-    def __call__(
-        self,
-        *,
-        silence_timeout_s: float = 30,
-        retries: int = 2,
-        api_key: str | None = KEY,
-        base_url: str = "",
-    ) -> ApiProvider:
-        provider = CLASSES[self.kind](
-            self.kind,
-            base_url=base_url or (self.server.openai_url if self.is_openai else self.server.url),
-            api_key=api_key,
-            silence_timeout_s=silence_timeout_s,
-            retries=retries,
-        )
-        self.made.append(provider)
-        return provider
-
-    def events_of(self, words: int) -> int:
-        """Return the number of events of a reply with `words` words, or a negative value as is."""
-        before = self.by_kind(openai=1, openai_responses=4, anthropic=2, gemini=0)
-        return int(before + words if words > 0 else words)
-
-    def by_kind(self, **values: Any) -> Any:
-        """Return the value for this kind of provider."""
-        return values[self.kind.replace("-", "_")]
-
-
-@pytest.fixture(params=[*CLASSES])
-async def make(
-    request: pytest.FixtureRequest, model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Made]:
-    monkeypatch.setattr(retries, "BACKOFF_S", 0.001)
-    made = Made(request.param, model_server)
-    yield made
-    for provider in made.made:
-        await provider.close()
+from .asking import hear, openai, question
+from .made import CALLS, HISTORIES, KEY, Made
 
 
 class TestAnswers:
@@ -424,96 +350,3 @@ class TestFaults:
         assert heard.refusal.reason == reason
         assert error["message"] in heard.refusal.message
         assert heard.text == "One "
-
-
-class TestRetries:
-    @pytest.mark.parametrize(
-        "first",
-        [
-            fails(500),
-            fails(529),
-            fails(429),
-            fails(429, headers={"retry-after-ms": "1"}),
-            Reply("x", after=-1, then="cut"),
-        ],
-    )
-    async def test_what_passes_is_tried_again(
-        self, make: Made, model_server: ModelServer, first: Reply
-    ) -> None:
-        model_server.script(first, first, Reply("At last."))
-        heard = await hear(make(), question())
-        assert heard.text == "At last."
-        assert len(model_server.requests) == 3
-        assert model_server.requests[0].body == model_server.requests[2].body
-
-    async def test_only_so_often(self, make: Made, model_server: ModelServer) -> None:
-        model_server.script(*[fails(500)] * 5)
-        assert (await hear(make(retries=3), question())).refusal.metadata["http_status"] == 500
-        assert len(model_server.requests) == 4
-
-    @pytest.mark.parametrize(
-        "first",
-        [
-            fails(400),
-            fails(401),
-            fails(404),
-            fails(429, code="insufficient_quota"),
-            fails(429, headers={"retry-after": "60"}),
-        ],
-    )
-    async def test_what_does_not_pass_is_not(
-        self, make: Made, model_server: ModelServer, first: Reply
-    ) -> None:
-        model_server.script(first)
-        assert (await hear(make(), question())).fault
-        assert len(model_server.requests) == 1
-
-    async def test_a_call_that_breaks_off_was_not_streamed(
-        self, make: Made, model_server: ModelServer
-    ) -> None:
-        model_server.script(
-            Reply(
-                tool_calls=CALLS,
-                after=make.by_kind(openai=5, openai_responses=5, anthropic=5, gemini=1),
-                then="cut",
-            ),
-            Reply(tool_calls=CALLS),
-        )
-        heard = await hear(make(), question())
-        assert heard.answer
-        assert len(model_server.requests) == 2
-
-
-class TestCancellation:
-    async def test_closing_the_generator_closes_the_connection(
-        self, make: Made, model_server: ModelServer
-    ) -> None:
-        model_server.script(Reply("One two three.", after=make.events_of(2), then="hold"))
-        pieces = make().stream(question())
-        await anext(pieces)
-        await pieces.aclose()
-        assert await asyncio.to_thread(model_server.wait_until_left)
-
-    @pytest.mark.parametrize("words_before", [-1, 0, 2])
-    async def test_a_task_that_is_cancelled_closes_it_too(
-        self, make: Made, model_server: ModelServer, words_before: int
-    ) -> None:
-        model_server.script(
-            Reply("One two three.", after=make.events_of(words_before), then="hold")
-        )
-        task = asyncio.create_task(hear(make(), question()))
-        assert await asyncio.to_thread(model_server.wait_until_held)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert await asyncio.to_thread(model_server.wait_until_left)
-        assert len(model_server.requests) == 1
-
-    async def test_others_go_on(self, make: Made, model_server: ModelServer) -> None:
-        provider = make()
-        model_server.script(Reply("One two.", after=make.events_of(2), then="hold"))
-        first = asyncio.create_task(hear(provider, question()))
-        assert await asyncio.to_thread(model_server.wait_until_held)
-        assert (await hear(provider, question())).text
-        model_server.release()
-        assert (await first).text == "One two."

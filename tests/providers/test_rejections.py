@@ -11,7 +11,7 @@ from sessiond_server.providers.base import ModelFault
 
 from ..support.model_server import ModelServer, fails
 from .asking import gemini, hear, openai, question
-from .test_providers import CLASSES, HISTORIES, Made
+from .made import CLASSES, HISTORIES, Made
 
 HISTORY: list[dict[str, Any]] = [
     {"role": "user", "content": "One"},

@@ -22,7 +22,7 @@ from sessiond_server.providers.references import asset_ids_of
 
 from ..support.model_server import ModelServer, fails
 from .asking import Shelf, hear, openai, question
-from .test_providers import CLASSES, HISTORIES, Made
+from .made import CLASSES, HISTORIES, Made
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4_000
 

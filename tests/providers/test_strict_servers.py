@@ -1,4 +1,4 @@
-"""Providers against servers that refuse what the real ones refuse."""
+"""Providers against servers that refuse requests as the real ones do."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -10,6 +10,7 @@ from sessiond.v1.limits_pb2 import ProjectLimits, SetProjectLimitsRequest
 from sessiond_server.server import serving
 from sessiond_server.settings import Settings
 
+from ..support.metrics import here
 from ..support.wire import Wire, WireError, error_of, openai
 from .conftest import Clock, SetLimits, with_key
 
@@ -32,6 +33,10 @@ async def test_calls_above_the_rate_are_refused_until_a_token_is_there(
             "used": "2",
         }.items()
     )
+    name = "sessiond_limit_refusals_total"
+    refused = here().value(name, limit="calls_per_second")
+    assert (await error_of(tenant.get("a"))).reason == "RATE_LIMITED"
+    assert here().value(name, limit="calls_per_second") == refused + 1
     # Calls of other projects are not refused.
     await asyncio.gather(*(wire.list() for _ in range(10)))
     clock.now += error.retry_s

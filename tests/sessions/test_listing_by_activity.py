@@ -1,4 +1,4 @@
-"""ListSessions by activity: crowded minutes, and what a page of 50,000 sessions reads."""
+"""ListSessions by activity: crowded minutes, and the rows that a page reads of 50,000 sessions."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

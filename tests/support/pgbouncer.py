@@ -68,7 +68,7 @@ def pgbouncer(database_url: str, *, pool_size: int = 5) -> Iterator[str]:
 
 
 def _owner(host: str) -> tuple[int | None, int | None]:
-    """Return the user and group that may use a socket; None for those of the tests."""
+    """Return the user and group that may use a socket; None = the user and group of the tests."""
     if os.geteuid() != 0:
         return None, None
     if host.startswith("/"):

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from sessiond_server.db import cursors
+from sessiond_server.db.prepared import PreparedStatement
 
 
 @contextmanager
@@ -17,9 +18,18 @@ def statements() -> Iterator[list[str]]:
     with pytest.MonkeyPatch.context() as patch:
         for cursor in (cursors.TimedCursor, cursors.TimedClientCursor):
             patch.setattr(cursor, "execute", _noting(cursor.execute, sent))
+        patch.setattr(PreparedStatement, "run", _noting_prepared(PreparedStatement.run, sent))
         base = psycopg.AsyncConnection
         patch.setattr(base, "_exec_command", _noting(base._exec_command, sent))
         yield sent
+
+
+def _noting_prepared(run: Any, sent: list[str]) -> Any:
+    def noted(self: PreparedStatement, *args: Any) -> Any:
+        sent.append(" ".join(self._text.decode().split()))
+        return run(self, *args)
+
+    return noted
 
 
 def _noting(function: Any, sent: list[str]) -> Any:

@@ -67,7 +67,7 @@ class Watched:
 
     async def scrape(self) -> Scrape:
         await self._server.sampler.sample()
-        with suppress(Exception):  # the database may be what is at fault
+        with suppress(Exception):  # the database may be down
             await self._server.sampler.sample_backlog()
         return here()
 

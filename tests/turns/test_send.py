@@ -285,6 +285,22 @@ async def test_a_prompt_may_have_a_message_id(one: Wire) -> None:
     assert (await one.get("one")).last_seq == 2
 
 
+async def test_a_prompt_without_a_message_id_is_found_by_the_id_that_send_returns(
+    one: Wire, models: ModelServer
+) -> None:
+    first = await send_held(one, models, "one", "a")
+    queued = await sending(one, "one", messages=[openai("b"), openai("c")])
+    models.release()
+    await queued.end()
+    for sent, text, seq in ((first, "a", 1), (queued, "c", 4)):
+        stored = await one.message("one", message_id=sent.message_id)
+        assert (stored.seq, json.loads(stored.json)["content"]) == (seq, text)
+        assert stored.message_id == stored.turn.message_id == sent.message_id
+    assert not (await one.message("one", 3)).message_id
+    await one.rewind("one", before_message_id=queued.message_id)
+    assert await one.texts("one") == ["a", "held back", "b"]
+
+
 async def test_a_queued_prompt_whose_message_id_is_taken_meanwhile_fails(
     one: Wire, models: ModelServer
 ) -> None:

@@ -55,7 +55,7 @@ async def parts_of(connection: AsyncConnection, attachments: Iterable[Attachment
                 asset = await assets.upload(source, media_type=media_type)
                 parts.append(attachment.part(media_type, asset_id=asset.asset_id))
         except SessiondError:
-            # Some SessiondErrors are OSErrors too.
+            # Some SessiondErrors are also OSErrors.
             raise
         except OSError as error:
             raise invalid_field(f"{attachment.place}.path", f"cannot be read: {error}") from error

@@ -79,7 +79,7 @@ class AsyncConnection:
         """Make a unary call, and retry it after transient errors.
 
         Args:
-            stub: selects the method; called anew for each attempt.
+            stub: selects the method; called again for each attempt.
             request: the request; a change must carry a request_id.
             timeout: deadline over all attempts, in seconds. Default: the client's; math.inf = no
                 deadline.
@@ -113,7 +113,7 @@ class AsyncConnection:
         """Make a client-streaming call, and retry it after transient errors.
 
         Args:
-            stub: selects the method; called anew for each attempt.
+            stub: selects the method; called again for each attempt.
             requests: creates the requests of an attempt.
             timeout: deadline over all attempts, in seconds. None = no deadline.
             is_repeatable: False if the requests can be created only once.

@@ -36,7 +36,7 @@ ACQUIRE_TIMEOUT_S = 30.0
 LEASE_TIMEOUT_S = 600.0
 # If the program dies, a copy expires after this many lease timeouts without activity.
 IDLE_TTL_FACTOR = 2
-# The pool's own template expires too. It is created again when the pool needs it.
+# The pool's own template also expires. It is created again when the pool needs it.
 TEMPLATE_IDLE_TTL_S = 24 * 3600.0
 
 

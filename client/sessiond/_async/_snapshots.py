@@ -7,6 +7,7 @@ from itertools import repeat
 from sessiond._async._connection import AsyncConnection
 from sessiond._async._streams import message_batches, resumed_responses
 from sessiond._protocol.retry import StreamRetry
+from sessiond._requests.fields import filled
 from sessiond._types.message import Message
 from sessiond.v1.session_service_pb2 import (
     ExportSessionRequest,
@@ -40,7 +41,7 @@ async def snapshot_and_messages(
     responses = resumed_responses(
         connection,
         lambda stubs: stubs.sessions.ExportSession,
-        ExportSessionRequest(session_id=session_id),
+        filled(ExportSessionRequest(), session_id=session_id),
         StreamRetry(connection.settings.timeout if timeout is None else timeout),
         # The stream cannot be resumed. But messages never change, so if it breaks after the
         # snapshot, or its deadline ends it, the messages that are still missing can be read.

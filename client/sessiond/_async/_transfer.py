@@ -347,7 +347,7 @@ async def _lines(source: str | os.PathLike[str] | Source[str]) -> AsyncGenerator
                 raise invalid_field(
                     "source", f"yields {type(text).__name__}; it must yield lines of text"
                 )
-            # Lone surrogates are let through here; they are refused later, with their place.
+            # Lone surrogates are accepted here, and refused later with their place.
             yield text.encode("utf-8", "surrogatepass")
         return
     file = await run_blocking(LinesFile, source)

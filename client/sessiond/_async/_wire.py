@@ -67,7 +67,7 @@ Metadata = tuple[tuple[str, str], ...]
 Source = AsyncIterable[_Item] | Iterable[_Item]
 
 # The exceptions that a failed call raises. Closing the channel cancels its calls and thereby the
-# code that awaits them, although nobody has cancelled the tasks.
+# code that awaits them, although the tasks were not cancelled.
 FAULTS = (grpc.RpcError, asyncio.CancelledError)
 
 sleep = asyncio.sleep
@@ -137,7 +137,7 @@ class Mailbox(Generic[_Item]):
         """Add an item, without blocking."""
         self._items.append(item)
         if self._loop:
-            # If the loop is closed, nobody takes items any longer.
+            # If the loop is closed, no consumer takes items any longer.
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._has_items.set)
 
@@ -181,7 +181,7 @@ class Watchdog:
             self._timer = loop.call_later(self._max_silence_s, self._expire)
 
     def pause(self) -> None:
-        """Stop measuring while nobody waits for the call."""
+        """Stop the time measurement while no caller waits for the call."""
         if self._timer:
             self._timer.cancel()
 
@@ -357,8 +357,8 @@ class AsyncStubs:
                 try:
                     await call.write(request)
                 except (grpc.RpcError, asyncio.InvalidStateError):
-                    # The server has ended the call early. The response says why, unless gRPC has
-                    # lost it (see _protocol/status.py); the failed write does not.
+                    # The server has ended the call early. The response contains the reason, unless
+                    # gRPC has lost it (see _protocol/status.py). The failed write does not.
                     break
             else:
                 await call.done_writing()
@@ -393,7 +393,7 @@ class Prefetch(Generic[_Response]):
 
     def _read(self) -> asyncio.Future[Any]:
         read = asyncio.ensure_future(self._call.read())
-        # Retrieve the exception, which perhaps nobody awaits.
+        # Retrieve the exception, because no caller may await it.
         read.add_done_callback(lambda done: done.cancelled() or done.exception())
         return read
 

@@ -3,8 +3,8 @@
 Strings and bytes have the same encoding on the wire. The server validates and stores the JSON of
 messages as bytes. Decoding each JSON to a string and encoding it again would take a quarter of the
 time of an append. The JSON validation also checks UTF-8, so that an error names the message. The
-client parses the JSON of what it reads from bytes, and decodes only what is read as text. Apart
-from this field, the classes equal the generated ones.
+client parses the JSON of received messages from bytes, and decodes it only if it is read as text.
+Apart from this field, the classes equal the generated ones.
 """
 
 from functools import cache

@@ -13,8 +13,8 @@ from sessiond import errors
 from sessiond.errors import FieldViolation, SessiondError
 from sessiond.v1 import asset_service_pb2, session_service_pb2, task_service_pb2, turn_pb2
 
-# Texts that gRPC itself creates when a connection or a stream breaks, for codes that can have other
-# causes too.
+# Texts that gRPC itself creates when a connection or a stream breaks, for codes that can also have
+# other causes.
 _TRANSPORT_FAULTS = (
     "rst_stream",
     "eos",

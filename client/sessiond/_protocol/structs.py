@@ -14,7 +14,7 @@ from sessiond.errors import invalid_field
 
 MAX_INTEGER = 2**53
 # A nested object uses three of the 100 levels that protobuf's parsers allow, and the messages
-# around it use some too.
+# around it use some as well.
 MAX_DEPTH = 30
 
 

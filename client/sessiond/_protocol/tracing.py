@@ -53,7 +53,7 @@ def _span(method: object) -> Iterator[None]:
         "rpc.service": service,
         "rpc.method": short,
     }
-    # Exceptions are not recorded: their texts may quote what was sent.
+    # Exceptions are not recorded, because their texts may quote the request.
     with trace.get_tracer("sessiond").start_as_current_span(
         name,
         kind=trace.SpanKind.CLIENT,

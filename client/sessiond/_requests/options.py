@@ -187,7 +187,7 @@ class TaskSettings(TypedDict, total=False):
 
 
 class PreviewOptions(TypedDict, total=False):
-    """What a preview would send, and how."""
+    """The content of a preview, and its options."""
 
     messages: Iterable[MessageInput] | None
     """Messages as in send, instead of a prompt."""

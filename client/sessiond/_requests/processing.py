@@ -70,7 +70,7 @@ def requeue_messages(
         request_id=request_id_or_new(None),
     )
     if seqs is not None:
-        # An empty list is sent too: the server refuses it.
+        # An empty list is also sent, so that the server refuses it.
         request.seqs.SetInParent()
         put_items(request.seqs.seqs, seqs, "seqs")
     return request

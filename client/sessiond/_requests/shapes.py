@@ -46,7 +46,7 @@ _ANTHROPIC_BLOCKS = (
 )
 # Blocks that callers sometimes pass instead of a message. Responses items never have these types.
 _BARE_BLOCKS = ("text", "image", "document", "tool_use", "tool_result", "thinking")
-# Requests to other providers have these keys too, so they decide only if nothing else does.
+# Requests to other providers also have these keys, so they decide only if nothing else does.
 _ANTHROPIC_HINTS = ("cache_control", "citations")
 
 
@@ -64,7 +64,8 @@ def format_of(message: Mapping[str, Any], path: str) -> str | None:
         InvalidField: if the message has marks of several formats.
     """
     role, content = message.get("role"), message.get("content")
-    # Nearly all messages: one with a role and without a list of parts can only be OpenAI's.
+    # A message with a role and without a list of parts can only be OpenAI's. Nearly all are like
+    # this.
     if (
         (content is None or type(content) is str)
         and role in _ROLES

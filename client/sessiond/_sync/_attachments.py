@@ -54,7 +54,7 @@ def parts_of(connection: Connection, attachments: Iterable[Attachment]) -> list[
                 asset = assets.upload(source, media_type=media_type)
                 parts.append(attachment.part(media_type, asset_id=asset.asset_id))
         except SessiondError:
-            # Some SessiondErrors are OSErrors too.
+            # Some SessiondErrors are also OSErrors.
             raise
         except OSError as error:
             raise invalid_field(f"{attachment.place}.path", f"cannot be read: {error}") from error

@@ -46,7 +46,7 @@ class MessageCalls(Calls):
         Args:
             session_id: the session.
             blob: the provider's message: a dict, or JSON text (str or bytes), which is kept byte
-                for byte. Any other value that store_messages accepts is allowed too.
+                for byte. Any other value that store_messages accepts is also allowed.
             format: the provider's format: "openai", "anthropic" or "gemini". Default: determined by
                 the message's shape, or "openai" for plain text.
             metadata: labels of the message: a JSON object of at most 64 KiB. Allowed only with a
@@ -330,7 +330,7 @@ def _pieces(
         if encoder.size >= PIECE_BYTES:
             yield encoder.take()
             is_first = False
-    # An import without messages is sent too: the server refuses it.
+    # An import without messages is also sent, so that the server refuses it.
     if is_first or not encoder.is_empty:
         yield encoder.take()
 

@@ -6,6 +6,7 @@ from contextlib import closing
 from itertools import repeat
 
 from sessiond._protocol.retry import StreamRetry
+from sessiond._requests.fields import filled
 from sessiond._sync._connection import Connection
 from sessiond._sync._streams import message_batches, resumed_responses
 from sessiond._types.message import Message
@@ -41,7 +42,7 @@ def snapshot_and_messages(
     responses = resumed_responses(
         connection,
         lambda stubs: stubs.sessions.ExportSession,
-        ExportSessionRequest(session_id=session_id),
+        filled(ExportSessionRequest(), session_id=session_id),
         StreamRetry(connection.settings.timeout if timeout is None else timeout),
         # The stream cannot be resumed. But messages never change, so if it breaks after the
         # snapshot, or its deadline ends it, the messages that are still missing can be read.

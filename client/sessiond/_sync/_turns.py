@@ -94,7 +94,7 @@ class TurnCalls(Calls):
                 Default: 60. math.inf = no deadline.
             on_timeout: what happens to the turn when the deadline passes or the caller is
                 cancelled. "leave" lets the turn continue, and wait_for_turn can wait for it.
-                "abort" aborts it; with "abort", a broken connection may abort it too.
+                "abort" aborts it; with "abort", a broken connection may also abort it.
             **keywords: messages, format, extract_files, attachments, mode, model, options,
                 turn_timeout, keep_partial, expected_epoch, parent_seq, request_id, as in send.
 
@@ -124,7 +124,7 @@ class TurnCalls(Calls):
     ) -> Lazy[Event]:
         """Start a turn and stream its events: the prompt, the model's deltas, and its messages.
 
-        After a broken connection the client reconnects, and goes on with the next character. A
+        After a broken connection the client reconnects, and continues with the next character. A
         stream that joins a running turn begins with "assistant.message_partial", the text so far.
 
         Args:
@@ -209,7 +209,8 @@ class TurnCalls(Calls):
             **keywords: messages, format, model, options, parent_seq, as in send; timeout.
 
         Returns:
-            The request as the model's API would get it, and how it differs from what is stored.
+            The request as the model's API would get it, and its differences from the stored
+            messages.
 
         Raises:
             SessionNotFound: if there is no such session.

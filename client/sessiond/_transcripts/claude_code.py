@@ -27,7 +27,7 @@ def find(directory: Path) -> list[Path]:
     """Return the transcripts below a directory, or below its "projects" if it has that folder."""
     projects = directory / "projects"
     found = files_below(projects if projects.is_dir() else directory, "*.jsonl")
-    # The journal of a workflow lies beside the transcripts of its agents.
+    # The journal of a workflow is in the directory of its agents' transcripts.
     return [path for path in found if path.name != "journal.jsonl"]
 
 
@@ -54,7 +54,8 @@ def _key(path: Path) -> dict[str, str]:
         }
     project = path.resolve().parent.name or "-"
     if path.stem.startswith("agent-") and (session_id := _session_of(path)):
-        # Older versions kept the transcripts of agents beside that of their session.
+        # Older versions kept the transcripts of agents in the directory of their session's
+        # transcript.
         return {
             "projectKey": project,
             "sessionId": session_id,
@@ -97,8 +98,8 @@ class _Branches:
     """Finds where a user went back in the conversation.
 
     Each line names its parent. A parent other than the previous line need not mean a branch:
-    results of parallel calls name their calls, and notes lie in between. A branch begins if a
-    prompt or another answer of the model lies between a line and its parent.
+    results of parallel calls name their calls, and notes may be in between. A branch begins if a
+    prompt or another answer of the model is between a line and its parent.
     """
 
     def __init__(self) -> None:

@@ -91,7 +91,7 @@ class _Prompts:
 
 
 def _is_prompt(item: dict[str, Any]) -> bool:
-    """Whether an item is what the user wrote, not what the program wrote in the user's name."""
+    """Whether the user wrote an item, not the program in the user's name."""
     content = item.get("content")
     texts = (
         [part.get("text") for part in content if isinstance(part, dict)]

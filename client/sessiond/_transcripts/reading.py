@@ -58,7 +58,7 @@ class Reading:
         return batch
 
     def result(self, path: str, session_id: str) -> ImportedTranscript:
-        """Return what was done, once the messages are stored."""
+        """Return the result, once the messages are stored."""
         return ImportedTranscript(
             path, session_id, self.added, self.known, self.repeated, self.bad_lines
         )
@@ -105,7 +105,7 @@ class Reading:
         message = message_pb2.Message(
             format=message_pb2.FORMAT_OTHER,
             format_name=line.format_name,
-            # protobuf takes UTF-8 bytes for a string, too.
+            # protobuf also takes UTF-8 bytes for a string.
             json=line.json,  # type: ignore[arg-type]
             message_id=line.message_id,
         )

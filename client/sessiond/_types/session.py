@@ -233,7 +233,7 @@ class RewindResult:
     removed_count: int
     """Number of removed messages."""
     removed: list[Message]
-    """The newest removed messages in the order of their seqs, as many as were asked for."""
+    """The newest removed messages in the order of their seqs, up to the requested number."""
     first_seq: int | None
     """The seq of the first appended message. None = none was appended."""
     create_time: datetime | None

@@ -1,4 +1,4 @@
-"""What an import of transcripts did."""
+"""The result of an import of transcripts."""
 
 from dataclasses import dataclass, field
 

@@ -47,7 +47,7 @@ _Result = TypeVar("_Result")
 AnyClient: TypeAlias = AsyncClient | Client
 Call: TypeAlias = Callable[[AsyncClient], Coroutine[Any, Any, _Result]]
 
-# Limits of one append. Larger appends are made as imports, which are atomic, too. A server accepts
+# Limits of one append. Larger appends are made as imports, which are also atomic. A server accepts
 # 32 MiB by default. But an operator may have set less, and above 4 MiB an import is as fast.
 MAX_BATCH_MESSAGES = 1_000
 MAX_BATCH_BYTES = 4 * 1024 * 1024
@@ -103,7 +103,7 @@ class Backend:
         Args:
             call: gets the client, on the portal's loop.
             settles: whether a cancelled caller waits until the calls have ended, so that the result
-                of a change is known. Otherwise the calls are cancelled, too.
+                of a change is known. Otherwise the calls are cancelled as well.
 
         Returns:
             What `call` returns.
@@ -258,7 +258,7 @@ class _Connection:
 
     def __init__(self, settings: ClientSettings) -> None:
         self.client = AsyncClient._of(settings)
-        # A method of this object would keep it alive.
+        # A bound method would keep this object alive.
         weakref.finalize(self, _portal.stop_soon, self.client.stop).atexit = False
 
 

@@ -109,7 +109,7 @@ async def append_with_summary(
     """Append entries, and fold them into the summary, in one commit.
 
     The server refuses the append if the history does not end where the summary ends. So concurrent
-    appends fold their entries one after another, and none is missed.
+    appends fold their entries one after another, without missing any.
     """
     conflict: SessiondError
     for attempt in range(_MAX_ATTEMPTS):
@@ -125,7 +125,8 @@ async def append_with_summary(
                 expected_last_seq=end.last_seq,
                 expected_epoch=end.epoch,
                 state={_SUMMARY: place},
-                create=create,
+                # A session that has messages exists. Its settings would only be checked again.
+                create=None if end.last_seq else create,
             )
             ends.put(session_id, _End(stored.last_seq, end.epoch, None if data is None else folded))
             return
@@ -135,7 +136,7 @@ async def append_with_summary(
             new = [(message, entry) for message, entry in new if message.message_id not in known]
             if not new:
                 return
-        except (SequenceConflict, HistoryRewound) as error:
+        except (SequenceConflict, HistoryRewound, SessionNotFound) as error:
             conflict = error
             await asyncio.sleep(random.uniform(0, 0.01 * min(attempt, 10)))  # noqa: S311
     raise conflict

@@ -99,7 +99,7 @@ class Portal:
         self.is_used = True
 
     def start_soon(self, work: Work[None]) -> None:
-        """Start work that nobody waits for, on any thread. Does nothing if the process is ending.
+        """Start work in the background, from any thread. Does nothing if the process is ending.
 
         Args:
             work: makes the coroutine. It must not raise.
@@ -225,7 +225,7 @@ async def await_(work: Work[_Result], *, settles: bool = False) -> _Result:
     Args:
         work: makes the coroutine.
         settles: whether a cancelled caller waits until the work has ended, so that the result of a
-            change is known. Otherwise the work is cancelled, too.
+            change is known. Otherwise the work is cancelled as well.
 
     Returns:
         Its result.
@@ -241,7 +241,7 @@ async def await_(work: Work[_Result], *, settles: bool = False) -> _Result:
 
     def notify(task: asyncio.Task[_Result]) -> None:
         if not task.cancelled():
-            task.exception()  # retrieves it: perhaps nobody waits for it any longer
+            task.exception()  # marks it as retrieved, because the caller may have left
         done.append(task)
         with suppress(RuntimeError):  # the caller's loop was closed in the meantime
             loop.call_soon_threadsafe(ended.set)

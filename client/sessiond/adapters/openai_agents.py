@@ -6,7 +6,7 @@
     session = SessiondSession("user-42")
     result = await Runner.run(Agent(name="Tea"), "Hello", session=session)
 
-The session has the given id in sessiond, too. Each item is a message, kept byte for byte: in the
+The session has the same id in sessiond. Each item is a message, kept byte for byte: in the
 format "openai" if it is an item of the Responses API, else in the format "other".
 """
 
@@ -60,7 +60,7 @@ class _End(NamedTuple):
 
     @property
     def expected(self) -> dict[str, int]:
-        """The conditions under which the history is unchanged."""
+        """Arguments with which an append fails if the history has changed."""
         return {"expected_last_seq": self.last_seq, "expected_epoch": self.epoch}
 
 
@@ -112,6 +112,8 @@ class SessiondSession:
         self._create: SessionSettings = {**create} if create else {}
         # Whether the last read found items that are not the SDK's own.
         self._has_others = False
+        # Whether an append has found or created the session.
+        self._exists = False
         self.session_id = session_id
         self.session_settings = sdk_settings.coerce_session_settings(session_settings or {})
 
@@ -207,14 +209,14 @@ class SessiondSession:
     async def _get_compaction_snapshot(
         self, limit: int, *, prune_prefix: "Callable[[Any], bool] | None" = None
     ) -> "_CompactionSnapshot | None":
-        """Return the latest items with a function that replaces the last of them.
+        """Return the latest items, and a function that replaces the last ones.
 
         `OpenAIResponsesCompactionSession` calls this, so that it neither reads nor loses items that
         it does not compact.
 
         Args:
             limit: maximum number of items.
-            prune_prefix: says which of the oldest items may be removed on this occasion.
+            prune_prefix: function that returns which of the oldest items may be removed as well.
 
         Returns:
             The snapshot. None if a subclass overrides a method that this would bypass, or if items
@@ -265,12 +267,20 @@ class SessiondSession:
 
     async def _append(self, client: AsyncClient, messages: list[NewMessage]) -> None:
         try:
-            await append(client, self._id, messages, create=self._create)
+            # To a session that exists, settings would be sent and checked in vain.
+            create = None if self._exists else self._create
+            await append(client, self._id, messages, create=create)
+        except SessionNotFound:
+            if not self._exists:
+                raise
+            self._exists = False  # it was deleted
+            await self._append(client, messages)
         except InvalidRequest:
             if all(message.format == "other" for message in messages):
                 raise
             # The server's check is exact: some item only looks like one of the Responses API.
-            await append(client, self._id, as_other(messages), create=self._create)
+            await self._append(client, as_other(messages))
+        self._exists = True
 
     def _is_changed(self) -> bool:
         """Whether a subclass overrides one of the methods for items."""
@@ -344,7 +354,7 @@ class SessiondSession:
             end: the end of the history.
             start: index of the first item to replace.
             output: the new items.
-            prune_prefix: says which of the oldest items may be removed, too.
+            prune_prefix: function that returns which of the oldest items may be removed as well.
 
         Returns:
             Whether they were replaced. False if the history has changed, or if the new items are
@@ -359,7 +369,7 @@ class SessiondSession:
             to_seq = seq - 1
             if prune_prefix is not None and to_seq:
                 kept = await self._unexpired(client, to_seq, end.epoch, prune_prefix)
-                # Only the end of a history can be removed, so what is kept is written anew.
+                # Only the end of a history can be removed, so the kept items are appended again.
                 if kept is not None and await self._rewind(
                     client, 0, [*kept, *messages], **end.expected
                 ):

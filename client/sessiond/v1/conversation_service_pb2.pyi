@@ -107,7 +107,7 @@ class SendRequest(_message.Message):
     """expected_epoch, if set, must be the session's epoch; otherwise no turn is started (HISTORY_REWOUND)."""
     parent_seq: _builtins.int
     """parent_seq is the seq of the message that the turn continues, on any branch. The first sent message follows it; without prompt and messages, the
-    model's answer follows it. The model is given the path to that message, without later messages. A second answer to the same message is therefore
+    model's answer follows it. The model receives the path to that message, without later messages. A second answer to the same message is therefore
     a branch beside the first. Refused for SEND_MODE_IMMEDIATE, and if the first of messages has a parent_seq of its own. 0 = the newest message.
     """
     @_builtins.property
@@ -166,7 +166,7 @@ class SendResponse(_message.Message):
     MESSAGE_ID_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
     """message_id identifies the sent message, or the last one if several were sent: it is the message's own message_id, or else a UUIDv7 made by the
-    server. MessageTurn has the same id. Only in the first response. Empty = no message was sent.
+    server, with which the message is stored. MessageTurn has the same id. Only in the first response. Empty = no message was sent.
     """
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]:
@@ -251,7 +251,7 @@ Global___AbortResponse: _TypeAlias = AbortResponse  # noqa: Y015
 
 @_typing.final
 class PreviewTurnRequest(_message.Message):
-    """PreviewTurnRequest holds what a Send would contain; see SendRequest."""
+    """PreviewTurnRequest has the fields of a Send; see SendRequest."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -324,7 +324,7 @@ class PreviewTurnResponse(_message.Message):
 
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[_turn_pb2.FitChange]:
-        """changes lists what the request does not contain, or contains in another form than it is stored: at most 100. The messages of this call have the
+        """changes lists stored content that the request does not contain, or contains in another form: at most 100. The messages of this call have the
         seqs after the newest message.
         """
 

@@ -152,6 +152,7 @@ class Message(_message.Message):
     message_id: _builtins.str
     """message_id is the caller's own name of the message: at most 256 characters, no control characters, unique in its session. A copy keeps
     it. Empty = none. GetMessage and GetMessages find messages by it, and appends recognise messages by it that are stored already (see OnDuplicate).
+    If the last message of a Send has none, it is stored with the UUIDv7 that SendResponse.message_id returns.
     """
     format_name: _builtins.str
     """format_name names the program whose message json holds, e.g. "claude-code". Required with FORMAT_OTHER, unset otherwise. At most 64

@@ -626,7 +626,7 @@ class CopySessionRequest(_message.Message):
     up_to_seq: _builtins.int
     """up_to_seq is the last seq to copy. 0 = no message, only the settings. At most the source's last_seq."""
     up_to_bookmark: _builtins.str
-    """up_to_bookmark ends the copy at this bookmark of the source, which is copied too."""
+    """up_to_bookmark ends the copy at this bookmark of the source. The bookmark is copied as well."""
     model: _builtins.str
     """model of the copy. Limits as for Session.model; empty = none."""
     user: _builtins.str

@@ -39,7 +39,7 @@ class _FitChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FitChan
     FIT_CHANGE_KIND_ARGUMENTS_WRAPPED: _FitChangeKind.ValueType  # 5
     """Arguments that are not an object are sent within one."""
     FIT_CHANGE_KIND_ROLE_CHANGED: _FitChangeKind.ValueType  # 6
-    """A message is sent under another role, marked as what it is."""
+    """A message is sent under another role, with a mark of its own role."""
     FIT_CHANGE_KIND_BLANK_OMITTED: _FitChangeKind.ValueType  # 7
     """A blank text is left out."""
     FIT_CHANGE_KIND_BLANK_REPLACED: _FitChangeKind.ValueType  # 8
@@ -71,9 +71,9 @@ class _FitChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FitChan
     FIT_CHANGE_KIND_MESSAGES_MERGED: _FitChangeKind.ValueType  # 21
     """Messages are sent as one."""
     FIT_CHANGE_KIND_CUT_OFF_NOTED: _FitChangeKind.ValueType  # 22
-    """An answer that was cut off is followed by a note that says so."""
+    """A note that the answer was cut off follows an incomplete answer."""
     FIT_CHANGE_KIND_TEXT_CUT: _FitChangeKind.ValueType  # 30
-    """A text that is too long is cut; the request says so."""
+    """A text that is too long is cut, with a note about it in the request."""
 
 class FitChangeKind(_FitChangeKind, metaclass=_FitChangeKindEnumTypeWrapper):
     """FitChangeKind says what happened to a part of a message."""
@@ -91,7 +91,7 @@ FIT_CHANGE_KIND_NAME_CHANGED: FitChangeKind.ValueType  # 4
 FIT_CHANGE_KIND_ARGUMENTS_WRAPPED: FitChangeKind.ValueType  # 5
 """Arguments that are not an object are sent within one."""
 FIT_CHANGE_KIND_ROLE_CHANGED: FitChangeKind.ValueType  # 6
-"""A message is sent under another role, marked as what it is."""
+"""A message is sent under another role, with a mark of its own role."""
 FIT_CHANGE_KIND_BLANK_OMITTED: FitChangeKind.ValueType  # 7
 """A blank text is left out."""
 FIT_CHANGE_KIND_BLANK_REPLACED: FitChangeKind.ValueType  # 8
@@ -123,9 +123,9 @@ FIT_CHANGE_KIND_MESSAGE_OMITTED: FitChangeKind.ValueType  # 20
 FIT_CHANGE_KIND_MESSAGES_MERGED: FitChangeKind.ValueType  # 21
 """Messages are sent as one."""
 FIT_CHANGE_KIND_CUT_OFF_NOTED: FitChangeKind.ValueType  # 22
-"""An answer that was cut off is followed by a note that says so."""
+"""A note that the answer was cut off follows an incomplete answer."""
 FIT_CHANGE_KIND_TEXT_CUT: FitChangeKind.ValueType  # 30
-"""A text that is too long is cut; the request says so."""
+"""A text that is too long is cut, with a note about it in the request."""
 Global___FitChangeKind: _TypeAlias = FitChangeKind  # noqa: Y015
 
 class _TurnState:
@@ -238,7 +238,7 @@ class Turn(_message.Message):
 
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___FitChange]:
-        """changes lists what the turn's last request to the model does not contain, or contains in another form than it is stored: at most 100, in
+        """changes lists stored content that the turn's last request to the model does not contain, or contains in another form: at most 100, in
         the order in which they were made. Written when the turn ends.
         """
 

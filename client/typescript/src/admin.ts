@@ -116,7 +116,7 @@ export class Admin extends Calls {
    *
    * @param name - 1 to 64 characters of a-z, 0-9, "-" and "_", beginning with a letter or a digit.
    * @param options - getOrCreate returns the existing project if the name is taken; the call is
-   *   then retried, too.
+   *   then also retried.
    * @throws ProjectAlreadyExists if the name is taken, unless getOrCreate is set.
    * @throws ProjectBeingDeleted if a project of this name is still being removed.
    */

@@ -44,7 +44,7 @@ export interface CreateBookmarkOptions extends ChangeOptions {
   readonly replace?: boolean | undefined;
 }
 
-/** How a bookmark is changed. What is not given is not changed. */
+/** Changes of a bookmark. Fields that are not given are not changed. */
 export interface UpdateBookmarkOptions extends ChangeOptions {
   /** The message that it stands after; 0 = before the first message. */
   readonly seq?: number | undefined;

@@ -161,9 +161,9 @@ export abstract class ExportCalls extends RegenerationCalls {
    * through a temporary file. If the import fails, the server removes them like any asset without
    * references.
    *
-   * @param source - the object of export, the path of a file from exportTo in either form (the
-   *   Python client's, too), or an iterable of lines. After a broken connection, an object, a path or
-   *   an array is read again; other sources can be read only once, so the error is thrown.
+   * @param source - the object of export, the path of a file from exportTo in either form (also of
+   * the Python client), or an iterable of lines. After a broken connection, an object, a path or an
+   * array is read again; other sources can be read only once, so the error is thrown.
    * @throws SessionAlreadyExists if the id is taken.
    * @throws InvalidField if the source is not a complete export of a known version. The error names
    *   the line, or the path in the document.

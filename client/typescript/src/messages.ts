@@ -44,7 +44,7 @@ export abstract class MessageCalls extends Calls {
    *
    * @param sessionId - the session.
    * @param message - the provider's message: an object, or JSON text (a string or bytes), which is
-   *   kept byte for byte. Anything else that storeMessages takes is allowed, too.
+   *   kept byte for byte. Any other value that storeMessages accepts is also allowed.
    * @returns the seqs; `lastSeq` is the message's seq.
    * @throws SessiondError as storeMessages does.
    */

@@ -5,7 +5,7 @@ import { type SendFields, Sending } from "./requests/turns.js";
 import { TurnCalls } from "./turns.js";
 import { previewOf, type TurnPreview } from "./types/turn.js";
 
-/** What a preview would send, and how. */
+/** The content of a preview, and its options. */
 export interface PreviewOptions
   extends CallOptions,
     Pick<SendFields, "messages" | "format" | "model" | "options" | "parentSeq"> {}
@@ -19,7 +19,7 @@ const PREVIEW: ReadonlySet<string> = new Set([
   "parentSeq",
 ]);
 
-/** The call of `client.sessions` that shows what a turn would send. */
+/** The call of `client.sessions` that shows the request of a turn. */
 export abstract class PreviewCalls extends TurnCalls {
   /**
    * Return the request that a send would make now, without calling the model.

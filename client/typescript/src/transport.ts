@@ -29,7 +29,7 @@ const STREAMS_A_CHANNEL = 50;
 export class Transport {
   readonly #settings: Settings;
   readonly #client: Client;
-  /** How many streams each channel carries. The first one carries all other calls, too. */
+  /** Number of streams of each channel. The first channel also carries all other calls. */
   readonly #streams = new Map<Client, number>();
   readonly #metadata: Metadata;
   readonly #calls = new Set<Cancellable>();
@@ -121,7 +121,7 @@ export class Transport {
       aborted = { reason };
       call.cancel();
     });
-    // An error that nobody waits for must not end the process.
+    // An error that no caller awaits must not end the process.
     call.on("error", () => {});
     this.#count(client, 1);
     let isOpen = true;
@@ -129,7 +129,7 @@ export class Transport {
       if (isOpen) this.#count(client, -1);
       isOpen = false;
     };
-    // A stream that nobody reads ends with its status.
+    // A stream without a reader ends with its status.
     call.once("status", release);
     async function* iterate(): AsyncGenerator<Response, void, undefined> {
       try {

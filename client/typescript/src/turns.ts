@@ -45,8 +45,8 @@ export interface SendOptions extends CallOptions, SendFields {}
 export interface SendAndWaitOptions extends SendOptions {
   /**
    * What happens to the turn when the timeout passes or the signal is aborted: "leave" (default)
-   * lets it continue, and waitForTurn can wait for it; with "abort" a broken connection may abort
-   * it, too.
+   * lets it continue, and waitForTurn can wait for it; with "abort" a broken connection may also
+   * abort it.
    */
   readonly onTimeout?: "leave" | "abort" | undefined;
 }

@@ -1,4 +1,4 @@
-"""The context that the model is given, and plots of a session's tokens and times."""
+"""The context that the model receives, and plots of a session's tokens and times."""
 
 import json
 from collections import defaultdict
@@ -26,7 +26,7 @@ WINDOW_KEYS = ("max_messages", "max_tokens", "keep_fraction")
 async def branch_of(api: AsyncClient, session_id: str) -> tuple[list[Message], set[int], bool]:
     """Return the newest messages, the seqs of the branch among them, and whether older ones exist.
 
-    The branch is the path from the newest message through its parents: what a model is given.
+    The branch is the path from the newest message through its parents. It is the input of a model.
     """
     newest: list[Message] = []
     size, is_partial = 0, False

@@ -46,7 +46,7 @@ def _list(site: Site) -> Page:
 
 def _go(site: Site) -> Page:
     async def go(request: Request, api: AsyncClient) -> Response:
-        """Go to what somebody typed: an id, id@seq or user:NAME; else search by prefix."""
+        """Go to the typed id, id@seq or user:NAME; for any other text, search by prefix."""
         wanted = text(request.query_params, "to").strip()
         if not wanted:
             return see("/sessions")

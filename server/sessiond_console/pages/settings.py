@@ -120,7 +120,7 @@ def _change(site: Site) -> Page:
 
 
 def _conflict(site: Site, request: Request, info: SessionInfo, given: dict[str, str]) -> Response:
-    """Show the values that were entered beside those that somebody else saved meanwhile."""
+    """Show the entered values beside those that another user has saved meanwhile."""
     theirs = {k: v for k, v in values_of(info).items() if v != given[k].replace("\r\n", "\n")}
     return _page(site, request, info, form=given, theirs=theirs, http_status=409)
 

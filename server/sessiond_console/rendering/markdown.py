@@ -2,7 +2,7 @@
 
 markdown-it escapes raw HTML and refuses dangerous links; nh3 then removes everything that is not
 expected, so that a fault in one of them is not enough. No image is loaded from another host,
-because the request would reveal to that host when somebody reads the transcript.
+because the request would reveal to that host when the transcript is read.
 """
 
 from collections.abc import Sequence

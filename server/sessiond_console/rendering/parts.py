@@ -49,6 +49,6 @@ def _read_part(part: message_pb2.Part, is_tool: bool) -> list[Block]:
 
 def _file(kind: str, blob: message_pb2.Blob) -> File:
     file = File(kind, blob.media_type, blob.name, asset_id=blob.asset_id, uri=blob.uri)
-    # The content itself is read from the message when somebody opens the file.
+    # The content itself is read from the message when the file is opened.
     file.data = "inline" if blob.inline else ""
     return file

@@ -21,7 +21,7 @@ _FILES = {"image": "image", "audio": "audio", "video": "file", "document": "file
 
 
 def read(blob: _Json, format_name: str, role: str) -> list[Block] | None:
-    """Return the blocks of what a message says; the caller shows the whole message beside them.
+    """Return the blocks of a message's content; the caller also shows the whole message.
 
     Args:
         blob: the message.

@@ -97,7 +97,7 @@ class Assets:
         object_key = f"{upload.project_id.hex}/{uuid4().hex}"
         try:
             # The object is announced before its first byte is written, so that the garbage
-            # collection finds it whatever happens afterwards.
+            # collection finds it even if the upload fails.
             token = await self._store.announce(object_key)
             async with asyncio.timeout(UPLOAD_ENDS_S):
                 if not upload.size and self._quotas.has_limit(upload.project_id, "max_bytes"):

@@ -87,7 +87,7 @@ def restore(arguments: list[str]) -> int:
     with _errors():
         manifest = read_manifest(options.directory)
         with _empty_database(settings) as url:
-            # Assets come first: without the database, nobody refers to them.
+            # Assets come first, because nothing refers to them before the database is restored.
             objects = Objects(settings.asset_location())
             count = asyncio.run(restore_assets(objects, options.directory))
             asyncio.run(restore_database(url, options.directory))

@@ -127,7 +127,7 @@ def _chat(connected: Client, given: argparse.Namespace) -> int:
                 answer = _Answer(session, line.removeprefix("/"), given.model)
                 failures += not answer.show()
                 if answer.is_interrupted and not is_terminal:
-                    # There is nobody to type another prompt.
+                    # Ctrl-C without a terminal ends the command.
                     raise KeyboardInterrupt
         output.flush()
     return 1 if failures and not is_terminal else 0

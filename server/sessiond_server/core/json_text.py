@@ -85,7 +85,7 @@ def parse_options(text: str, field: str) -> dict[str, Any]:
     """Parse fields of a provider's request: a JSON object, whose keys keep their order.
 
     Args:
-        text: "" stands for {}.
+        text: JSON text. "" means {}.
         field: path of the field, for faults.
 
     Raises:

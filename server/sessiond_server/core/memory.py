@@ -8,7 +8,7 @@ from pathlib import Path
 
 # Smaller requests are not counted: their memory is used again soon.
 LARGE_BYTES = 1024 * 1024
-# glibc keeps freed memory. It is given back after this many bytes of large requests.
+# glibc keeps freed memory. It is returned to the system after this many bytes of large requests.
 TRIM_BYTES = 32 * 1024 * 1024
 TRIM_INTERVAL_S = 1.0
 LOOK_INTERVAL_S = 0.1

@@ -97,7 +97,7 @@ def redacted(url: str) -> str:
         del parts["host"]
         parts.pop("port", None)
         names = hosts.split(",")
-        # One port may stand for all hosts.
+        # A single port applies to all hosts.
         numbers = ports.split(",") if "," in ports else [ports] * len(names)
         address = ",".join(
             (f"[{name}]" if ":" in name else name) + (f":{number}" if number else "")

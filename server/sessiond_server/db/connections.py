@@ -48,7 +48,7 @@ log = structlog.get_logger(__name__)
 
 
 class ConnectionPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
-    """A pool that goes on trying to connect at least once a second.
+    """A pool that tries to connect at least once a second.
 
     psycopg's own pool doubles the time between two attempts up to 16 seconds. Callers would wait
     that long after the database is back.
@@ -105,8 +105,8 @@ class ConnectionPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
 class _KeptStatements(PrepareManager):
     """The statements that psycopg has prepared on a connection. They outlive a rollback.
 
-    psycopg runs DEALLOCATE ALL after each rollback, since tables may have been dropped and made
-    anew. No connection of the pool does that, and each statement would be planned again.
+    psycopg runs DEALLOCATE ALL after each rollback, since tables may have been dropped and
+    recreated. No connection of the pool does that, and each statement would be planned again.
     """
 
     def clear(self) -> bool:
@@ -146,9 +146,9 @@ async def configure(
     Raises:
         psycopg.errors.ReadOnlySqlTransaction: if a connection that must write cannot.
     """
-    # A binary timestamptz is an int64 of microseconds since 2000-01-01. The hot paths put it on the
-    # wire as it is; making a datetime of each, to take it apart again, would cost more than the
-    # rest of the row. Text results still come as datetimes.
+    # A binary timestamptz is an int64 of microseconds since 2000-01-01. The hot paths send it
+    # unchanged, because a conversion to datetime and back would take longer than the rest of the
+    # row. Results in text format are still datetimes.
     connection.adapters.register_loader("timestamptz", Int8BinaryLoader)
     connection.adapters.register_dumper(Int8s, Int8sDumper)
     prepare_threshold = connection.prepare_threshold
@@ -206,8 +206,8 @@ async def closing(
 def is_silent(connection: AsyncConnection[Any]) -> bool:
     """Return whether there is nothing to read on an idle connection, so that it is intact.
 
-    A server that ends a connection says so and closes the socket. A server whose settings are
-    reloaded also sends something.
+    A server that ends a connection sends a message and closes the socket. A server whose settings
+    are reloaded also sends something.
     """
     try:
         poller = select.poll()

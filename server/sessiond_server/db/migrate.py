@@ -18,7 +18,7 @@ from sessiond_server.db import address
 # Key of the advisory lock. The number is arbitrary but must be the same in every server version.
 LOCK = 0x5E5510D
 
-# The revision of the previous release, whose servers run on the newest schema, too. It is stored
+# The revision of the previous release, whose servers also run on the newest schema. It is stored
 # with the schema, where those servers look it up.
 OLDEST_SERVER = "0009"
 
@@ -110,10 +110,10 @@ def check_support(revision: str | None, oldest: str | None) -> None:
 
     Args:
         revision: the revision of the database.
-        oldest: the oldest revision whose servers run on it; None if that is not known.
+        oldest: the oldest revision whose servers run on the schema; None = unknown.
 
     Raises:
-        MigrationRefused: if this version does not run on it.
+        MigrationRefused: if this version does not run on the schema.
     """
     if oldest is None or newest() < oldest:
         raise MigrationRefused(

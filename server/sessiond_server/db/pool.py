@@ -422,7 +422,7 @@ class PooledConnection:
             # QueryCanceled is an OperationalError, but the connection is intact.
             case psycopg.errors.QueryCanceled():
                 raise StatementCanceled(str(exc)) from exc
-            # DiskFull is an OperationalError, too, but the connection is intact.
+            # DiskFull is an OperationalError as well, but the connection is intact.
             case psycopg.errors.DiskFull():
                 raise DatabaseFull(str(exc)) from exc
             case psycopg.errors.ReadOnlySqlTransaction():

@@ -74,6 +74,10 @@ BYTEA = Type(17, bytes)
 BYTEA_ARRAY = Type(1001, _array(BYTEA))
 UUID_KEY = Type(2950, attrgetter("bytes"), lambda encoded: UUID(bytes=encoded))
 UUID_KEY_ARRAY = Type(2951, _array(UUID_KEY))
+BOOL = Type(16, struct.Struct(">?").pack, lambda encoded: encoded != b"\0")
+FLOAT8 = Type(701, struct.Struct(">d").pack)
+# JSON text, after the number of the format's version.
+JSONB = Type(3802, lambda text: b"\1" + text.encode())
 # Microseconds since 2000-01-01 UTC.
 TIMESTAMPTZ = Type(1184, INT8.encode, _int8_of)
 

@@ -31,7 +31,7 @@ from sessiond_server.formats.report import ChangeKind
 
 _SERVER_ID = re.compile("srvtoolu_[a-zA-Z0-9_]+")
 _ANYWHERE: Collection[str] = ("search_result",)
-# The keys of a block that stay if another type of block is sent in its place.
+# The keys of a block that are kept if it is replaced by another type of block.
 _COMMON_KEYS = ("cache_control",)
 
 

@@ -24,7 +24,7 @@ def object_of(call: Call, *, max_depth: int = MAX_DEPTH) -> tuple[JSON, ChangeKi
         max_depth: maximum depth that the API accepts.
 
     Returns:
-        The object, and how it differs from what the model wrote. None = it is the same.
+        The object, and its difference from the model's text. None = no difference.
     """
     if call.is_custom:
         return {"input": call.arguments}, None

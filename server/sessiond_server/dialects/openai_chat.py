@@ -347,7 +347,7 @@ class _Writer(ChatParts):
 
 
 def _is_known_audio(value: Any) -> bool:
-    """Whether audio of an answer is a reference to what the API has stored."""
+    """Whether audio of an answer is a reference to audio that the API has stored."""
     return isinstance(value, dict) and value.keys() == {"id"} and isinstance(value["id"], str)
 
 

@@ -1,4 +1,4 @@
-"""The items of the Responses API that can be sent, and the shapes that the API accepts of them."""
+"""The items of the Responses API that can be sent, and the shapes that the API accepts."""
 
 from collections.abc import Mapping
 

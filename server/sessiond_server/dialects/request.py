@@ -76,7 +76,7 @@ class FittedRequest:
 
     Attributes:
         body: the JSON without the model's name; may contain StoredObject and AssetString.
-        report: what the request lacks, or contains in another form.
+        report: content that the request lacks, or contains in another form.
         seqs: for each message of the body, the seqs of the stored messages that it is built from.
     """
 

@@ -8,7 +8,7 @@ This package is pure: it performs no I/O and does not depend on sessions, turns 
 - `read`: splits stored messages into pieces; `read/programs` reads what agents' programs and
   frameworks write, `read/conversation.py` finds the conversation in such a history.
 - `pairing`: places the results of tool calls after their calls.
-- `report`: records what a request does not contain, or contains in another form.
+- `report`: records content that a request lacks, or contains in another form.
 - `asset_places`: where a message may refer to an asset.
 - `files`, `pictures`: properties of files: their types, their base64, their dimensions.
 - `wire`: encodes a request, with stored messages byte for byte.

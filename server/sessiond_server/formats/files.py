@@ -153,10 +153,10 @@ def media_type_of(content: bytes, given: str) -> str:
 def shown_type(content: bytes, given: str) -> str:
     """Return the media type of a file: the given type, unless the content shows another one.
 
-    Models' providers refuse a picture whose content is not of the type that is given.
+    Models' providers refuse a picture whose content does not have the declared type.
 
     Args:
         content: the first MAGIC_BYTES of the file.
-        given: the type that is given.
+        given: the declared type.
     """
     return (media_type_of(content, "") if plain_media_type(given) in SHOWN_TYPES else "") or given

@@ -5,7 +5,7 @@ late, twice or never; an id is reused. The stored history is not modified; only 
 request differs.
 
 A result belongs to the nearest preceding call that has no result yet. It is moved to the call if no
-answer of the model lies in between, because then the call was never sent without its result. A
+answer of the model is in between, because then the call was never sent without its result. A
 result that comes later, or a second time, stays in its place as text, because the model was already
 told that there was no result. So the beginning of a history does not change once it was sent.
 """
@@ -229,7 +229,7 @@ class _OpenCalls:
 
     def __init__(self) -> None:
         # By ("id", id); by ("any", name) and, for calls without an id, by ("no id", name). The name
-        # "" stands for every name.
+        # "" means every name.
         self._queues: dict[tuple[str, str], deque[PairedCall]] = {}
 
     def add(self, paired: PairedCall) -> None:

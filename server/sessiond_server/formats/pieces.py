@@ -143,7 +143,7 @@ class Entry:
         pieces: the whole content, in order.
         extras: the fields that the pieces do not carry; a conversion loses them.
         is_cut_off: whether the message is an answer that was cut off; it ends with a note.
-        is_hidden: whether the message is no part of the conversation, and no model is given it.
+        is_hidden: whether the message is not part of the conversation, and is sent to no model.
         is_context: whether a program wrote this message in the user's name, so that it does not
             tell the subject of the session.
         answer_id: the model's answer that the message is a piece of; consecutive pieces form one

@@ -1,4 +1,4 @@
-"""The report of a request: what the request lacks, or contains in another form."""
+"""The report of a request: content that the request lacks, or contains in another form."""
 
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass

@@ -108,7 +108,7 @@ def tokenizer(kind: str) -> Tokenizer:
 
 
 def texts_of_entry(entry: Entry) -> list[str]:
-    """Return the texts of a message of FORMAT_OTHER that count; none if nobody can read it."""
+    """Return the counted texts of a message of FORMAT_OTHER; none if its format is unknown."""
     texts: list[str] = []
     _add_pieces(entry.pieces, texts)
     return texts

@@ -1,4 +1,4 @@
-"""Writes a message of any format as typed parts, for clients that know no provider's format."""
+"""Writes a message of any format as typed parts, for clients without support for formats."""
 
 import binascii
 from base64 import b64decode

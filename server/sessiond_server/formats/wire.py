@@ -127,7 +127,7 @@ class EncodedRequest:
     """A request's JSON, in pieces.
 
     Attributes:
-        pieces: JSON text in UTF-8, with the assets in between. Each asset stands for its content
+        pieces: JSON text in UTF-8, with the assets in between. Each asset represents its content
             alone: the text around it has the asset's prefix and quotation marks.
     """
 

@@ -2,7 +2,7 @@
 
 The dump and the list of assets are of the same moment. Servers may go on serving: an asset that is
 uploaded meanwhile is not part of the backup. If an asset of the list is removed meanwhile, after
-its grace period, the backup fails and says so.
+its grace period, the backup fails with an error about this.
 """
 
 import asyncio
@@ -73,7 +73,7 @@ async def back_up(url: str, objects: Objects | None, directory: Path) -> Manifes
         ObjectStoreUnavailable: if the store of the assets does not answer.
         OSError: if the directory cannot be written.
     """
-    if directory.exists():  # noqa: ASYNC240 - a command serves nobody else
+    if directory.exists():  # noqa: ASYNC240 - a command serves no other callers
         raise BackupError(f"{directory} exists already: name a directory that does not")
     partial = directory.with_name(f"{directory.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

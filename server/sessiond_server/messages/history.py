@@ -65,7 +65,7 @@ class History:
         since_epoch = reading.since_epoch
         if since_epoch is not None and since_epoch != head.epoch:
             place = reading.through_seq if reading.descending else reading.after_seq
-            # since_epoch is later only if it is that of a deleted session with this id.
+            # since_epoch can be later only if it belongs to a deleted session with this id.
             is_same = since_epoch < head.epoch
             kept = (await self._cuts.since(key, head, since_epoch)).last_seq if is_same else 0
             if place > kept:

@@ -32,6 +32,7 @@ from sessiond_server.messages.waiting_append import (
     Room,
     Series,
     Slot,
+    Statements,
     WaitingAppend,
     fit_together,
     is_joinable,
@@ -52,9 +53,6 @@ MIN_SPLIT = 32
 
 # Maximum number of attempts of an append that fail on a lock other than its session's row.
 MAX_LOCK_TIMEOUTS = 3
-
-# Number of shared statements that may leave an append out because its session is locked.
-MAX_SKIPS = 2
 
 log = structlog.get_logger(__name__)
 
@@ -95,14 +93,13 @@ class JoinedAppends:
         self._limits = limits
         self._publisher = publisher
         self._quotas = quotas
-        self._max_statements = max(1, max_statements)
         # Appends that wait for the statement of their session.
         self._busy: dict[UUID, deque[WaitingAppend]] = {}
         # Appends that wait for a statement to start, by session.
         self._ready: dict[UUID, deque[WaitingAppend]] = {}
-        # Statements that other appends wait for, the oldest first; and the count of all statements.
+        # Statements that other appends wait for, the oldest first; and the number of all of them.
         self._awaited: dict[Slot, None] = {}
-        self._statements = 0
+        self._statements = Statements(max_statements)
         # Runs while appends wait for a statement to start.
         self._timer: asyncio.TimerHandle | None = None
         # Tasks that wait until a session is free.
@@ -110,7 +107,7 @@ class JoinedAppends:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
-        """Cancel what is still being stored."""
+        """Cancel appends that are still being stored."""
         if self._timer:
             self._timer.cancel()
         await cancel_all(self._tasks)
@@ -139,7 +136,9 @@ class JoinedAppends:
         slot = self._begin()
         series: Series = []
         try:
-            return await self._appends.append_prepared(prepared)
+            stored = await self._appends.append_prepared(prepared)
+            self._statements.meet_locks = False
+            return stored
         except LockTimeout:
             series.append(WaitingAppend(prepared))
         finally:
@@ -161,8 +160,7 @@ class JoinedAppends:
         """
         keys = [one.append.key for one in requests]
         is_busy = any(key in self._busy or key in self._ready for key in keys)
-        is_full = self._statements >= self._max_statements
-        if is_busy or is_full or not fit_together(requests, self._limits):
+        if is_busy or self._statements.free <= 0 or not fit_together(requests, self._limits):
             return None
         self._busy.update((key, deque()) for key in keys)
         slot = self._begin()
@@ -261,14 +259,14 @@ class JoinedAppends:
                 cancel_started(self._unlocking[key])
 
     def _has_room(self) -> bool:
-        return len(self._awaited) < MAX_IN_FLIGHT and self._statements < self._max_statements
+        return len(self._awaited) < MAX_IN_FLIGHT and self._statements.free > 0
 
     def _begin(self) -> Slot:
         slot = Slot(asyncio.get_running_loop().time() + MAX_WAIT_S)
         # Beyond this number, the statement is that of one batch call. Others do not wait for it.
         if len(self._awaited) < MAX_IN_FLIGHT:
             self._awaited[slot] = None
-        self._statements += 1
+        self._statements.began()
         return slot
 
     def _pass_by(self) -> None:
@@ -288,7 +286,7 @@ class JoinedAppends:
             keys: its sessions.
             left: by session, its appends that were neither stored nor refused.
         """
-        self._statements -= 1
+        self._statements.ended()
         self._awaited.pop(slot, None)
         for key in keys:
             if series := left.get(key):
@@ -316,7 +314,7 @@ class JoinedAppends:
         all appends were withdrawn.
         """
         count = sum(map(len, self._ready.values()))
-        free = min(MAX_IN_FLIGHT - len(self._awaited), self._max_statements - self._statements)
+        free = min(MAX_IN_FLIGHT - len(self._awaited), self._statements.free)
         most = min(MAX_REQUESTS, count if count < MIN_SPLIT else -(-count // free))
         chosen: list[Series] = []
         room = Room(most, self._limits)
@@ -368,6 +366,7 @@ class JoinedAppends:
         except Exception as error:
             one.fail(error)
         else:
+            self._statements.meet_locks = False
             if not one.ended.done():
                 one.ended.set_result(result)
         return True
@@ -405,12 +404,14 @@ class JoinedAppends:
             stored = await self._store.append(many)
         except (DatabaseUnavailable, PoolExhausted, LockTimeout) as error:
             # The statement waits for no session, so a LockTimeout is about the whole table.
+            self._statements.meet_locks = isinstance(error, LockTimeout)
             return error
         except Exception as error:
             # One append is at fault, e.g. a repetition. Store each alone, for its own result.
             if not isinstance(error, DuplicateRequest):
                 log.warning("joined_append_failed", error=type(error).__name__)
             return [None] * len(many)
+        self._statements.meet_locks = False
         for series, results in zip(many, stored, strict=True):
             if results:
                 self._publisher.messages_appended(series[0][0].key)
@@ -438,12 +439,9 @@ class JoinedAppends:
             for one in series:
                 one.fail(error)
         else:
+            self._statements.meet_locks |= not was_locked
             for one in series:
-                one.times_locked += was_locked
-                # A statement of its own waits in line for the lock. A shared statement skips locked
-                # rows, so it might never find a row free that other servers keep locking.
-                one.must_be_alone = not was_locked or one.times_locked >= MAX_SKIPS
-                one.lock_timeouts = 0 if was_locked else one.lock_timeouts + 1
+                one.note_wait(was_locked=was_locked)
         finally:
             del self._unlocking[key]
             self._release(key)

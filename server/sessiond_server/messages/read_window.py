@@ -185,8 +185,8 @@ class ReadWindow:
             return True
         if page is None:
             return False
-        # All messages of the page are among those that were asked for, in order. So none is missing
-        # if the first one and the last one are where they have to be.
+        # All messages of the page are among the requested ones, in order. So none is missing if the
+        # first and the last one have the expected positions.
         expected = _taken(self._queried, page.count, self._reading.descending)
         first, last = expected[0].first_seq, expected[-1].last_seq
         if self._reading.descending:

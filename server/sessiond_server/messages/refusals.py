@@ -15,7 +15,7 @@ from sessiond_server.sessions.store.state import StateChanged, state_etag
 
 
 class Changed(Fault):
-    """The session changed while the append ran: its conditions did not hold, but hold now."""
+    """The append's conditions did not hold when it ran, but hold now that the session changed."""
 
     def __init__(self, target: Target, last_seq: int) -> None:
         if target.expected_last_seq is None and target.expected_epoch is None:
@@ -157,7 +157,7 @@ class Refusals:
     async def _session(self, target: Target) -> SessionRow:
         row = await self._sessions.get(target.key, target.project_id)
         if row is None and target.create:
-            # The session was there when the statement ran, and has been deleted since.
+            # The session existed when the statement ran, but has been deleted since.
             raise Changed(target, 0)
         if row is None:
             raise session_not_found(target.session_id)

@@ -11,6 +11,9 @@ from sessiond_server.core.limits import Limits
 from sessiond_server.messages.append import PreparedAppend
 from sessiond_server.messages.store.append import Appended
 
+# Number of shared statements that may leave an append out because its session is locked.
+MAX_SKIPS = 2
+
 
 class WaitingAppend:
     """An append that has been submitted.
@@ -41,6 +44,18 @@ class WaitingAppend:
     def key(self) -> UUID:
         """Key of the session."""
         return self.prepared.append.key
+
+    def note_wait(self, *, was_locked: bool) -> None:
+        """Note that the append was not stored, because of a lock.
+
+        Args:
+            was_locked: whether its session's row was locked.
+        """
+        self.times_locked += was_locked
+        # A statement of its own waits in line for the lock. A shared statement skips locked rows,
+        # so it might never find a row free that other servers keep locking.
+        self.must_be_alone = not was_locked or self.times_locked >= MAX_SKIPS
+        self.lock_timeouts = 0 if was_locked else self.lock_timeouts + 1
 
     def fail(self, error: Exception) -> None:
         """End the append with an error, unless the caller has given up."""
@@ -80,6 +95,36 @@ class Slot:
 
     def __init__(self, awaited_until: float) -> None:
         self.awaited_until = awaited_until
+
+
+class Statements:
+    """The number of statements that run at a time, and its limit.
+
+    Attributes:
+        meet_locks: whether the last statement to end found a table locked. Until one succeeds, only
+            one runs at a time: all would wait for the same lock, each with a connection of the
+            pool.
+    """
+
+    __slots__ = ("_count", "_most", "meet_locks")
+
+    def __init__(self, most: int) -> None:
+        self._most = max(1, most)
+        self._count = 0
+        self.meet_locks = False
+
+    @property
+    def free(self) -> int:
+        """How many more may start."""
+        return (1 if self.meet_locks else self._most) - self._count
+
+    def began(self) -> None:
+        """Count a statement that begins, even if none may start."""
+        self._count += 1
+
+    def ended(self) -> None:
+        """Count a statement no longer."""
+        self._count -= 1
 
 
 class Room:

@@ -105,7 +105,7 @@ class Preview:
     Attributes:
         text: the body as JSON text, with notes in the places of assets' contents.
         size_bytes: the size of the body with the contents of its assets.
-        report: what the request lacks or contains in another form.
+        report: content that the request lacks, or contains in another form.
     """
 
     text: str

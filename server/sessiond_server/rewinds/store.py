@@ -223,7 +223,7 @@ class RewindStore:
         return new_log
 
     async def set_result(self, change: Change, request_id: str, result: RewindResult) -> None:
-        """Record what a repetition of the request returns."""
+        """Record the result for repetitions of the request."""
         places = [(s.key.hex, s.log.hex, s.first_seq, s.last_seq) for s in result.removed]
         await change.rows(
             _SET_RESULT,

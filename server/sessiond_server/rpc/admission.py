@@ -2,13 +2,16 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from uuid import UUID
 
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.interruption import Interruptible
 from sessiond_server.core.memory import Memory
+from sessiond_server.telemetry import metrics
 
 # These calls last as long as clients keep them open. They have a limit of their own, and are never
 # logged as slow.
@@ -74,6 +77,7 @@ class Admission:
         max_calls: limit for `calls`.
         max_streams: limit for `streams`.
         memory: tells whether memory is short.
+        max_imports: maximum number of imports at a time.
 
     Attributes:
         memory: tells whether memory is short.
@@ -82,8 +86,12 @@ class Admission:
         is_draining: whether the server is shutting down.
     """
 
-    def __init__(self, max_calls: int, max_streams: int, memory: Memory) -> None:
+    def __init__(
+        self, max_calls: int, max_streams: int, memory: Memory, *, max_imports: int
+    ) -> None:
         self.memory = memory
+        self._max_imports = max_imports
+        self._imports = Counter[UUID]()
         self.calls = 0
         self.streams = 0
         self.is_draining = False
@@ -112,6 +120,11 @@ class Admission:
         except BaseException:
             self._count(method, -1)
             raise
+
+    @property
+    def imports(self) -> int:
+        """Number of imports in progress."""
+        return self._imports.total()
 
     def end(self, method: str) -> None:
         """Stop counting a call."""
@@ -149,6 +162,35 @@ class Admission:
                 f"this server has reached its limit of {limit} {kind}; try again",
                 retry_after_s=0.5,
             )
+
+    @contextmanager
+    def importing(self, project_id: UUID) -> Iterator[None]:
+        """Count an import for the duration of the block.
+
+        A project may have half of the imports. Its clients, or its limits, may be slow, and the
+        others' must not wait for that.
+
+        Raises:
+            Fault: OVERLOADED if there are as many imports as there may be.
+        """
+        share = max(1, self._max_imports // 2)
+        if self.imports >= self._max_imports:
+            whose, limit = "this server has reached its limit", self._max_imports
+        elif self._imports[project_id] >= share:
+            whose, limit = "the project has reached its share at this server", share
+        else:
+            self._imports[project_id] += 1
+            try:
+                with metrics.IMPORTS_RUNNING.track_inprogress():
+                    yield
+            finally:
+                self._imports[project_id] -= 1
+                if not self._imports[project_id]:
+                    del self._imports[project_id]
+            return
+        raise Fault(
+            "OVERLOADED", f"{whose} of {limit} imports at a time; try again", retry_after_s=1.0
+        )
 
     @contextmanager
     def holding(self) -> Iterator[None]:

@@ -57,7 +57,7 @@ from sessiond_server.formats.token_counts import ENCODING
 from sessiond_server.imports.export import SessionExports
 from sessiond_server.imports.service import SessionImports
 from sessiond_server.messages.append import Appends
-from sessiond_server.messages.batch_append import BatchAppender, Outcome
+from sessiond_server.messages.batch_append import BatchAppender
 from sessiond_server.messages.history import History
 from sessiond_server.messages.joined_append import JoinedAppends
 from sessiond_server.messages.listing import list_messages
@@ -76,7 +76,6 @@ from sessiond_server.sessions.service import Sessions
 from sessiond_server.sessions.store.listing import Listing
 from sessiond_server.sessions.store.sessions import SessionRow
 from sessiond_server.sessions.store.state import StateChange
-from sessiond_server.telemetry import metrics
 
 # Methods are named as in the protos.
 # ruff: noqa: N802
@@ -272,7 +271,7 @@ class SessionServicer:
                 yield request.messages
 
         head = conversions.import_head(first)
-        with metrics.IMPORTS_RUNNING.track_inprogress():
+        with self._admission.importing(caller.project_id):
             row = await self._imports.run(caller.project_id, head, pieces())
         return await self._with_state(row)
 
@@ -289,7 +288,12 @@ class SessionServicer:
         requests = [(target_of(one, caller), one.messages) for one in request.requests]
         async with aclosing(self._batch_appends.store(requests)) as known:
             async for outcomes in known:
-                results = [await _result(end, request.requests[end[0]]) for end in outcomes]
+                results = [
+                    BatchStoreMessagesResult(index=index, response=_stored(end))
+                    if isinstance(end, Appended)
+                    else await _refusal(index, end, request.requests[index])
+                    for index, end in outcomes
+                ]
                 yield BatchStoreMessagesResponse(results=results).SerializeToString()
 
     async def ImportMessages(
@@ -307,7 +311,7 @@ class SessionServicer:
                     raise invalid("session_id", "differs from that of the first piece")
                 yield request.messages
 
-        with metrics.IMPORTS_RUNNING.track_inprogress():
+        with self._admission.importing(caller.project_id):
             stored = await self._appends.store_stream(target, pieces())
         return ImportMessagesResponse(
             first_seq=stored.first_seq,
@@ -408,8 +412,7 @@ def _create_time(appended: Appended) -> Timestamp | None:
     return conversions.timestamp_of(appended.created_us) if appended.first_seq else None
 
 
-async def _result(outcome: Outcome, request: StoreMessagesRequest) -> BatchStoreMessagesResult:
-    index, end = outcome
-    if isinstance(end, Appended):
-        return BatchStoreMessagesResult(index=index, response=_stored(end))
-    return BatchStoreMessagesResult(index=index, error=await status_of_part(end, request))
+async def _refusal(
+    index: int, error: Exception, request: StoreMessagesRequest
+) -> BatchStoreMessagesResult:
+    return BatchStoreMessagesResult(index=index, error=await status_of_part(error, request))

@@ -26,7 +26,7 @@ MAX_LOOKED_AT = 1000
 # Maximum number of calls of a process that wait for one session while it is locked.
 MAX_WAITING = 256
 
-# How often a change is tried while the row of its session is free, but another lock is not.
+# Maximum number of attempts of a change that fail on a lock other than its session's row.
 MAX_ATTEMPTS = 4
 FIRST_PAUSE_S = 0.05
 
@@ -92,7 +92,7 @@ class LockedSessions:
         return key in self._awaited
 
     async def until_free(self, key: UUID, session_id: str = "") -> bool:
-        """Wait until nobody has locked the session's row.
+        """Wait until no transaction has locked the session's row.
 
         Args:
             key: the session's key.
@@ -139,7 +139,8 @@ class LockedSessions:
             key: the session's key.
             session_id: the session's id, for errors.
             change: makes the change, or raises LockTimeout after changing nothing.
-            is_shared: whether to run it beside others unless the session is known to be locked.
+            is_shared: whether to run it together with others unless the session is known to be
+                locked.
 
         Raises:
             Fault: SESSION_BUSY if the session stayed locked, or if too many calls wait for it.

@@ -271,7 +271,8 @@ class Sessions:
             resumed = status == SessionStatus.ACTIVE
             event = lifecycle_event(events.RESUMED if resumed else events.DESTROYED, row)
             self._publisher.publish(event)
-        # A repetition ends the turns too, since the first request may have failed after its commit.
+        # A repetition also ends the turns, since the first request may have failed after its
+        # commit.
         if row.state == status == SessionStatus.DESTROYED:
             await self._end_turns(project_id, session_id)
         return row

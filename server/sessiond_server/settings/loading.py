@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from pydantic_settings import CliSettingsSource
 from pydantic_settings import SettingsError as SourceError
 
-from sessiond_server.settings.model import ENV_PREFIX, Settings, config_file
+from sessiond_server.settings.limits import Settings
+from sessiond_server.settings.model import ENV_PREFIX, config_file
 
 
 class SettingsError(Exception):

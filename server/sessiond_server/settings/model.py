@@ -19,7 +19,6 @@ from sessiond_server.db import address
 from sessiond_server.providers.settings import ProviderSettings, merge_built_in
 from sessiond_server.settings import views
 from sessiond_server.settings.addresses import asset_store, is_local, listen_address
-from sessiond_server.settings.quotas import QuotaSettings
 
 ENV_PREFIX = "SESSIOND_"
 
@@ -36,8 +35,8 @@ def default_data_dir() -> Path:
     return Path(platformdirs.user_data_dir("sessiond", appauthor=False))
 
 
-class Settings(QuotaSettings):
-    """The server's settings.
+class ServerSettings(BaseSettings):
+    """The server's settings but for the limits, which are in settings/limits.py.
 
     Every field is a flag (--pool-size), an environment variable (SESSIOND_POOL_SIZE) and a key of
     the configuration file (pool_size).
@@ -277,11 +276,17 @@ class Settings(QuotaSettings):
         "its turn fails or is aborted. Callers may choose for each turn (keep_partial of Send).",
     )
     max_running_turns: int = Field(
-        256,
+        1024,
         ge=1,
         description="Maximum number of turns that run at once in each process; more stay queued "
-        "until this or another process has room. Each holds a history of up to "
-        "--max-context-bytes in memory.",
+        "until this or another process has room.",
+    )
+    max_history_bytes: int = Field(
+        1024 * 1024 * 1024,
+        ge=1024,
+        description="Maximum size of the histories that the running turns of a process hold in "
+        "memory together, in bytes. Turns wait, in memory and without a connection, until there "
+        "is room; this does not count towards their timeout.",
     )
     turn_lease_s: float = Field(
         15.0,

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 from sessiond_server.db import address
 
 if TYPE_CHECKING:
-    from sessiond_server.settings.model import Settings
+    from sessiond_server.settings.model import ServerSettings
 
 
-def redacted(settings: "Settings") -> dict[str, object]:
+def redacted(settings: "ServerSettings") -> dict[str, object]:
     """Return the settings for the log, without the passwords in URLs of databases."""
     shown = settings.model_dump(mode="json") | {"providers": _providers_as_given(settings)}
     for name in ("database_url", "listen_database_url"):
@@ -18,7 +18,7 @@ def redacted(settings: "Settings") -> dict[str, object]:
     return shown
 
 
-def environment(settings: "Settings", prefix: str) -> dict[str, str]:
+def environment(settings: "ServerSettings", prefix: str) -> dict[str, str]:
     """Return the settings as environment variables whose names begin with the prefix."""
     dumped = settings.model_dump(mode="json", exclude_none=True) | {
         "providers": json.dumps(_providers_as_given(settings))
@@ -26,7 +26,7 @@ def environment(settings: "Settings", prefix: str) -> dict[str, str]:
     return {f"{prefix}{name.upper()}": str(value) for name, value in dumped.items()}
 
 
-def _providers_as_given(settings: "Settings") -> dict[str, object]:
+def _providers_as_given(settings: "ServerSettings") -> dict[str, object]:
     # Fields that were not given are left out, or they would override those of the built-in
     # providers.
     return {

@@ -5,7 +5,7 @@ user or a key.
 
 With several workers, prometheus_client keeps each worker's values in a file, and the parent process
 adds them up. It does so if the variable PROMETHEUS_MULTIPROC_DIR, which the parent sets for its
-workers, is set when it is imported. `multiprocess_mode` says how the values of a gauge are
+workers, is set when the library is imported. `multiprocess_mode` says how the values of a gauge are
 combined.
 """
 

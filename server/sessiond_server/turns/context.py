@@ -42,7 +42,7 @@ class Policy:
     Attributes:
         system_prompt: instructions that precede the history; "" = none.
         model_options: fields of the provider's request.
-        limits: the limits of the window; None = the model is given the whole history.
+        limits: the limits of the window; None = the model receives the whole history.
     """
 
     system_prompt: str = ""
@@ -103,7 +103,7 @@ class ContextRequest:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The messages that a model is given.
+    """The messages of a model's input.
 
     Attributes:
         messages: the messages, oldest first.

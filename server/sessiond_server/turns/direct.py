@@ -157,7 +157,7 @@ class DirectTurns:
                     last_seq=last_seq,
                     partial_seq=0,
                     stop_reason=stop_reason,
-                    usage=ended.usage,
+                    usage=running.usage or running.row.usage,
                     error=None,
                     changes=changes,
                     change_count=change_count,

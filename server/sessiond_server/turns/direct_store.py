@@ -12,23 +12,33 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import orjson
 import psycopg
 import structlog
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
-from psycopg.types.json import Jsonb
-from psycopg.types.numeric import Int8
 
 from sessiond_server.core.pg_time import from_pg_us
 from sessiond_server.core.states import TurnState
 from sessiond_server.db.expiry import ALIVE
 from sessiond_server.db.idempotency import DuplicateRequest, RequestRecord
-from sessiond_server.db.int8s import Int8s
 from sessiond_server.db.message_log import MESSAGE_LOG
 from sessiond_server.db.pool import Database, PooledConnection
+from sessiond_server.db.prepared import (
+    BOOL,
+    FLOAT8,
+    INT8,
+    INT8_ARRAY,
+    JSONB,
+    TEXT,
+    TIMESTAMPTZ,
+    UUID_KEY,
+    PreparedStatement,
+    Type,
+)
 from sessiond_server.messages.store import message_ids
 from sessiond_server.messages.store.append import Append, Appended, parameters_of
-from sessiond_server.messages.store.append_statements import MANY, NAME, ONE, RECORD, bump
+from sessiond_server.messages.store.append_statements import MANY, NAME, ONE, RECORD, bump, types
 from sessiond_server.messages.store.history import HEAD_COLUMNS, HEAD_SOURCE, LogHead, head_of
 from sessiond_server.messages.store.rows import Rows
 from sessiond_server.turns.rows import NewTurn
@@ -93,8 +103,8 @@ def _start(count: int, *, is_recorded: bool, is_named: bool) -> str:
     return f"WITH {','.join(parts)} {_STARTED}"
 
 
-# By (number of messages, where 2 stands for several; whether there is a request_id; whether there
-# are message_ids).
+# The keys are (number of messages, where 2 means several; whether there is a request_id; whether
+# there are message_ids).
 _STARTS = {
     (count, is_recorded, is_named): _start(count, is_recorded=is_recorded, is_named=is_named)
     for count in (0, 1, 2)
@@ -119,12 +129,35 @@ ended AS (
         usage = COALESCE(%(usage)s::bigint[], usage), error = NULL, changes = %(changes)s::jsonb,
         change_count = %(change_count)s, ended_at = clock_timestamp(), lease_until = NULL
     FROM bump WHERE turns.key = %(key)s AND turns.log = %(log)s AND turns.turn_id = %(turn)s
-    RETURNING turns.first_seq, turns.usage, turns.ended_at
+    RETURNING turns.first_seq, turns.ended_at
 )"""
 _ENDS = {
     is_single: f"""WITH {_END_BUMP}, {ONE if is_single else MANY}, {_ENDED}
-SELECT last_seq, active_at, message_log, epoch, first_seq, usage, ended_at FROM bump, ended"""
+SELECT last_seq, active_at, message_log, epoch, first_seq, ended_at FROM bump, ended"""
     for is_single in (True, False)
+}
+_TYPES: dict[str, Type] = {
+    **dict.fromkeys(("turn", "message_id", "holder", "log"), UUID_KEY),
+    **dict.fromkeys(("timeout_ms", "parent_seq", "answered_seq", "end_seq", "change_count"), INT8),
+    **dict.fromkeys(("model", "stop_reason"), TEXT),
+    **dict.fromkeys(("options", "changes"), JSONB),
+    "keep_partial": BOOL,
+    "lease_s": FLOAT8,
+    "usage": INT8_ARRAY,
+}
+_STARTED_COLUMNS = (INT8, TIMESTAMPTZ, UUID_KEY, INT8, UUID_KEY, INT8, INT8, BOOL, INT8, INT8)
+_PREPARED_STARTS = {
+    kind: PreparedStatement(
+        "turns.direct.start", text, _TYPES | types(single=kind[0] == 1), _STARTED_COLUMNS
+    )
+    for kind, text in _STARTS.items()
+}
+_ENDED_COLUMNS = (INT8, TIMESTAMPTZ, UUID_KEY, INT8, INT8, TIMESTAMPTZ)
+_PREPARED_ENDS = {
+    is_single: PreparedStatement(
+        "turns.direct.end", text, _TYPES | types(single=is_single), _ENDED_COLUMNS
+    )
+    for is_single, text in _ENDS.items()
 }
 _DROP_TEXT = """
 DELETE FROM turn_texts WHERE key = %(key)s AND log = %(log)s AND turn_id = %(turn)s"""
@@ -179,14 +212,12 @@ class Ended:
         appended: the answer's messages.
         message_log: log of the messages.
         first_seq: seq of the first message of the turn.
-        usage: the turn's tokens, in the order of the column; None = not reported.
         ended_at: time of the end.
     """
 
     appended: Appended
     message_log: UUID
     first_seq: int
-    usage: list[int] | None
     ended_at: datetime
 
 
@@ -253,10 +284,11 @@ class DirectStore:
             "turn": turn.turn_id,
             "model": turn.model,
             "message_id": turn.message_id,
-            "options": Jsonb(turn.options_json or "{}"),
-            "timeout_ms": Int8(turn.timeout_ms),
+            # One JSON string: see db/schema/work.py.
+            "options": orjson.dumps(turn.options_json or "{}").decode(),
+            "timeout_ms": turn.timeout_ms,
             "keep_partial": turn.keep_partial,
-            "parent_seq": Int8(turn.parent_seq),
+            "parent_seq": turn.parent_seq,
             "holder": holder,
             "lease_s": lease_s,
         }
@@ -268,19 +300,21 @@ class DirectStore:
             }
         if append.message_ids:
             parameters |= message_ids.columns(append.message_ids)
-        statement = _STARTS[min(len(rows), 2), record is not None, bool(append.message_ids)]
+        statement = _PREPARED_STARTS[
+            min(len(rows), 2), record is not None, bool(append.message_ids)
+        ]
         try:
-            found = await self._one(connection, statement, parameters)
+            found = await statement.run(connection, parameters)
         except psycopg.errors.UniqueViolation as e:
             if e.diag.constraint_name != message_ids.CONSTRAINT:
                 raise DuplicateRequest from e
-            found = None
+            return None
         except psycopg.Error as e:
             _check_refused(e)
-            found = None
-        if found is None:
             return None
-        last_seq, started_us, message_log, epoch, log, total_bytes, *rest = found
+        if not found:
+            return None
+        last_seq, started_us, message_log, epoch, log, total_bytes, *rest = found[0]
         base_seq, is_branched, revision, largest_bytes = rest
         head = None
         if (log, message_log, epoch, base_seq) == (
@@ -336,37 +370,31 @@ class DirectStore:
         parameters = parameters_of(append, rows) | {
             "turn": turn_id,
             "log": log,
-            "answered_seq": Int8(answered_seq),
-            "end_seq": Int8(end_seq),
+            "answered_seq": answered_seq,
+            "end_seq": end_seq,
             **columns,
         }
-        statement = _ENDS[len(rows) == 1]
+        statement = _PREPARED_ENDS[len(rows) == 1]
         try:
             if not drops_text:
-                found = await self._one(connection, statement, parameters)
+                found = await statement.run(connection, parameters)
             else:
                 # The statement waits for a process that is saving text. Only a later statement sees
                 # the saved text.
                 async with connection.transaction():
-                    found = await self._one(connection, statement, parameters)
+                    found = await statement.run(connection, parameters)
                     if found:
-                        await self._one(connection, _DROP_TEXT, parameters)
+                        await connection.execute(
+                            _DROP_TEXT, parameters, prepare=self._database.prepare
+                        )
         except psycopg.Error as e:
             _check_refused(e)
-            found = None
-        if found is None:
             return None
-        last_seq, created_us, message_log, epoch, first_seq, usage, ended_us = found
+        if not found:
+            return None
+        last_seq, created_us, message_log, epoch, first_seq, ended_us = found[0]
         appended = Appended(last_seq - append.totals.count + 1, last_seq, created_us, epoch)
-        return Ended(appended, message_log, first_seq, usage, from_pg_us(ended_us))
-
-    async def _one(
-        self, connection: AsyncConnection[TupleRow], statement: str, parameters: Mapping[str, Any]
-    ) -> TupleRow | None:
-        cursor = await connection.execute(
-            statement, parameters, prepare=self._database.prepare, binary=True
-        )
-        return await cursor.fetchone() if cursor.description else None
+        return Ended(appended, message_log, first_seq, from_pg_us(ended_us))
 
 
 def _check_refused(error: psycopg.Error) -> None:
@@ -382,7 +410,7 @@ def ending_columns(
     """Return the `columns` of DirectStore.end."""
     return {
         "stop_reason": stop_reason,
-        "usage": None if usage is None else Int8s(usage),
-        "changes": None if changes is None else Jsonb(changes),
-        "change_count": Int8(change_count),
+        "usage": usage,
+        "changes": None if changes is None else orjson.dumps(changes).decode(),
+        "change_count": change_count,
     }

@@ -101,7 +101,8 @@ class NewTurns:
         for message in messages:
             message.turn.CopyFrom(MessageTurn(turn_id=str(turn_id)))
         if messages:
-            messages[-1].turn.message_id = messages[-1].message_id or str(message_id)
+            last = messages[-1]
+            last.turn.message_id = last.message_id = last.message_id or str(message_id)
         prompt = SendRequest(messages=messages).SerializeToString()
         check_batch(len(messages), sum(len(m.json) for m in messages), self._limits)
         validator = MessageValidator(self._limits, self._tokenizer, keep_turn=True)

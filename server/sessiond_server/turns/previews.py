@@ -37,7 +37,7 @@ class TurnPreview:
         request_json: the body of the request; "" if it has more than MAX_TEXT_BYTES.
         request_bytes: the size of the body with the contents of its assets.
         seqs: seqs of the stored messages that the request is made of.
-        report: what the request lacks or contains in another form.
+        report: content that the request lacks, or contains in another form.
     """
 
     model: str
@@ -77,7 +77,7 @@ class Previews:
         self._max_request_bytes = max_request_bytes
 
     async def preview(self, sending: Sending) -> TurnPreview:
-        """Return what a Send would give its model now. Nothing is stored, and no model is called.
+        """Return the request that a Send would now make. Nothing is stored, and no model is called.
 
         Raises:
             Fault: with the reasons of PreviewTurn.

@@ -5,11 +5,12 @@ session's row locked; no connection is held while a model works.
 """
 
 import asyncio
+import contextvars
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager, suppress
-from contextvars import Context
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -29,11 +30,12 @@ from sessiond_server.telemetry import metrics, tracing
 from sessiond_server.turns.announcements import TurnAnnouncements
 from sessiond_server.turns.answer_text import AnswerText
 from sessiond_server.turns.asset_files import AssetFiles
-from sessiond_server.turns.context import ContextRequest, Contexts, policy_of
+from sessiond_server.turns.context import Context, ContextRequest, Contexts, Policy, policy_of
 from sessiond_server.turns.direct import DirectTurns
 from sessiond_server.turns.direct_store import Opening
 from sessiond_server.turns.errors import check_readable, fault_of_model, internal_error
 from sessiond_server.turns.handover import Handovers
+from sessiond_server.turns.lanes import TurnLanes
 from sessiond_server.turns.rows import NewTurn, TurnRow
 from sessiond_server.turns.sending import Sending
 from sessiond_server.turns.state import EndedTurns, RunningTurn, TurnChanges, TurnNews, TurnSlots
@@ -67,6 +69,7 @@ class TurnRunner:
         files: AssetFiles,
         handovers: Handovers,
         direct: DirectTurns,
+        lanes: TurnLanes,
         *,
         max_request_bytes: int,
     ) -> None:
@@ -81,6 +84,7 @@ class TurnRunner:
         self._files = files
         self._handovers = handovers
         self._direct = direct
+        self._lanes = lanes
         self._max_request_bytes = max_request_bytes
         self._running = transitions.running
         # The same turns, by the log of their session.
@@ -211,7 +215,9 @@ class TurnRunner:
             self._announcements.started(running)
         # A turn that starts when another turn ends belongs to no caller's trace.
         is_next = asyncio.current_task() in self._tasks
-        task = asyncio.create_task(self._run(running), context=Context() if is_next else None)
+        task = asyncio.create_task(
+            self._run(running), context=contextvars.Context() if is_next else None
+        )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -279,15 +285,19 @@ class TurnRunner:
         """Call the model once, until the turn is over or times out.
 
         Raises:
-            Fault: TURN_TIMED_OUT, also if the turn is over; otherwise as in _call.
+            Fault: TURN_TIMED_OUT if the turn timed out or was ended meanwhile; otherwise as in
+                _call.
             ModelFault: as in _call.
         """
         call = asyncio.create_task(self._call(running))
         over = asyncio.create_task(running.is_over.wait())
         try:
-            await asyncio.wait(
-                (call, over), timeout=running.remaining_s, return_when=asyncio.FIRST_COMPLETED
-            )
+            done: Collection[asyncio.Future[Any]] = ()
+            while not done and running.remaining_s:
+                # The time grows while the turn waits for other turns.
+                done, _ = await asyncio.wait(
+                    (call, over), timeout=running.remaining_s, return_when=asyncio.FIRST_COMPLETED
+                )
             if call.done():
                 return call.result()
             raise Fault(
@@ -299,37 +309,26 @@ class TurnRunner:
             await cancel_all((call, over))  # type: ignore[arg-type]
 
     async def _call(self, running: RunningTurn) -> Answer:
-        known, running.head = running.head, None
-        policy, running.policy = running.policy, None
-        if policy is None:
-            row = await self._sessions.get(running.key, running.project_id)
-            policy = policy_of(row.config if row else {})
-        wanted = ContextRequest(
-            running.key,
-            running.project_id,
-            running.session_id,
-            running.log,
-            running.parent_seq or running.after_seq,
-            is_end=running.parent_seq > 0,
-        )
         route = self._models.route(running.model)
-        context = await self._contexts.read(wanted, policy.limits, known=known)
-        check_readable(context.messages)
-        running.text = AnswerText()
-        # Watchers tell by answered_seq whether a text is newer than the answers that they have.
-        running.text.answered_seq = running.after_seq if running.parent_seq else context.last_seq
-        request = ModelRequest(
-            model=route.model,
-            messages=context.messages,
-            system_prompt=policy.system_prompt,
-            options={**policy.model_options, **running.options},
-            describe_assets=partial(self._files.describe, running.project_id),
-            load_asset=partial(self._files.load, running.project_id),
-            max_request_bytes=self._max_request_bytes,
-            on_report=partial(setattr, running, "report"),
-        )
-        began = time.monotonic()
         async with AsyncExitStack() as stack:
+            policy, context = await self._read(running, stack)
+            check_readable(context.messages)
+            running.text = AnswerText()
+            # Watchers tell by answered_seq whether a text is newer than the answers that they have.
+            running.text.answered_seq = (
+                running.after_seq if running.parent_seq else context.last_seq
+            )
+            request = ModelRequest(
+                model=route.model,
+                messages=context.messages,
+                system_prompt=policy.system_prompt,
+                options={**policy.model_options, **running.options},
+                describe_assets=partial(self._files.describe, running.project_id),
+                load_asset=partial(self._files.load, running.project_id),
+                max_request_bytes=self._max_request_bytes,
+                on_report=partial(setattr, running, "report"),
+            )
+            began = time.monotonic()
             span = stack.enter_context(tracing.model_span(route.provider.name, route.model))
             pieces = await stack.enter_async_context(aclosing(route.provider.stream(request)))
             async for piece in pieces:
@@ -348,6 +347,33 @@ class TurnRunner:
             metadata={"model": running.model},
         )
 
+    async def _read(self, running: RunningTurn, stack: AsyncExitStack) -> tuple[Policy, Context]:
+        """Read what the model is given, and hold memory for it until the stack is closed."""
+        with running.waiting():
+            await self._lanes.reads.acquire()
+        try:
+            known, running.head = running.head, None
+            policy, running.policy = running.policy, None
+            if policy is None:
+                row = await self._sessions.get(running.key, running.project_id)
+                policy = policy_of(row.config if row else {})
+            wanted = ContextRequest(
+                running.key,
+                running.project_id,
+                running.session_id,
+                running.log,
+                running.parent_seq or running.after_seq,
+                is_end=running.parent_seq > 0,
+            )
+            context = await self._contexts.read(wanted, policy.limits, known=known)
+            size = sum(message.content_bytes for message in context.messages)
+            # Waiting in the lane bounds the histories for which there is no room yet.
+            with running.waiting():
+                await stack.enter_async_context(self._lanes.histories.hold(size))
+        finally:
+            self._lanes.reads.release()
+        return policy, context
+
     async def _settle(self, running: RunningTurn, outcome: Answer | Fault | None) -> bool:
         """Write the outcome of a model call, retrying as often as necessary.
 
@@ -365,16 +391,8 @@ class TurnRunner:
         delay_s = FIRST_RETRY_S
         while True:
             try:
-                if isinstance(outcome, Answer) and await self._complete(running, outcome):
-                    return False
-                async with self.change(
-                    running.key, running.project_id, running.session_id
-                ) as changes:
-                    resume_seq = 0
-                    if outcome is None:
-                        await self._handovers.give(changes, running)
-                    else:
-                        resume_seq = await self._transitions.settle(changes, running, outcome)
+                async with self._lanes.ends:
+                    resume_seq = await self._write(running, outcome)
             except SessionMissing:
                 return False
             except (DatabaseUnavailable, PoolExhausted, Contention) as e:
@@ -392,12 +410,18 @@ class TurnRunner:
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, LONGEST_RETRY_S)
 
-    async def _complete(self, running: RunningTurn, answer: Answer) -> bool:
-        """End a turn with one statement. Return False if a transaction must end it."""
-        async with self._direct.end(running, answer) as news:
-            if news:
-                self._publish(news)
-            return news is not None
+    async def _write(self, running: RunningTurn, outcome: Answer | Fault | None) -> int:
+        """Write an outcome once; return the seq from which the turn resumes, or 0."""
+        if isinstance(outcome, Answer):
+            async with self._direct.end(running, outcome) as news:
+                if news:
+                    self._publish(news)
+                    return 0
+        async with self.change(running.key, running.project_id, running.session_id) as changes:
+            if outcome is None:
+                await self._handovers.give(changes, running)
+                return 0
+            return await self._transitions.settle(changes, running, outcome)
 
 
 def _tokens(answer: Answer) -> Mapping[str, int]:

@@ -35,6 +35,7 @@ from sessiond_server.sessions.store.sessions import SessionStore
 from sessiond_server.turns.context import Contexts
 from sessiond_server.turns.direct_store import DirectStore, Opening
 from sessiond_server.turns.errors import parent_not_found
+from sessiond_server.turns.lanes import TurnLanes
 from sessiond_server.turns.new_turns import NewTurns
 from sessiond_server.turns.rows import NewTurn, TurnRow
 from sessiond_server.turns.runner import TurnRunner
@@ -62,6 +63,7 @@ class Turns:
         new_turns: NewTurns,
         direct: DirectStore,
         quotas: Quotas,
+        lanes: TurnLanes,
         *,
         save_remote_text: Callable[[UUID], Awaitable[None]],
     ) -> None:
@@ -73,6 +75,7 @@ class Turns:
         self._new_turns = new_turns
         self._direct = direct
         self._quotas = quotas
+        self._lanes = lanes
         self._save_remote_text = save_remote_text
 
     async def open(self, sending: Sending) -> Opening:
@@ -84,7 +87,8 @@ class Turns:
         session_id, project_id = check_session_id(sending.session_id), sending.project_id
         check_request_id(sending.request_id)
         key = session_key(project_id, session_id)
-        opening = await self._direct.opening(key, project_id, sending.request_id)
+        async with self._lanes.starts:
+            opening = await self._direct.opening(key, project_id, sending.request_id)
         if opening is None:
             raise session_not_found(session_id)
         return opening
@@ -114,12 +118,17 @@ class Turns:
             sending, turn_id, session_model=opening.model, config=opening.config
         )
         self._quotas.take_messages(project_id, len(sending.messages) or bool(sending.prompt))
+        room = await self._quotas.reserve_turn(project_id, len(turn.prompt))
         try:
-            if running := await self._runner.start(sending, opening, turn, record):
-                assert running.row is not None  # noqa: S101 - every new turn has a row
-                before = running.after_seq - turn.append.totals.count
-                return Accepted(running.row, before, True, running.epoch)
-            return await self._queued(sending, opening, turn, record)
+            async with room:
+                async with self._lanes.starts:
+                    running = await self._runner.start(sending, opening, turn, record)
+                if running:
+                    assert running.row is not None  # noqa: S101 - every new turn has a row
+                    before = running.after_seq - turn.append.totals.count
+                    return Accepted(running.row, before, True, running.epoch)
+                async with self._lanes.starts:
+                    return await self._queued(sending, opening, turn, record)
         except DuplicateRequest as duplicate:
             assert record is not None  # noqa: S101 - only a record can be a duplicate
             first = duplicate.first or await self._sessions.find_request(
@@ -140,7 +149,8 @@ class Turns:
         """
         session_id, project_id, head = sending.session_id, sending.project_id, opening.head
         key, turn_id = session_key(project_id, session_id), turn.turn_id
-        ids = [(i, m.message_id) for i, m in enumerate(sending.messages) if m.message_id]
+        own_id = str(turn.message_id)
+        ids = [(place, name) for place, name in turn.append.message_ids if name != own_id]
         if ids and (stored := await self._store.stored_ids(key, project_id, ids)):
             raise already_exists(session_id, ids, stored)
         # Messages that contain results are not held, because other messages wait for the results.
@@ -149,9 +159,8 @@ class Turns:
             and not any(has_results(message) for message in sending.messages)
             and await self._contexts.has_open_calls(head)
         )
-        room = await self._quotas.reserve_turn(project_id, len(turn.prompt))
         try:
-            async with room, self._runner.change(key, project_id, session_id, record) as changes:
+            async with self._runner.change(key, project_id, session_id, record) as changes:
                 change = changes.change
                 if change.state == SessionStatus.DESTROYED:
                     raise _destroyed(session_id)

@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 from uuid import UUID
@@ -118,9 +119,9 @@ class RunningTurn:
         after_seq: end_seq, or else the seq of the session's last message.
         epoch: the session's epoch, which does not change while a turn runs.
         keep_partial: whether the text of an answer that is cut off is kept.
-        parent_seq: seq of the message that the model answers, whatever continues that message;
-            0 = it answers the newest message of the branch of after_seq.
-        text: what the model has written in the current call.
+        parent_seq: seq of the message that the model answers, even if other messages continue it; 0
+            = the model answers the newest message of the branch of after_seq.
+        text: the text that the model has written in the current call.
         reasoning: reasoning that has not been published.
         has_published: whether a delta has been published.
         flushing: timer that publishes the text received since the last published delta. None =
@@ -136,6 +137,8 @@ class RunningTurn:
         row: the turn's row when this process took the turn.
         head: where the session's messages were stored at the start of the turn; None = unknown.
         policy: the session's policy at the start of the turn; None = unknown.
+        waiting_since: since when the turn has waited for other turns, on the monotonic clock; None
+            = it does not wait.
     """
 
     key: UUID
@@ -165,11 +168,23 @@ class RunningTurn:
     row: TurnRow | None = None
     head: LogHead | None = None
     policy: Policy | None = None
+    waiting_since: float | None = None
 
     @property
     def remaining_s(self) -> float:
         """Seconds until the turn times out; 0 if it has timed out."""
-        return max(self.began + self.timeout_s - time.monotonic(), 0)
+        now = time.monotonic() if self.waiting_since is None else self.waiting_since
+        return max(self.began + self.timeout_s - now, 0)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Do not count the time of the block, in which the turn waits for other turns."""
+        self.waiting_since = time.monotonic()
+        try:
+            yield
+        finally:
+            self.began += time.monotonic() - self.waiting_since
+            self.waiting_since = None
 
     def add_usage(self, usage: Usage | None) -> None:
         """Add the tokens of a model call."""

@@ -56,7 +56,7 @@ class Channel:
 
     Attributes:
         log: the session's log.
-        epoch: the session's epoch, as far as the channel knows.
+        epoch: the session's epoch at the channel's last read.
         seq: seq of the last delivered message.
         watchers: the watchers that receive the events.
         is_over: whether the session is gone.

@@ -372,7 +372,7 @@ class WatchHub:
         return bool(self._channels or self._projects or self._awaited)
 
     def _wake(self, key: UUID) -> None:
-        if channel := self._channels.get(key):
+        if self._channels and (channel := self._channels.get(key)):
             channel.wake()
 
     def _on_want(self, turn_id: UUID, freeze: bool) -> None:

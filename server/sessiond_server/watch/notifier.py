@@ -60,8 +60,8 @@ class Notifier:
                 changed.
             on_want: called if another process wants the text of a turn: with the turn, and with
                 whether the text should be frozen. See `want`.
-            is_watched: returns whether somebody waits for events in this process. If not, a process
-                that cannot listen looks for notifications less often.
+            is_watched: returns whether any caller waits for events in this process. If not, a
+                process that cannot listen looks for notifications less often.
         """
         self._is_watched = is_watched
         self._store = store
@@ -107,7 +107,7 @@ class Notifier:
 
         Args:
             turn_id: the turn.
-            freeze: whether the process must stop publishing the text for a moment, because the turn
+            freeze: whether the process must pause the publication of the text, because the turn
                 is being ended.
         """
         self._wanted[turn_id] = freeze or self._wanted.get(turn_id, False)

@@ -65,9 +65,10 @@ DELETE FROM notice_readers WHERE reader IN (
     SELECT reader FROM notice_readers WHERE seen_at < statement_timestamp() - interval '5 minutes'
     ORDER BY reader FOR UPDATE SKIP LOCKED)"""
 
-# Pause between two reads of the table, and the number of such pauses while nobody waits for events.
+# Pause between two reads of the table, and the number of such pauses while no caller waits for
+# events.
 READ_PAUSE_S, IDLE_PAUSES = 0.05, 5
-# A notice is found even if its commit follows its time by this long.
+# Maximum time between the timestamp of a notice and its commit.
 OVERLAP_S = 2.0
 # A reader that has not read for this long may have missed notices.
 LONGEST_WINDOW_S = 15.0
@@ -86,7 +87,7 @@ class State:
         last_seq: seq of the session's last message.
         is_alive: whether the session has not expired.
         touch_due: whether used_at is old enough to be worth an update.
-        running_turn: the turn that is running; None = none is.
+        running_turn: the turn that is running; None = no turn.
     """
 
     log: UUID
@@ -134,7 +135,7 @@ class WatchStore:
         read from a table, twenty times a second.
 
         Args:
-            is_watched: returns whether somebody waits for events. If not, the table is read four
+            is_watched: returns whether any caller waits for events. If not, the table is read four
                 times a second.
 
         Yields:

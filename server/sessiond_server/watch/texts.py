@@ -94,12 +94,12 @@ class Texts:
                 self._notifier.want(UUID(event.data["turn_id"]))
 
     async def saved(self, turn_id: UUID, *, freeze: bool) -> None:
-        """Ask the process that runs a turn to save its text, and wait until it has, for a moment.
+        """Ask the process that runs a turn to save its text; wait at most SAVE_TIMEOUT_S for it.
 
         Args:
             turn_id: the turn, which another process runs.
-            freeze: whether that process publishes none of the text for a moment, because the turn
-                is being ended.
+            freeze: whether that process must pause the publication of the text, because the turn is
+                being ended.
         """
         waiting = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(str(turn_id), []).append(waiting)

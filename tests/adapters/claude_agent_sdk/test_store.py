@@ -225,6 +225,22 @@ async def test_a_transcript_that_another_store_deleted_begins_anew(
     assert await other.load(KEY) == [entry("newer")]
 
 
+async def test_a_transcript_that_another_store_deleted_is_created_with_its_settings(
+    client: Client, target: str, namespace: str
+) -> None:
+    one, other = (
+        SessiondSessionStore(target=target, namespace=namespace, create={"user": "ann"})
+        for _ in range(2)
+    )
+    await one.append(KEY, [entry("a")])
+    await one.append(KEY, [entry("b")])
+    await other.delete(KEY)
+    await one.append(KEY, [entry("c")])
+    info = client.sessions.get(one.sessiond_id(KEY))
+    assert (info.user, info.last_seq) == ("ann", 1)
+    assert info.metadata["claude"]["sessionId"] == KEY["session_id"]
+
+
 async def test_an_append_in_a_row_costs_one_call(
     store: SessiondSessionStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

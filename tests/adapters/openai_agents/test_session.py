@@ -53,6 +53,18 @@ ITEMS: list[Any] = [
 ]
 
 
+async def test_a_session_that_somebody_deletes_is_created_again_with_its_settings(
+    client: Client, target: str, namespace: str
+) -> None:
+    session = SessiondSession("chat", target=target, namespace=namespace, create={"user": "ann"})
+    for text in ("a", "b"):
+        await session.add_items([user(text)])
+    client.sessions.delete(session.sessiond_id)
+    await session.add_items([user("c")])
+    assert await session.get_items() == [user("c")]
+    assert client.sessions.get(session.sessiond_id).user == "ann"
+
+
 async def test_items_come_back_exactly(session: SessiondSession) -> None:
     for item in ITEMS:
         await session.add_items([item])

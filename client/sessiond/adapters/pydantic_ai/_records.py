@@ -29,7 +29,7 @@ _VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A conversation as it was read, and what a change of it depends on.
+    """A conversation as it was read, and the values that a change of it depends on.
 
     Attributes:
         info: the session; None = there is none.

@@ -60,7 +60,7 @@ class SessiondConversationStore(ConversationStore):
     Deleting a conversation deletes its messages, except those that a fork reads.
 
     A session that others have written, such as turns of the server or another framework, can be
-    loaded, too: its messages are converted, with text, calls and their results.
+    loaded as well: its messages are converted, with text, calls and their results.
 
     Args:
         client: a `Client` or an `AsyncClient`, whose address, API key, TLS and timeout are used.

@@ -121,8 +121,8 @@ class Writer:
     ) -> None:
         """Delete a conversation, if its revision is as expected.
 
-        First its record is swapped for a mark, so that nobody can save it; then the session is
-        deleted. A session with a mark holds no conversation.
+        First its record is replaced by a mark, so that it can no longer be saved; then the session
+        is deleted. A session with a mark holds no conversation.
 
         Raises:
             ConversationConflict: if the conversation has another revision, or does not exist.

@@ -49,7 +49,7 @@ class SessiondSessionRepository(SessionRepository):
     gets a SessionException, and no message is overwritten.
 
     A session that others have written, such as turns of the server or another framework, can be
-    restored, too: its messages are converted, with text, calls and their results.
+    restored as well: its messages are converted, with text, calls and their results.
 
     Args:
         client: a `Client` or an `AsyncClient`, whose address, API key, TLS and timeout are used.

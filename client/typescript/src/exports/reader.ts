@@ -132,8 +132,7 @@ export class Assembler {
     return this.#counts.messages;
   }
 
-  /**
-   * Add a record, and return what is to be sent now, in order.
+  /** Add a record, and return the pieces to send now, in order.
    *
    * @throws InvalidField if the record is invalid, or out of order.
    */

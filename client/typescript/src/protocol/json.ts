@@ -12,9 +12,9 @@ export type Json =
 /**
  * A JSON object.
  *
- * Values are `any`, because most callers know their own keys; nothing but JSON may be in it.
+ * Values are `any`, because most callers know their own keys. Only JSON values are allowed.
  */
-// biome-ignore lint/suspicious/noExplicitAny: what a caller keeps in it is the caller's own.
+// biome-ignore lint/suspicious/noExplicitAny: callers define the values.
 export type JsonObject = Record<string, any>;
 
 const MAX_LEVELS = 200;

@@ -5,7 +5,7 @@ import { BY_REASON, QuotaExceeded } from "../errors/reasons.js";
 import type { Turn } from "../gen/sessiond/v1/turn.js";
 import { detailsOf, type StatusDetails } from "./status-details.js";
 
-// Texts with which grpc-js reports a broken connection under codes that have other causes too.
+// Texts with which grpc-js reports a broken connection under codes that also have other causes.
 const TRANSPORT_FAULTS =
   /RST_STREAM|Connection dropped|ECONN|EPIPE|socket hang up|GOAWAY|Premature close/i;
 const TRANSPORT_CODES: ReadonlySet<number> = new Set([statusCodes.INTERNAL, statusCodes.UNKNOWN]);

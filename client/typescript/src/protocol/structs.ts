@@ -3,7 +3,7 @@ import { encodeJson, isObject, type JsonObject, parseObject } from "./json.js";
 
 const MAX_INTEGER = 2 ** 53;
 // A nested object uses three of the 100 levels that protobuf's parsers allow, and the messages
-// around it use some too.
+// around it use some as well.
 const MAX_DEPTH = 30;
 
 /** The key of a session's config that holds the model options: text for the server. */

@@ -120,7 +120,7 @@ export interface RewindOptions extends Omit<StoreOptions, "create" | "onDuplicat
   readonly toBookmark?: string | undefined;
   /** Remove the message with this messageId, and all later messages. */
   readonly beforeMessageId?: string | undefined;
-  /** Messages to append to what is kept, as storeMessages takes them. Default: none. */
+  /** Messages to append to the kept history, as storeMessages accepts them. Default: none. */
   readonly messages?: Iterable<MessageInput> | undefined;
   /** How many removed messages to return, the newest ones; at most 1,000. Default: 0. */
   readonly returnRemoved?: number | undefined;

@@ -129,8 +129,8 @@ def progress(what: str, *, of_bytes: bool = False) -> Iterator[ProgressCallback]
     )
     console = Console(stderr=True)
     is_shown = console.is_terminal
-    # The output streams are not redirected through the bar, because what is printed in the meantime
-    # is the command's result, which may be written to a file.
+    # The output streams are not redirected through the bar, because output in the meantime is the
+    # command's result, which may be written to a file.
     with Progress(
         *columns,
         console=console,

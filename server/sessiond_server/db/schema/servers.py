@@ -28,7 +28,7 @@ notice_readers = Table(
     prefixes=["UNLOGGED"],
 )
 
-# Written by each migration. A server that finds a newer revision than it knows looks here.
+# Written by each migration. A server reads it if the schema's revision is unknown to it.
 schema_support = Table(
     "schema_support",
     metadata,

@@ -221,7 +221,7 @@ def is_part(value: JSON) -> bool:
 
 
 def _json(value: JSON) -> Content:
-    """Return an object that a tool returned: its JSON, a file, or its text without the files."""
+    """Return the content of a tool's JSON object: a file if it is one, otherwise its text."""
     kind, data = value.get("type"), value.get("data")
     if kind in ("image", "audio") and isinstance(data, str):
         # A file as MCP servers return it.

@@ -1,4 +1,4 @@
-"""Messages of FORMAT_OTHER, in formats that only the programs that wrote them know.
+"""Messages of FORMAT_OTHER, in the own formats of the programs that wrote them.
 
 A reader in READERS gives the messages of its program roles, text, tokens and turns. Messages of all
 other formats are only stored: the server cannot give them to a model.
@@ -29,7 +29,7 @@ from sessiond_server.formats.read.programs import (
 )
 
 Reader = Callable[[Entry], Iterable[Entry]]
-"""Yields what a stored message says: an entry for each speaker; none for a message that is no part
+"""Yields the content of a message: an entry for each speaker; none for a message that is no part
 of the conversation. Accepts any JSON object."""
 
 READERS: dict[str, Reader] = {

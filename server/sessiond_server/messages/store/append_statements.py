@@ -85,7 +85,7 @@ _IS_NEW = (
     f"AND {MESSAGE_LOG} = (SELECT {MESSAGE_LOG} FROM sessions WHERE key = %(key)s)"
     + message_ids.IS_NEW
 )
-# By (whether there are message_ids, whether the state changes).
+# The keys are (whether there are message_ids, whether the state changes).
 _BUMPS = {
     (named, stated): bump((_IS_NEW if named else "") + (HAS_ROOM if stated else ""))
     for named in (True, False)
@@ -145,7 +145,7 @@ stored AS (
 
 _SELECT = "SELECT last_seq, active_at, message_log, epoch, log FROM bump"
 
-# By (whether there is a single message, whether there is a request_id, whether there are
+# The keys are (whether there is a single message, whether there is a request_id, whether there are
 # message_ids, whether the state changes).
 STATEMENTS = {
     (single, recorded, named, stated): (
@@ -192,9 +192,14 @@ _ROWS_TYPES = {
 _COLUMNS = (INT8, TIMESTAMPTZ, BYTEA, INT8, BYTEA, INT8, INT8)
 
 
+def types(*, single: bool) -> dict[str, Type]:
+    """Return the types of the placeholders of an append of a single message, or of several."""
+    return _TYPES | (_ROW_TYPES if single else _ROWS_TYPES)
+
+
 def _prepared(text: str, columns: int = 5, *, single: bool = False) -> PreparedStatement:
-    types = _TYPES | (_ROW_TYPES if single else _ROWS_TYPES)
-    return PreparedStatement("messages.append.append", text, types, _COLUMNS[:columns])
+    declared = types(single=single)
+    return PreparedStatement("messages.append.append", text, declared, _COLUMNS[:columns])
 
 
 PREPARED = {kind: _prepared(text, single=kind[0]) for kind, text in STATEMENTS.items()}

@@ -109,7 +109,7 @@ class LogHead:
         is_branched: whether some messages have a parent other than the previous message.
         segments: in order, from 1 to last_seq. The last one is the message log, unless that is
             empty.
-        running_turn: the turn that is running; None = none is.
+        running_turn: the turn that is running; None = no turn.
         base_seq: seq of the last message that is not in the message log; 0 if there is none.
     """
 

@@ -1,6 +1,6 @@
 """The processing queues: their names, their workers' leases, and the progress in each session.
 
-A row of `processing` stands for a session and a queue. All messages up to its `done_seq` are
+A row of `processing` is for one session and one queue. All messages up to its `done_seq` are
 processed, except those with a row in `processing_exceptions` (1 pending again, 4 failed). Nothing
 else is stored per message.
 

@@ -38,8 +38,8 @@ _PICK = f"""
 SELECT key, log, done_seq FROM processing WHERE {_FREE}
 ORDER BY ready_at LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED"""
 
-# Returns one row for each picked row, in the same order. The log is compared too, since an earlier
-# session with the same id may have left a row behind.
+# Returns one row for each picked row, in the same order. The log is compared as well, since an
+# earlier session with the same id may have left a row behind.
 _SESSIONS = f"""
 SELECT s.session_id, s.last_seq, ARRAY(
     SELECT e.seq FROM processing_exceptions e

@@ -289,7 +289,7 @@ class ProgressStore:
                 count = row["done_seq"] - from_seq + 1
                 count -= sum(exception["status"] == AGAIN for exception in removed)
             if row["lease_id"] is not None and row["lease_lasts"][-1] >= from_seq:
-                # All leased messages were running and are pending now, whatever their seqs are.
+                # All leased messages, regardless of their seqs, were running and are pending now.
                 # Messages that were pending again before the lease have already been subtracted.
                 if row["is_live"]:
                     count += sum(last - first + 1 for first, last in lease_ranges(row))

@@ -49,7 +49,7 @@ def filter_conditions(chosen: SessionFilter) -> list[ColumnElement[bool]]:
         *(column >= time for column, time in since if time is not None),
         *(column < time for column, time in before if time is not None),
     ]
-    # active_at has no index, so the minutes are limited, too.
+    # active_at has no index, so the minutes are limited as well.
     if chosen.active_from is not None:
         conditions.append(T.active_minute >= _minute(chosen.active_from))
     if chosen.active_before is not None:

@@ -70,7 +70,7 @@ def list_statement(listing: Listing, columns: Sequence[ColumnElement[Any]]) -> S
 
     Args:
         listing: the listing. It returns at most `limit` rows.
-        columns: the columns to return. Listings by activity return `is_crowded`, too: whether the
+        columns: the columns to return. Listings by activity also return `is_crowded`: whether the
             row's minute is sorted by key alone.
     """
     if listing.order in ("active_desc", "active_asc"):
@@ -129,7 +129,8 @@ def _by_activity(listing: Listing, columns: Sequence[ColumnElement[Any]]) -> Sel
     sorted_ = select(edge.c.minute).where(~edge.c.is_crowded).scalar_subquery()
     place: ColumnElement[bool] = func.coalesce(head.c.active_minute == crowded, false())
     if after is not None and after.at is None:
-        # Earlier pages returned rows of this minute by key, so its other rows follow by key, too.
+        # Earlier pages returned rows of this minute by key, so its other rows follow by key as
+        # well.
         place = or_(place, head.c.active_minute == after.minute)
     chosen = union_all(
         select(head.c.key, head.c.active_minute, head.c.active_at, place.label("is_crowded")).where(

@@ -1,6 +1,6 @@
 """Indexes that give a page of a listing by activity in order, however crowded a minute is.
 
-Servers of the previous version may keep running: their listings use the new indexes, too.
+Servers of the previous version may keep running: their listings also use the new indexes.
 
 Revision ID: 0012
 Revises: 0011

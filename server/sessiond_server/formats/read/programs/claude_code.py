@@ -32,7 +32,7 @@ _SHOWN_ATTACHMENTS = (
 
 
 def read(entry: Entry) -> Iterator[Entry]:
-    """Yield what a line says; nothing for a note of the program."""
+    """Yield the content of a line; nothing for a note of the program."""
     value = entry.value
     kind, message = value.get("type"), value.get("message")
     if kind in ("user", "assistant") and isinstance(message, dict):
@@ -52,7 +52,7 @@ def read(entry: Entry) -> Iterator[Entry]:
 
 
 def _kept(compaction: object) -> list[str]:
-    """Return the uuids of the lines that a compaction has kept beside its summary."""
+    """Return the uuids of the lines that a compaction has kept in addition to its summary."""
     kept = compaction.get("preservedMessages") if isinstance(compaction, dict) else None
     uuids = kept.get("uuids") if isinstance(kept, dict) else None
     return [*filter(None, map(string_of, uuids))] if isinstance(uuids, list) else []

@@ -28,7 +28,7 @@ _PROGRAMS_TEXT = re.compile(r"\s*(<[a-z_]+[ >]|# AGENTS\.md)")
 
 
 def read(entry: Entry) -> Iterator[Entry]:
-    """Yield what a line says; nothing for an event or a note of the program."""
+    """Yield the content of a line; nothing for an event or a note of the program."""
     value = entry.value
     kind, payload = value.get("type"), value.get("payload")
     if kind == "response_item" and isinstance(payload, dict):
@@ -50,7 +50,7 @@ def _item(entry: Entry, item: JSON) -> Iterator[Entry]:
 
 
 def _compacted(entry: Entry, payload: JSON) -> Iterator[Entry]:
-    """Yield the history that stands for all lines before; older versions give only a summary."""
+    """Yield the history that replaces all earlier lines; older versions have only a summary."""
     replacement = objects_of(payload.get("replacement_history"))
     items = [inner for item in replacement for inner in _item(entry, item)]
     if any(item.get("type") in _SEALED for item in replacement):
@@ -62,7 +62,7 @@ def _compacted(entry: Entry, payload: JSON) -> Iterator[Entry]:
         items[0].replaces = EVERYTHING
         yield from items
     elif text := string_of(payload.get("message")):
-        # The program keeps the user's prompts beside the summary.
+        # The program keeps the user's prompts in addition to the summary.
         summary = said(entry, ROLE_USER, [Text(text)])
         summary.is_context, summary.replaces = True, ANSWERS
         yield summary

@@ -103,7 +103,7 @@ def _block(block: JSON) -> Iterator[Piece]:
         case "tool_use" | "tool_call" | "invalid_tool_call" | "function_call" | "input_json_delta":
             pass  # also among the message's tool_calls
         case "thinking" | "redacted_thinking":
-            # The signature alone does not show that the whole answer is as Anthropic made it.
+            # The signature is dropped: it does not prove that the rest of the answer is unchanged.
             yield Thinking(string_of(block.get("thinking")))
         case "reasoning":
             text = string_of(block.get("reasoning")) or "\n\n".join(
@@ -119,7 +119,7 @@ def _block(block: JSON) -> Iterator[Piece]:
 
 
 def _plain(pieces: Iterator[Piece]) -> Iterator[Piece]:
-    """Remove the stored blocks from pieces: they are in another format than the message."""
+    """Keep only the text of foreign pieces, because their blocks have another format."""
     for piece in pieces:
         yield Foreign(piece.kind, piece.text) if isinstance(piece, Foreign) else piece
 

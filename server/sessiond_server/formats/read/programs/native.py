@@ -47,7 +47,7 @@ MAKERS: dict[str, Format.ValueType] = {
 
 
 def said(entry: Entry, role: Role.ValueType, pieces: list[Piece]) -> Entry:
-    """Return what one speaker says in a stored message.
+    """Return the content of one speaker in a stored message.
 
     Args:
         entry: the stored message.

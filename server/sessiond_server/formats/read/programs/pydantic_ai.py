@@ -129,7 +129,7 @@ def _contents(content: Any) -> Iterator[Content]:
 
 
 def _returned(content: Any) -> list[Content]:
-    """Split what a tool returned: any JSON, with files in it."""
+    """Split the result of a tool, which is any JSON that may contain files."""
     items = content if isinstance(content, list) else [content]
     if not any(_is_file(item) for item in items):
         return content_of(content)

@@ -87,7 +87,7 @@ export interface SendRequest {
     | undefined;
   /**
    * parent_seq is the seq of the message that the turn continues, on any branch. The first sent message follows it; without prompt and messages, the
-   * model's answer follows it. The model is given the path to that message, without later messages. A second answer to the same message is therefore
+   * model's answer follows it. The model receives the path to that message, without later messages. A second answer to the same message is therefore
    * a branch beside the first. Refused for SEND_MODE_IMMEDIATE, and if the first of messages has a parent_seq of its own. 0 = the newest message.
    */
   parentSeq: number;
@@ -103,7 +103,7 @@ export interface SendResponse {
     | undefined;
   /**
    * message_id identifies the sent message, or the last one if several were sent: it is the message's own message_id, or else a UUIDv7 made by the
-   * server. MessageTurn has the same id. Only in the first response. Empty = no message was sent.
+   * server, with which the message is stored. MessageTurn has the same id. Only in the first response. Empty = no message was sent.
    */
   messageId: string;
 }
@@ -126,7 +126,7 @@ export interface AbortResponse {
   turns: Turn[];
 }
 
-/** PreviewTurnRequest holds what a Send would contain; see SendRequest. */
+/** PreviewTurnRequest has the fields of a Send; see SendRequest. */
 export interface PreviewTurnRequest {
   /** session_id of the session, which may be destroyed. Required. */
   sessionId: string;
@@ -158,7 +158,7 @@ export interface PreviewTurnResponse {
   /** seqs of the stored messages that the request is made of, in order. */
   seqs: number[];
   /**
-   * changes lists what the request does not contain, or contains in another form than it is stored: at most 100. The messages of this call have the
+   * changes lists stored content that the request does not contain, or contains in another form: at most 100. The messages of this call have the
    * seqs after the newest message.
    */
   changes: FitChange[];

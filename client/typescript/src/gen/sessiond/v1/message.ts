@@ -110,6 +110,7 @@ export interface Message {
   /**
    * message_id is the caller's own name of the message: at most 256 characters, no control characters, unique in its session. A copy keeps
    * it. Empty = none. GetMessage and GetMessages find messages by it, and appends recognise messages by it that are stored already (see OnDuplicate).
+   * If the last message of a Send has none, it is stored with the UUIDv7 that SendResponse.message_id returns.
    */
   messageId: string;
   /**

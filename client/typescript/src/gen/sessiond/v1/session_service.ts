@@ -275,7 +275,7 @@ export interface CopySessionRequest {
     /** up_to_seq is the last seq to copy. 0 = no message, only the settings. At most the source's last_seq. */
     { $case: "upToSeq"; value: number }
     | //
-    /** up_to_bookmark ends the copy at this bookmark of the source, which is copied too. */
+    /** up_to_bookmark ends the copy at this bookmark of the source. The bookmark is copied as well. */
     { $case: "upToBookmark"; value: string }
     | undefined;
   /** model of the copy. Limits as for Session.model; empty = none. */

@@ -26,7 +26,7 @@ export enum FitChangeKind {
   FIT_CHANGE_KIND_NAME_CHANGED = 4,
   /** FIT_CHANGE_KIND_ARGUMENTS_WRAPPED - Arguments that are not an object are sent within one. */
   FIT_CHANGE_KIND_ARGUMENTS_WRAPPED = 5,
-  /** FIT_CHANGE_KIND_ROLE_CHANGED - A message is sent under another role, marked as what it is. */
+  /** FIT_CHANGE_KIND_ROLE_CHANGED - A message is sent under another role, with a mark of its own role. */
   FIT_CHANGE_KIND_ROLE_CHANGED = 6,
   /** FIT_CHANGE_KIND_BLANK_OMITTED - A blank text is left out. */
   FIT_CHANGE_KIND_BLANK_OMITTED = 7,
@@ -58,9 +58,9 @@ export enum FitChangeKind {
   FIT_CHANGE_KIND_MESSAGE_OMITTED = 20,
   /** FIT_CHANGE_KIND_MESSAGES_MERGED - Messages are sent as one. */
   FIT_CHANGE_KIND_MESSAGES_MERGED = 21,
-  /** FIT_CHANGE_KIND_CUT_OFF_NOTED - An answer that was cut off is followed by a note that says so. */
+  /** FIT_CHANGE_KIND_CUT_OFF_NOTED - A note that the answer was cut off follows an incomplete answer. */
   FIT_CHANGE_KIND_CUT_OFF_NOTED = 22,
-  /** FIT_CHANGE_KIND_TEXT_CUT - A text that is too long is cut; the request says so. */
+  /** FIT_CHANGE_KIND_TEXT_CUT - A text that is too long is cut, with a note about it in the request. */
   FIT_CHANGE_KIND_TEXT_CUT = 30,
 }
 
@@ -126,7 +126,7 @@ export interface Turn {
     | Timestamp
     | undefined;
   /**
-   * changes lists what the turn's last request to the model does not contain, or contains in another form than it is stored: at most 100, in
+   * changes lists stored content that the turn's last request to the model does not contain, or contains in another form: at most 100, in
    * the order in which they were made. Written when the turn ends.
    */
   changes: FitChange[];

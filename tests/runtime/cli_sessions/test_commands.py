@@ -5,89 +5,15 @@ import os
 import pty
 import signal
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import psycopg
 import pytest
 
 from sessiond import Client
-from sessiond_server import cli
 
-from ..support.processes import ServerProcess
-
-COMMAND = [sys.executable, "-m", "sessiond_server", "sessions"]
-
-
-@dataclass
-class Done:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def json_lines(self) -> list[Any]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-    @property
-    def kinds(self) -> list[str]:
-        """The kinds of an export's lines."""
-        return [line["kind"] for line in self.json_lines]
-
-
-@pytest.fixture
-def server(
-    start_server: Callable[..., ServerProcess], database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> ServerProcess:
-    started = start_server(SESSIOND_DATABASE_URL=database_url)
-    monkeypatch.setenv("SESSIOND_TARGET", started.target)
-    monkeypatch.delenv("SESSIOND_API_KEY", raising=False)
-    return started
-
-
-@pytest.fixture
-def client(server: ServerProcess) -> Iterator[Client]:
-    with Client() as opened:
-        yield opened
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """Runs the command in this process, which takes a tenth of the time of a new process."""
-
-    def run(*arguments: str) -> Done:
-        try:
-            code = cli.run(["sessions", *arguments])
-        except SystemExit as e:
-            code = int(e.code or 0)
-        out, err = capsys.readouterr()
-        return Done(code, out, err)
-
-    return run
-
-
-def fill(client: Client) -> None:
-    ada = client.create_session(
-        "chat-1", model="gpt-5", user="ada", title="Orders", config={"t": 1}, metadata={"team": "ü"}
-    )
-    ada.store_messages(
-        [{"role": "user", "content": f"message {i}\nsecond line \x1b[2J"} for i in range(1, 13)]
-    )
-    ada.tasks.create(
-        task_id="look", status="running", data={"what": "orders \x1b[31m"}, message_seqs=[1, 2]
-    )
-    ada.bookmarks.create("plan", seq=3, description="before the tools")
-    bob = client.create_session("chat-2", user="bob", idle_ttl=3600)
-    bob.store_message({"role": "assistant", "content": None, "tool_calls": []})
-    bob.destroy()
-    client.create_session("other")
+from ...support.processes import ServerProcess
+from .running import COMMAND, Done, fill
 
 
 def test_list(client: Client, run: Callable[..., Done]) -> None:
@@ -350,70 +276,6 @@ def test_export_and_import(client: Client, run: Callable[..., Done], tmp_path: P
         1,
         f"sessiond sessions: {tmp_path / 'nowhere'}: No such file or directory\n",
     )
-
-
-def test_delete(client: Client, run: Callable[..., Done]) -> None:
-    fill(client)
-    assert run("delete", "other", "--dry-run").out == "would delete other\n"
-    done = run("delete", "nobody", "other", "--json")
-    assert (done.code, done.json) == (
-        1,
-        {"dry_run": False, "deleted": ["other"], "not_found": ["nobody"]},
-    )
-    assert "SESSION_NOT_FOUND" in done.err
-    assert (
-        run("delete", "--prefix", "chat-", "--dry-run").out
-        == "would delete 2 sessions with 13 messages\n"
-    )
-    unasked = run("delete", "--user", "ada")
-    assert unasked.code == 2
-    assert "1 session with 12 messages" in unasked.err
-    assert "--yes" in unasked.err
-    assert len(client.list_sessions().to_list()) == 2
-    assert run("delete", "--user", "ada", "--yes").out == "deleted 1 session with 12 messages\n"
-    assert run("delete", "--user", "ada").out == "deleted 0 sessions with 0 messages\n"
-    assert run("delete", "--all", "-y", "--json").json == {
-        "dry_run": False,
-        "session_count": 1,
-        "message_count": 1,
-        "locked_count": 0,
-    }
-
-
-def test_delete_names_locked_sessions(
-    client: Client, run: Callable[..., Done], database_url: str
-) -> None:
-    fill(client)
-    with psycopg.connect(database_url) as blocker:
-        blocker.execute("SELECT FROM sessions WHERE session_id = 'chat-1' FOR UPDATE")
-        done = run("delete", "--all", "--yes")
-    assert done.code == 1
-    assert "1 session locked by others, not deleted: chat-1; repeat the command" in done.err
-    assert [info.session_id for info in client.list_sessions()] == ["chat-1"]
-
-
-@pytest.mark.parametrize(("answer", "left"), [("y", 0), ("no", 3), ("", 3)])
-def test_delete_asks_at_a_terminal(client: Client, answer: str, left: int) -> None:
-    fill(client)
-    ours, theirs = pty.openpty()
-    try:
-        with subprocess.Popen(
-            [*COMMAND, "delete", "--all"],
-            stdin=theirs,
-            stderr=theirs,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as process:
-            shown = b""
-            while b"[y/N]" not in shown:
-                shown += os.read(ours, 1000)
-            assert b"Delete 3 sessions with 13 messages" in shown
-            os.write(ours, f"{answer}\n".encode())
-            assert process.wait(30) == (1 if left else 0)
-    finally:
-        os.close(ours)
-        os.close(theirs)
-    assert len(client.list_sessions().to_list()) == left
 
 
 def test_progress_is_shown_at_a_terminal_only(client: Client, tmp_path: Path) -> None:

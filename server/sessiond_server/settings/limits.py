@@ -1,13 +1,38 @@
-"""The settings of the limits that projects have by default."""
+"""The settings, with the limits of connections, of imports, and of projects."""
 
 from pydantic import Field
-from pydantic_settings import BaseSettings
 
 from sessiond_server.quotas.limits import LIMIT_NAMES, ProjectLimits
+from sessiond_server.settings.model import ServerSettings
 
 
-class QuotaSettings(BaseSettings):
-    """The limits of projects without own limits, which `sessiond projects limits` sets."""
+class Settings(ServerSettings):
+    """All settings of the server; see ServerSettings."""
+
+    max_running_imports: int = Field(
+        64,
+        ge=1,
+        description="Maximum number of ImportMessages and ImportSession calls that run at once in "
+        "each process; more are refused. One project may have half of them.",
+    )
+    max_connections: int = Field(
+        10_000,
+        ge=1,
+        description="Maximum number of connections of each process; more are closed at once, and "
+        "their clients connect again. Each takes a file descriptor.",
+    )
+    max_connection_streams: int = Field(
+        1000,
+        ge=1,
+        description="Maximum number of calls at a time on one connection, streams included. "
+        "Clients hold more back until others end.",
+    )
+    max_metadata_bytes: int = Field(
+        16 * 1024,
+        ge=4096,
+        le=1024 * 1024,
+        description="Maximum size of the metadata of one call, in bytes.",
+    )
 
     default_limit_calls_per_second: int = Field(
         0,

@@ -1,0 +1,52 @@
+"""Appends while another program has locked the table of messages."""
+
+import asyncio
+
+import grpc
+import psycopg
+
+from ..support.wire import Wire, WireError, taken_apart
+
+WAITING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock'"""
+
+
+async def refusal(wire: Wire, session_id: str) -> WireError | None:
+    """Append a message; return the error."""
+    try:
+        await wire.store(session_id, "x")
+    except grpc.aio.AioRpcError as error:
+        return taken_apart(error)
+    return None
+
+
+async def test_appends_that_meet_a_locked_table_share_one_connection(
+    wire: Wire, database_url: str
+) -> None:
+    """Each of many sessions has an append; all but one wait in memory."""
+    sessions = [f"s{i}" for i in range(20)]
+    for session_id in sessions:
+        await wire.create(session_id)
+
+    def appends() -> list[asyncio.Future[WireError | None]]:
+        return [asyncio.ensure_future(refusal(wire, session_id)) for session_id in sessions]
+
+    with (
+        psycopg.connect(database_url) as blocker,
+        psycopg.connect(database_url, autocommit=True) as observer,
+    ):
+        blocker.execute("LOCK TABLE messages")
+        refused = await asyncio.gather(*appends())
+        refused_later = appends()
+        waiting = 0
+        while not all(one.done() for one in refused_later):
+            [(count,)] = observer.execute(WAITING).fetchall()
+            waiting = max(waiting, count)
+            await wire.get("s0")
+        assert waiting == 1
+        for end in (*refused, *[one.result() for one in refused_later]):
+            assert end
+            assert (end.reason, end.retry_s) == ("OVERLOADED", 1.0)
+    assert await asyncio.gather(*appends()) == [None] * len(sessions)
+    assert (await wire.store("s0", "y")).first_seq == 2

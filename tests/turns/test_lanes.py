@@ -1,0 +1,103 @@
+"""Many turns at once: all are accepted, and their connections and memory are bounded."""
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+
+from sessiond.v1.turn_pb2 import TURN_STATE_COMPLETED, TURN_STATE_RUNNING
+from sessiond_server.db.pool import Database
+from sessiond_server.server import Running
+from sessiond_server.settings import Settings
+from sessiond_server.turns.lanes import HistoryMemory
+from sessiond_server.turns.state import RunningTurn
+
+from ..support.model_server import ModelServer
+from ..support.turns import send, sending
+from ..support.waiting import until_async
+from ..support.wire import Wire
+from .calls import send_held, turn_of
+
+OPTIONS = {"echo_text": "one two", "echo_delay_ms": 20}
+
+
+async def test_histories_wait_until_there_is_room() -> None:
+    memory = HistoryMemory(10)
+    order: list[str] = []
+
+    async def hold(name: str, size: int, end: asyncio.Event) -> None:
+        async with memory.hold(size):
+            order.append(name)
+            await end.wait()
+
+    ends = {name: asyncio.Event() for name in "abc"}
+    tasks = [
+        asyncio.create_task(hold(name, size, ends[name]))
+        for name, size in zip("abc", (6, 20, 4), strict=True)
+    ]
+    await until_async(lambda: order == ["a", "c"], "what fits is admitted")
+    ends["a"].set()
+    await tasks[0]
+    assert order == ["a", "c"]
+    ends["c"].set()
+    await until_async(lambda: order == ["a", "c", "b"], "one that is too large is admitted alone")
+    ends["b"].set()
+    await asyncio.gather(*tasks)
+
+
+@pytest.fixture
+def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
+    return settings.model_copy(update=getattr(request, "param", {}))
+
+
+@pytest.mark.parametrize("settings", [{"pool_size": 4, "pool_timeout_s": 1}], indirect=True)
+async def test_sends_at_once_are_accepted_though_few_connections_are_there(
+    wire: Wire, server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool of four would refuse more than 256 callers, or those that wait for a second."""
+    for number in range(300):
+        await wire.create(f"s{number}")
+    in_use: list[int] = []
+    connection = Database.connection
+
+    def noted(self: Database) -> object:
+        stats = self.pool_stats()
+        in_use.append(stats["pool_size"] - stats["pool_available"])
+        return connection(self)
+
+    monkeypatch.setattr(Database, "connection", noted)
+    sends = [send(wire, f"s{n}", "hi", model="echo", options=OPTIONS) for n in range(300)]
+    turns = await asyncio.gather(*sends)
+    assert {turn.state for turn in turns} == {TURN_STATE_COMPLETED}
+    assert max(in_use) <= 4
+    assert [message.seq for message in await wire.read("s7")] == [1, 2]
+
+
+@pytest.mark.parametrize("settings", [{"max_history_bytes": 1024}], indirect=True)
+async def test_a_turn_waits_for_the_memory_of_another(wire: Wire, models: ModelServer) -> None:
+    for session_id in ("one", "two"):
+        await wire.create(session_id)
+        await wire.store(session_id, "x" * 1000)
+    first = await send_held(wire, models, "one")
+    second = await sending(wire, "two", "b")
+    assert (await turn_of(wire, second.turn.turn_id, "two")).state == TURN_STATE_RUNNING
+    assert len(models.requests) == 1
+    models.release()
+    await first.end()
+    assert (await second.end()).state == TURN_STATE_COMPLETED
+
+
+def test_a_timeout_does_not_run_while_a_turn_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    running = RunningTurn(
+        uuid4(), uuid4(), uuid4(), "one", uuid4(), "m", {}, 60, 1, 1, epoch=0, began=now
+    )
+    now += 10
+    with running.waiting():
+        now += 100
+        assert running.remaining_s == 50
+    now += 10
+    assert running.remaining_s == 40
+    now += 50
+    assert running.remaining_s == 0
