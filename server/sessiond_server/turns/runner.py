@@ -350,6 +350,7 @@ class TurnRunner:
     async def _read(self, running: RunningTurn, stack: AsyncExitStack) -> tuple[Policy, Context]:
         """Read what the model is given, and hold memory for it until the stack is closed."""
         with running.waiting():
+            await self._lanes.let_starts_pass()
             await self._lanes.reads.acquire()
         try:
             known, running.head = running.head, None
