@@ -40,9 +40,9 @@ class Plots:
 
     points: list[Point]
     bars: list[Bar] = field(default_factory=list)
-    """Tokens a message."""
+    """The number of tokens of each message."""
     gaps: list[Bar] = field(default_factory=list)
-    """The time that passed before a message, on a logarithmic scale."""
+    """The time between each message and the previous one, on a logarithmic scale."""
     line: str = ""
     """The sum of tokens over time, as points of a polyline."""
     most_tokens: int = 0

@@ -317,7 +317,7 @@ async def test_random_deaths_lose_no_acknowledged_turn(start: Callable[[], Serve
             assert of_turn[0] == f"question {number}"
             if turn.state == TURN_STATE_COMPLETED:
                 assert of_turn[1].endswith(f"question {number}")
-            # A turn that is lost keeps the text that was saved twice a second.
+            # A lost turn keeps its saved text. Servers save text twice a second.
             is_answered = turn.state == TURN_STATE_COMPLETED or turn.partial_seq > 0
             assert len(of_turn) == (2 if is_answered else 1)
         assert len({turn_id for turn_id, _ in texts}) == 60

@@ -9,7 +9,8 @@ from sessiond.v1.turn_pb2 import TURN_STATE_COMPLETED, TURN_STATE_RUNNING
 from sessiond_server.db.pool import Database
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
-from sessiond_server.turns.lanes import HistoryMemory
+from sessiond_server.turns import lanes as lanes_module
+from sessiond_server.turns.lanes import HistoryMemory, TurnLanes
 from sessiond_server.turns.state import RunningTurn
 
 from ..support.model_server import ModelServer
@@ -45,6 +46,48 @@ async def test_histories_wait_until_there_is_room() -> None:
     await asyncio.gather(*tasks)
 
 
+async def test_histories_are_read_after_the_sends_that_wait() -> None:
+    lanes, order = TurnLanes(4, 1), list[str]()
+    ends = [asyncio.Event() for _ in range(3)]
+
+    async def start(number: int) -> None:
+        async with lanes.start():
+            order.append(f"start {number}")
+            await ends[number].wait()
+
+    async def read() -> None:
+        await lanes.let_starts_pass()
+        order.append("read")
+
+    await read()
+    starts = [asyncio.create_task(start(number)) for number in range(3)]
+    await until_async(lambda: "start 0" in order, "one Send has a connection, and two wait")
+    reading = asyncio.create_task(read())
+    ends[0].set()
+    await until_async(lambda: "start 1" in order, "the next one starts")
+    assert "read" not in order[1:]
+    ends[1].set()
+    await reading
+    assert order[-1] == "read" or order[-2] == "read"
+    ends[2].set()
+    await asyncio.gather(*starts)
+
+
+async def test_a_history_is_read_though_sends_never_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes_module, "MAX_YIELD_S", 0.01)
+    lanes, end = TurnLanes(4, 1), asyncio.Event()
+
+    async def start() -> None:
+        async with lanes.start():
+            await end.wait()
+
+    starts = [asyncio.create_task(start()) for _ in range(2)]
+    await asyncio.sleep(0)
+    await lanes.let_starts_pass()
+    end.set()
+    await asyncio.gather(*starts)
+
+
 @pytest.fixture
 def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
     return settings.model_copy(update=getattr(request, "param", {}))
@@ -54,7 +97,7 @@ def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
 async def test_sends_at_once_are_accepted_though_few_connections_are_there(
     wire: Wire, server: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pool of four would refuse more than 256 callers, or those that wait for a second."""
+    """A pool of four connections refuses more than 256 callers, and callers that wait a second."""
     for number in range(300):
         await wire.create(f"s{number}")
     in_use: list[int] = []

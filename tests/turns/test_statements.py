@@ -18,6 +18,15 @@ MOST = 10
 """The maximum number of statements of a turn."""
 
 
+quickly = pytest.mark.usefixtures("unsaved")
+
+
+@pytest.fixture
+def unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save no text: on a busy machine, an ordinary turn would take longer than a save's pause."""
+    monkeypatch.setattr("sessiond_server.turns.text_saver.INTERVAL_S", 600)
+
+
 def named(text: str, message_id: str) -> Message:
     body = json.dumps({"role": "user", "content": text})
     return Message(format=FORMAT_OPENAI, json=body, message_id=message_id)
@@ -32,6 +41,7 @@ async def statements_of(wire: Wire, session_id: str = "one", **fields: Any) -> l
     return [text for text in sent if "pg_notify" not in text and not text.startswith("SELECT key,")]
 
 
+@quickly
 async def test_an_ordinary_turn_has_four_statements(one: Wire) -> None:
     """The statements are: the session's data, the turn's start, the history, the turn's end."""
     await send(one, "one", "hi")
@@ -42,6 +52,7 @@ async def test_an_ordinary_turn_has_four_statements(one: Wire) -> None:
     assert stored == [False, True, False, True]
 
 
+@quickly
 @pytest.mark.parametrize(
     "fields",
     [
@@ -57,6 +68,7 @@ async def test_other_turns_have_few_statements(one: Wire, fields: dict[str, Any]
     assert len(sent) <= MOST, "\n".join(sent)
 
 
+@quickly
 async def test_turns_of_a_window_have_few_statements(wire: Wire) -> None:
     await wire.create("one", config={"context": {"max_messages": 4}})
     for _ in range(4):
@@ -64,6 +76,7 @@ async def test_turns_of_a_window_have_few_statements(wire: Wire) -> None:
         assert len(sent) <= MOST, "\n".join(sent)
 
 
+@quickly
 async def test_turns_of_copies_and_after_rewinds_have_few_statements(one: Wire) -> None:
     await one.store("one", *"abcd")
     await one.copy("one", "two")

@@ -48,7 +48,7 @@ def upload_asset(
 
 
 def piece_of(data: object) -> bytes:
-    """Return a piece of a source, checked: a number could pass for bytes when pieces are joined.
+    """Return a piece of a source after a check of its type. A join might accept a number.
 
     Raises:
         InvalidField: if the piece is not bytes.

@@ -295,7 +295,7 @@ Global___PreviewTurnRequest: _TypeAlias = PreviewTurnRequest  # noqa: Y015
 
 @_typing.final
 class PreviewTurnResponse(_message.Message):
-    """PreviewTurnResponse is the request that the model would be given."""
+    """PreviewTurnResponse describes the request that the model would receive."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -31,7 +31,7 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     ROLE_UNSPECIFIED: _Role.ValueType  # 0
     """Not known. Never stored."""
     ROLE_SYSTEM: _Role.ValueType  # 1
-    """Instructions above the conversation."""
+    """The instructions for the whole conversation."""
     ROLE_DEVELOPER: _Role.ValueType  # 2
     """The application's instructions, if the provider distinguishes them from the system's."""
     ROLE_USER: _Role.ValueType  # 3
@@ -49,7 +49,7 @@ class Role(_Role, metaclass=_RoleEnumTypeWrapper):
 ROLE_UNSPECIFIED: Role.ValueType  # 0
 """Not known. Never stored."""
 ROLE_SYSTEM: Role.ValueType  # 1
-"""Instructions above the conversation."""
+"""The instructions for the whole conversation."""
 ROLE_DEVELOPER: Role.ValueType  # 2
 """The application's instructions, if the provider distinguishes them from the system's."""
 ROLE_USER: Role.ValueType  # 3

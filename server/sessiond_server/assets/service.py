@@ -26,7 +26,7 @@ from sessiond_server.quotas.service import Quotas
 UPLOAD_ENDS_S = 23 * 3600
 CLOSE_TIMEOUT_S = 5.0
 
-# Errors after which the garbage collection has to finish the work; it retries.
+# Errors after which an upload leaves its cleanup to the garbage collection, which retries.
 TRANSIENT_ERRORS = (ObjectStoreUnavailable, DatabaseUnavailable, PoolExhausted, Contention)
 
 # Media types that are compared with the first bytes of the content.

@@ -1,21 +1,23 @@
-"""Bounds what the turns of a process take: connections of the pool, and memory for histories.
+"""Limits the connections of the pool and the memory for histories that turns use.
 
 Any number of turns may begin at once. They wait here, in memory and in the order of their arrival,
-so that other calls find free connections. Each stage of a turn has connections of its own: turns
-that start do not wait for histories to be read, and turns that end wait for neither.
+so that other calls find free connections. Each stage of a turn has its own connections. So the
+start of a turn does not wait for reads of histories, and the end of a turn waits for neither.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+
+# How long a turn that has started lets others start first. Unit: seconds.
+MAX_YIELD_S = 1.0
 
 
 class TurnLanes:
     """The lanes of a process.
 
     Attributes:
-        starts: entered by a Send until its turn is stored.
         reads: entered while a history is read.
         ends: entered while the outcome of a turn is stored.
         histories: the memory for histories.
@@ -28,15 +30,43 @@ class TurnLanes:
             pool_size: number of connections; a quarter of them is left to other calls.
             max_history_bytes: see HistoryMemory.
         """
-        share = max(pool_size // 4, 1)
-        self.starts = asyncio.Semaphore(share)
+        self._share = share = max(pool_size // 4, 1)
+        self._starts = asyncio.Semaphore(share)
+        # The number of blocks of `start` that run or wait, and whether none waits.
+        self._starting = 0
+        self._is_quiet = asyncio.Event()
+        self._is_quiet.set()
         self.reads = asyncio.Semaphore(share)
         self.ends = asyncio.Semaphore(share)
         self.histories = HistoryMemory(max_history_bytes)
 
+    @asynccontextmanager
+    async def start(self) -> AsyncIterator[None]:
+        """Wait in the lane of the Sends whose turns are not stored yet, and run the block."""
+        self._starting += 1
+        if self._starting > self._share:
+            self._is_quiet.clear()
+        try:
+            async with self._starts:
+                yield
+        finally:
+            self._starting -= 1
+            if self._starting <= self._share:
+                self._is_quiet.set()
+
+    async def let_starts_pass(self) -> None:
+        """Wait while Sends wait to be accepted, but no longer than MAX_YIELD_S.
+
+        Callers should soon know that their turns are accepted. The models have time.
+        """
+        if not self._is_quiet.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(MAX_YIELD_S):
+                    await self._is_quiet.wait()
+
 
 class HistoryMemory:
-    """The memory for the histories that models are given.
+    """The memory for the histories that are sent to models.
 
     Args:
         limit: maximum size of all histories. Unit: bytes. A single history is always admitted.

@@ -87,7 +87,7 @@ class Turns:
         session_id, project_id = check_session_id(sending.session_id), sending.project_id
         check_request_id(sending.request_id)
         key = session_key(project_id, session_id)
-        async with self._lanes.starts:
+        async with self._lanes.start():
             opening = await self._direct.opening(key, project_id, sending.request_id)
         if opening is None:
             raise session_not_found(session_id)
@@ -121,13 +121,13 @@ class Turns:
         room = await self._quotas.reserve_turn(project_id, len(turn.prompt))
         try:
             async with room:
-                async with self._lanes.starts:
+                async with self._lanes.start():
                     running = await self._runner.start(sending, opening, turn, record)
                 if running:
                     assert running.row is not None  # noqa: S101 - every new turn has a row
                     before = running.after_seq - turn.append.totals.count
                     return Accepted(running.row, before, True, running.epoch)
-                async with self._lanes.starts:
+                async with self._lanes.start():
                     return await self._queued(sending, opening, turn, record)
         except DuplicateRequest as duplicate:
             assert record is not None  # noqa: S101 - only a record can be a duplicate

@@ -142,7 +142,7 @@ export interface PreviewTurnRequest {
   parentSeq: number;
 }
 
-/** PreviewTurnResponse is the request that the model would be given. */
+/** PreviewTurnResponse describes the request that the model would receive. */
 export interface PreviewTurnResponse {
   /** model is the name of the model as its provider knows it. */
   model: string;

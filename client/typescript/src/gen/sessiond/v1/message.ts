@@ -18,7 +18,7 @@ export const protobufFileName = "sessiond/v1/message.proto";
 export enum Role {
   /** ROLE_UNSPECIFIED - Not known. Never stored. */
   ROLE_UNSPECIFIED = 0,
-  /** ROLE_SYSTEM - Instructions above the conversation. */
+  /** ROLE_SYSTEM - The instructions for the whole conversation. */
   ROLE_SYSTEM = 1,
   /** ROLE_DEVELOPER - The application's instructions, if the provider distinguishes them from the system's. */
   ROLE_DEVELOPER = 2,
