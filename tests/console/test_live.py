@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from sessiond import AsyncClient, AsyncSession, Message
 from sessiond.errors import SessionNotFound, TurnFailed
 from sessiond_console import following
 from sessiond_console.following import Followers, event_bytes, tail
+from sessiond_console.pages import live
 
 from .conftest import Browser
 
@@ -275,3 +277,19 @@ async def test_a_watch_that_begins_within_an_answer_has_its_text_so_far(
     assert words.startswith(text)
     assert text.startswith("word0 ")
     followers.close()
+
+
+async def test_a_list_that_is_left_leaves_no_task(api: AsyncClient) -> None:
+    before = asyncio.all_tasks()
+    changes = live._changes(api)
+    await anext(changes)
+    reading = asyncio.ensure_future(anext(changes))
+    async with asyncio.timeout(TIMEOUT_S):
+        while not any("Event.wait" in repr(task) for task in asyncio.all_tasks() - before):
+            await asyncio.sleep(0)
+    reading.cancel()
+    with suppress(asyncio.CancelledError):
+        await reading
+    await changes.aclose()
+    await asyncio.sleep(0)
+    assert not [task for task in asyncio.all_tasks() - before if "Event.wait" in repr(task)]

@@ -119,3 +119,31 @@ def test_a_newcomer_finds_what_went_wrong_yesterday(page: Page) -> None:
     headers = page.locator("table.sessions thead th").all_inner_texts()
     tokens = longest.locator("th, td").nth(headers.index("Tokens")).inner_text()
     assert tokens.strip("≈").replace("\u202f", "").isdigit()
+
+
+def test_the_same_answers_are_found_on_a_phone(page: Page) -> None:
+    page.set_viewport_size({"width": 380, "height": 800})
+    page.reload()
+    row = page.locator("table.sessions tbody tr", has_text="ada-2")
+    for cell in (row.get_by_text("100", exact=True), row.get_by_text("320", exact=True)):
+        box = cell.bounding_box()
+        assert box
+        assert box["x"] + box["width"] <= 380
+    page.locator("table.sessions tbody tr").filter(
+        has=page.get_by_text("ada-1", exact=True)
+    ).locator("a.title").click()
+    # Said before the messages, because the failed turn may be far down.
+    expect(page.get_by_text("1 turn has no answer")).to_contain_text("MODEL_RATE_LIMITED")
+    page.get_by_role("link", name="Turns", exact=True).click()
+    reason = page.get_by_text("MODEL_RATE_LIMITED").bounding_box()
+    assert reason
+    assert reason["x"] + reason["width"] <= 380
+    # No turn is running, so there is none to abort.
+    expect(page.get_by_role("button", name="Abort the running turn")).to_have_count(0)
+    # Below each other, the messages of two forks are told apart by their sessions' ids.
+    page.get_by_role("link", name="Forks", exact=True).click()
+    page.get_by_role("link", name="this session and ada-1-fork").click()
+    for text, session_id in (("Where is my parcel?", "ada-1"), ("Another question", "ada-1-fork")):
+        side = page.locator(".pair > div", has=page.get_by_text(text, exact=True))
+        expect(side.locator(".whose")).to_have_text(session_id)
+        expect(side.locator(".whose")).to_be_visible()

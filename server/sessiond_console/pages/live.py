@@ -86,10 +86,12 @@ async def _changes(api: AsyncClient) -> AsyncGenerator[bytes, None]:
         yield b": connected\n\n"
         while not watching.done():
             waiting = asyncio.create_task(changed.wait())
-            await asyncio.wait(
-                [waiting, watching], timeout=REFRESH_S, return_when=asyncio.FIRST_COMPLETED
-            )
-            waiting.cancel()
+            try:
+                await asyncio.wait(
+                    [waiting, watching], timeout=REFRESH_S, return_when=asyncio.FIRST_COMPLETED
+                )
+            finally:
+                waiting.cancel()
             await asyncio.sleep(DEBOUNCE_S)
             changed.clear()
             yield event_bytes("changed", {})
