@@ -55,6 +55,7 @@ async def _measure(client: AsyncClient, pid: int) -> None:
     other = await client.create_session()
     await _appends(other, asyncio.sleep(1.0))
     _print("idle", await _appends(other, asyncio.sleep(MEASURE_S)))
+    _print("beside another appender", await _appends(other, _more(client.target)))
     for name, session in (("refused", full), ("sent", sent)):
         before = _reset_peak_mib(pid)
         times = await _appends(other, _turns(session))
@@ -70,6 +71,15 @@ async def _session(client: AsyncClient, count: int) -> Any:
         part = {"type": "image_url", "image_url": {"url": asset.uri}}
         await session.store_message({"role": "user", "content": [part]})
     return session
+
+
+async def _more(target: str) -> None:
+    # A client of its own: one client would join the appends of both.
+    async with AsyncClient(target) as client:
+        session = await client.create_session()
+        end = time.monotonic() + MEASURE_S
+        while time.monotonic() < end:
+            await session.store_message({"role": "user", "content": "hello"})
 
 
 async def _turns(session: Any) -> None:

@@ -1,13 +1,16 @@
-"""A PostgreSQL that stops answering without closing a connection, while many clients call."""
+"""A PostgreSQL that stands still, and one whose rows and tables are locked, with many clients."""
 
 import asyncio
-from collections import Counter
+import time
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from statistics import quantiles
 from typing import Any
 
 import grpc
+import psycopg
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
@@ -70,11 +73,15 @@ class Callers:
     Attributes:
         done: how often each kind of call has succeeded.
         errors: what clients have raised.
+        phase: what goes on, for `times`.
+        times: how long the calls took that began in each phase, in seconds.
     """
 
     def __init__(self, target: str, count: int) -> None:
         self.done: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
+        self.phase = "idle"
+        self.times: defaultdict[str, list[float]] = defaultdict(list)
         self._target = target
         self._count = count
         self._is_over = asyncio.Event()
@@ -115,11 +122,22 @@ class Callers:
         session: AsyncSession,
         texts: list[str],
     ) -> None:
+        phase, began = self.phase, time.monotonic()
         try:
             await kind(client, session, texts)
             self.done[kind.__name__.strip("_")] += 1
+            self.times[phase].append(time.monotonic() - began)
         except SessiondError as error:
             self.errors[f"{kind.__name__.strip('_')}: {error!s:.200}"] += 1
+
+    def told(self) -> str:
+        """Return what the clients did, for people who compare the latencies."""
+        p99 = {
+            phase: f"p99 of {len(times)} calls {quantiles(times, n=100)[98] * 1000:.0f} ms"
+            for phase, times in self.times.items()
+            if len(times) > 1
+        }
+        return f"{dict(self.done)} {dict(self.errors)} {p99}"
 
     async def _append(self, _: AsyncClient, session: AsyncSession, texts: list[str]) -> None:
         text = f"message {len(texts)}"
@@ -179,6 +197,7 @@ async def test_a_database_that_stands_still_costs_no_client_an_error(
         await wire.create("raw")
         await health.until(HealthCheckResponse.SERVING)
         async with callers.calling():
+            callers.phase = "stopped"
             with stopped(data_dir):
                 raw = asyncio.create_task(raw_ends(wire, clients // 5))
                 await asyncio.sleep(stop_s)
@@ -189,7 +208,7 @@ async def test_a_database_that_stands_still_costs_no_client_an_error(
                 ends = await raw
             await health.until(HealthCheckResponse.SERVING)
             after = await raw_ends(wire, 10)
-    print(dict(callers.done), dict(callers.errors), dict(ends), dict(after))
+    print(callers.told(), dict(ends), dict(after))
     assert not callers.errors
     assert set(ends) <= DOCUMENTED
     assert after == {"OK": 10}
@@ -200,3 +219,40 @@ async def test_a_database_that_stands_still_costs_no_client_an_error(
     ]
     assert '"level": "error"' not in server.log.read_text()
     await assert_url_whole(postgres_alone)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("hold", "reason"),
+    [
+        ("SELECT FROM sessions WHERE session_id = 'raw' FOR UPDATE", "SESSION_BUSY"),
+        ("LOCK TABLE sessions, messages", "OVERLOADED"),
+    ],
+    ids=["session", "tables"],
+)
+async def test_locks_of_others_cost_no_client_an_error(
+    start_server: Start, database_url: str, hold: str, reason: str
+) -> None:
+    """Five hundred clients for 20 seconds; thirty raw appenders call the locked session."""
+    server = await asyncio.to_thread(start_server, SESSIOND_DATABASE_URL=database_url)
+    callers = Callers(server.target, 500)
+    async with AsyncExitStack() as stack:
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(server.target))
+        wire, health = Wire(channel), Health(channel)
+        await wire.create("raw")
+        await health.until(HealthCheckResponse.SERVING)
+        async with callers.calling():
+            await asyncio.sleep(20)
+            with psycopg.connect(database_url) as blocker:
+                callers.phase = "locked"
+                blocker.execute(hold.encode())
+                ends = Counter(await asyncio.gather(*(raw_end(wire, 1) for _ in range(30))))
+                await asyncio.sleep(20 - RAW_TIMEOUT_S)
+                callers.phase = "after"
+    print(callers.told(), dict(ends))
+    assert not callers.errors
+    assert set(ends) == {reason}
+    assert health.changes == [HealthCheckResponse.SERVING]
+    assert '"level": "error"' not in server.log.read_text()
+    await assert_url_whole(database_url)
