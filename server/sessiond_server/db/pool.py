@@ -306,8 +306,8 @@ class Database:
         # Results are text: the binary loaders of these connections are for the hot paths (see
         # db/connections.py).
         if _writes_content(statement):
-            # PostgreSQL logs the text of a statement that fails. Values that are sent apart from it
-            # do not get there.
+            # PostgreSQL logs the text of a statement that fails. The values are sent separately, so
+            # that the log does not contain them.
             async with on.cursor(row_factory=dict_row) as cursor:
                 await cursor.execute(text, parameters, prepare=False)
                 return await cursor.fetchall() if cursor.description else []
