@@ -33,7 +33,7 @@ from sessiond_server.db.connections import (
     has_session,
     is_usable,
 )
-from sessiond_server.db.cursors import TimedClientCursor, TimedCursor
+from sessiond_server.db.cursors import TimedClientCursor, TimedCursor, is_outdated
 
 # Minimum time between two renewals of all connections.
 RENEWAL_PAUSE_S = 1.0
@@ -58,7 +58,7 @@ class PoolExhausted(Exception):
 
 
 class Contention(Exception):
-    """The statement failed on a lock timeout, a deadlock or a serialization failure.
+    """The statement failed on a lock timeout, a deadlock, a serialization failure or an old plan.
 
     Nothing was changed; a retry may succeed.
     """
@@ -411,12 +411,15 @@ class PooledConnection:
     ) -> None:
         # The connection of a primary that became a standby works, but only for reads.
         is_read_only = isinstance(exc, psycopg.errors.ReadOnlySqlTransaction)
-        await self._give_back(is_broken=is_read_only)
+        # psycopg would use its outdated statements for as long as the connection lasts.
+        await self._give_back(is_broken=is_read_only or is_outdated(exc))
         match exc:
             case None:
                 return
             case psycopg.errors.LockNotAvailable():
                 raise LockTimeout(str(exc)) from exc
+            case psycopg.Error() if is_outdated(exc):
+                raise Contention(str(exc)) from exc
             case psycopg.errors.DeadlockDetected() | psycopg.errors.SerializationFailure():
                 raise Contention(str(exc)) from exc
             # QueryCanceled is an OperationalError, but the connection is intact.
