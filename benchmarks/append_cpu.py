@@ -171,7 +171,7 @@ def _children(pid: int) -> list[int]:
     processes = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
     children = []
     for process in processes:
-        with suppress(OSError):  # it has ended meanwhile
+        with suppress(OSError):  # the process has ended meanwhile
             if _parent(process) == pid:
                 children.append(process)
     return children
@@ -197,7 +197,7 @@ def _database(url: str, number: int) -> Iterator[str]:
 
 @contextmanager
 def _sources(tree: Path) -> Iterator[None]:
-    """Have the processes that the block starts use the packages of a source tree."""
+    """Let processes that the block starts use the packages of a source tree."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(str(tree / name) for name in ("client", "server"))
     try:

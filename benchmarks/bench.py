@@ -1,4 +1,4 @@
-"""One run: what its measurements share."""
+"""One run: the common parts of its measurements."""
 
 import gc
 import time

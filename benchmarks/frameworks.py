@@ -1,7 +1,7 @@
 """Measures adapters whose frameworks exclude the packages of this environment.
 
-Each is measured in the environment that `make adapters-test` made for its framework, beside the
-store that the framework has. It is left out, with the reason, if there is no such environment.
+Each adapter is measured together with its framework's own store, in the environment that `make
+adapters-test` made for the framework. Without such an environment it is left out, with the reason.
 """
 
 import asyncio

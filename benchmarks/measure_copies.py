@@ -1,4 +1,4 @@
-"""Measures copies and rewinds, and reads of what they make."""
+"""Measures copies, rewinds, and reads of the resulting sessions."""
 
 import gc
 import statistics

@@ -1,4 +1,4 @@
-"""Measures what Prometheus metrics cost an append."""
+"""Measures the cost of Prometheus metrics for an append."""
 
 import gc
 import statistics

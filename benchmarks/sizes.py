@@ -52,9 +52,9 @@ class Sizes:
     listings: int = 40
     """First pages of each order and filter, in each of the states."""
     deleted: int = 20_000
-    """Sessions that match the filter of a deletion, among as many others."""
+    """Sessions that match the filter of a deletion. The same number of others does not match."""
     deleted_messages: int = 10
-    """Messages of each of them."""
+    """Messages of each matching session."""
 
     def quick(self) -> "Sizes":
         """Return about a tenth of the amounts, for a smoke test."""

@@ -147,7 +147,7 @@ class Follower:
             self._on_end()
 
     async def _check_answers(self) -> None:
-        """Take the texts away of turns that have ended unnoticed."""
+        """Remove the texts of turns whose end was missed."""
         while True:
             await asyncio.sleep(CHECK_S)
             for turn_id, answer in list(self._answers.items()):

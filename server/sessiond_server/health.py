@@ -27,6 +27,11 @@ log = structlog.get_logger(__name__)
 class HealthServicer(aio.HealthServicer):  # type: ignore[misc]
     """The health service of gRPC, with the service name LIVENESS."""
 
+    async def is_serving(self) -> bool:
+        """Return whether the server as a whole is reported as SERVING."""
+        found = await super().Check(HealthCheckRequest(), None)
+        return bool(found.status == HealthCheckResponse.SERVING)
+
     async def Check(  # noqa: N802 - named as in the protos
         self,
         request: HealthCheckRequest,

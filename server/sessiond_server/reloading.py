@@ -8,8 +8,8 @@ from collections.abc import Callable
 import structlog
 
 from sessiond_server import logs
-from sessiond_server.certificates import Certificate
 from sessiond_server.providers.routing import Models
+from sessiond_server.rpc.certificates import Certificate
 from sessiond_server.settings import Settings
 from sessiond_server.settings.loading import SettingsError
 

@@ -11,14 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import structlog
-from grpc_health.v1.health import aio
-from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from sessiond import __version__
 from sessiond_server.app import Services
 from sessiond_server.core.supervision import Loop
 from sessiond_server.db.backlog import MAX_QUEUES, read_backlog
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
+from sessiond_server.health import HealthServicer
 from sessiond_server.rpc.admission import Admission
 from sessiond_server.settings import Settings
 from sessiond_server.telemetry import metrics
@@ -39,7 +38,7 @@ class Sampler:
         settings: Settings,
         services: Services,
         admission: Admission,
-        health: aio.HealthServicer,
+        health: HealthServicer,
     ) -> None:
         self._settings = settings
         self._services = services
@@ -72,8 +71,7 @@ class Sampler:
         admission, services = self._admission, self._services
         metrics.CALLS_IN_PROGRESS.labels("calls").set(admission.calls)
         metrics.CALLS_IN_PROGRESS.labels("streams").set(admission.streams)
-        status = await self._health.Check(HealthCheckRequest(), None)
-        metrics.READY.set(status.status == HealthCheckResponse.SERVING)
+        metrics.READY.set(await self._health.is_serving())
         self._sample_pool()
         sessions, watchers = services.watching.counts()
         metrics.WATCHED_SESSIONS.set(sessions)

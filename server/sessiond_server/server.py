@@ -14,7 +14,6 @@ from grpc_health.v1 import health, health_pb2_grpc
 
 from sessiond_server.app import open_services
 from sessiond_server.assets.store.objects import Objects
-from sessiond_server.certificates import Certificate
 from sessiond_server.core.cancellation import cancel_all
 from sessiond_server.core.memory import Memory, share_of_container
 from sessiond_server.core.service_manager import notify
@@ -25,6 +24,7 @@ from sessiond_server.health import HealthMonitor, HealthServicer
 from sessiond_server.reloading import Reloader, loaded, on_hangup
 from sessiond_server.rpc import reflection
 from sessiond_server.rpc.admission import Admission
+from sessiond_server.rpc.certificates import Certificate
 from sessiond_server.sampling import Sampler
 from sessiond_server.settings import Settings
 from sessiond_server.telemetry import tracing

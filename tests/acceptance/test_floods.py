@@ -1,4 +1,4 @@
-"""Floods of HTTP/2 frames: bounded memory, and answers for everybody else."""
+"""Floods of HTTP/2 frames: bounded memory, and responses to all other clients."""
 
 import asyncio
 import json

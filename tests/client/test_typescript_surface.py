@@ -49,9 +49,6 @@ CALLS = {
     "stubs": "call",  # generated stubs; `client.call` and `rpc`
     "metadata": None,  # for the stubs
     "stop": "close",
-    "getProjectLimits": None,
-    "setProjectLimits": None,
-    "getProjectUsage": None,
     "importTranscripts": None,  # a tool for files of other programs: Python and the command have it
 }
 
@@ -63,7 +60,6 @@ OPTIONS = {
     "options": None,
     "settings": None,
     "conditions": None,
-    "limits": None,
     "paths": None,  # of import_transcripts
     "program": None,
     "idPrefix": None,

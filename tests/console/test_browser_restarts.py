@@ -51,7 +51,7 @@ def assert_shows_the_history(tab: Page, client: Client) -> None:
     """Check that the tab shows each stored message once, in order, with its text."""
     history = client.sessions.get_messages("tailed").to_list()
     tab.wait_for_selector(f"#m-{history[-1].seq}", state="attached")
-    # If the end of a turn was announced while no server was there, the console looks it up.
+    # If the end of a turn was announced while no server could be reached, the console looks it up.
     expect(tab.locator(".answer")).to_have_count(0, timeout=60_000)
     assert seqs(tab) == [message.seq for message in history]
     for message in history:
@@ -76,7 +76,7 @@ def test_an_answer_that_another_server_takes_over_is_shown_whole(
             sent = first.sessions.send("tailed", "talk", options=OPTIONS)
             seen = wait_for_text(tab)
             assert WORDS.startswith(seen)
-            # Both servers restart, one after the other, so the turn changes hands.
+            # Both servers restart, one after the other, so each hands the turn over.
             for address in addresses:
                 assert servers[address].terminate() == 0
                 servers[address] = start(address)
@@ -87,7 +87,7 @@ def test_an_answer_that_another_server_takes_over_is_shown_whole(
                 for message in client.sessions.get_messages("tailed").to_list()
                 if message.incomplete
             ]
-            # Nothing that the tab showed is lost.
+            # The tab still shows the text that it showed before.
             assert partials
             assert partials[0].content.strip().startswith(seen)
             expect(tab.locator("article .badge", has_text="partial answer")).to_have_count(

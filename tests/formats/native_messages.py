@@ -1,4 +1,4 @@
-"""Native messages, and the requests that dialects make of them."""
+"""Native messages, and the requests that dialects make from them."""
 
 import json
 from typing import Any
@@ -64,7 +64,7 @@ def history(*values: JSON | Message) -> list[Message]:
 
 
 def format_of(value: JSON) -> int:
-    """Return the format whose shape a value has."""
+    """Return the format that a value's shape indicates."""
     if "parts" in value:
         return FORMAT_GEMINI
     content = value.get("content")

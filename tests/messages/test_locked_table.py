@@ -24,7 +24,7 @@ async def refusal(wire: Wire, session_id: str) -> WireError | None:
 async def test_appends_that_meet_a_locked_table_share_one_connection(
     wire: Wire, database_url: str
 ) -> None:
-    """Each of many sessions has an append; all but one wait in memory."""
+    """Many sessions have one append each. All appends except one wait in memory."""
     sessions = [f"s{i}" for i in range(20)]
     for session_id in sessions:
         await wire.create(session_id)

@@ -1,4 +1,4 @@
-"""Idle projects are forgotten, and known again with the next lookup of a key."""
+"""Servers forget idle projects, and learn their limits again at the next lookup of a key."""
 
 from uuid import uuid4
 

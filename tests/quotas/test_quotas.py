@@ -191,7 +191,7 @@ async def test_without_limits_no_statement_is_run_for_them(wire: Wire) -> None:
         statement: after.value(name, statement=statement) - before.value(name, statement=statement)
         for statement in after.labels(name, "statement")
     }
-    # The background reads the limits of callers without a key now and then.
+    # A background task regularly reads the limits of callers without a key.
     ran = {statement: count for statement, count in grown.items() if count}
     assert ran.pop("messages.append.append") == 3
     assert not any(statement.startswith(("quotas", "messages", "sessions")) for statement in ran)

@@ -1,4 +1,4 @@
-"""What one process takes at a time: imports, connections, calls on a connection, metadata."""
+"""Limits of a process: concurrent imports, connections, calls per connection, metadata."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -92,7 +92,7 @@ async def test_a_project_has_half_of_the_imports_and_others_the_rest(
 
 
 def _own() -> list[tuple[str, int]]:
-    """Return options of a channel that shares its connection with no other."""
+    """Return options of a channel that does not share its connection."""
     return [("grpc.use_local_subchannel_pool", 1)]
 
 

@@ -360,7 +360,9 @@ MANY = """
     async def main(count):
         for number in range(count):
             await one(number % 10 == 0)
-        await asyncio.sleep(0.1)
+        async with asyncio.timeout(60):
+            while len(asyncio.all_tasks()) > 1:
+                await asyncio.sleep(0.01)
         print(len(asyncio.all_tasks()) - 1)
 
     Client(sys.argv[1]).get_or_create_session("one")

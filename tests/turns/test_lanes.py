@@ -97,7 +97,7 @@ def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
 async def test_sends_at_once_are_accepted_though_few_connections_are_there(
     wire: Wire, server: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pool of four would refuse more than 256 callers, or those that wait for a second."""
+    """A pool of four connections refuses more than 256 callers, and callers that wait a second."""
     for number in range(300):
         await wire.create(f"s{number}")
     in_use: list[int] = []

@@ -125,7 +125,7 @@ async def append_with_summary(
                 expected_last_seq=end.last_seq,
                 expected_epoch=end.epoch,
                 state={_SUMMARY: place},
-                # A session that has messages exists. Its settings would only be checked again.
+                # A session with messages exists, so its settings need not be sent.
                 create=None if end.last_seq else create,
             )
             ends.put(session_id, _End(stored.last_seq, end.epoch, None if data is None else folded))

@@ -61,7 +61,7 @@ class Portal:
     def run(
         self, work: Work[_Result], ended: "Callable[[asyncio.Task[_Result]], None]"
     ) -> Callable[[], None]:
-        """Start work on the loop, at less cost than `submit`, for which any thread can wait.
+        """Start work on the loop. This costs less than `submit`, but returns no future.
 
         Args:
             work: makes the coroutine.
@@ -135,7 +135,7 @@ class Portal:
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
-    """Return a loop of uvloop if that is installed: threads wake it in half the time."""
+    """Return a loop of uvloop if it is installed, because threads wake it in half the time."""
     try:
         import uvloop
     except ImportError:

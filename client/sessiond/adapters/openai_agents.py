@@ -267,13 +267,13 @@ class SessiondSession:
 
     async def _append(self, client: AsyncClient, messages: list[NewMessage]) -> None:
         try:
-            # To a session that exists, settings would be sent and checked in vain.
+            # For an existing session, the server would only check the settings.
             create = None if self._exists else self._create
             await append(client, self._id, messages, create=create)
         except SessionNotFound:
             if not self._exists:
                 raise
-            self._exists = False  # it was deleted
+            self._exists = False  # the session was deleted
             await self._append(client, messages)
         except InvalidRequest:
             if all(message.format == "other" for message in messages):

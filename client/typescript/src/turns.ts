@@ -38,7 +38,7 @@ export const WAIT_TIMEOUT_MS = 60_000;
 // Timeout of the abort that is sent when a wait has exceeded its timeout.
 const ABORT_TIMEOUT_MS = 5_000;
 
-/** What to send, and how. */
+/** The content of a Send, and its options. */
 export interface SendOptions extends CallOptions, SendFields {}
 
 /** `timeoutMs` covers the whole wait, including the wait for earlier turns. Default: 60,000. */

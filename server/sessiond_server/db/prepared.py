@@ -76,7 +76,7 @@ UUID_KEY = Type(2950, attrgetter("bytes"), lambda encoded: UUID(bytes=encoded))
 UUID_KEY_ARRAY = Type(2951, _array(UUID_KEY))
 BOOL = Type(16, struct.Struct(">?").pack, lambda encoded: encoded != b"\0")
 FLOAT8 = Type(701, struct.Struct(">d").pack)
-# JSON text, after the number of the format's version.
+# JSON text, preceded by the version number of jsonb's format.
 JSONB = Type(3802, lambda text: b"\1" + text.encode())
 # Microseconds since 2000-01-01 UTC.
 TIMESTAMPTZ = Type(1184, INT8.encode, _int8_of)

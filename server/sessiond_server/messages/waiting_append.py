@@ -46,14 +46,14 @@ class WaitingAppend:
         return self.prepared.append.key
 
     def note_wait(self, *, was_locked: bool) -> None:
-        """Note that the append was not stored, because of a lock.
+        """Record that the append was not stored, because of a lock.
 
         Args:
             was_locked: whether its session's row was locked.
         """
         self.times_locked += was_locked
-        # A statement of its own waits in line for the lock. A shared statement skips locked rows,
-        # so it might never find a row free that other servers keep locking.
+        # The append's own statement waits for the lock. A shared statement skips locked rows, so it
+        # might never find the row free if other servers keep locking it.
         self.must_be_alone = not was_locked or self.times_locked >= MAX_SKIPS
         self.lock_timeouts = 0 if was_locked else self.lock_timeouts + 1
 
@@ -98,12 +98,12 @@ class Slot:
 
 
 class Statements:
-    """The number of statements that run at a time, and its limit.
+    """The number of running statements, and its limit.
 
     Attributes:
-        meet_locks: whether the last statement to end found a table locked. Until one succeeds, only
-            one runs at a time: all would wait for the same lock, each with a connection of the
-            pool.
+        meet_locks: whether the last ended statement found a table locked. Until a statement
+            succeeds, only one runs at a time, because all would wait for the same lock, each with a
+            connection of the pool.
     """
 
     __slots__ = ("_count", "_most", "meet_locks")
@@ -115,15 +115,15 @@ class Statements:
 
     @property
     def free(self) -> int:
-        """How many more may start."""
+        """The number of further statements that may start."""
         return (1 if self.meet_locks else self._most) - self._count
 
     def began(self) -> None:
-        """Count a statement that begins, even if none may start."""
+        """Count a statement that begins, even above the limit."""
         self._count += 1
 
     def ended(self) -> None:
-        """Count a statement no longer."""
+        """Record the end of a statement."""
         self._count -= 1
 
 

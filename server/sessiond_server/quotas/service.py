@@ -173,7 +173,7 @@ class Quotas:
         Raises:
             Fault: RATE_LIMITED.
         """
-        # Most servers have no limits, and the hash of a UUID is computed anew each time.
+        # Skip the lookup, because most servers have no limits, and each lookup hashes a UUID.
         if not self._projects or (project := self._projects.get(project_id)) is None:
             return
         project.used_at = self._clock()

@@ -77,7 +77,7 @@ class Admission:
         max_calls: limit for `calls`.
         max_streams: limit for `streams`.
         memory: tells whether memory is short.
-        max_imports: maximum number of imports at a time.
+        max_imports: maximum number of concurrent imports.
 
     Attributes:
         memory: tells whether memory is short.
@@ -167,11 +167,11 @@ class Admission:
     def importing(self, project_id: UUID) -> Iterator[None]:
         """Count an import for the duration of the block.
 
-        A project may have half of the imports. Its clients, or its limits, may be slow, and the
-        others' must not wait for that.
+        A project may use half of the imports, so that a project with slow clients or low limits
+        does not block the imports of others.
 
         Raises:
-            Fault: OVERLOADED if there are as many imports as there may be.
+            Fault: OVERLOADED if the maximum number of imports is reached.
         """
         share = max(1, self._max_imports // 2)
         if self.imports >= self._max_imports:

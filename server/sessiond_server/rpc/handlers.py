@@ -135,15 +135,12 @@ class _Call:
             self.figures.ended(self._code, took_s)
             tracing.end_call(self._span, self._code.value[0], self._reason)
             if took_s > SLOW_CALL_S and self.method not in STREAMING_RPCS:
-                self._log(logging.INFO, "slow_call", took_s)
+                took_ms, code = _ms(took_s), self._code.name
+                log.info("slow_call", took_ms=took_ms, code=code, **self._log_fields())
             elif self._logs_all:
-                self._log(logging.INFO, "call", took_s)
+                log.info("call", took_ms=_ms(took_s), code=self._code.name, **self._log_fields())
             elif log.is_enabled_for(logging.DEBUG):
-                self._log(logging.DEBUG, "call", took_s)
-
-    def _log(self, level: int, event: str, took_s: float) -> None:
-        took_ms = round(took_s * 1000, 1)
-        log.log(level, event, took_ms=took_ms, code=self._code.name, **self._log_fields())
+                log.debug("call", took_ms=_ms(took_s), code=self._code.name, **self._log_fields())
 
     def fault_of(self, error: Exception, session_id: str = "") -> Fault:
         """Log an error, and return the Fault to send to the caller.
@@ -187,6 +184,10 @@ class _Call:
             "key_id": self.caller.key_id if self.caller else None,
             "peer": self.peer,
         }
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)
 
 
 _streaming: ContextVar[_Call] = ContextVar("streaming")

@@ -36,7 +36,7 @@ def default_data_dir() -> Path:
 
 
 class ServerSettings(BaseSettings):
-    """The server's settings but for the limits, which are in settings/limits.py.
+    """The server's settings without the limits, which are in settings/limits.py.
 
     Every field is a flag (--pool-size), an environment variable (SESSIOND_POOL_SIZE) and a key of
     the configuration file (pool_size).

@@ -1,8 +1,8 @@
-"""Bounds what the turns of a process take: connections of the pool, and memory for histories.
+"""Limits the connections of the pool and the memory for histories that turns use.
 
 Any number of turns may begin at once. They wait here, in memory and in the order of their arrival,
-so that other calls find free connections. Each stage of a turn has connections of its own: turns
-that start do not wait for histories to be read, and turns that end wait for neither.
+so that other calls find free connections. Each stage of a turn has its own connections. So the
+start of a turn does not wait for reads of histories, and the end of a turn waits for neither.
 """
 
 import asyncio
@@ -66,7 +66,7 @@ class TurnLanes:
 
 
 class HistoryMemory:
-    """The memory for the histories that models are given.
+    """The memory for the histories that are sent to models.
 
     Args:
         limit: maximum size of all histories. Unit: bytes. A single history is always admitted.

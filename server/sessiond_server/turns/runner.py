@@ -294,7 +294,7 @@ class TurnRunner:
         try:
             done: Collection[asyncio.Future[Any]] = ()
             while not done and running.remaining_s:
-                # The time grows while the turn waits for other turns.
+                # The deadline moves while the turn waits for other turns.
                 done, _ = await asyncio.wait(
                     (call, over), timeout=running.remaining_s, return_when=asyncio.FIRST_COMPLETED
                 )
@@ -348,7 +348,7 @@ class TurnRunner:
         )
 
     async def _read(self, running: RunningTurn, stack: AsyncExitStack) -> tuple[Policy, Context]:
-        """Read what the model is given, and hold memory for it until the stack is closed."""
+        """Read the model's input, and hold memory for it until the stack is closed."""
         with running.waiting():
             await self._lanes.let_starts_pass()
             await self._lanes.reads.acquire()
@@ -368,7 +368,7 @@ class TurnRunner:
             )
             context = await self._contexts.read(wanted, policy.limits, known=known)
             size = sum(message.content_bytes for message in context.messages)
-            # Waiting in the lane bounds the histories for which there is no room yet.
+            # The lane limits the number of histories that wait for memory.
             with running.waiting():
                 await stack.enter_async_context(self._lanes.histories.hold(size))
         finally:

@@ -137,8 +137,8 @@ class RunningTurn:
         row: the turn's row when this process took the turn.
         head: where the session's messages were stored at the start of the turn; None = unknown.
         policy: the session's policy at the start of the turn; None = unknown.
-        waiting_since: since when the turn has waited for other turns, on the monotonic clock; None
-            = it does not wait.
+        waiting_since: time on the monotonic clock since which the turn has waited for other turns;
+            None = it does not wait.
     """
 
     key: UUID
@@ -178,7 +178,7 @@ class RunningTurn:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Do not count the time of the block, in which the turn waits for other turns."""
+        """Exclude the time of the block, in which the turn waits for others, from its timeout."""
         self.waiting_since = time.monotonic()
         try:
             yield

@@ -196,7 +196,9 @@ class TurnTransitions:
             # done so yet, because its earlier commit was not acknowledged.
             changes.ended.append(owned.turn)
             changes.has_appended = True
-            changes.is_idle = not (await self._store.open(change)).count
+            # If turns have followed meanwhile, the last of them publishes that the session is idle.
+            is_last = owned.turn.end_seq == change.last_seq
+            changes.is_idle = is_last and not (await self._store.open(change)).count
         changes.settled = turn_id
         return 0
 

@@ -1,4 +1,4 @@
-"""Runs of the command, and the sessions that they meet."""
+"""Runs the command, and creates sessions for it."""
 
 import json
 import sys

@@ -59,8 +59,8 @@ RETURNING {_COLUMNS}"""
 _GET = f"""
 SELECT {_COLUMNS} FROM assets WHERE project_id = %(project_id)s AND sha256 = %(sha256)s"""
 
-# Every turn whose history refers to files runs it. As text, the hashes of a few dozen assets take
-# longer to write than the statement takes to run.
+# Every turn whose history refers to files runs this statement. The hashes are binary: as text, a
+# few dozen take longer to write than the statement takes to run.
 _GET_MANY = PreparedStatement(
     "assets.get_many",
     f"""

@@ -86,7 +86,7 @@ def read_json(message: Message, value: JSON) -> Entry:
 
 
 def is_readable(message: Message) -> bool:
-    """Whether a message of FORMAT_OTHER can be given to a model, or is a note to leave out."""
+    """Whether the server reads the format of a message, which may still be a note to leave out."""
     if message.format_name not in READERS:
         return False
     return message.format_name != "openai-agents" or not _is_sealed(message.json)

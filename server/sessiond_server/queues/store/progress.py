@@ -235,7 +235,7 @@ class ProgressStore:
             log: the session's log.
             project_id: the caller's project.
             queue: name of the queue.
-            seqs: the messages, where pending or leased ones are ignored; None for all failed
+            seqs: the messages, of which pending or leased ones are ignored; None for all failed
                 messages.
 
             record: makes the change safe to repeat; None for none.
