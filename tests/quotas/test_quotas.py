@@ -144,6 +144,18 @@ async def test_concurrent_creations_do_not_go_beyond_the_limit(
     assert len(await tenant.list()) == 5
 
 
+async def test_a_copy_of_a_part_counts_at_once(tenant: Wire, set_limits: SetLimits) -> None:
+    await tenant.create("a")
+    await tenant.store("a", "x" * 500, "y")
+    used = await used_bytes(tenant)
+    await set_limits(max_bytes=used + 300)
+    await tenant.copy("a", "b", up_to_seq=1)
+    used = await used_bytes(tenant)
+    refused = await error_of(tenant.copy("a", "c", up_to_seq=1))
+    assert refused.reason == "QUOTA_EXCEEDED"
+    assert refused.metadata["used"] == str(used)
+
+
 async def test_concurrent_uploads_of_unknown_size_do_not_go_beyond_the_limit(
     tenant: Wire, set_limits: SetLimits
 ) -> None:
