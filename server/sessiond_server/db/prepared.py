@@ -133,8 +133,10 @@ class PreparedStatement:
         try:
             try:
                 result = await self._result(connection, encoded)
-            except psycopg.errors.InvalidSqlStatementName:
-                # Another program has run DEALLOCATE ALL. The failed statement has changed nothing.
+            except psycopg.Error as error:
+                if not cursors.is_outdated(error):
+                    raise
+                # The failed statement has changed nothing.
                 self._prepared.pop(connection, None)
                 if connection.pgconn.transaction_status != TransactionStatus.IDLE:
                     raise
