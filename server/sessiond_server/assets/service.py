@@ -141,7 +141,7 @@ class Assets:
         return row
 
     async def get_many(self, project_id: UUID, asset_ids: Sequence[str]) -> Mapping[str, AssetRow]:
-        """Return the existing assets by their ids, in one query. Texts that are no id are ignored."""
+        """Return the existing assets by their ids, in one query. Malformed ids are ignored."""
         ids = {bytes.fromhex(id_): id_ for id_ in asset_ids if _ASSET_ID.fullmatch(id_)}
         rows = await self._store.get_many(project_id, list(ids))
         return {ids[row.sha256]: row for row in rows}

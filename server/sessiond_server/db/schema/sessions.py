@@ -231,8 +231,8 @@ message_ids = Table(
 )
 
 # A session's message log holds the messages above base_seq. The messages from 1 to base_seq are in
-# other logs. Each segment of the session is a range of such a log, and the segments leave no gap. In
-# this way, a copy shares messages with its source. The purger removes the messages of a log that
+# other logs. Each segment of the session is a range of such a log, and the segments leave no gap.
+# In this way, a copy shares messages with its source. The purger removes the messages of a log that
 # neither the log's own session nor a segment contains.
 segments = Table(
     "segments",
