@@ -6,7 +6,7 @@ import hashlib
 import grpc
 
 from sessiond.v1 import session_service_pb2 as ss
-from sessiond.v1.asset_service_pb2 import UploadAssetRequest
+from sessiond.v1.asset_service_pb2 import Asset, UploadAssetRequest
 from sessiond.v1.message_pb2 import Message
 from sessiond.v1.session_pb2 import Session
 from sessiond_server.server import serving
@@ -142,6 +142,32 @@ async def test_concurrent_creations_do_not_go_beyond_the_limit(
     assert sum(isinstance(outcome, Session) for outcome in outcomes) == 5
     clock.now += 10
     assert len(await tenant.list()) == 5
+
+
+async def test_a_copy_of_a_part_counts_at_once(tenant: Wire, set_limits: SetLimits) -> None:
+    await tenant.create("a")
+    await tenant.store("a", "x" * 500, "y")
+    used = await used_bytes(tenant)
+    await set_limits(max_bytes=used + 300)
+    await tenant.copy("a", "b", up_to_seq=1)
+    used = await used_bytes(tenant)
+    refused = await error_of(tenant.copy("a", "c", up_to_seq=1))
+    assert refused.reason == "QUOTA_EXCEEDED"
+    assert refused.metadata["used"] == str(used)
+
+
+async def test_concurrent_uploads_of_unknown_size_do_not_go_beyond_the_limit(
+    tenant: Wire, set_limits: SetLimits
+) -> None:
+    await set_limits(max_bytes=100)
+    uploads = (
+        tenant.assets.UploadAsset(
+            iter([UploadAssetRequest(data=name * 30), UploadAssetRequest(data=name * 30)])
+        )
+        for name in (b"a", b"b", b"c", b"d", b"e")
+    )
+    outcomes = await asyncio.gather(*uploads, return_exceptions=True)
+    assert sum(isinstance(outcome, Asset) for outcome in outcomes) <= 1
 
 
 async def test_sessions_of_other_servers_count_with_the_next_count(

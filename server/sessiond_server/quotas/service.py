@@ -156,7 +156,8 @@ class Quotas:
         if limits == NO_LIMITS:
             self._projects.pop(project_id, None)
         elif project is None:
-            usage = ProjectUsage(partial(self._count, project_id), self._clock)
+            count = partial(self._count, project_id)
+            usage = ProjectUsage(count, self._free_counts, self._clock)
             project = self._projects[project_id] = _Project(self._clock, usage)
             project.set_limits(limits)
         elif project.limits != limits:
@@ -254,9 +255,8 @@ class Quotas:
             project.usage.add({"max_running_turns": -count})
 
     async def _count(self, project_id: UUID) -> Usage:
-        async with self._free_counts:
-            await self.flush_tokens()
-            return await self._store.usage(project_id)
+        await self.flush_tokens()
+        return await self._store.usage(project_id)
 
     async def flush_tokens(self) -> None:
         """Store the tokens that were counted since the last time."""

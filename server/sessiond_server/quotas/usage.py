@@ -35,11 +35,18 @@ class ProjectUsage:
 
     Args:
         count: counts the amounts in the database.
+        free_counts: limits the number of counts that run at once.
         clock: returns the time in seconds.
     """
 
-    def __init__(self, count: Callable[[], Awaitable[Usage]], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        count: Callable[[], Awaitable[Usage]],
+        free_counts: asyncio.Semaphore,
+        clock: Callable[[], float],
+    ) -> None:
         self._count = count
+        self._free_counts = free_counts
         self._clock = clock
         self._counted: Amounts | None = None
         self._counted_at = self._took_s = 0.0
@@ -97,12 +104,15 @@ class ProjectUsage:
         self._counting = None
 
     async def _run(self) -> None:
-        began, before = self._clock(), self._added.copy()
-        try:
-            counted = await self._count()
-        finally:
-            self._counted_at = self._clock()
-            self._took_s = self._counted_at - began
+        async with self._free_counts:
+            began, before = self._clock(), self._added.copy()
+            try:
+                counted = await self._count()
+            finally:
+                self._counted_at = self._clock()
+        # Only the duration of a successful count says how much of a connection's time the next one
+        # takes. After an outage, the amounts would otherwise stay outdated for minutes.
+        self._took_s = self._counted_at - began
         self._counted = {
             "max_sessions": counted.sessions,
             "max_bytes": counted.bytes,
