@@ -10,12 +10,12 @@ from sessiond_server.db.pool import Database
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
 from sessiond_server.turns import lanes as lanes_module
-from sessiond_server.turns.lanes import HistoryMemory, TurnLanes
+from sessiond_server.turns.lanes import MAX_OVERTAKEN, HistoryMemory, TurnLanes
 from sessiond_server.turns.state import RunningTurn
 
 from ..support.model_server import ModelServer
 from ..support.turns import send, sending
-from ..support.waiting import until_async
+from ..support.waiting import PATIENCE_S, until_async
 from ..support.wire import Wire
 from .calls import send_held, turn_of
 
@@ -44,6 +44,53 @@ async def test_histories_wait_until_there_is_room() -> None:
     await until_async(lambda: order == ["a", "c", "b"], "one that is too large is admitted alone")
     ends["b"].set()
     await asyncio.gather(*tasks)
+
+
+async def test_a_large_history_is_not_overtaken_forever() -> None:
+    memory = HistoryMemory(10)
+
+    async def hold(size: int, end: asyncio.Event) -> None:
+        async with memory.hold(size):
+            await end.wait()
+
+    async def admitted(size: int) -> tuple[asyncio.Task[None], asyncio.Event]:
+        end = asyncio.Event()
+        task = asyncio.create_task(hold(size, end))
+        await asyncio.sleep(0)
+        return task, end
+
+    small, small_end = await admitted(1)
+    large, large_end = await admitted(10)
+    large_end.set()
+    for _ in range(MAX_OVERTAKEN + 1):
+        assert not large.done()
+        # There is always a small history, because each ends after the next has begun.
+        following, following_end = await admitted(1)
+        small_end.set()
+        await small
+        small, small_end = following, following_end
+    async with asyncio.timeout(PATIENCE_S):
+        await large
+    small_end.set()
+    await small
+
+
+async def test_a_cancelled_caller_gives_up_its_place_and_its_memory() -> None:
+    memory, end = HistoryMemory(10), asyncio.Event()
+
+    async def hold(size: int) -> None:
+        async with memory.hold(size):
+            await end.wait()
+
+    first, large, small = (asyncio.create_task(hold(size)) for size in (6, 10, 10))
+    await asyncio.sleep(0)
+    large.cancel()
+    first.cancel()
+    await asyncio.wait([first, large])
+    end.set()
+    await small
+    async with memory.hold(10):
+        pass
 
 
 async def test_histories_are_read_after_the_sends_that_wait() -> None:

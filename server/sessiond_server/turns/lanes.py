@@ -6,12 +6,14 @@ start of a turn does not wait for reads of histories, and the end of a turn wait
 """
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 # How long a turn that has started lets others start first. Unit: seconds.
 MAX_YIELD_S = 1.0
+
+# Number of histories that may overtake one that waits for memory.
+MAX_OVERTAKEN = 100
 
 
 class TurnLanes:
@@ -66,8 +68,27 @@ class TurnLanes:
                     await self._is_quiet.wait()
 
 
+class _Waiting:
+    """A history that waits for memory.
+
+    Attributes:
+        size: its size. Unit: bytes.
+        overtaken: number of later histories that were admitted first.
+        admitted: done once there is memory for it.
+    """
+
+    __slots__ = ("admitted", "overtaken", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.overtaken = 0
+        self.admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
 class HistoryMemory:
     """The memory for the histories that are sent to models.
+
+    Smaller histories overtake a large one that waits, but not forever.
 
     Args:
         limit: maximum size of all histories. Unit: bytes. A single history is always admitted.
@@ -76,20 +97,35 @@ class HistoryMemory:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._held = 0
-        self._waiting: deque[asyncio.Event] = deque()
+        self._waiting: list[_Waiting] = []
 
     @asynccontextmanager
     async def hold(self, size: int) -> AsyncIterator[None]:
         """Hold memory for a history during the block; wait until there is room for it."""
-        while self._held and self._held + size > self._limit:
-            freed = asyncio.Event()
-            self._waiting.append(freed)
-            await freed.wait()
-        self._held += size
+        waiting = _Waiting(size)
+        self._waiting.append(waiting)
+        self._admit()
         try:
+            await waiting.admitted
             yield
         finally:
-            self._held -= size
-            waiting, self._waiting = self._waiting, deque()
-            for freed in waiting:
-                freed.set()
+            if waiting in self._waiting:  # the caller was cancelled
+                self._waiting.remove(waiting)
+            else:
+                self._held -= size
+            self._admit()
+
+    def _admit(self) -> None:
+        """Admit the waiting histories that there is room for."""
+        left: list[_Waiting] = []
+        for waiting in self._waiting:
+            fits = not self._held or self._held + waiting.size <= self._limit
+            if not fits or any(one.overtaken >= MAX_OVERTAKEN for one in left):
+                left.append(waiting)
+                continue
+            self._held += waiting.size
+            if not waiting.admitted.done():
+                waiting.admitted.set_result(None)
+            for one in left:
+                one.overtaken += 1
+        self._waiting = left
