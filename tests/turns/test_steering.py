@@ -33,7 +33,7 @@ def sent_to(models: ModelServer) -> list[str]:
 
 
 async def steered(wire: Wire, models: ModelServer) -> tuple[Sent, Sent]:
-    """Steer a turn whose answer calls tools. Return the first Send, which has ended, and the other."""
+    """Steer a turn whose answer calls tools. Return the Send of the ended turn, and the new one."""
     models.script(Reply(tool_calls=CALLS.tool_calls, after=1, then="hold"))
     first = await sending(wire, "one", "look")
     await held(models)
