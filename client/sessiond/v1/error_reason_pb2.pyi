@@ -56,8 +56,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT: a message is larger than the server accepts. Metadata: content_bytes, max_bytes. Details: BadRequest."""
     ERROR_REASON_BATCH_TOO_LARGE: _ErrorReason.ValueType  # 14
     """INVALID_ARGUMENT: a batch has too many messages or bytes (send several batches, or use ImportMessages), or an import has too many bytes (send
-    several imports).
-    Metadata: message_count, max_messages (of a batch), content_bytes (of an import with metadata), max_bytes. Details: BadRequest.
+    several imports). Metadata: message_count, max_messages (of a batch), content_bytes (for an import, metadata included), max_bytes. Details:
+    BadRequest.
     """
     ERROR_REASON_INVALID_PAGE_TOKEN: _ErrorReason.ValueType  # 15
     """INVALID_ARGUMENT: the page_token is malformed, or belongs to a request with other filters. Details: BadRequest."""
@@ -128,9 +128,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_MODEL_REQUEST_REJECTED: _ErrorReason.ValueType  # 44
     """FAILED_PRECONDITION: the model's provider rejects the request (other HTTP 4xx): the provider does not know the model, the history is too long or
-    violates the provider's rules, or an option is wrong. Or nothing of the history can be sent. Metadata: session_id, turn_id, model, provider,
-    http_status if there was
-    one, and seqs: the stored messages that the rejection is about, if the provider named any, separated by commas.
+    violates the provider's rules, or an option is wrong. Also, if nothing of the history can be sent. Metadata: session_id, turn_id, model,
+    provider, http_status if there was one, and seqs: the stored messages that the rejection is about, if the provider named any, separated by
+    commas.
     """
     ERROR_REASON_MODEL_UNAVAILABLE: _ErrorReason.ValueType  # 45
     """ABORTED: the model's provider failed (HTTP 5xx), cannot be reached, or broke off its answer. The server has retried unless text was already
@@ -232,8 +232,8 @@ ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 13
 """INVALID_ARGUMENT: a message is larger than the server accepts. Metadata: content_bytes, max_bytes. Details: BadRequest."""
 ERROR_REASON_BATCH_TOO_LARGE: ErrorReason.ValueType  # 14
 """INVALID_ARGUMENT: a batch has too many messages or bytes (send several batches, or use ImportMessages), or an import has too many bytes (send
-several imports).
-Metadata: message_count, max_messages (of a batch), content_bytes (of an import with metadata), max_bytes. Details: BadRequest.
+several imports). Metadata: message_count, max_messages (of a batch), content_bytes (for an import, metadata included), max_bytes. Details:
+BadRequest.
 """
 ERROR_REASON_INVALID_PAGE_TOKEN: ErrorReason.ValueType  # 15
 """INVALID_ARGUMENT: the page_token is malformed, or belongs to a request with other filters. Details: BadRequest."""
@@ -304,9 +304,9 @@ new turn.
 """
 ERROR_REASON_MODEL_REQUEST_REJECTED: ErrorReason.ValueType  # 44
 """FAILED_PRECONDITION: the model's provider rejects the request (other HTTP 4xx): the provider does not know the model, the history is too long or
-violates the provider's rules, or an option is wrong. Or nothing of the history can be sent. Metadata: session_id, turn_id, model, provider,
-http_status if there was
-one, and seqs: the stored messages that the rejection is about, if the provider named any, separated by commas.
+violates the provider's rules, or an option is wrong. Also, if nothing of the history can be sent. Metadata: session_id, turn_id, model,
+provider, http_status if there was one, and seqs: the stored messages that the rejection is about, if the provider named any, separated by
+commas.
 """
 ERROR_REASON_MODEL_UNAVAILABLE: ErrorReason.ValueType  # 45
 """ABORTED: the model's provider failed (HTTP 5xx), cannot be reached, or broke off its answer. The server has retried unless text was already

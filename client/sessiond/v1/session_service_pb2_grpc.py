@@ -228,11 +228,12 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CopySession(self, request, context):
-        """CopySession creates an independent session with the messages of another one, all or up to a seq, in one commit, at a cost that does not depend on
-        the size. Copied: the messages with their seqs, parents and times, the tasks, the state, config, metadata, model, user, title and expiry, and the
-        bookmarks up to the cut. Not copied unless requested: the messages' processing status (they are pending again) and the tasks' links to messages.
-        The assets are shared. The copy is active, whatever the source's status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS, SESSION_TOO_LARGE,
-        MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+        """CopySession creates an independent session with the messages of another one: all of them, or those up to a cut. It does so in one commit, at a
+        cost that does not depend on the session's size. It copies the messages with their seqs, parents and times, the tasks, the state, config,
+        metadata, model, user, title and expiry, and the bookmarks up to the cut. Unless requested, it copies neither the messages' processing status
+        (the copied messages are pending) nor the tasks' links to messages. Both sessions share the assets. The copy is active, whatever the source's
+        status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS, SESSION_TOO_LARGE, MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD,
+        REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -247,12 +248,12 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RewindSession(self, request, context):
-        """RewindSession removes the newest messages of a session, and may append others in their place, in one commit, at a cost that does not depend on
-        the session's size. The next message gets the seq after the last kept message, because seqs have no gaps. A seq may therefore name another
-        message than before. To distinguish them, Session.epoch grows by one with every rewind that removes messages. The bookmarks, the tasks' links and
-        the processing status after the cut are removed as well. Copies keep the messages; otherwise they are purged soon after. Errors:
-        SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq), BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT, HISTORY_REWOUND,
-        INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
+        """RewindSession removes the newest messages of a session, and may append others in their place. It does so in one commit, at a cost that does not
+        depend on the session's size. The next message gets the seq after the last kept message, because seqs have no gaps. A seq may therefore name
+        another message than before the rewind. To tell the two apart, Session.epoch grows by one with every rewind that removes messages. The bookmarks,
+        the tasks' links and the processing status of the removed messages are removed as well. Copies of the session keep the messages. Removed messages
+        that are in no copy are purged soon after. Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq),
+        BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT, HISTORY_REWOUND, INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

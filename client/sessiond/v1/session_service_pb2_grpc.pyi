@@ -73,23 +73,24 @@ class SessionServiceStub:
     delete them for about two seconds, and then names them in the response. Errors: INVALID_FIELD, REQUEST_ID_REUSED, OVERLOADED.
     """
     CopySession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.CopySessionRequest, _session_service_pb2.CopySessionResponse]
-    """CopySession creates an independent session with the messages of another one, all or up to a seq, in one commit, at a cost that does not depend on
-    the size. Copied: the messages with their seqs, parents and times, the tasks, the state, config, metadata, model, user, title and expiry, and the
-    bookmarks up to the cut. Not copied unless requested: the messages' processing status (they are pending again) and the tasks' links to messages.
-    The assets are shared. The copy is active, whatever the source's status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS, SESSION_TOO_LARGE,
-    MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+    """CopySession creates an independent session with the messages of another one: all of them, or those up to a cut. It does so in one commit, at a
+    cost that does not depend on the session's size. It copies the messages with their seqs, parents and times, the tasks, the state, config,
+    metadata, model, user, title and expiry, and the bookmarks up to the cut. Unless requested, it copies neither the messages' processing status
+    (the copied messages are pending) nor the tasks' links to messages. Both sessions share the assets. The copy is active, whatever the source's
+    status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS, SESSION_TOO_LARGE, MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD,
+    REQUEST_ID_REUSED.
     """
     ListCopies: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListCopiesRequest, _session_service_pb2.ListCopiesResponse]
     """ListCopies returns a page of the sessions that were copied from a session and still exist, the newest first.
     Errors: SESSION_NOT_FOUND, INVALID_PAGE_TOKEN.
     """
     RewindSession: _grpc.UnaryUnaryMultiCallable[_rewind_pb2.RewindSessionRequest, _rewind_pb2.RewindSessionResponse]
-    """RewindSession removes the newest messages of a session, and may append others in their place, in one commit, at a cost that does not depend on
-    the session's size. The next message gets the seq after the last kept message, because seqs have no gaps. A seq may therefore name another
-    message than before. To distinguish them, Session.epoch grows by one with every rewind that removes messages. The bookmarks, the tasks' links and
-    the processing status after the cut are removed as well. Copies keep the messages; otherwise they are purged soon after. Errors:
-    SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq), BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT, HISTORY_REWOUND,
-    INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
+    """RewindSession removes the newest messages of a session, and may append others in their place. It does so in one commit, at a cost that does not
+    depend on the session's size. The next message gets the seq after the last kept message, because seqs have no gaps. A seq may therefore name
+    another message than before the rewind. To tell the two apart, Session.epoch grows by one with every rewind that removes messages. The bookmarks,
+    the tasks' links and the processing status of the removed messages are removed as well. Copies of the session keep the messages. Removed messages
+    that are in no copy are purged soon after. Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq),
+    BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT, HISTORY_REWOUND, INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
     """
     GetTokenCounts: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetTokenCountsRequest, _session_service_pb2.GetTokenCountsResponse]
     """GetTokenCounts returns the number of tokens in a session's messages. Tokens are counted when messages are stored, so this call reads one row.
@@ -178,23 +179,24 @@ class SessionServiceAsyncStub(SessionServiceStub):
     delete them for about two seconds, and then names them in the response. Errors: INVALID_FIELD, REQUEST_ID_REUSED, OVERLOADED.
     """
     CopySession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.CopySessionRequest, _session_service_pb2.CopySessionResponse]  # type: ignore[assignment]
-    """CopySession creates an independent session with the messages of another one, all or up to a seq, in one commit, at a cost that does not depend on
-    the size. Copied: the messages with their seqs, parents and times, the tasks, the state, config, metadata, model, user, title and expiry, and the
-    bookmarks up to the cut. Not copied unless requested: the messages' processing status (they are pending again) and the tasks' links to messages.
-    The assets are shared. The copy is active, whatever the source's status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS, SESSION_TOO_LARGE,
-    MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+    """CopySession creates an independent session with the messages of another one: all of them, or those up to a cut. It does so in one commit, at a
+    cost that does not depend on the session's size. It copies the messages with their seqs, parents and times, the tasks, the state, config,
+    metadata, model, user, title and expiry, and the bookmarks up to the cut. Unless requested, it copies neither the messages' processing status
+    (the copied messages are pending) nor the tasks' links to messages. Both sessions share the assets. The copy is active, whatever the source's
+    status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS, SESSION_TOO_LARGE, MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD,
+    REQUEST_ID_REUSED.
     """
     ListCopies: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListCopiesRequest, _session_service_pb2.ListCopiesResponse]  # type: ignore[assignment]
     """ListCopies returns a page of the sessions that were copied from a session and still exist, the newest first.
     Errors: SESSION_NOT_FOUND, INVALID_PAGE_TOKEN.
     """
     RewindSession: _aio.UnaryUnaryMultiCallable[_rewind_pb2.RewindSessionRequest, _rewind_pb2.RewindSessionResponse]  # type: ignore[assignment]
-    """RewindSession removes the newest messages of a session, and may append others in their place, in one commit, at a cost that does not depend on
-    the session's size. The next message gets the seq after the last kept message, because seqs have no gaps. A seq may therefore name another
-    message than before. To distinguish them, Session.epoch grows by one with every rewind that removes messages. The bookmarks, the tasks' links and
-    the processing status after the cut are removed as well. Copies keep the messages; otherwise they are purged soon after. Errors:
-    SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq), BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT, HISTORY_REWOUND,
-    INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
+    """RewindSession removes the newest messages of a session, and may append others in their place. It does so in one commit, at a cost that does not
+    depend on the session's size. The next message gets the seq after the last kept message, because seqs have no gaps. A seq may therefore name
+    another message than before the rewind. To tell the two apart, Session.epoch grows by one with every rewind that removes messages. The bookmarks,
+    the tasks' links and the processing status of the removed messages are removed as well. Copies of the session keep the messages. Removed messages
+    that are in no copy are purged soon after. Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq),
+    BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT, HISTORY_REWOUND, INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
     """
     GetTokenCounts: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetTokenCountsRequest, _session_service_pb2.GetTokenCountsResponse]  # type: ignore[assignment]
     """GetTokenCounts returns the number of tokens in a session's messages. Tokens are counted when messages are stored, so this call reads one row.
@@ -334,11 +336,12 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.CopySessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.CopySessionResponse, _abc.Awaitable[_session_service_pb2.CopySessionResponse]]:
-        """CopySession creates an independent session with the messages of another one, all or up to a seq, in one commit, at a cost that does not depend on
-        the size. Copied: the messages with their seqs, parents and times, the tasks, the state, config, metadata, model, user, title and expiry, and the
-        bookmarks up to the cut. Not copied unless requested: the messages' processing status (they are pending again) and the tasks' links to messages.
-        The assets are shared. The copy is active, whatever the source's status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS, SESSION_TOO_LARGE,
-        MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+        """CopySession creates an independent session with the messages of another one: all of them, or those up to a cut. It does so in one commit, at a
+        cost that does not depend on the session's size. It copies the messages with their seqs, parents and times, the tasks, the state, config,
+        metadata, model, user, title and expiry, and the bookmarks up to the cut. Unless requested, it copies neither the messages' processing status
+        (the copied messages are pending) nor the tasks' links to messages. Both sessions share the assets. The copy is active, whatever the source's
+        status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS, SESSION_TOO_LARGE, MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD,
+        REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -357,12 +360,12 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _rewind_pb2.RewindSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_rewind_pb2.RewindSessionResponse, _abc.Awaitable[_rewind_pb2.RewindSessionResponse]]:
-        """RewindSession removes the newest messages of a session, and may append others in their place, in one commit, at a cost that does not depend on
-        the session's size. The next message gets the seq after the last kept message, because seqs have no gaps. A seq may therefore name another
-        message than before. To distinguish them, Session.epoch grows by one with every rewind that removes messages. The bookmarks, the tasks' links and
-        the processing status after the cut are removed as well. Copies keep the messages; otherwise they are purged soon after. Errors:
-        SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq), BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT, HISTORY_REWOUND,
-        INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
+        """RewindSession removes the newest messages of a session, and may append others in their place. It does so in one commit, at a cost that does not
+        depend on the session's size. The next message gets the seq after the last kept message, because seqs have no gaps. A seq may therefore name
+        another message than before the rewind. To tell the two apart, Session.epoch grows by one with every rewind that removes messages. The bookmarks,
+        the tasks' links and the processing status of the removed messages are removed as well. Copies of the session keep the messages. Removed messages
+        that are in no copy are purged soon after. Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq),
+        BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT, HISTORY_REWOUND, INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
         """
 
     @_abc_1.abstractmethod

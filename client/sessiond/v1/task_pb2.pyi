@@ -76,8 +76,8 @@ class Task(_message.Message):
     status: Global___TaskStatus.ValueType
     """status of the work. Unspecified at creation = pending."""
     etag: _builtins.str
-    """etag changes whenever the task changes, except its position. Send it back in an update to have it refused (ETAG_MISMATCH) if another caller has
-    changed the object meanwhile. Opaque.
+    """etag changes whenever the task changes, except its position. An update that sends it is refused (ETAG_MISMATCH) if another caller has changed the
+    task meanwhile. Opaque.
     """
     @_builtins.property
     def data(self) -> _struct_pb2.Struct:

@@ -33,7 +33,7 @@ from sessiond_server.db.connections import (
     has_session,
     is_usable,
 )
-from sessiond_server.db.cursors import TimedClientCursor, TimedCursor
+from sessiond_server.db.cursors import TimedClientCursor, TimedCursor, is_outdated
 
 # Minimum time between two renewals of all connections.
 RENEWAL_PAUSE_S = 1.0
@@ -58,7 +58,7 @@ class PoolExhausted(Exception):
 
 
 class Contention(Exception):
-    """The statement failed on a lock timeout, a deadlock or a serialization failure.
+    """The statement failed on a lock timeout, a deadlock, a serialization failure or an old plan.
 
     Nothing was changed; a retry may succeed.
     """
@@ -306,8 +306,8 @@ class Database:
         # Results are text: the binary loaders of these connections are for the hot paths (see
         # db/connections.py).
         if _writes_content(statement):
-            # PostgreSQL logs the text of a statement that fails. Values that are sent apart from it
-            # do not get there.
+            # PostgreSQL logs the text of a statement that fails. The values are sent separately, so
+            # that the log does not contain them.
             async with on.cursor(row_factory=dict_row) as cursor:
                 await cursor.execute(text, parameters, prepare=False)
                 return await cursor.fetchall() if cursor.description else []
@@ -409,20 +409,22 @@ class PooledConnection:
     async def __aexit__(
         self, exc_type: object, exc: BaseException | None, traceback: object
     ) -> None:
-        # The connection of a primary that became a standby works, but only for reads.
+        # The connection of a primary that became a standby works, but only for reads. One with
+        # outdated statements would use them for as long as it lasts.
         is_read_only = isinstance(exc, psycopg.errors.ReadOnlySqlTransaction)
-        await self._give_back(is_broken=is_read_only)
+        await self._give_back(is_broken=is_read_only or is_outdated(exc))
         match exc:
             case None:
                 return
             case psycopg.errors.LockNotAvailable():
                 raise LockTimeout(str(exc)) from exc
+            case _ if is_outdated(exc):
+                raise Contention(str(exc)) from exc
             case psycopg.errors.DeadlockDetected() | psycopg.errors.SerializationFailure():
                 raise Contention(str(exc)) from exc
-            # QueryCanceled is an OperationalError, but the connection is intact.
+            # QueryCanceled and DiskFull are OperationalErrors, but the connection is intact.
             case psycopg.errors.QueryCanceled():
                 raise StatementCanceled(str(exc)) from exc
-            # DiskFull is an OperationalError as well, but the connection is intact.
             case psycopg.errors.DiskFull():
                 raise DatabaseFull(str(exc)) from exc
             case psycopg.errors.ReadOnlySqlTransaction():

@@ -183,7 +183,7 @@ class AnthropicBlocks:
     # Calls that the provider runs
 
     def _server_blocks(self, entry: Entry, pieces: Sequence[Piece]) -> Mapping[int, JSON]:
-        """Return the provider-run calls of an answer whose result follows, and these results.
+        """Return an answer's provider-run calls that have a result, and their results.
 
         Returns:
             The blocks to send, by the id() of the stored block.
@@ -232,7 +232,7 @@ class AnthropicBlocks:
         return fitted
 
     def _with_caller(self, entry: Entry, block: JSON) -> JSON:
-        """Return a call, without its `caller` if that is a provider-run call that is not sent."""
+        """Return a call, without a `caller` that names a provider-run call which is not sent."""
         caller = block.get("caller")
         tool_id = string_of(caller.get("tool_id")) if isinstance(caller, dict) else ""
         if not tool_id or tool_id in self._sent_server_ids:

@@ -100,7 +100,8 @@ class EmbeddedPostgres:
     def socket_dir(self) -> Path:
         """The directory that contains the socket.
 
-        It is in the data directory, or a temporary directory if that path would be too long.
+        It is in the data directory. If that makes its path too long, it is in the system's
+        directory for temporary files.
         """
         own = self._data_dir / "run"
         if len(os.fsencode(own / f".s.PGSQL.{PORT}")) <= MAX_SOCKET_PATH:

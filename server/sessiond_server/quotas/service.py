@@ -17,6 +17,7 @@ from uuid import UUID
 import structlog
 
 from sessiond_server.core.errors import Fault
+from sessiond_server.core.events import DELETED, EXPIRED, REWOUND, Event
 from sessiond_server.db.pool import (
     Contention,
     DatabaseUnavailable,
@@ -38,6 +39,8 @@ FORGET_S = 3600.0
 # Maximum number of concurrent counts. A count reads the rows of all sessions of a project, and
 # other calls need the connections.
 MAX_COUNTS = 2
+
+_FREEING = frozenset({DELETED, EXPIRED, REWOUND})
 
 # Retry time for a project with its maximum number of turns, because their end is unknown.
 TURN_RETRY_S = 1.0
@@ -156,7 +159,8 @@ class Quotas:
         if limits == NO_LIMITS:
             self._projects.pop(project_id, None)
         elif project is None:
-            usage = ProjectUsage(partial(self._count, project_id), self._clock)
+            count = partial(self._count, project_id)
+            usage = ProjectUsage(count, self._free_counts, self._clock)
             project = self._projects[project_id] = _Project(self._clock, usage)
             project.set_limits(limits)
         elif project.limits != limits:
@@ -248,15 +252,19 @@ class Quotas:
         if project := self._projects.get(project_id):
             project.usage.add({"model_tokens_per_day": count})
 
+    def on_event(self, event: Event) -> None:
+        """Take note of an event of any process that frees what its project uses."""
+        if event.type in _FREEING and (project := self._projects.get(event.project_id)):
+            project.usage.note_freed()
+
     def end_turns(self, project_id: UUID, count: int) -> None:
         """Count turns that have ended."""
         if project := self._projects.get(project_id):
             project.usage.add({"max_running_turns": -count})
 
     async def _count(self, project_id: UUID) -> Usage:
-        async with self._free_counts:
-            await self.flush_tokens()
-            return await self._store.usage(project_id)
+        await self.flush_tokens()
+        return await self._store.usage(project_id)
 
     async def flush_tokens(self) -> None:
         """Store the tokens that were counted since the last time."""

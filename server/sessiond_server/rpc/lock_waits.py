@@ -2,8 +2,8 @@
 
 A call that changes a session waits for the session's row, in one queue with all other changes of
 that session. Other calls can only meet unusual locks, such as one on a whole table. Such calls try
-again for a short time, one call after the other of each method and project, and are then refused. A
-lock that is held for long therefore occupies few connections.
+again for a short time, and are then refused. Of the calls with the same method and project, only
+one tries at a time. A lock that is held for long therefore occupies few connections.
 """
 
 import asyncio
@@ -51,7 +51,10 @@ _Result = TypeVar("_Result")
 
 
 class _Lane:
-    """Calls of a kind that has met a lock. They run one after the other until one succeeds."""
+    """Calls of one method and project, after one of them has met a lock.
+
+    They run one after the other until one succeeds.
+    """
 
     __slots__ = ("is_open", "lock")
 

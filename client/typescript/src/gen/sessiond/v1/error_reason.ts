@@ -59,8 +59,8 @@ export enum ErrorReason {
   ERROR_REASON_MESSAGE_TOO_LARGE = 13,
   /**
    * ERROR_REASON_BATCH_TOO_LARGE - INVALID_ARGUMENT: a batch has too many messages or bytes (send several batches, or use ImportMessages), or an import has too many bytes (send
-   * several imports).
-   * Metadata: message_count, max_messages (of a batch), content_bytes (of an import with metadata), max_bytes. Details: BadRequest.
+   * several imports). Metadata: message_count, max_messages (of a batch), content_bytes (for an import, metadata included), max_bytes. Details:
+   * BadRequest.
    */
   ERROR_REASON_BATCH_TOO_LARGE = 14,
   /** ERROR_REASON_INVALID_PAGE_TOKEN - INVALID_ARGUMENT: the page_token is malformed, or belongs to a request with other filters. Details: BadRequest. */
@@ -136,9 +136,9 @@ export enum ErrorReason {
   ERROR_REASON_MODEL_RATE_LIMITED = 43,
   /**
    * ERROR_REASON_MODEL_REQUEST_REJECTED - FAILED_PRECONDITION: the model's provider rejects the request (other HTTP 4xx): the provider does not know the model, the history is too long or
-   * violates the provider's rules, or an option is wrong. Or nothing of the history can be sent. Metadata: session_id, turn_id, model, provider,
-   * http_status if there was
-   * one, and seqs: the stored messages that the rejection is about, if the provider named any, separated by commas.
+   * violates the provider's rules, or an option is wrong. Also, if nothing of the history can be sent. Metadata: session_id, turn_id, model,
+   * provider, http_status if there was one, and seqs: the stored messages that the rejection is about, if the provider named any, separated by
+   * commas.
    */
   ERROR_REASON_MODEL_REQUEST_REJECTED = 44,
   /**

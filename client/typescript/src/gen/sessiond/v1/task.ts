@@ -53,8 +53,8 @@ export interface Task {
     | Timestamp
     | undefined;
   /**
-   * etag changes whenever the task changes, except its position. Send it back in an update to have it refused (ETAG_MISMATCH) if another caller has
-   * changed the object meanwhile. Opaque.
+   * etag changes whenever the task changes, except its position. An update that sends it is refused (ETAG_MISMATCH) if another caller has changed the
+   * task meanwhile. Opaque.
    */
   etag: string;
 }
