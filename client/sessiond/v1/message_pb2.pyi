@@ -140,9 +140,8 @@ class Message(_message.Message):
     """
     parent_seq: _builtins.int
     """parent_seq is the seq of the message that this one follows, if it is not the previous message. The parent must be stored already, or precede this
-    message in the same batch. 0 = the previous message, or no message if is_root is set. The history that a model is given is the path from the
-    newest message through its parents. A turn stores its answer with the parent_seq of the message that the model answered, if that is not the
-    previous message.
+    message in the same batch. 0 = the previous message, or no message if is_root is set. A model gets as history the path from the newest message
+    through its parents. A turn stores its answer with the parent_seq of the message that the model answered, if that is not the previous message.
     """
     content_bytes: _builtins.int
     """content_bytes is the size of json in UTF-8, or of parts encoded. Unit: bytes. Output only."""
@@ -172,8 +171,8 @@ class Message(_message.Message):
     """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """create_time is when the message was stored, by the database's clock. It increases with seq, unless that clock is set back.
-        ImportSession keeps the given time, from 1970 on. Output only elsewhere.
+        """create_time is when the message was stored, by the database's clock. It increases with seq, unless that clock is set back. ImportSession keeps
+        the given time, which must not be before 1970. Output only elsewhere.
         """
 
     @_builtins.property

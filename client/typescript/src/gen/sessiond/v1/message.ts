@@ -56,8 +56,8 @@ export interface Message {
   /** seq is the message's position in its session: 1, 2, 3, ... in the order of commits, without gaps. Output only. */
   seq: number;
   /**
-   * create_time is when the message was stored, by the database's clock. It increases with seq, unless that clock is set back.
-   * ImportSession keeps the given time, from 1970 on. Output only elsewhere.
+   * create_time is when the message was stored, by the database's clock. It increases with seq, unless that clock is set back. ImportSession keeps
+   * the given time, which must not be before 1970. Output only elsewhere.
    */
   createTime?:
     | Timestamp
@@ -85,9 +85,8 @@ export interface Message {
     | undefined;
   /**
    * parent_seq is the seq of the message that this one follows, if it is not the previous message. The parent must be stored already, or precede this
-   * message in the same batch. 0 = the previous message, or no message if is_root is set. The history that a model is given is the path from the
-   * newest message through its parents. A turn stores its answer with the parent_seq of the message that the model answered, if that is not the
-   * previous message.
+   * message in the same batch. 0 = the previous message, or no message if is_root is set. A model gets as history the path from the newest message
+   * through its parents. A turn stores its answer with the parent_seq of the message that the model answered, if that is not the previous message.
    */
   parentSeq: number;
   /** metadata holds the caller's own labels for this message, as a JSON object. Limits as for Session.config. Never changes. */
