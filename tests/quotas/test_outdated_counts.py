@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from sessiond_server.core.errors import Fault
+from sessiond_server.core.events import DELETED, Event
 from sessiond_server.db.pool import DatabaseUnavailable
 from sessiond_server.quotas.limits import ProjectLimits
 from sessiond_server.quotas.service import MAX_COUNTS, Quotas
@@ -24,13 +25,18 @@ class CountedSessions:
     def __init__(self, clock: Clock) -> None:
         self.sessions = 1
         self.outage_s = 0.0
+        self.begun = self.held = asyncio.Event()
+        self.held.set()
         self._clock = clock
 
     async def usage(self, project_id: UUID) -> Usage:
         if self.outage_s:
             self._clock.now += self.outage_s
             raise DatabaseUnavailable("the database does not answer")
-        return Usage(self.sessions, 0, 0, 0, 0)
+        sessions = self.sessions
+        self.begun.set()
+        await self.held.wait()
+        return Usage(sessions, 0, 0, 0, 0)
 
     async def add_tokens(self, tokens: Mapping[UUID, int]) -> None:
         """Do nothing."""
@@ -81,3 +87,18 @@ async def test_waiting_for_the_counts_of_other_projects_does_not_delay_the_next_
     store.sessions = 0
     clock.now += 1
     await quotas.reserve(PROJECT, max_sessions=1)
+
+
+async def test_a_count_that_began_before_a_deletion_is_made_again(
+    quotas: Quotas, store: CountedSessions, clock: Clock
+) -> None:
+    with pytest.raises(Fault, match="1 of at most 1 sessions"):
+        await quotas.reserve(PROJECT, max_sessions=1)
+    clock.now += 1
+    store.begun, store.held = asyncio.Event(), asyncio.Event()
+    creation = asyncio.create_task(quotas.reserve(PROJECT, max_sessions=1))
+    await store.begun.wait()
+    store.sessions = 0
+    quotas.on_event(Event(DELETED, PROJECT, "s", uuid4(), 0))
+    store.held.set()
+    await creation

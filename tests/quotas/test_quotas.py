@@ -59,15 +59,22 @@ async def test_no_call_makes_a_session_above_the_limit(
     await wire.create("of another project")
 
 
-async def test_a_deleted_session_makes_room(
-    tenant: Wire, set_limits: SetLimits, clock: Clock
-) -> None:
+async def test_a_deleted_session_makes_room_at_once(tenant: Wire, set_limits: SetLimits) -> None:
     await set_limits(max_sessions=1)
     await tenant.create("a")
     assert is_quota(await error_of(tenant.create("b")), "max_sessions", 1, 1)
     await tenant.delete("a")
-    clock.now += 1
     await tenant.create("b")
+
+
+async def test_a_rewind_makes_room_at_once(tenant: Wire, set_limits: SetLimits) -> None:
+    await tenant.create("a")
+    await tenant.store("a", "x", "y" * 500)
+    used = await used_bytes(tenant)
+    await set_limits(max_bytes=used)
+    assert is_quota(await error_of(tenant.store("a", "z")), "max_bytes", used, used)
+    await tenant.rewind("a", to_seq=1)
+    await tenant.store("a", "z")
 
 
 async def test_at_the_limit_existing_sessions_and_repetitions_are_answered(

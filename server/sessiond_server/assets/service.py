@@ -30,7 +30,7 @@ CLOSE_TIMEOUT_S = 5.0
 # Errors after which an upload leaves its cleanup to the garbage collection, which retries.
 TRANSIENT_ERRORS = (ObjectStoreUnavailable, DatabaseUnavailable, PoolExhausted, Contention)
 
-# Media types that are compared with the first bytes of the content.
+# The SHA-256 of the content.
 _ASSET_ID = re.compile("[0-9a-f]{64}")
 
 log = structlog.get_logger(__name__)
@@ -141,7 +141,7 @@ class Assets:
         return row
 
     async def get_many(self, project_id: UUID, asset_ids: Sequence[str]) -> Mapping[str, AssetRow]:
-        """Return the assets that exist, by their ids, in one query. Other texts are left out."""
+        """Return the existing assets by their ids, in one query. Malformed ids are ignored."""
         ids = {bytes.fromhex(id_): id_ for id_ in asset_ids if _ASSET_ID.fullmatch(id_)}
         rows = await self._store.get_many(project_id, list(ids))
         return {ids[row.sha256]: row for row in rows}

@@ -107,7 +107,7 @@ class PreparedStatement:
         self._types = [types[placeholder].oid for placeholder in names]
         self._formats = [Format.BINARY] * len(names)
         self._decoders = [column.decode for column in columns]
-        # The name under which each connection has prepared it.
+        # For each connection: the name under which it has prepared the statement.
         self._prepared: WeakKeyDictionary[AsyncConnection[Any], bytes] = WeakKeyDictionary()
         self._tally: metrics.Tally | None = None
 

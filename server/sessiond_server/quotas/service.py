@@ -17,6 +17,7 @@ from uuid import UUID
 import structlog
 
 from sessiond_server.core.errors import Fault
+from sessiond_server.core.events import DELETED, EXPIRED, REWOUND, Event
 from sessiond_server.db.pool import (
     Contention,
     DatabaseUnavailable,
@@ -38,6 +39,8 @@ FORGET_S = 3600.0
 # Maximum number of concurrent counts. A count reads the rows of all sessions of a project, and
 # other calls need the connections.
 MAX_COUNTS = 2
+
+_FREEING = frozenset({DELETED, EXPIRED, REWOUND})
 
 # Retry time for a project with its maximum number of turns, because their end is unknown.
 TURN_RETRY_S = 1.0
@@ -248,6 +251,11 @@ class Quotas:
         self._tokens[project_id] += count
         if project := self._projects.get(project_id):
             project.usage.add({"model_tokens_per_day": count})
+
+    def on_event(self, event: Event) -> None:
+        """Take note of an event of any process that frees what its project uses."""
+        if event.type in _FREEING and (project := self._projects.get(event.project_id)):
+            project.usage.note_freed()
 
     def end_turns(self, project_id: UUID, count: int) -> None:
         """Count turns that have ended."""

@@ -54,6 +54,8 @@ class ProjectUsage:
         self._storing = Counter[str]()
         self._added = Counter[str]()
         self._counting: asyncio.Task[None] | None = None
+        # Whether amounts were freed since the last count began.
+        self._has_freed = False
 
     def used(self, name: str) -> int:
         """Return how much of a limit is used."""
@@ -68,11 +70,22 @@ class ProjectUsage:
             self._start().add_done_callback(_log_failure)
 
     async def renew(self) -> bool:
-        """Count again, unless the last count is recent; return whether it counted."""
-        if not self._is_older(URGENT_RECOUNT_S, URGENT_RECOUNT_SHARE):
+        """Count again, unless the last count is recent; return whether it counted.
+
+        If amounts were freed since, a recent count is renewed as well, provided that it was short.
+        """
+        is_old = self._is_older(URGENT_RECOUNT_S, URGENT_RECOUNT_SHARE)
+        if not is_old and not (self._has_freed and self._took_s <= URGENT_RECOUNT_S):
             return False
         await self._recount()
+        if self._has_freed:
+            # The count was already running when the amounts were freed.
+            await self._recount()
         return True
+
+    def note_freed(self) -> None:
+        """Take note that some process has freed amounts, e.g. by deleting a session."""
+        self._has_freed = True
 
     def add(self, amounts: Amounts) -> None:
         """Count amounts that are stored. Negative amounts were freed."""
@@ -107,6 +120,7 @@ class ProjectUsage:
     async def _run(self) -> None:
         async with self._free_counts:
             began, before = self._clock(), self._added.copy()
+            self._has_freed = False
             try:
                 counted = await self._count()
             finally:

@@ -1,4 +1,4 @@
-"""Reads requests from gRPC: those of unknown callers late, and refused ones only in part."""
+"""Reads requests from gRPC, so that unknown and refused callers cannot fill the memory."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
