@@ -58,7 +58,7 @@ class UsageStore(Protocol):
         """Count the usage of a project."""
 
     async def add_tokens(self, tokens: Mapping[UUID, int]) -> None:
-        """Add tokens to today's, by project."""
+        """Add tokens to today's counts, by project."""
 
     async def forget_tokens(self) -> None:
         """Delete old counts of tokens."""
@@ -202,8 +202,8 @@ class Quotas:
 
         Args:
             project_id: the project.
-            unless: called before a refusal. Returns whether the call stores nothing new, e.g. a
-                repetition, which is not refused.
+            unless: called before a refusal. Returns whether the call stores nothing new, e.g.
+                because it is a repetition. Such a call is not refused.
             amounts: the amounts to reserve, by the name of the limit.
 
         Returns:
@@ -289,7 +289,8 @@ class Quotas:
         Args:
             project_id: the project.
             pieces: the messages.
-            size_of: returns the bytes of a piece. An import that is too large is refused early.
+            size_of: returns the size of a piece in bytes. With it, an import that exceeds a quota
+                is refused before all pieces have arrived.
             unless: see `reserve`.
         """
         if project_id not in self._projects:
