@@ -32,7 +32,7 @@ from workload import messages
 
 WARM_UP_APPENDS = 30
 PLACES = ("server", "client", "database")
-# By the name of a measurement: the number of sessions, each with one writer.
+# The number of sessions, each with one writer, by the name of the measurement.
 OURS = {"one session": 1, "16 sessions": 16}
 THEIRS = ("empty call", "floor")
 

@@ -217,6 +217,7 @@ async def open_services(
         )
         stack.push_async_callback(runner.close)
         watching.add_listener(runner.on_event)
+        watching.add_listener(quotas.on_event)
         new_turns = NewTurns(
             models,
             limits,

@@ -14,8 +14,8 @@ from sessiond_server.db.connections import check_writable, closing
 from sessiond_server.db.pool import Database
 from sessiond_server.rpc.services import SERVICES
 
-# The name of a service that is SERVING as long as the process answers, even while the database is
-# unavailable or the server is draining: a restart would not help.
+# The name of a service for liveness probes. It is SERVING as long as the process answers, even
+# while the database is unavailable or the server is draining, because a restart would not help.
 LIVENESS = "liveness"
 
 PROBE_INTERVAL_S = 2.0

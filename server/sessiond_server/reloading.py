@@ -56,7 +56,7 @@ class Reloader:
         self._certificate = certificate
 
     def apply(self, settings: Settings) -> None:
-        """Apply the reloadable settings. A certificate that cannot be read is not replaced."""
+        """Apply the reloadable settings. If a new certificate is unusable, the former one stays."""
         logs.set_level(settings.log_level)
         self._models.reload(settings.providers)
         if self._certificate:

@@ -40,9 +40,10 @@ OPTIONS: list[tuple[str, int]] = [
     # Minimum interval of a client's pings. gRPC's default of five minutes would disconnect clients
     # that keep idle connections alive.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    # Calls that gRPC has read and the event loop has not begun. gRPC cancels some of the calls
-    # beyond the first limit, at random, and all beyond the second, without a reason. Calls wait
-    # here for milliseconds only, and are then answered or refused as OVERLOADED.
+    # Limits on the number of calls that gRPC has read and the event loop has not begun. gRPC
+    # cancels some calls beyond the first limit, at random, and all calls beyond the second. It
+    # gives no reason, so the limits are high. Calls wait here only for milliseconds, and the server
+    # then answers them or refuses them as OVERLOADED.
     ("grpc.server.max_pending_requests", 20_000),
     ("grpc.server.max_pending_requests_hard_limit", 40_000),
 ]
@@ -150,7 +151,7 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
                 ("grpc.so_reuseport", int(settings.workers > 1)),
                 ("grpc.max_allowed_incoming_connections", settings.max_connections),
                 ("grpc.max_concurrent_streams", settings.max_connection_streams),
-                # Between the two sizes, gRPC would refuse some calls at random.
+                # The two sizes are equal, because gRPC refuses calls at random between them.
                 ("grpc.max_metadata_size", settings.max_metadata_bytes),
                 ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),
                 *_age_options(settings),

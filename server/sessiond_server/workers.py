@@ -138,7 +138,7 @@ def reserve_port(listen: str) -> Iterator[tuple[str, int]]:
                 alone.bind(address)
             reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             # The kernel may still keep closed connections of a former server with a single process.
-            # These do not have SO_REUSEPORT.
+            # They lack SO_REUSEPORT, so that binding also requires SO_REUSEADDR.
             reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             reserved.bind(address)
         except OSError as e:
@@ -201,7 +201,8 @@ async def _keep(
         if stop.is_set():
             return
         log.error("worker_died", pid=process.pid, exit_code=process.returncode)
-        # A slow machine may need longer than QUICK_DEATH_S until a worker gives up its start.
+        # A worker that was never ready counts as well, however long it ran: on a slow machine, a
+        # start may take longer than QUICK_DEATH_S to fail.
         is_quick = not is_ready.is_set() or loop.time() - started_at < QUICK_DEATH_S
         quick_deaths = quick_deaths + 1 if is_quick else 0
         if quick_deaths >= MAX_QUICK_DEATHS:

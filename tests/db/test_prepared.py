@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from sessiond_server.db.pool import Database, LockTimeout
+from sessiond_server.db.pool import Contention, Database, LockTimeout
 from sessiond_server.db.prepared import (
     BYTEA,
     BYTEA_ARRAY,
@@ -89,6 +89,41 @@ async def test_a_statement_that_was_deallocated_is_prepared_again(database: Data
         await DOUBLED.run(connection, {"n": 1})
         await connection.execute("DEALLOCATE ALL")
         assert await DOUBLED.run(connection, {"n": 2}) == [(4,)]
+
+
+async def test_a_statement_whose_column_has_got_another_type_is_prepared_again(
+    database: Database, database_url: str
+) -> None:
+    """PostgreSQL refuses it: "cached plan must not change result type"."""
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as other:
+        await other.execute("CREATE TABLE changing (n text)")
+        await other.execute("INSERT INTO changing VALUES ('7')")
+        query = "SELECT n, n::text FROM changing WHERE %(n)s > 0"
+        statement = PreparedStatement("tests.changing", query, {"n": INT8}, (BYTEA, TEXT))
+        async with database.connection() as connection:
+            assert await statement.run(connection, {"n": 1}) == [(b"7", "7")]
+            await other.execute("ALTER TABLE changing ALTER n TYPE bigint USING n::bigint")
+            assert await statement.run(connection, {"n": 1}) == [(bytes(7) + b"\7", "7")]
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["DEALLOCATE ALL", "ALTER TABLE outdated ALTER n TYPE bigint"],
+)
+async def test_a_connection_whose_cursors_have_outdated_statements_is_replaced(
+    database: Database, change: str
+) -> None:
+    async def read() -> object:
+        async with database.connection() as connection:
+            cursor = await connection.execute("SELECT n FROM outdated", prepare=True)
+            return await cursor.fetchone()
+
+    await database.rows("CREATE TABLE outdated (n int)")
+    assert await read() is None
+    await database.rows(change)
+    with pytest.raises(Contention):
+        await read()
+    assert await read() is None
 
 
 async def test_a_statement_whose_caller_is_cancelled_as_it_is_prepared_is_prepared_again(

@@ -6,7 +6,7 @@ import hashlib
 import grpc
 
 from sessiond.v1 import session_service_pb2 as ss
-from sessiond.v1.asset_service_pb2 import UploadAssetRequest
+from sessiond.v1.asset_service_pb2 import Asset, UploadAssetRequest
 from sessiond.v1.message_pb2 import Message
 from sessiond.v1.session_pb2 import Session
 from sessiond_server.server import serving
@@ -59,15 +59,22 @@ async def test_no_call_makes_a_session_above_the_limit(
     await wire.create("of another project")
 
 
-async def test_a_deleted_session_makes_room(
-    tenant: Wire, set_limits: SetLimits, clock: Clock
-) -> None:
+async def test_a_deleted_session_makes_room_at_once(tenant: Wire, set_limits: SetLimits) -> None:
     await set_limits(max_sessions=1)
     await tenant.create("a")
     assert is_quota(await error_of(tenant.create("b")), "max_sessions", 1, 1)
     await tenant.delete("a")
-    clock.now += 1
     await tenant.create("b")
+
+
+async def test_a_rewind_makes_room_at_once(tenant: Wire, set_limits: SetLimits) -> None:
+    await tenant.create("a")
+    await tenant.store("a", "x", "y" * 500)
+    used = await used_bytes(tenant)
+    await set_limits(max_bytes=used)
+    assert is_quota(await error_of(tenant.store("a", "z")), "max_bytes", used, used)
+    await tenant.rewind("a", to_seq=1)
+    await tenant.store("a", "z")
 
 
 async def test_at_the_limit_existing_sessions_and_repetitions_are_answered(
@@ -142,6 +149,32 @@ async def test_concurrent_creations_do_not_go_beyond_the_limit(
     assert sum(isinstance(outcome, Session) for outcome in outcomes) == 5
     clock.now += 10
     assert len(await tenant.list()) == 5
+
+
+async def test_a_copy_of_a_part_counts_at_once(tenant: Wire, set_limits: SetLimits) -> None:
+    await tenant.create("a")
+    await tenant.store("a", "x" * 500, "y")
+    used = await used_bytes(tenant)
+    await set_limits(max_bytes=used + 300)
+    await tenant.copy("a", "b", up_to_seq=1)
+    used = await used_bytes(tenant)
+    refused = await error_of(tenant.copy("a", "c", up_to_seq=1))
+    assert refused.reason == "QUOTA_EXCEEDED"
+    assert refused.metadata["used"] == str(used)
+
+
+async def test_concurrent_uploads_of_unknown_size_do_not_go_beyond_the_limit(
+    tenant: Wire, set_limits: SetLimits
+) -> None:
+    await set_limits(max_bytes=100)
+    uploads = (
+        tenant.assets.UploadAsset(
+            iter([UploadAssetRequest(data=name * 30), UploadAssetRequest(data=name * 30)])
+        )
+        for name in (b"a", b"b", b"c", b"d", b"e")
+    )
+    outcomes = await asyncio.gather(*uploads, return_exceptions=True)
+    assert sum(isinstance(outcome, Asset) for outcome in outcomes) <= 1
 
 
 async def test_sessions_of_other_servers_count_with_the_next_count(

@@ -68,7 +68,7 @@ def fails(
     headers: Mapping[str, str] | None = None,
     **error: object,
 ) -> Reply:
-    """An HTTP error, as both providers spell it."""
+    """Return an HTTP error in a form that OpenAI's and Anthropic's clients understand."""
     return Reply(
         status=status,
         body={"type": "error", "error": {"message": message, **error}},
@@ -89,10 +89,10 @@ class ModelServer:
     or "anthropic" with server.url.
 
     Attributes:
-        url: for Anthropic's protocol.
-        openai_url: for OpenAI's.
+        url: the base URL for Anthropic's protocol.
+        openai_url: the base URL for OpenAI's.
         requests: the requests so far, in order.
-        default: see above.
+        default: the reply to requests for which the script has none.
     """
 
     def __init__(self, default: Reply = HELLO) -> None:

@@ -311,7 +311,7 @@ class AsyncSessionPool:
         ).session
 
     async def _template_after(self, gone: SessionInfo | None) -> SessionInfo:
-        """Return the template. Create or fetch it if none is known, or only the expired `gone`."""
+        """Return the template. Create or fetch it if there is none, or only the expired `gone`."""
         async with self._template_mutex:
             self._places.check_open()
             if not self._has_reaper:

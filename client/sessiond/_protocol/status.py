@@ -26,7 +26,7 @@ _TRANSPORT_FAULTS = (
 )
 _TRANSPORT_CODES = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
 
-# How the texts of calls begin that this process itself has cancelled.
+# The beginnings of gRPC's texts for calls that this process itself has cancelled.
 _OWN_CANCELLATIONS = ("locally cancelled", "channel closed")
 
 # The text of a call that was never sent.
@@ -52,7 +52,7 @@ _RPC_NAMES = re.compile(
 
 
 class _RpcOutcome(Protocol):
-    """The methods of both gRPC APIs' RpcErrors; grpc.RpcError itself declares none."""
+    """The methods that RpcErrors have in both gRPC APIs; grpc.RpcError itself declares none."""
 
     def code(self) -> grpc.StatusCode: ...
 

@@ -179,7 +179,7 @@ class SessionInfo(ProtoRecord[session_pb2.Session]):
 
     @property
     def epoch(self) -> int:
-        """How many rewinds have removed messages. A seq names the same message within an epoch."""
+        """How many rewinds have removed messages. Within an epoch, a seq names only one message."""
         return self._pb.epoch
 
     @property

@@ -32,8 +32,8 @@ class Asset(_message.Message):
     size: _builtins.int
     """size of the content. Unit: bytes."""
     media_type: _builtins.str
-    """media_type is the IANA media type that the first upload declared, e.g. "image/png". If the content is a picture or a PDF, it is the type of the
-    content. Empty = unknown.
+    """media_type is the IANA media type that the first upload declared, e.g. "image/png". For pictures and PDFs, the server determines it from the
+    content instead. Empty = unknown.
     """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:

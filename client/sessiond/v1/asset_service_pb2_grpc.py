@@ -26,9 +26,9 @@ if _version_not_supported:
 
 
 class AssetServiceStub(object):
-    """AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" where a provider's JSON has a file). The content names the
-    asset: a project stores the same bytes once, however many messages, sessions and copies refer to them. The server removes an asset once no
-    message refers to it, but not within an hour of its last upload (asset_grace_s).
+    """AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" where a provider's JSON has a file). An asset is named
+    by the hash of its content, so a project stores the same bytes once, however many messages, sessions and copies refer to them. The server removes
+    an asset once no message refers to it, but not within an hour of its last upload (asset_grace_s).
 
     These calls have no request_id: uploading the same bytes again returns the same asset.
     """
@@ -57,9 +57,9 @@ class AssetServiceStub(object):
 
 
 class AssetServiceServicer(object):
-    """AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" where a provider's JSON has a file). The content names the
-    asset: a project stores the same bytes once, however many messages, sessions and copies refer to them. The server removes an asset once no
-    message refers to it, but not within an hour of its last upload (asset_grace_s).
+    """AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" where a provider's JSON has a file). An asset is named
+    by the hash of its content, so a project stores the same bytes once, however many messages, sessions and copies refer to them. The server removes
+    an asset once no message refers to it, but not within an hour of its last upload (asset_grace_s).
 
     These calls have no request_id: uploading the same bytes again returns the same asset.
     """
@@ -113,9 +113,9 @@ def add_AssetServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AssetService(object):
-    """AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" where a provider's JSON has a file). The content names the
-    asset: a project stores the same bytes once, however many messages, sessions and copies refer to them. The server removes an asset once no
-    message refers to it, but not within an hour of its last upload (asset_grace_s).
+    """AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" where a provider's JSON has a file). An asset is named
+    by the hash of its content, so a project stores the same bytes once, however many messages, sessions and copies refer to them. The server removes
+    an asset once no message refers to it, but not within an hour of its last upload (asset_grace_s).
 
     These calls have no request_id: uploading the same bytes again returns the same asset.
     """

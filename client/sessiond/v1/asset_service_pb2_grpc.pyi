@@ -27,9 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AssetServiceStub:
-    """AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" where a provider's JSON has a file). The content names the
-    asset: a project stores the same bytes once, however many messages, sessions and copies refer to them. The server removes an asset once no
-    message refers to it, but not within an hour of its last upload (asset_grace_s).
+    """AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" where a provider's JSON has a file). An asset is named
+    by the hash of its content, so a project stores the same bytes once, however many messages, sessions and copies refer to them. The server removes
+    an asset once no message refers to it, but not within an hour of its last upload (asset_grace_s).
 
     These calls have no request_id: uploading the same bytes again returns the same asset.
     """
@@ -49,9 +49,9 @@ class AssetServiceStub:
 
 @_typing.type_check_only
 class AssetServiceAsyncStub(AssetServiceStub):
-    """AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" where a provider's JSON has a file). The content names the
-    asset: a project stores the same bytes once, however many messages, sessions and copies refer to them. The server removes an asset once no
-    message refers to it, but not within an hour of its last upload (asset_grace_s).
+    """AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" where a provider's JSON has a file). An asset is named
+    by the hash of its content, so a project stores the same bytes once, however many messages, sessions and copies refer to them. The server removes
+    an asset once no message refers to it, but not within an hour of its last upload (asset_grace_s).
 
     These calls have no request_id: uploading the same bytes again returns the same asset.
     """
@@ -67,9 +67,9 @@ class AssetServiceAsyncStub(AssetServiceStub):
     """GetAsset returns the metadata of a file. Errors: ASSET_NOT_FOUND."""
 
 class AssetServiceServicer(metaclass=_abc_1.ABCMeta):
-    """AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" where a provider's JSON has a file). The content names the
-    asset: a project stores the same bytes once, however many messages, sessions and copies refer to them. The server removes an asset once no
-    message refers to it, but not within an hour of its last upload (asset_grace_s).
+    """AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" where a provider's JSON has a file). An asset is named
+    by the hash of its content, so a project stores the same bytes once, however many messages, sessions and copies refer to them. The server removes
+    an asset once no message refers to it, but not within an hour of its last upload (asset_grace_s).
 
     These calls have no request_id: uploading the same bytes again returns the same asset.
     """

@@ -38,8 +38,8 @@ class Bookmark(_message.Message):
     description: _builtins.str
     """description is for people to read. At most 1,024 characters. Empty = none."""
     etag: _builtins.str
-    """etag changes whenever the bookmark does. Send it back in an update or a deletion to have it refused (ETAG_MISMATCH) if another caller has changed
-    the object meanwhile. Opaque. Output only.
+    """etag changes whenever the bookmark does. An update or a deletion that sends it is refused (ETAG_MISMATCH) if another caller has changed the
+    bookmark meanwhile. Opaque. Output only.
     """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:

@@ -37,7 +37,8 @@ class _SendModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SendMode.Val
     """The message steers the running turn: it is appended after the model's current answer, and before the next call of the model in that turn. The
     turn keeps its model, options and turn_timeout. If the turn fails before that, or if no turn is running, the message starts a turn of its own, at
     the head of the queue. If the model's last answer calls tools whose results are missing, the message waits for the results, and follows them in
-    the turn that they start. It stops waiting when a message is sent that does not steer, or after turn_timeout. Results themselves never wait.
+    the turn that they start. It stops waiting when a message is sent that does not steer, or after turn_timeout. Messages that contain tool results
+    never wait.
     """
 
 class SendMode(_SendMode, metaclass=_SendModeEnumTypeWrapper):
@@ -51,7 +52,8 @@ SEND_MODE_IMMEDIATE: SendMode.ValueType  # 2
 """The message steers the running turn: it is appended after the model's current answer, and before the next call of the model in that turn. The
 turn keeps its model, options and turn_timeout. If the turn fails before that, or if no turn is running, the message starts a turn of its own, at
 the head of the queue. If the model's last answer calls tools whose results are missing, the message waits for the results, and follows them in
-the turn that they start. It stops waiting when a message is sent that does not steer, or after turn_timeout. Results themselves never wait.
+the turn that they start. It stops waiting when a message is sent that does not steer, or after turn_timeout. Messages that contain tool results
+never wait.
 """
 Global___SendMode: _TypeAlias = SendMode  # noqa: Y015
 
@@ -79,7 +81,7 @@ class SendRequest(_message.Message):
     session_id: _builtins.str
     """session_id of the session, which must be active. Required."""
     prompt: _builtins.str
-    """prompt is the user's text. It is short for one user message with this text. Not together with messages. Empty = see messages."""
+    """prompt is the user's text. It is sent as one user message. Not together with messages. Empty = see messages."""
     model: _builtins.str
     """model is the name of the model to call; "PROVIDER/NAME" chooses that provider in the server's settings. At most 256 characters. Empty = the
     session's model, or else the server's default.
@@ -93,7 +95,7 @@ class SendRequest(_message.Message):
     abort_on_disconnect: _builtins.bool
     """abort_on_disconnect aborts the turn if this stream ends before the turn, because the client has left or cancelled, or its deadline has passed."""
     after_seq: _builtins.int
-    """after_seq leaves out the events of messages up to this seq, for a client that joins again. 0 = no events are left out."""
+    """after_seq leaves out the events of messages up to this seq, for a client that joins the turn again. 0 = no events are left out."""
     request_id: _builtins.str
     """request_id makes the call safe to repeat: for 24 hours (unless the operator has changed this), a call with the same id and content joins the
     first turn. At most 128 characters. Empty = every call starts a new turn.
@@ -112,9 +114,9 @@ class SendRequest(_message.Message):
     """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
-        """messages are stored unchanged, as one batch, when the turn begins. Limits as for StoreMessages, but at most 100. A json without a format gets the
-        format of the model's provider (OpenAI's for Gemini). This is meant for plain text, a role and a string as content, which is the same in the
-        formats.
+        """messages are stored unchanged, as one batch, when the turn begins. Limits as for StoreMessages, but at most 100. A message with json may leave
+        its format out: it then gets the format of the model's provider (OpenAI's for Gemini). This is meant for plain text, i.e. a role and a string as
+        content, because OpenAI's and Anthropic's formats write it alike.
         """
 
     @_builtins.property
@@ -315,7 +317,7 @@ class PreviewTurnResponse(_message.Message):
     than 2 MiB of text.
     """
     request_bytes: _builtins.int
-    """request_bytes is the size of the body with the content of its assets; for assets that are sent as text, an estimate."""
+    """request_bytes is the size of the body with the content of its assets. It is an estimate if assets are sent as text."""
     change_count: _builtins.int
     """change_count is the number of all changes, including those beyond 100."""
     @_builtins.property
@@ -324,8 +326,8 @@ class PreviewTurnResponse(_message.Message):
 
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[_turn_pb2.FitChange]:
-        """changes lists stored content that the request does not contain, or contains in another form: at most 100. The messages of this call have the
-        seqs after the newest message.
+        """changes lists stored content that the request does not contain, or contains in another form: at most 100. In it, the messages of this call have
+        the seqs that follow the session's newest message.
         """
 
     def __init__(
@@ -472,9 +474,9 @@ class WatchRequest(_message.Message):
     session_id.
     """
     after_epoch: _builtins.int
-    """after_epoch is the epoch of after_seq, as in the last received event. If the session was rewound since, the stream begins with "session.rewound"
-    and continues from its last_seq, the lowest seq that a rewind has gone back to in the meantime (0 if there were more than 64 rewinds). Unset =
-    the session's epoch when the call starts. Only with after_seq.
+    """after_epoch is the epoch of after_seq, as in the last received event. If the session was rewound since that epoch, the stream begins with the
+    event "session.rewound", and continues after its last_seq. This last_seq is the lowest seq to which one of the rewinds since then went back, or 0
+    if there were more than 64. Unset = the session's epoch when the call starts. Only with after_seq.
     """
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:

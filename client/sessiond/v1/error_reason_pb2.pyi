@@ -56,8 +56,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT: a message is larger than the server accepts. Metadata: content_bytes, max_bytes. Details: BadRequest."""
     ERROR_REASON_BATCH_TOO_LARGE: _ErrorReason.ValueType  # 14
     """INVALID_ARGUMENT: a batch has too many messages or bytes (send several batches, or use ImportMessages), or an import has too many bytes (send
-    several imports).
-    Metadata: message_count, max_messages (of a batch), content_bytes (of an import with metadata), max_bytes. Details: BadRequest.
+    several imports). Metadata: message_count, max_messages (of a batch), content_bytes (for an import, metadata included), max_bytes. Details:
+    BadRequest.
     """
     ERROR_REASON_INVALID_PAGE_TOKEN: _ErrorReason.ValueType  # 15
     """INVALID_ARGUMENT: the page_token is malformed, or belongs to a request with other filters. Details: BadRequest."""
@@ -88,7 +88,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 28
     """INTERNAL: an internal error of the server. Its log has more under the call_id."""
     ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 29
-    """FAILED_PRECONDITION: the maximum number of these objects is reached. Metadata: what (tasks, bookmarks, queues, turns), limit."""
+    """FAILED_PRECONDITION: the maximum number of tasks, bookmarks, queues or queued turns is reached. Metadata: what (tasks, bookmarks, queues, turns),
+    limit.
+    """
     ERROR_REASON_TASK_NOT_FOUND: _ErrorReason.ValueType  # 30
     """NOT_FOUND: the session has no such task. Metadata: session_id, task_id."""
     ERROR_REASON_TASK_ALREADY_EXISTS: _ErrorReason.ValueType  # 31
@@ -128,9 +130,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_MODEL_REQUEST_REJECTED: _ErrorReason.ValueType  # 44
     """FAILED_PRECONDITION: the model's provider rejects the request (other HTTP 4xx): the provider does not know the model, the history is too long or
-    violates the provider's rules, or an option is wrong. Or nothing of the history can be sent. Metadata: session_id, turn_id, model, provider,
-    http_status if there was
-    one, and seqs: the stored messages that the rejection is about, if the provider named any, separated by commas.
+    violates the provider's rules, or an option is wrong. Also, if nothing of the history can be sent. Metadata: session_id, turn_id, model,
+    provider, http_status if there was one, and seqs: the stored messages that the rejection is about, if the provider named any, separated by
+    commas.
     """
     ERROR_REASON_MODEL_UNAVAILABLE: _ErrorReason.ValueType  # 45
     """ABORTED: the model's provider failed (HTTP 5xx), cannot be reached, or broke off its answer. The server has retried unless text was already
@@ -144,7 +146,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_CONTEXT_TOO_LARGE: _ErrorReason.ValueType  # 48
     """FAILED_PRECONDITION: the history, or the request with its assets, is too large to be sent to a model. Metadata: session_id, turn_id,
-    context_bytes (at least), max_bytes; of a request also model, provider.
+    context_bytes (at least this many), max_bytes; for a request that is too large also model, provider.
     """
     ERROR_REASON_TURN_TIMED_OUT: _ErrorReason.ValueType  # 49
     """ABORTED: the turn ran for longer than its turn_timeout. Metadata: session_id, turn_id, timeout_s."""
@@ -232,8 +234,8 @@ ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 13
 """INVALID_ARGUMENT: a message is larger than the server accepts. Metadata: content_bytes, max_bytes. Details: BadRequest."""
 ERROR_REASON_BATCH_TOO_LARGE: ErrorReason.ValueType  # 14
 """INVALID_ARGUMENT: a batch has too many messages or bytes (send several batches, or use ImportMessages), or an import has too many bytes (send
-several imports).
-Metadata: message_count, max_messages (of a batch), content_bytes (of an import with metadata), max_bytes. Details: BadRequest.
+several imports). Metadata: message_count, max_messages (of a batch), content_bytes (for an import, metadata included), max_bytes. Details:
+BadRequest.
 """
 ERROR_REASON_INVALID_PAGE_TOKEN: ErrorReason.ValueType  # 15
 """INVALID_ARGUMENT: the page_token is malformed, or belongs to a request with other filters. Details: BadRequest."""
@@ -264,7 +266,9 @@ ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 27
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 28
 """INTERNAL: an internal error of the server. Its log has more under the call_id."""
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 29
-"""FAILED_PRECONDITION: the maximum number of these objects is reached. Metadata: what (tasks, bookmarks, queues, turns), limit."""
+"""FAILED_PRECONDITION: the maximum number of tasks, bookmarks, queues or queued turns is reached. Metadata: what (tasks, bookmarks, queues, turns),
+limit.
+"""
 ERROR_REASON_TASK_NOT_FOUND: ErrorReason.ValueType  # 30
 """NOT_FOUND: the session has no such task. Metadata: session_id, task_id."""
 ERROR_REASON_TASK_ALREADY_EXISTS: ErrorReason.ValueType  # 31
@@ -304,9 +308,9 @@ new turn.
 """
 ERROR_REASON_MODEL_REQUEST_REJECTED: ErrorReason.ValueType  # 44
 """FAILED_PRECONDITION: the model's provider rejects the request (other HTTP 4xx): the provider does not know the model, the history is too long or
-violates the provider's rules, or an option is wrong. Or nothing of the history can be sent. Metadata: session_id, turn_id, model, provider,
-http_status if there was
-one, and seqs: the stored messages that the rejection is about, if the provider named any, separated by commas.
+violates the provider's rules, or an option is wrong. Also, if nothing of the history can be sent. Metadata: session_id, turn_id, model,
+provider, http_status if there was one, and seqs: the stored messages that the rejection is about, if the provider named any, separated by
+commas.
 """
 ERROR_REASON_MODEL_UNAVAILABLE: ErrorReason.ValueType  # 45
 """ABORTED: the model's provider failed (HTTP 5xx), cannot be reached, or broke off its answer. The server has retried unless text was already
@@ -320,7 +324,7 @@ session_id, turn_id, model, provider.
 """
 ERROR_REASON_CONTEXT_TOO_LARGE: ErrorReason.ValueType  # 48
 """FAILED_PRECONDITION: the history, or the request with its assets, is too large to be sent to a model. Metadata: session_id, turn_id,
-context_bytes (at least), max_bytes; of a request also model, provider.
+context_bytes (at least this many), max_bytes; for a request that is too large also model, provider.
 """
 ERROR_REASON_TURN_TIMED_OUT: ErrorReason.ValueType  # 49
 """ABORTED: the turn ran for longer than its turn_timeout. Metadata: session_id, turn_id, timeout_s."""

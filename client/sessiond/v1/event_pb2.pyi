@@ -35,17 +35,19 @@ class Event(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     type: _builtins.str
-    """type says what happened. Durable events, by the message's role: "user.message", "assistant.message", "system.message", "developer.message",
-    "tool.message", "other.message". Ephemeral events of the session: "session.created", "session.updated", "session.resumed", "session.destroyed",
-    "session.deleted", "session.expired"; "session.rewound" (data: last_seq, the last message that is kept; removed_count; see epoch): the messages
-    after last_seq were removed, and the messages that follow in the stream reuse their seqs; "session.recreated": the session was deleted, and the
-    following events belong to another session with its id (only with follow_recreated). Ephemeral events of its turns, with data.turn_id:
-    "assistant.turn_start" (data: model); "assistant.message_partial" (data: content, the text of the running answer so far; answered_seq), which a
-    watcher that joins a running turn receives first; "assistant.message_delta" (data: delta_content, the text that the model added; offset, the
-    number of Unicode code points before it; answered_seq, the message that the model answers, which distinguishes the answers of a steered turn; for
-    a Send with parent_seq, the newest message at its beginning); "assistant.reasoning_delta" (data: delta_content); "session.error" (data: reason,
-    message, metadata, as TurnError); "assistant.turn_end" (data: state, "completed", "failed" or "aborted"; stop_reason); "session.idle": no turn is
-    running or queued any more. Further types may be added: ignore those that you do not know.
+    """type says what happened. The type of a durable event names the role of the stored message: "user.message", "assistant.message", "system.message",
+    "developer.message", "tool.message" or "other.message". Ephemeral events of the session are "session.created", "session.updated",
+    "session.resumed", "session.destroyed", "session.deleted", "session.expired", "session.rewound" and "session.recreated". After "session.rewound",
+    the messages after data.last_seq are removed, and the messages that follow in the stream reuse their seqs; data.removed_count is the number of
+    removed messages. "session.recreated" comes only with follow_recreated: the session was deleted, and the following events belong to another
+    session with its id. Ephemeral events of the session's turns have data.turn_id. "assistant.turn_start" has data.model.
+    "assistant.message_partial" is what a watcher that joins a running turn receives first: data.content is the text of the running answer so far.
+    "assistant.message_delta" says that the model added the text data.delta_content to its answer; data.offset is the number of Unicode code points
+    before this text. Both have data.answered_seq, the seq of the message that the model answers; it distinguishes the answers of a steered turn. If
+    the Send has a parent_seq, answered_seq is instead the seq of the newest message when the turn began. "assistant.reasoning_delta" has
+    data.delta_content. "session.error" has the reason, message and metadata of TurnError. "assistant.turn_end" has data.state ("completed", "failed"
+    or "aborted") and data.stop_reason. "session.idle" says that no turn is running or queued any more. Further types may be added: ignore those that
+    you do not know.
     """
     seq: _builtins.int
     """seq of the message, for a durable event. 0 = ephemeral."""

@@ -127,19 +127,22 @@ class Message(_message.Message):
     seq: _builtins.int
     """seq is the message's position in its session: 1, 2, 3, ... in the order of commits, without gaps. Output only."""
     role: Global___Role.ValueType
-    """role says who speaks. Required with parts. With json, the server reads it from the JSON; a role sent with it must agree. With FORMAT_OTHER, any
-    role may be sent. Unset = the role that the server reads in a format that it knows, or else ROLE_OTHER.
+    """role says who speaks. Required with parts. With json, the server reads the role from the JSON; if the caller sends one too, it must be the same.
+    With FORMAT_OTHER, any role may be sent; if none is sent, the server reads it from the JSON if it can read the program's format, and otherwise
+    stores ROLE_OTHER.
     """
     format: Global___Format.ValueType
     """format names the provider whose message json holds. Required with json, unset with parts."""
     json: _builtins.str
-    """json is a provider's own message, a JSON object of at most 200 levels. It is validated once and kept byte for byte, with its spacing, key
-    order and number spelling. Content that the format does not know is refused; unknown keys, and parts and items of newer versions, are kept.
+    """json is a provider's own message, a JSON object of at most 200 levels. It is validated once and kept byte for byte, with its spacing, key order
+    and number spelling. A message is refused if its role is unknown, or if its content does not have the shape that the format requires, e.g. if a
+    text is not a string. Unknown keys are kept, and so are parts and items of unknown types, because newer versions of the format add some.
     """
     parent_seq: _builtins.int
     """parent_seq is the seq of the message that this one follows, if it is not the previous message. The parent must be stored already, or precede this
-    message in the same batch. 0 = the previous message, or no message if is_root is set. The history that a model is given is the path from the
-    newest message through its parents. An answer names the message that it answers if the previous message is on another branch.
+    message in the same batch. 0 = the previous message, or no message if is_root is set. A model gets as history the path from the newest message
+    through its parents. If a model has answered another message than the previous one, the turn stores the answer with that message's seq as its
+    parent_seq.
     """
     content_bytes: _builtins.int
     """content_bytes is the size of json in UTF-8, or of parts encoded. Unit: bytes. Output only."""
@@ -150,18 +153,18 @@ class Message(_message.Message):
     tokens_estimated: _builtins.bool
     """tokens_estimated says that token_count is an estimate, one token for 4 bytes of UTF-8, because the server had no tokenizer. Output only."""
     message_id: _builtins.str
-    """message_id is the caller's own name of the message: at most 256 characters, no control characters, unique in its session. A copy keeps
-    it. Empty = none. GetMessage and GetMessages find messages by it, and appends recognise messages by it that are stored already (see OnDuplicate).
-    If the last message of a Send has none, it is stored with the UUIDv7 that SendResponse.message_id returns.
+    """message_id is the caller's own name of the message: at most 256 characters, no control characters, unique in its session. A copy keeps it. Empty
+    = none. GetMessage and GetMessages find messages by it, and appends recognise by it which messages are already stored (see OnDuplicate). If the
+    last message of a Send has none, it is stored with the UUIDv7 that SendResponse.message_id returns.
     """
     format_name: _builtins.str
     """format_name names the program whose message json holds, e.g. "claude-code". Required with FORMAT_OTHER, unset otherwise. At most 64
     characters, no control characters.
     """
     incomplete: _builtins.bool
-    """incomplete says that this is the beginning of an answer that was cut off: its turn was aborted, timed out, lost its model or its server, or was handed over to another server.
-    A model that is given the message is told so. Only assistant messages that a turn stored are incomplete. ImportSession keeps the given value.
-    Output only elsewhere.
+    """incomplete says that this is the beginning of an answer that was cut off, because its turn was aborted, timed out, lost its model or its server,
+    or was handed over to another server. When the message is sent to a model, a note says that the answer was cut off. Only assistant messages that
+    a turn stored are incomplete. ImportSession keeps the given value. Output only elsewhere.
     """
     is_root: _builtins.bool
     """is_root says that the message follows no other message and begins a branch of its own, such as an edited first prompt. Not together with
@@ -169,8 +172,8 @@ class Message(_message.Message):
     """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """create_time is when the message was stored, by the database's clock. It increases with seq, unless that clock is set back.
-        ImportSession keeps the given time, from 1970 on. Output only elsewhere.
+        """create_time is when the message was stored, by the database's clock. It increases with seq, unless that clock is set back. ImportSession keeps
+        the given time, which must not be before 1970. Output only elsewhere.
         """
 
     @_builtins.property
@@ -219,7 +222,7 @@ Global___Message: _TypeAlias = Message  # noqa: Y015
 
 @_typing.final
 class Parts(_message.Message):
-    """Parts is a message's content in sessiond's own types. At least one part."""
+    """Parts is a message's content in sessiond's own types."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

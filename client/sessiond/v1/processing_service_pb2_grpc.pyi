@@ -32,8 +32,8 @@ class ProcessingServiceStub:
 
     A worker leases pending messages of a session, reads them, and acknowledges them. The messages of a session are leased in their order, and to one
     worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages become pending again. Each message is
-    therefore processed at least once. The server stores one row for each session and queue, and one for each failed or repeated message, but not one
-    for each message.
+    therefore processed at least once. The server stores one row for each session and queue, and one for each message that failed or was requeued, but
+    not one for each message.
 
     AcknowledgeMessages and RequeueMessages are safe to repeat with the same request_id, as in SessionService. The other calls have no request_id: a
     repeated ExtendLease extends the lease again; a repeated DeleteQueue changes nothing, and fails (QUEUE_NOT_FOUND) unless allow_missing is set; a
@@ -46,12 +46,11 @@ class ProcessingServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ProcessingServiceAsyncStub: ...
     LeaseMessages: _grpc.UnaryUnaryMultiCallable[_processing_service_pb2.LeaseMessagesRequest, _processing_service_pb2.LeaseMessagesResponse]
-    """LeaseMessages leases pending messages of sessions without a lease, beginning with those that have waited longest. The response is empty if there
-    are none.
-    Errors: INVALID_FIELD, LIMIT_EXCEEDED (queues).
+    """LeaseMessages leases pending messages of sessions that no worker has leased, beginning with the messages that have waited longest. The response
+    is empty if there are none. Errors: INVALID_FIELD, LIMIT_EXCEEDED (queues).
     """
     ExtendLease: _grpc.UnaryUnaryMultiCallable[_processing_service_pb2.ExtendLeaseRequest, _processing_service_pb2.Lease]
-    """ExtendLease extends a lease, counted from now. Errors: LEASE_LOST, INVALID_FIELD."""
+    """ExtendLease extends a lease: it then lasts for lease_duration from now on. Errors: LEASE_LOST, INVALID_FIELD."""
     AcknowledgeMessages: _grpc.UnaryUnaryMultiCallable[_processing_service_pb2.AcknowledgeMessagesRequest, _processing_service_pb2.AcknowledgeMessagesResponse]
     """AcknowledgeMessages reports the outcome of a lease's messages, and ends the lease. It is still accepted for an expired lease whose messages no
     other worker has leased. Errors: LEASE_LOST, INVALID_FIELD, REQUEST_ID_REUSED.
@@ -76,8 +75,8 @@ class ProcessingServiceAsyncStub(ProcessingServiceStub):
 
     A worker leases pending messages of a session, reads them, and acknowledges them. The messages of a session are leased in their order, and to one
     worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages become pending again. Each message is
-    therefore processed at least once. The server stores one row for each session and queue, and one for each failed or repeated message, but not one
-    for each message.
+    therefore processed at least once. The server stores one row for each session and queue, and one for each message that failed or was requeued, but
+    not one for each message.
 
     AcknowledgeMessages and RequeueMessages are safe to repeat with the same request_id, as in SessionService. The other calls have no request_id: a
     repeated ExtendLease extends the lease again; a repeated DeleteQueue changes nothing, and fails (QUEUE_NOT_FOUND) unless allow_missing is set; a
@@ -87,12 +86,11 @@ class ProcessingServiceAsyncStub(ProcessingServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     LeaseMessages: _aio.UnaryUnaryMultiCallable[_processing_service_pb2.LeaseMessagesRequest, _processing_service_pb2.LeaseMessagesResponse]  # type: ignore[assignment]
-    """LeaseMessages leases pending messages of sessions without a lease, beginning with those that have waited longest. The response is empty if there
-    are none.
-    Errors: INVALID_FIELD, LIMIT_EXCEEDED (queues).
+    """LeaseMessages leases pending messages of sessions that no worker has leased, beginning with the messages that have waited longest. The response
+    is empty if there are none. Errors: INVALID_FIELD, LIMIT_EXCEEDED (queues).
     """
     ExtendLease: _aio.UnaryUnaryMultiCallable[_processing_service_pb2.ExtendLeaseRequest, _processing_service_pb2.Lease]  # type: ignore[assignment]
-    """ExtendLease extends a lease, counted from now. Errors: LEASE_LOST, INVALID_FIELD."""
+    """ExtendLease extends a lease: it then lasts for lease_duration from now on. Errors: LEASE_LOST, INVALID_FIELD."""
     AcknowledgeMessages: _aio.UnaryUnaryMultiCallable[_processing_service_pb2.AcknowledgeMessagesRequest, _processing_service_pb2.AcknowledgeMessagesResponse]  # type: ignore[assignment]
     """AcknowledgeMessages reports the outcome of a lease's messages, and ends the lease. It is still accepted for an expired lease whose messages no
     other worker has leased. Errors: LEASE_LOST, INVALID_FIELD, REQUEST_ID_REUSED.
@@ -116,8 +114,8 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
 
     A worker leases pending messages of a session, reads them, and acknowledges them. The messages of a session are leased in their order, and to one
     worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages become pending again. Each message is
-    therefore processed at least once. The server stores one row for each session and queue, and one for each failed or repeated message, but not one
-    for each message.
+    therefore processed at least once. The server stores one row for each session and queue, and one for each message that failed or was requeued, but
+    not one for each message.
 
     AcknowledgeMessages and RequeueMessages are safe to repeat with the same request_id, as in SessionService. The other calls have no request_id: a
     repeated ExtendLease extends the lease again; a repeated DeleteQueue changes nothing, and fails (QUEUE_NOT_FOUND) unless allow_missing is set; a
@@ -131,9 +129,8 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _processing_service_pb2.LeaseMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_processing_service_pb2.LeaseMessagesResponse, _abc.Awaitable[_processing_service_pb2.LeaseMessagesResponse]]:
-        """LeaseMessages leases pending messages of sessions without a lease, beginning with those that have waited longest. The response is empty if there
-        are none.
-        Errors: INVALID_FIELD, LIMIT_EXCEEDED (queues).
+        """LeaseMessages leases pending messages of sessions that no worker has leased, beginning with the messages that have waited longest. The response
+        is empty if there are none. Errors: INVALID_FIELD, LIMIT_EXCEEDED (queues).
         """
 
     @_abc_1.abstractmethod
@@ -142,7 +139,7 @@ class ProcessingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _processing_service_pb2.ExtendLeaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_processing_service_pb2.Lease, _abc.Awaitable[_processing_service_pb2.Lease]]:
-        """ExtendLease extends a lease, counted from now. Errors: LEASE_LOST, INVALID_FIELD."""
+        """ExtendLease extends a lease: it then lasts for lease_duration from now on. Errors: LEASE_LOST, INVALID_FIELD."""
 
     @_abc_1.abstractmethod
     def AcknowledgeMessages(

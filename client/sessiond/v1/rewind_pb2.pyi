@@ -55,8 +55,8 @@ class RewindSessionRequest(_message.Message):
     expected_epoch: _builtins.int
     """expected_epoch, if set, must be the session's epoch before the rewind; otherwise nothing is changed (HISTORY_REWOUND)."""
     return_removed: _builtins.int
-    """return_removed is the maximum number of removed messages to return; the newest ones are returned. At most 1,000. The response also ends,
-    after at least one message, when it has 4 MiB of content. 0 = none.
+    """return_removed is the maximum number of removed messages to return; the newest ones are returned. At most 1,000. Fewer are returned if they have
+    more than 4 MiB of content, but at least one. 0 = none.
     """
     abort_turn: _builtins.bool
     """abort_turn aborts the running turn, if there is one. Default false: TURN_RUNNING. Queued turns stay queued."""

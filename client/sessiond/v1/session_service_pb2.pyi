@@ -45,7 +45,7 @@ class _OnDuplicateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnDuplica
     """
 
 class OnDuplicate(_OnDuplicate, metaclass=_OnDuplicateEnumTypeWrapper):
-    """OnDuplicate says what an append does with a message whose message_id is already that of a stored message, or of an earlier message of the request."""
+    """OnDuplicate says what an append does with a message whose message_id a stored message, or an earlier message of the request, has already."""
 
 ON_DUPLICATE_UNSPECIFIED: OnDuplicate.ValueType  # 0
 """Refuse."""
@@ -135,7 +135,8 @@ class _MessageViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MessageVi
     """Everything."""
     MESSAGE_VIEW_PARTS: _MessageView.ValueType  # 3
     """Everything, with the content of every format as typed parts: for clients that know no provider's format. Content without a type of its own
-    becomes data. A message that is no part of the conversation has no parts. format and format_name are unset.
+    becomes data. A message that does not belong to the conversation, such as a note of the program that wrote it, has no parts. format and
+    format_name are unset.
     """
 
 class MessageView(_MessageView, metaclass=_MessageViewEnumTypeWrapper):
@@ -149,7 +150,8 @@ MESSAGE_VIEW_FULL: MessageView.ValueType  # 2
 """Everything."""
 MESSAGE_VIEW_PARTS: MessageView.ValueType  # 3
 """Everything, with the content of every format as typed parts: for clients that know no provider's format. Content without a type of its own
-becomes data. A message that is no part of the conversation has no parts. format and format_name are unset.
+becomes data. A message that does not belong to the conversation, such as a note of the program that wrote it, has no parts. format and
+format_name are unset.
 """
 Global___MessageView: _TypeAlias = MessageView  # noqa: Y015
 
@@ -542,7 +544,7 @@ class DeleteSessionsRequest(_message.Message):
     """
     @_builtins.property
     def filter(self) -> Global___SessionFilter:
-        """filter selects the sessions. Required unless all is set; a filter without a field that is set counts as unset."""
+        """filter selects the sessions. Required unless all is set; a filter with no field set counts as unset."""
 
     def __init__(
         self,
@@ -562,7 +564,7 @@ Global___DeleteSessionsRequest: _TypeAlias = DeleteSessionsRequest  # noqa: Y015
 
 @_typing.final
 class DeleteSessionsResponse(_message.Message):
-    """DeleteSessionsResponse counts what was removed, or what would be removed without dry_run."""
+    """DeleteSessionsResponse counts what was removed, or, for a dry run, what would have been removed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -580,7 +582,7 @@ class DeleteSessionsResponse(_message.Message):
     """
     @_builtins.property
     def locked_session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """locked_session_ids are the ids of these sessions, in order, at most 100."""
+        """locked_session_ids are the ids of the sessions that locked_count counts, in order, at most 100."""
 
     def __init__(
         self,
@@ -1031,14 +1033,14 @@ class StoreMessagesRequest(_message.Message):
     removed the messages since. It does not restore them.
     """
     expected_epoch: _builtins.int
-    """expected_epoch, if set, must be the session's epoch; otherwise nothing is stored (HISTORY_REWOUND). Without it, expected_last_seq also holds
-    for a session that was rewound and has grown to the same last_seq again.
+    """expected_epoch, if set, must be the session's epoch; otherwise nothing is stored (HISTORY_REWOUND). Without it, expected_last_seq also accepts a
+    session that was rewound and has grown to the same last_seq again.
     """
     on_duplicate: Global___OnDuplicate.ValueType
     """on_duplicate says what happens to messages whose message_id the session has already. Unspecified = REFUSE."""
     state_etag: _builtins.str
-    """state_etag, if set, must be the etag of the session's current state; otherwise nothing is stored or skipped (ETAG_MISMATCH). Empty = no check.
-    For a session that create creates, the current state is {}.
+    """state_etag, if set, must be the etag of the session's current state; otherwise nothing is stored or skipped (ETAG_MISMATCH). Empty = no check. If
+    the request creates the session (see create), the current state is {}.
     """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
@@ -1187,7 +1189,9 @@ class BatchStoreMessagesResult(_message.Message):
 
     @_builtins.property
     def error(self) -> _status_pb2.Status:
-        """error is the status that StoreMessages would return, with its details. The paths of fields begin within the single request."""
+        """error is the status that StoreMessages would return, with its details. Its field paths are relative to the single request, e.g.
+        "messages[0].json".
+        """
 
     def __init__(
         self,
@@ -1451,7 +1455,7 @@ class ListMessagesRequest(_message.Message):
     page_size: _builtins.int
     """page_size is the maximum number of messages to return. 0 = 50; more than 500 = 500; negative is refused."""
     page_token: _builtins.str
-    """page_token is next_page_token of the previous page; the other fields but page_size must be the same. Empty = the first page."""
+    """page_token is next_page_token of the previous page; all other fields except page_size must be the same. Empty = the first page."""
     after_seq: _builtins.int
     """after_seq leaves out the messages up to this seq. 0 = no message is left out."""
     through_seq: _builtins.int

@@ -181,8 +181,8 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListSessions(self, request, context):
-        """ListSessions returns a page of the project's sessions, by default the most recently active first.
-        A session that becomes active between two pages may move across them. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD.
+        """ListSessions returns a page of the project's sessions, by default the most recently active first. A session that becomes active between two pages
+        may appear on both, or on neither. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -228,11 +228,12 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CopySession(self, request, context):
-        """CopySession creates an independent session with the messages of another one, all or up to a seq, in one commit, at a cost that does not depend on
-        the size. Copied: the messages with their seqs, parents and times, the tasks, the state, config, metadata, model, user, title and expiry, and the
-        bookmarks up to the cut. Not copied unless requested: the messages' processing status (they are pending again) and the tasks' links to messages.
-        The assets are shared. The copy is active, whatever the source's status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS, SESSION_TOO_LARGE,
-        MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+        """CopySession creates an independent session with the messages of another one: all of them, or those up to a cut. It does so in one commit, at a
+        cost that does not depend on the session's size. It copies the messages with their seqs, parents and times, the tasks, the state, config,
+        metadata, model, user, title and expiry, and the bookmarks up to the cut. Unless requested, it copies neither the messages' processing status
+        (the copied messages are pending) nor the tasks' links to messages. Both sessions share the assets. The copy is active, whatever the source's
+        status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS, SESSION_TOO_LARGE, MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD,
+        REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -247,12 +248,12 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RewindSession(self, request, context):
-        """RewindSession removes the newest messages of a session, and may append others in their place, in one commit, at a cost that does not depend on
-        the session's size. The next message gets the seq after the last kept message, because seqs have no gaps. A seq may therefore name another
-        message than before. To distinguish them, Session.epoch grows by one with every rewind that removes messages. The bookmarks, the tasks' links and
-        the processing status after the cut are removed as well. Copies keep the messages; otherwise they are purged soon after. Errors:
-        SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq), BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT, HISTORY_REWOUND,
-        INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
+        """RewindSession removes the newest messages of a session, and may append others in their place. It does so in one commit, at a cost that does not
+        depend on the session's size. The next message gets the seq after the last kept message, because seqs have no gaps. A seq may therefore name
+        another message than before the rewind. To tell the two apart, Session.epoch grows by one with every rewind that removes messages. The bookmarks,
+        the tasks' links and the processing status of the removed messages are removed as well. Copies of the session keep the messages. Removed messages
+        that are in no copy are purged soon after. Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq),
+        BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT, HISTORY_REWOUND, INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -304,8 +305,8 @@ class SessionServiceServicer(object):
 
     def ImportMessages(self, request_iterator, context):
         """ImportMessages appends any number of messages, sent in batches, as one atomic append: all are stored when the call returns, and none if it fails.
-        Errors: as StoreMessages, BATCH_TOO_LARGE only above 8 GiB (max_import_bytes); DEADLINE_EXCEEDED if the client sends nothing for 600 seconds
-        (import_idle_timeout_s); OVERLOADED if the server's temporary disk is full.
+        Errors: those of StoreMessages, but BATCH_TOO_LARGE only above 8 GiB (max_import_bytes); DEADLINE_EXCEEDED if the client sends nothing for 600
+        seconds (import_idle_timeout_s); OVERLOADED if the server's temporary disk is full.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -324,9 +325,9 @@ class SessionServiceServicer(object):
 
     def ListMessages(self, request, context):
         """ListMessages returns a page of a session's messages, for callers that cannot take a stream, such as a browser or a gateway. A page has at most 1
-        MiB, or one message. Messages that are stored between two pages appear on later pages if the order is ascending. If a rewind between two pages
-        removes the last message of the first page, or messages of the next page, the next call fails. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND,
-        BOOKMARK_NOT_FOUND, INVALID_PAGE_TOKEN, HISTORY_REWOUND, INVALID_FIELD.
+        MiB of messages, or one larger message. Messages that are stored between two pages appear on later pages if the order is ascending. If a rewind
+        between two pages removes the last message of the first page, or messages of the next page, the next call fails. Errors: SESSION_NOT_FOUND,
+        MESSAGE_NOT_FOUND, BOOKMARK_NOT_FOUND, INVALID_PAGE_TOKEN, HISTORY_REWOUND, INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -53,8 +53,8 @@ class SessionServiceStub:
     GetSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_pb2.Session]
     """GetSession returns one session. Errors: SESSION_NOT_FOUND."""
     ListSessions: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]
-    """ListSessions returns a page of the project's sessions, by default the most recently active first.
-    A session that becomes active between two pages may move across them. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD.
+    """ListSessions returns a page of the project's sessions, by default the most recently active first. A session that becomes active between two pages
+    may appear on both, or on neither. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD.
     """
     UpdateSession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.UpdateSessionRequest, _session_pb2.Session]
     """UpdateSession changes a session's settings, atomically. Errors: SESSION_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD."""
@@ -73,23 +73,24 @@ class SessionServiceStub:
     delete them for about two seconds, and then names them in the response. Errors: INVALID_FIELD, REQUEST_ID_REUSED, OVERLOADED.
     """
     CopySession: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.CopySessionRequest, _session_service_pb2.CopySessionResponse]
-    """CopySession creates an independent session with the messages of another one, all or up to a seq, in one commit, at a cost that does not depend on
-    the size. Copied: the messages with their seqs, parents and times, the tasks, the state, config, metadata, model, user, title and expiry, and the
-    bookmarks up to the cut. Not copied unless requested: the messages' processing status (they are pending again) and the tasks' links to messages.
-    The assets are shared. The copy is active, whatever the source's status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS, SESSION_TOO_LARGE,
-    MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+    """CopySession creates an independent session with the messages of another one: all of them, or those up to a cut. It does so in one commit, at a
+    cost that does not depend on the session's size. It copies the messages with their seqs, parents and times, the tasks, the state, config,
+    metadata, model, user, title and expiry, and the bookmarks up to the cut. Unless requested, it copies neither the messages' processing status
+    (the copied messages are pending) nor the tasks' links to messages. Both sessions share the assets. The copy is active, whatever the source's
+    status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS, SESSION_TOO_LARGE, MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD,
+    REQUEST_ID_REUSED.
     """
     ListCopies: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListCopiesRequest, _session_service_pb2.ListCopiesResponse]
     """ListCopies returns a page of the sessions that were copied from a session and still exist, the newest first.
     Errors: SESSION_NOT_FOUND, INVALID_PAGE_TOKEN.
     """
     RewindSession: _grpc.UnaryUnaryMultiCallable[_rewind_pb2.RewindSessionRequest, _rewind_pb2.RewindSessionResponse]
-    """RewindSession removes the newest messages of a session, and may append others in their place, in one commit, at a cost that does not depend on
-    the session's size. The next message gets the seq after the last kept message, because seqs have no gaps. A seq may therefore name another
-    message than before. To distinguish them, Session.epoch grows by one with every rewind that removes messages. The bookmarks, the tasks' links and
-    the processing status after the cut are removed as well. Copies keep the messages; otherwise they are purged soon after. Errors:
-    SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq), BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT, HISTORY_REWOUND,
-    INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
+    """RewindSession removes the newest messages of a session, and may append others in their place. It does so in one commit, at a cost that does not
+    depend on the session's size. The next message gets the seq after the last kept message, because seqs have no gaps. A seq may therefore name
+    another message than before the rewind. To tell the two apart, Session.epoch grows by one with every rewind that removes messages. The bookmarks,
+    the tasks' links and the processing status of the removed messages are removed as well. Copies of the session keep the messages. Removed messages
+    that are in no copy are purged soon after. Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq),
+    BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT, HISTORY_REWOUND, INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
     """
     GetTokenCounts: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetTokenCountsRequest, _session_service_pb2.GetTokenCountsResponse]
     """GetTokenCounts returns the number of tokens in a session's messages. Tokens are counted when messages are stored, so this call reads one row.
@@ -117,8 +118,8 @@ class SessionServiceStub:
     """
     ImportMessages: _grpc.StreamUnaryMultiCallable[_session_service_pb2.ImportMessagesRequest, _session_service_pb2.ImportMessagesResponse]
     """ImportMessages appends any number of messages, sent in batches, as one atomic append: all are stored when the call returns, and none if it fails.
-    Errors: as StoreMessages, BATCH_TOO_LARGE only above 8 GiB (max_import_bytes); DEADLINE_EXCEEDED if the client sends nothing for 600 seconds
-    (import_idle_timeout_s); OVERLOADED if the server's temporary disk is full.
+    Errors: those of StoreMessages, but BATCH_TOO_LARGE only above 8 GiB (max_import_bytes); DEADLINE_EXCEEDED if the client sends nothing for 600
+    seconds (import_idle_timeout_s); OVERLOADED if the server's temporary disk is full.
     """
     GetMessages: _grpc.UnaryStreamMultiCallable[_session_service_pb2.GetMessagesRequest, _session_service_pb2.GetMessagesResponse]
     """GetMessages streams a session's messages in batches. At least one batch is sent, an empty one if there is nothing to read.
@@ -129,9 +130,9 @@ class SessionServiceStub:
     """
     ListMessages: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.ListMessagesRequest, _session_service_pb2.ListMessagesResponse]
     """ListMessages returns a page of a session's messages, for callers that cannot take a stream, such as a browser or a gateway. A page has at most 1
-    MiB, or one message. Messages that are stored between two pages appear on later pages if the order is ascending. If a rewind between two pages
-    removes the last message of the first page, or messages of the next page, the next call fails. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND,
-    BOOKMARK_NOT_FOUND, INVALID_PAGE_TOKEN, HISTORY_REWOUND, INVALID_FIELD.
+    MiB of messages, or one larger message. Messages that are stored between two pages appear on later pages if the order is ascending. If a rewind
+    between two pages removes the last message of the first page, or messages of the next page, the next call fails. Errors: SESSION_NOT_FOUND,
+    MESSAGE_NOT_FOUND, BOOKMARK_NOT_FOUND, INVALID_PAGE_TOKEN, HISTORY_REWOUND, INVALID_FIELD.
     """
     GetMessage: _grpc.UnaryUnaryMultiCallable[_session_service_pb2.GetMessageRequest, _message_pb2.Message]
     """GetMessage returns one message. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND."""
@@ -158,8 +159,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     GetSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
     """GetSession returns one session. Errors: SESSION_NOT_FOUND."""
     ListSessions: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListSessionsRequest, _session_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
-    """ListSessions returns a page of the project's sessions, by default the most recently active first.
-    A session that becomes active between two pages may move across them. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD.
+    """ListSessions returns a page of the project's sessions, by default the most recently active first. A session that becomes active between two pages
+    may appear on both, or on neither. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD.
     """
     UpdateSession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.UpdateSessionRequest, _session_pb2.Session]  # type: ignore[assignment]
     """UpdateSession changes a session's settings, atomically. Errors: SESSION_NOT_FOUND, ETAG_MISMATCH, INVALID_FIELD."""
@@ -178,23 +179,24 @@ class SessionServiceAsyncStub(SessionServiceStub):
     delete them for about two seconds, and then names them in the response. Errors: INVALID_FIELD, REQUEST_ID_REUSED, OVERLOADED.
     """
     CopySession: _aio.UnaryUnaryMultiCallable[_session_service_pb2.CopySessionRequest, _session_service_pb2.CopySessionResponse]  # type: ignore[assignment]
-    """CopySession creates an independent session with the messages of another one, all or up to a seq, in one commit, at a cost that does not depend on
-    the size. Copied: the messages with their seqs, parents and times, the tasks, the state, config, metadata, model, user, title and expiry, and the
-    bookmarks up to the cut. Not copied unless requested: the messages' processing status (they are pending again) and the tasks' links to messages.
-    The assets are shared. The copy is active, whatever the source's status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS, SESSION_TOO_LARGE,
-    MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+    """CopySession creates an independent session with the messages of another one: all of them, or those up to a cut. It does so in one commit, at a
+    cost that does not depend on the session's size. It copies the messages with their seqs, parents and times, the tasks, the state, config,
+    metadata, model, user, title and expiry, and the bookmarks up to the cut. Unless requested, it copies neither the messages' processing status
+    (the copied messages are pending) nor the tasks' links to messages. Both sessions share the assets. The copy is active, whatever the source's
+    status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS, SESSION_TOO_LARGE, MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD,
+    REQUEST_ID_REUSED.
     """
     ListCopies: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListCopiesRequest, _session_service_pb2.ListCopiesResponse]  # type: ignore[assignment]
     """ListCopies returns a page of the sessions that were copied from a session and still exist, the newest first.
     Errors: SESSION_NOT_FOUND, INVALID_PAGE_TOKEN.
     """
     RewindSession: _aio.UnaryUnaryMultiCallable[_rewind_pb2.RewindSessionRequest, _rewind_pb2.RewindSessionResponse]  # type: ignore[assignment]
-    """RewindSession removes the newest messages of a session, and may append others in their place, in one commit, at a cost that does not depend on
-    the session's size. The next message gets the seq after the last kept message, because seqs have no gaps. A seq may therefore name another
-    message than before. To distinguish them, Session.epoch grows by one with every rewind that removes messages. The bookmarks, the tasks' links and
-    the processing status after the cut are removed as well. Copies keep the messages; otherwise they are purged soon after. Errors:
-    SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq), BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT, HISTORY_REWOUND,
-    INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
+    """RewindSession removes the newest messages of a session, and may append others in their place. It does so in one commit, at a cost that does not
+    depend on the session's size. The next message gets the seq after the last kept message, because seqs have no gaps. A seq may therefore name
+    another message than before the rewind. To tell the two apart, Session.epoch grows by one with every rewind that removes messages. The bookmarks,
+    the tasks' links and the processing status of the removed messages are removed as well. Copies of the session keep the messages. Removed messages
+    that are in no copy are purged soon after. Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq),
+    BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT, HISTORY_REWOUND, INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
     """
     GetTokenCounts: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetTokenCountsRequest, _session_service_pb2.GetTokenCountsResponse]  # type: ignore[assignment]
     """GetTokenCounts returns the number of tokens in a session's messages. Tokens are counted when messages are stored, so this call reads one row.
@@ -222,8 +224,8 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """
     ImportMessages: _aio.StreamUnaryMultiCallable[_session_service_pb2.ImportMessagesRequest, _session_service_pb2.ImportMessagesResponse]  # type: ignore[assignment]
     """ImportMessages appends any number of messages, sent in batches, as one atomic append: all are stored when the call returns, and none if it fails.
-    Errors: as StoreMessages, BATCH_TOO_LARGE only above 8 GiB (max_import_bytes); DEADLINE_EXCEEDED if the client sends nothing for 600 seconds
-    (import_idle_timeout_s); OVERLOADED if the server's temporary disk is full.
+    Errors: those of StoreMessages, but BATCH_TOO_LARGE only above 8 GiB (max_import_bytes); DEADLINE_EXCEEDED if the client sends nothing for 600
+    seconds (import_idle_timeout_s); OVERLOADED if the server's temporary disk is full.
     """
     GetMessages: _aio.UnaryStreamMultiCallable[_session_service_pb2.GetMessagesRequest, _session_service_pb2.GetMessagesResponse]  # type: ignore[assignment]
     """GetMessages streams a session's messages in batches. At least one batch is sent, an empty one if there is nothing to read.
@@ -234,9 +236,9 @@ class SessionServiceAsyncStub(SessionServiceStub):
     """
     ListMessages: _aio.UnaryUnaryMultiCallable[_session_service_pb2.ListMessagesRequest, _session_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
     """ListMessages returns a page of a session's messages, for callers that cannot take a stream, such as a browser or a gateway. A page has at most 1
-    MiB, or one message. Messages that are stored between two pages appear on later pages if the order is ascending. If a rewind between two pages
-    removes the last message of the first page, or messages of the next page, the next call fails. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND,
-    BOOKMARK_NOT_FOUND, INVALID_PAGE_TOKEN, HISTORY_REWOUND, INVALID_FIELD.
+    MiB of messages, or one larger message. Messages that are stored between two pages appear on later pages if the order is ascending. If a rewind
+    between two pages removes the last message of the first page, or messages of the next page, the next call fails. Errors: SESSION_NOT_FOUND,
+    MESSAGE_NOT_FOUND, BOOKMARK_NOT_FOUND, INVALID_PAGE_TOKEN, HISTORY_REWOUND, INVALID_FIELD.
     """
     GetMessage: _aio.UnaryUnaryMultiCallable[_session_service_pb2.GetMessageRequest, _message_pb2.Message]  # type: ignore[assignment]
     """GetMessage returns one message. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND."""
@@ -278,8 +280,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.ListSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ListSessionsResponse, _abc.Awaitable[_session_service_pb2.ListSessionsResponse]]:
-        """ListSessions returns a page of the project's sessions, by default the most recently active first.
-        A session that becomes active between two pages may move across them. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD.
+        """ListSessions returns a page of the project's sessions, by default the most recently active first. A session that becomes active between two pages
+        may appear on both, or on neither. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD.
         """
 
     @_abc_1.abstractmethod
@@ -334,11 +336,12 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_service_pb2.CopySessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.CopySessionResponse, _abc.Awaitable[_session_service_pb2.CopySessionResponse]]:
-        """CopySession creates an independent session with the messages of another one, all or up to a seq, in one commit, at a cost that does not depend on
-        the size. Copied: the messages with their seqs, parents and times, the tasks, the state, config, metadata, model, user, title and expiry, and the
-        bookmarks up to the cut. Not copied unless requested: the messages' processing status (they are pending again) and the tasks' links to messages.
-        The assets are shared. The copy is active, whatever the source's status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS, SESSION_TOO_LARGE,
-        MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+        """CopySession creates an independent session with the messages of another one: all of them, or those up to a cut. It does so in one commit, at a
+        cost that does not depend on the session's size. It copies the messages with their seqs, parents and times, the tasks, the state, config,
+        metadata, model, user, title and expiry, and the bookmarks up to the cut. Unless requested, it copies neither the messages' processing status
+        (the copied messages are pending) nor the tasks' links to messages. Both sessions share the assets. The copy is active, whatever the source's
+        status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS, SESSION_TOO_LARGE, MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD,
+        REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -357,12 +360,12 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _rewind_pb2.RewindSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_rewind_pb2.RewindSessionResponse, _abc.Awaitable[_rewind_pb2.RewindSessionResponse]]:
-        """RewindSession removes the newest messages of a session, and may append others in their place, in one commit, at a cost that does not depend on
-        the session's size. The next message gets the seq after the last kept message, because seqs have no gaps. A seq may therefore name another
-        message than before. To distinguish them, Session.epoch grows by one with every rewind that removes messages. The bookmarks, the tasks' links and
-        the processing status after the cut are removed as well. Copies keep the messages; otherwise they are purged soon after. Errors:
-        SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq), BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT, HISTORY_REWOUND,
-        INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
+        """RewindSession removes the newest messages of a session, and may append others in their place. It does so in one commit, at a cost that does not
+        depend on the session's size. The next message gets the seq after the last kept message, because seqs have no gaps. A seq may therefore name
+        another message than before the rewind. To tell the two apart, Session.epoch grows by one with every rewind that removes messages. The bookmarks,
+        the tasks' links and the processing status of the removed messages are removed as well. Copies of the session keep the messages. Removed messages
+        that are in no copy are purged soon after. Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq),
+        BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT, HISTORY_REWOUND, INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
         """
 
     @_abc_1.abstractmethod
@@ -426,8 +429,8 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ImportMessagesResponse, _abc.Awaitable[_session_service_pb2.ImportMessagesResponse]]:
         """ImportMessages appends any number of messages, sent in batches, as one atomic append: all are stored when the call returns, and none if it fails.
-        Errors: as StoreMessages, BATCH_TOO_LARGE only above 8 GiB (max_import_bytes); DEADLINE_EXCEEDED if the client sends nothing for 600 seconds
-        (import_idle_timeout_s); OVERLOADED if the server's temporary disk is full.
+        Errors: those of StoreMessages, but BATCH_TOO_LARGE only above 8 GiB (max_import_bytes); DEADLINE_EXCEEDED if the client sends nothing for 600
+        seconds (import_idle_timeout_s); OVERLOADED if the server's temporary disk is full.
         """
 
     @_abc_1.abstractmethod
@@ -450,9 +453,9 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_session_service_pb2.ListMessagesResponse, _abc.Awaitable[_session_service_pb2.ListMessagesResponse]]:
         """ListMessages returns a page of a session's messages, for callers that cannot take a stream, such as a browser or a gateway. A page has at most 1
-        MiB, or one message. Messages that are stored between two pages appear on later pages if the order is ascending. If a rewind between two pages
-        removes the last message of the first page, or messages of the next page, the next call fails. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND,
-        BOOKMARK_NOT_FOUND, INVALID_PAGE_TOKEN, HISTORY_REWOUND, INVALID_FIELD.
+        MiB of messages, or one larger message. Messages that are stored between two pages appear on later pages if the order is ascending. If a rewind
+        between two pages removes the last message of the first page, or messages of the next page, the next call fails. Errors: SESSION_NOT_FOUND,
+        MESSAGE_NOT_FOUND, BOOKMARK_NOT_FOUND, INVALID_PAGE_TOKEN, HISTORY_REWOUND, INVALID_FIELD.
         """
 
     @_abc_1.abstractmethod

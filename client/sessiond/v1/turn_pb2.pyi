@@ -37,9 +37,9 @@ class _FitChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FitChan
     FIT_CHANGE_KIND_NAME_CHANGED: _FitChangeKind.ValueType  # 4
     """A tool has another name, made of the characters that the API accepts."""
     FIT_CHANGE_KIND_ARGUMENTS_WRAPPED: _FitChangeKind.ValueType  # 5
-    """Arguments that are not an object are sent within one."""
+    """A tool call's arguments are not a JSON object, and are sent as a field of one."""
     FIT_CHANGE_KIND_ROLE_CHANGED: _FitChangeKind.ValueType  # 6
-    """A message is sent under another role, with a mark of its own role."""
+    """A message is sent under another role, with a mark that names its own role."""
     FIT_CHANGE_KIND_BLANK_OMITTED: _FitChangeKind.ValueType  # 7
     """A blank text is left out."""
     FIT_CHANGE_KIND_BLANK_REPLACED: _FitChangeKind.ValueType  # 8
@@ -51,25 +51,25 @@ class _FitChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FitChan
     FIT_CHANGE_KIND_FILE_MOVED: _FitChangeKind.ValueType  # 11
     """A file of a tool's result follows in a message of its own."""
     FIT_CHANGE_KIND_ITEM_REPLACED: _FitChangeKind.ValueType  # 12
-    """An item that only its own format has is sent as text or as a note."""
+    """An item that exists only in its own format is sent as text or as a note."""
     FIT_CHANGE_KIND_THINKING_OMITTED: _FitChangeKind.ValueType  # 13
-    """Reasoning is left out: only its maker accepts it, unchanged."""
+    """Reasoning is left out, because only the provider whose model wrote it accepts it, and only unchanged."""
     FIT_CHANGE_KIND_THINKING_DISABLED: _FitChangeKind.ValueType  # 14
-    """Reasoning is disabled for the request: the running tool loop has none."""
+    """Reasoning is disabled for the request, because the last answer calls tools and does not begin with reasoning."""
     FIT_CHANGE_KIND_RESULT_MISSING: _FitChangeKind.ValueType  # 15
-    """A tool call without a result has a note in its place."""
+    """A tool call has no result; a note is sent in the place of the result."""
     FIT_CHANGE_KIND_RESULT_MOVED: _FitChangeKind.ValueType  # 16
-    """A result is moved to its call."""
+    """A tool's result is moved to its call."""
     FIT_CHANGE_KIND_RESULT_AS_TEXT: _FitChangeKind.ValueType  # 17
     """A late, second or unrelated result of a tool is sent as text."""
     FIT_CHANGE_KIND_CACHE_MARKER_REMOVED: _FitChangeKind.ValueType  # 18
-    """A cache marker is left out; the API accepts four."""
+    """A cache marker is left out, because the API accepts at most four."""
     FIT_CHANGE_KIND_MESSAGE_ADDED: _FitChangeKind.ValueType  # 19
     """A message is added, because the API requires one here."""
     FIT_CHANGE_KIND_MESSAGE_OMITTED: _FitChangeKind.ValueType  # 20
-    """A message is left out: nothing of it can be sent, or there are too many."""
+    """A message is left out, because nothing of it can be sent, or because the history has more messages than the API accepts."""
     FIT_CHANGE_KIND_MESSAGES_MERGED: _FitChangeKind.ValueType  # 21
-    """Messages are sent as one."""
+    """Several messages are sent as one."""
     FIT_CHANGE_KIND_CUT_OFF_NOTED: _FitChangeKind.ValueType  # 22
     """A note that the answer was cut off follows an incomplete answer."""
     FIT_CHANGE_KIND_TEXT_CUT: _FitChangeKind.ValueType  # 30
@@ -89,9 +89,9 @@ FIT_CHANGE_KIND_ID_CHANGED: FitChangeKind.ValueType  # 3
 FIT_CHANGE_KIND_NAME_CHANGED: FitChangeKind.ValueType  # 4
 """A tool has another name, made of the characters that the API accepts."""
 FIT_CHANGE_KIND_ARGUMENTS_WRAPPED: FitChangeKind.ValueType  # 5
-"""Arguments that are not an object are sent within one."""
+"""A tool call's arguments are not a JSON object, and are sent as a field of one."""
 FIT_CHANGE_KIND_ROLE_CHANGED: FitChangeKind.ValueType  # 6
-"""A message is sent under another role, with a mark of its own role."""
+"""A message is sent under another role, with a mark that names its own role."""
 FIT_CHANGE_KIND_BLANK_OMITTED: FitChangeKind.ValueType  # 7
 """A blank text is left out."""
 FIT_CHANGE_KIND_BLANK_REPLACED: FitChangeKind.ValueType  # 8
@@ -103,25 +103,25 @@ FIT_CHANGE_KIND_FILE_REPLACED: FitChangeKind.ValueType  # 10
 FIT_CHANGE_KIND_FILE_MOVED: FitChangeKind.ValueType  # 11
 """A file of a tool's result follows in a message of its own."""
 FIT_CHANGE_KIND_ITEM_REPLACED: FitChangeKind.ValueType  # 12
-"""An item that only its own format has is sent as text or as a note."""
+"""An item that exists only in its own format is sent as text or as a note."""
 FIT_CHANGE_KIND_THINKING_OMITTED: FitChangeKind.ValueType  # 13
-"""Reasoning is left out: only its maker accepts it, unchanged."""
+"""Reasoning is left out, because only the provider whose model wrote it accepts it, and only unchanged."""
 FIT_CHANGE_KIND_THINKING_DISABLED: FitChangeKind.ValueType  # 14
-"""Reasoning is disabled for the request: the running tool loop has none."""
+"""Reasoning is disabled for the request, because the last answer calls tools and does not begin with reasoning."""
 FIT_CHANGE_KIND_RESULT_MISSING: FitChangeKind.ValueType  # 15
-"""A tool call without a result has a note in its place."""
+"""A tool call has no result; a note is sent in the place of the result."""
 FIT_CHANGE_KIND_RESULT_MOVED: FitChangeKind.ValueType  # 16
-"""A result is moved to its call."""
+"""A tool's result is moved to its call."""
 FIT_CHANGE_KIND_RESULT_AS_TEXT: FitChangeKind.ValueType  # 17
 """A late, second or unrelated result of a tool is sent as text."""
 FIT_CHANGE_KIND_CACHE_MARKER_REMOVED: FitChangeKind.ValueType  # 18
-"""A cache marker is left out; the API accepts four."""
+"""A cache marker is left out, because the API accepts at most four."""
 FIT_CHANGE_KIND_MESSAGE_ADDED: FitChangeKind.ValueType  # 19
 """A message is added, because the API requires one here."""
 FIT_CHANGE_KIND_MESSAGE_OMITTED: FitChangeKind.ValueType  # 20
-"""A message is left out: nothing of it can be sent, or there are too many."""
+"""A message is left out, because nothing of it can be sent, or because the history has more messages than the API accepts."""
 FIT_CHANGE_KIND_MESSAGES_MERGED: FitChangeKind.ValueType  # 21
-"""Messages are sent as one."""
+"""Several messages are sent as one."""
 FIT_CHANGE_KIND_CUT_OFF_NOTED: FitChangeKind.ValueType  # 22
 """A note that the answer was cut off follows an incomplete answer."""
 FIT_CHANGE_KIND_TEXT_CUT: FitChangeKind.ValueType  # 30
@@ -203,7 +203,7 @@ class Turn(_message.Message):
     first_seq: _builtins.int
     """first_seq is the seq of the first message that the turn appended. 0 = the turn is still queued, or has appended none."""
     last_seq: _builtins.int
-    """last_seq is the seq of the turn's final answer. 0 = there is none yet, or none at all."""
+    """last_seq is the seq of the turn's final answer. 0 = there is no answer yet, or the turn ended without one."""
     stop_reason: _builtins.str
     """stop_reason says why the model ended its final answer, in its provider's spelling, e.g. "stop", "tool_calls", "end_turn", "length". Empty = there
     is no answer, or the provider gave no reason.
@@ -302,7 +302,7 @@ Global___FitChange: _TypeAlias = FitChange  # noqa: Y015
 
 @_typing.final
 class TurnError(_message.Message):
-    """TurnError says why a turn ended without an answer, as the error of its Send does."""
+    """TurnError says why a turn ended without an answer. It has the reason, message and metadata of the error with which the turn's Send ended."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -401,7 +401,7 @@ class MessageTurn(_message.Message):
     turn_id: _builtins.str
     """turn_id of the turn."""
     message_id: _builtins.str
-    """message_id is that of SendResponse, on the last of the sent messages: its own message_id, or a UUIDv7. Empty for other messages."""
+    """message_id is the SendResponse.message_id of the turn. Only the last of the sent messages has it. Empty for other messages."""
     model: _builtins.str
     """model is the name of the model as its provider knows it. Empty for messages that were sent."""
     provider: _builtins.str

@@ -26,8 +26,10 @@ export interface Project {
   readonly createdAt: Date;
 }
 
-/** The limits of a project. `undefined` is the server's default, which may be no limit. 0 is no
- * limit, whatever the default is.
+/**
+ * The limits of a project. `undefined` is the server's default, which may be no limit. 0 is no
+ * limit, whatever the default is. The comment of each limit ends with the error that calls above
+ * the limit throw.
  */
 export interface ProjectLimits {
   /** Calls per second at each server process, without calls of `client.admin`. RateLimited. */
@@ -107,8 +109,9 @@ export interface CreateApiKeyOptions extends CallOptions {
 }
 
 /**
- * The calls about projects, their limits, and API keys. If the server requires keys, they need an admin key
- * (AdminKeyRequired). createApiKey is not retried: a retry could create another key.
+ * The calls about projects, their limits, and API keys. If the server requires keys, the client
+ * needs an admin key for these calls (AdminKeyRequired). createApiKey is not retried: a retry could
+ * create another key.
  */
 export class Admin extends Calls {
   /**

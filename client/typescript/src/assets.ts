@@ -152,7 +152,8 @@ export class Assets extends Calls {
             connection.settings.retries,
           ),
           signals: [options.signal, stop],
-          // If all bytes have arrived, an error does not matter; length 0 would read the rest.
+          // If all bytes have arrived, an error does not matter. A further request would have the
+          // length 0, which the server takes for "all bytes from offset on".
           isComplete: (isClean) => isClean || left === 0,
         },
       );

@@ -131,7 +131,7 @@ export class Bookmarks extends Calls {
     seq?: number,
     options: ChangeOptions = {},
   ): Promise<Bookmark> {
-    // Also without a seq: the server then uses the newest message.
+    // The mask names seq even if none is given, because the server then uses the newest message.
     return await this.#update(sessionId, name, { ...options, seq }, ["seq"]);
   }
 

@@ -12,7 +12,7 @@ import type { Attempt, Responses, Transport } from "./transport.js";
 // A larger request gains nothing from a batch, and would delay the others.
 const MAX_SHARED_BYTES = 64 * 1024;
 
-// Limits of a batch. The server accepts as many requests, and far more bytes.
+// Limits of a batch. The server has the same limit of requests, and accepts far more bytes.
 const MAX_REQUESTS = 256;
 const MAX_BATCH_BYTES = 1024 * 1024;
 
@@ -55,10 +55,13 @@ interface Call {
 interface Batch {
   /** The calls without a result, by their index. */
   readonly calls: Map<number, Call>;
-  /** Whether waiting calls still wait for this batch, so that it counts towards MAX_IN_FLIGHT. */
+  /**
+   * Whether this batch counts towards MAX_IN_FLIGHT. False once it has its first results, or has
+   * been in flight for MAX_WAIT_MS.
+   */
   isAwaited: boolean;
   stream: Responses<BatchStoreMessagesResponse> | undefined;
-  /** Ends the wait of other calls for this batch. */
+  /** Sets isAwaited to false after MAX_WAIT_MS. */
   timer: NodeJS.Timeout | undefined;
 }
 
@@ -73,9 +76,12 @@ export class Coalescer {
   readonly #transport: Transport;
   #waiting: Call[] = [];
   #isScheduled = false;
-  /** Number of batches that waiting calls wait for. */
+  /** Number of batches in flight whose isAwaited is true. */
   #inFlight = 0;
-  /** Number of calls in flight, by session. A further call would only wait for them at the server. */
+  /**
+   * Number of calls in flight, by session. A further call to such a session waits here, because the
+   * server would let it wait for them anyway.
+   */
   readonly #busy = new Map<string, number>();
   /** False after a server has answered that it does not know BatchStoreMessages. */
   #isKnown = true;
@@ -178,7 +184,7 @@ export class Coalescer {
     return batch;
   }
 
-  /** Stop waiting for this batch, so that waiting calls can be sent. */
+  /** Let waiting calls be sent, although this batch may still be in flight. */
   #stopAwaiting(batch: Batch): void {
     if (!batch.isAwaited) return;
     batch.isAwaited = false;
@@ -226,7 +232,8 @@ export class Coalescer {
           if (outcome?.$case === "response") call?.settle({ response: outcome.value });
           else call?.settle({ error: errorIn(outcome?.value) });
         }
-        // The remaining calls of the batch wait for other calls at the server.
+        // Calls of the batch that still have no result wait for other calls at the server. The
+        // calls that wait here need not wait for them.
         this.#stopAwaiting(batch);
         this.#schedule();
       }
@@ -251,7 +258,7 @@ export class Coalescer {
   #finish(batch: Batch): void {
     clearTimeout(batch.timer);
     this.#stopAwaiting(batch);
-    // Calls to the batch's sessions can be sent now, even if they did not wait for the batch.
+    // Calls that waited only because their session was busy can be sent now.
     this.#schedule();
   }
 }

@@ -58,7 +58,7 @@ export class Connection {
    * Make a unary call, and retry it after transient errors.
    *
    * @param request - the request; a change must carry a request_id, unless it is not repeatable.
-   * @param stop - ends the call besides the caller's signal.
+   * @param stop - a signal that ends the call, in addition to the caller's signal.
    * @throws SessiondError if the call failed.
    */
   async call<Request, Response>(
@@ -100,7 +100,8 @@ export class Connection {
    *
    * @param requests - creates the requests of an attempt.
    * @param refusal - a request that makes the server refuse the whole call. It is sent if creating
-   *   the requests throws: the server could take a stream that breaks off for a complete one.
+   *   the requests throws, because the server could take a stream that breaks off for a complete
+   *   one.
    * @throws SessiondError if the call failed; and any error that creating the requests throws.
    */
   async upload<Request, Response>(

@@ -21,8 +21,8 @@ import {
 import { type SessionInfo, sessionOf } from "./types/session.js";
 
 /**
- * Options of an export. `timeoutMs` covers the session without its messages, and each asset;
- * reading messages and contents has no timeout.
+ * Options of an export. `timeoutMs` is the timeout of reading the session without its messages, and
+ * of looking up each asset. Reading the messages, and the contents of assets, has no timeout.
  */
 export interface ExportOptions extends CallOptions {
   /**
@@ -181,8 +181,8 @@ export abstract class ExportCalls extends RegenerationCalls {
     if (progress !== undefined) checkFunction(progress, "progress");
     const { connection } = this;
     const extractor = new FileExtractor(connection, options.extractFiles);
-    // All attempts use the same id, so that a retry does not collide with the session of an earlier
-    // attempt.
+    // All attempts use the same requestId, so that a retry does not collide with the session that
+    // an earlier attempt created.
     const importing = {
       sessionId,
       progress,

@@ -54,7 +54,7 @@ class Progress {
   }
 }
 
-/** The handlers whose handler is calling the current code. */
+/** The `Handlers` object that has called the handler in which the current code runs, if any. */
 const within = new AsyncLocalStorage<Handlers>();
 
 /** The handlers of a session's events. They share one watch, which runs while there are any. */

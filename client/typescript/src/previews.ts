@@ -24,8 +24,9 @@ export abstract class PreviewCalls extends TurnCalls {
   /**
    * Return the request that a send would make now, without calling the model.
    *
-   * Nothing is stored. If the turn would move its window (config.context), only the preview moves
-   * it. The prompt and the messages do not count towards the window.
+   * Nothing is stored. If a turn would move the window of the history (config.context), the preview
+   * shows the moved window, but does not store it. The prompt and the messages do not count towards
+   * the window, so a real turn may move it further.
    *
    * @throws SessiondError as send does, and as turns do if the history cannot be given to a model.
    */

@@ -14,7 +14,8 @@ export interface StreamOptions {
   readonly signals: readonly (AbortSignal | undefined)[];
   /**
    * Whether everything has arrived. Called with true when the server has ended the stream without
-   * an error, and with false when the stream has failed. Default: after an end without an error.
+   * an error, and with false when the stream has failed. Default: everything has arrived if the
+   * stream ended without an error.
    */
   readonly isComplete?: (isClean: boolean) => boolean;
   /** How long a connection may be silent, in milliseconds. Default: for ever. */

@@ -51,10 +51,13 @@ export type ExportSource = JsonObject | string | Iterable<string> | AsyncIterabl
 /** Which records to yield. */
 export interface Selection {
   readonly assets: boolean;
-  /** Yield the contents of assets after all messages, not before the first that refers to each. */
+  /**
+   * Yield the contents of assets after all messages. Default: yield the content of each asset
+   * before the first message that refers to it.
+   */
   readonly assetsLast?: boolean;
   readonly progress?: Progress | undefined;
-  /** Called first, with the session. */
+  /** Called with the session, before any record is yielded. */
   readonly onHeader?: (session: Session) => void;
 }
 

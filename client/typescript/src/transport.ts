@@ -129,7 +129,7 @@ export class Transport {
       if (isOpen) this.#count(client, -1);
       isOpen = false;
     };
-    // A stream without a reader ends with its status.
+    // If nobody iterates over the stream, its place is released when its status arrives.
     call.once("status", release);
     async function* iterate(): AsyncGenerator<Response, void, undefined> {
       try {

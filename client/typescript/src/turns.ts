@@ -44,9 +44,9 @@ export interface SendOptions extends CallOptions, SendFields {}
 /** `timeoutMs` covers the whole wait, including the wait for earlier turns. Default: 60,000. */
 export interface SendAndWaitOptions extends SendOptions {
   /**
-   * What happens to the turn when the timeout passes or the signal is aborted: "leave" (default)
-   * lets it continue, and waitForTurn can wait for it; with "abort" a broken connection may also
-   * abort it.
+   * What happens to the turn when the timeout passes or the signal is aborted. "leave" (default)
+   * lets it continue, and waitForTurn can wait for it. "abort" aborts it; a broken connection may
+   * then abort it, too.
    */
   readonly onTimeout?: "leave" | "abort" | undefined;
 }
@@ -194,7 +194,10 @@ export abstract class TurnCalls extends MessageCalls {
     return this.streamWith(sessionId, prompt, options, undefined);
   }
 
-  /** @internal The same, once the handlers, if any, are ready to receive the events. */
+  /**
+   * @internal The same as stream(), but nothing is sent before the handlers, if any, are ready to
+   *   receive the events.
+   */
   streamWith(
     sessionId: string,
     prompt: Prompt | undefined,

@@ -20,7 +20,10 @@ export interface Watch {
   readonly afterSeq?: number | undefined;
   /** The epoch of afterSeq. `undefined` = the session's when the watch begins. */
   readonly afterEpoch?: number | undefined;
-  /** The incarnation, or an etag, of the session that has this message. "" = any. */
+  /**
+   * The incarnation, or an etag, of the session to which afterSeq belongs. "" = the session that
+   * exists when the watch begins.
+   */
   readonly incarnation?: string;
   /** After the session was deleted, watch the next session with its id. */
   readonly followRecreated?: boolean;

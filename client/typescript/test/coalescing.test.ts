@@ -44,7 +44,7 @@ function answered({ requests }: Batch): BatchStoreMessagesResponse[] {
   return [results(requests.map((_, i) => i + 10))];
 }
 
-/** Wait until a server was asked something. */
+/** Wait until a server has received a number of calls of a method. */
 async function asked(server: FakeServer, method: string, count: number): Promise<void> {
   while (server.of(method).length < count) await new Promise((resolve) => setImmediate(resolve));
 }

@@ -10,7 +10,10 @@ import { blocksOf, runBlocks } from "./support/programs.js";
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "..");
 
-/** Return what a block says that it prints: after console.log(...), or on lines of their own. */
+/**
+ * Return the output that the comments of a block announce: those after console.log(...), and those
+ * on lines of their own.
+ */
 function saidBy(block: string): string[] {
   return block.split("\n").flatMap((line) => {
     const [, after] = /^\s*(?:.*console\.log\(.*\);)? ?\/\/ (.*)$/.exec(line) ?? [];

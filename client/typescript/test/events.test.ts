@@ -89,7 +89,7 @@ describe("events", () => {
     const iterator = given.client.events()[Symbol.asyncIterator]();
     const sessionId = uniqueId();
     let event = iterator.next();
-    // The watch may open after the session is there, so sessions are made until one is seen.
+    // The watch may not be open yet, so sessions are created until the client sees one.
     const timer = setInterval(() => void given.client.createSession(), 50);
     while ((await event).value?.type !== "session.created") event = iterator.next();
     clearInterval(timer);

@@ -100,7 +100,7 @@ async function aSession(): Promise<Session> {
   return session;
 }
 
-/** Return the records of lines; the session without its id. */
+/** Return the records in the lines of an export, without the session's id. */
 function recordsOf(lines: readonly string[]): JsonObject[] {
   return lines.map((text) => {
     const record = JSON.parse(text);

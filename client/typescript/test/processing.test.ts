@@ -6,7 +6,7 @@ import { startServer, useClient } from "./support/fixture.js";
 let queues = 0;
 const given = useClient();
 
-/** Return a new queue, and a session of its own project's messages. */
+/** Return the name of a new queue, and a session with a number of messages. */
 async function newQueue(count: number) {
   queues += 1;
   const queue = `q${queues}-${process.pid}`;

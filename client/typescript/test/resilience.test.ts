@@ -22,7 +22,8 @@ import {
 const TEST = dirname(fileURLToPath(import.meta.url));
 const MANY = isQuick ? 10_000 : 30_000;
 const PADDING = "A quite ordinary sentence of a conversation, long enough to be one. ".repeat(4);
-// Bytes from the server before each cut: in the handshake, in the first pages, within large ones.
+// Number of bytes from the server before each cut: cuts within the handshake, within the first
+// batches, and within large ones.
 const CUTS = [10, 20_000, 700_000, 60, 333_333, 100_000, 5, 500_000];
 
 const given = useClient();

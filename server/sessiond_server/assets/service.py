@@ -20,6 +20,7 @@ from sessiond_server.core.validation import check_text
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.formats.files import MAGIC_BYTES, shown_type
 from sessiond_server.quotas.service import Quotas
+from sessiond_server.quotas.usage import Reservation
 
 # Must be less than UPLOAD_ENDS in assets/store/assets.py, the time after which the server is
 # considered dead.
@@ -29,7 +30,7 @@ CLOSE_TIMEOUT_S = 5.0
 # Errors after which an upload leaves its cleanup to the garbage collection, which retries.
 TRANSIENT_ERRORS = (ObjectStoreUnavailable, DatabaseUnavailable, PoolExhausted, Contention)
 
-# Media types that are compared with the first bytes of the content.
+# The SHA-256 of the content.
 _ASSET_ID = re.compile("[0-9a-f]{64}")
 
 log = structlog.get_logger(__name__)
@@ -82,10 +83,9 @@ class Assets:
         exists = partial(self._exists, upload)
         room = await self._quotas.reserve(upload.project_id, unless=exists, max_bytes=upload.size)
         async with room:
-            row = await self._upload(upload, pieces)
-            if not upload.size:
-                room.more("max_bytes", row.size)
-            return row
+            if not upload.size and self._quotas.has_limit(upload.project_id, "max_bytes"):
+                pieces = self._within_quota(upload.project_id, room, pieces)
+            return await self._upload(upload, pieces)
 
     async def _exists(self, upload: Upload) -> bool:
         """Return whether the project already has the asset that a client is about to upload."""
@@ -100,8 +100,6 @@ class Assets:
             # collection finds it even if the upload fails.
             token = await self._store.announce(object_key)
             async with asyncio.timeout(UPLOAD_ENDS_S):
-                if not upload.size and self._quotas.has_limit(upload.project_id, "max_bytes"):
-                    pieces = self._within_quota(upload.project_id, pieces)
                 content = _Content(upload, self._limits.max_asset_bytes)
                 async with aclosing(content.checked(pieces)) as checked:
                     await self._objects.put(object_key, checked)
@@ -123,13 +121,12 @@ class Assets:
         return row
 
     async def _within_quota(
-        self, project_id: UUID, pieces: AsyncIterator[bytes]
+        self, project_id: UUID, room: Reservation, pieces: AsyncIterator[bytes]
     ) -> AsyncGenerator[bytes, None]:
-        """Yield the pieces of an upload of unknown size while there is room for them."""
-        size = 0
+        """Yield the pieces of an upload of unknown size, and reserve each of them in `room`."""
         async for piece in pieces:
-            size += len(piece)
-            (await self._quotas.reserve(project_id, max_bytes=size)).give_back()
+            (await self._quotas.reserve(project_id, max_bytes=len(piece))).give_back()
+            room.more("max_bytes", len(piece))
             yield piece
 
     async def get(self, project_id: UUID, asset_id: str) -> AssetRow:
@@ -144,7 +141,7 @@ class Assets:
         return row
 
     async def get_many(self, project_id: UUID, asset_ids: Sequence[str]) -> Mapping[str, AssetRow]:
-        """Return the assets that exist, by their ids, in one query. Other texts are left out."""
+        """Return the existing assets by their ids, in one query. Malformed ids are ignored."""
         ids = {bytes.fromhex(id_): id_ for id_ in asset_ids if _ASSET_ID.fullmatch(id_)}
         rows = await self._store.get_many(project_id, list(ids))
         return {ids[row.sha256]: row for row in rows}

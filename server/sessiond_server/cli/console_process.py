@@ -34,7 +34,7 @@ async def console_beside(settings: Settings) -> AsyncIterator[Callable[[int], No
     """End the console, if there is one, at the end of the block.
 
     Yields:
-        A function that starts it; called with the server's port.
+        A function that starts the console. It takes the server's port.
     """
     tasks: list[asyncio.Task[None]] = []
 

@@ -149,7 +149,7 @@ async def _limits(projects: LimitsOfProjects, options: argparse.Namespace) -> No
 
 async def _usage(projects: LimitsOfProjects, options: argparse.Namespace) -> None:
     usage = await projects.usage(options.name)
-    # Only the servers know the rates, each its own.
+    # The rates of calls and messages are missing, because each server knows only its own.
     used = {
         "max_sessions": usage.stored.sessions,
         "max_bytes": usage.stored.bytes,

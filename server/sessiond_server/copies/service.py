@@ -104,6 +104,8 @@ class Copies:
                 made = await self._store.copy(copy, record)
                 if made is None:
                     room.give_back()
+                elif request.up_to is not None:
+                    room.more("max_bytes", made.content_bytes - 1)
         except DuplicateRequest as duplicate:
             return await session_from_first_request(self._sessions, project_id, record, duplicate)
         except NoSource:
@@ -153,7 +155,10 @@ class Copies:
         return made
 
     async def _bytes_of(self, copy: Copy) -> int:
-        """Return the size of a copy if it has to be known; 1 for a part of a session."""
+        """Return the size of a copy if it has to be known.
+
+        The size of a copy of a part is known only once it is made. Until then it counts as 1.
+        """
         if copy.request.up_to is not None:
             return 1
         if not self._quotas.has_limit(copy.project_id, "max_bytes"):

@@ -1,13 +1,14 @@
-"""How long the current call may wait for others in memory.
+"""How long the current call may wait for other calls.
 
-A caller whose call lasts until the deadline only receives DEADLINE_EXCEEDED. So the call gives up a
-little earlier, and its caller receives the reason.
+A caller whose call lasts until the deadline receives only DEADLINE_EXCEEDED. A waiting call
+therefore gives up a little earlier, so that its caller receives the reason.
 """
 
 import asyncio
 from contextvars import ContextVar
 
-# Time for the answer to travel.
+# The time that is left for the response to reach the caller: MARGIN_S, or if this is less, a share
+# of the call's time.
 MARGIN_S = 1.0
 MARGIN_SHARE = 0.1
 

@@ -59,7 +59,7 @@ class Event:
 
     @property
     def is_delta(self) -> bool:
-        """Whether the event is part of a coming message, and redundant once that is stored."""
+        """Whether the event holds a piece of a message, which the stored message later replaces."""
         return self.type in DELTAS
 
     @property

@@ -76,7 +76,7 @@ def conninfo(url: str) -> str:
 
 
 def needs_writable(url: str) -> bool:
-    """Return whether connections must be able to write: yes, unless the URL allows others."""
+    """Return whether connections must be able to write. False = the URL allows standbys."""
     return _wanted_server(conninfo_to_dict(url)) in ("", "read-write", "primary")
 
 

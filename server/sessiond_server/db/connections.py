@@ -27,7 +27,8 @@ _CLIENT_SETTINGS = {
     "client_encoding": "UTF8",
     "standard_conforming_strings": "on",
 }
-# A pooler in transaction mode would leave these to the next client of the same connection.
+# Settings for connections that keep a session of PostgreSQL. Behind a pooler in transaction mode,
+# they would also apply to the next client that gets the connection.
 #
 # On each connection, PostgreSQL plans the first five executions of a prepared statement for their
 # particular values. The hot statements have one good plan for all values, and planning with the

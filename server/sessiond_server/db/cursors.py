@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 import structlog
-from psycopg import AsyncClientCursor, AsyncCursor
+from psycopg import AsyncClientCursor, AsyncCursor, errors
 from psycopg.rows import TupleRow
 from psycopg.sql import Composable
 
@@ -92,6 +92,21 @@ def measured(name: str, tally: metrics.Tally, took_s: float, error: BaseExceptio
         tracing.add_statement(name, took_s, error)
     if took_s > _slow_s:
         log.warning("slow_statement", statement=name, took_ms=round(took_s * 1000))
+
+
+def is_outdated(error: BaseException | None) -> bool:
+    """Return whether a statement failed only because it was prepared some time ago.
+
+    A pooler has run DEALLOCATE ALL or DISCARD ALL, or a migration has changed the type of a column
+    that the statement returns. The statement must be prepared again, and has changed nothing.
+    """
+    match error:
+        case errors.InvalidSqlStatementName():
+            return True
+        case errors.FeatureNotSupported():
+            # "cached plan must not change result type". The text may be translated.
+            return error.diag.source_function == "RevalidateCachedQuery"
+    return False
 
 
 def _name_of(query: object, frame: FrameType | None) -> str:

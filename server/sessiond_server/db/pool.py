@@ -33,7 +33,7 @@ from sessiond_server.db.connections import (
     has_session,
     is_usable,
 )
-from sessiond_server.db.cursors import TimedClientCursor, TimedCursor
+from sessiond_server.db.cursors import TimedClientCursor, TimedCursor, is_outdated
 
 # Minimum time between two renewals of all connections.
 RENEWAL_PAUSE_S = 1.0
@@ -58,7 +58,7 @@ class PoolExhausted(Exception):
 
 
 class Contention(Exception):
-    """The statement failed on a lock timeout, a deadlock or a serialization failure.
+    """The statement failed on a lock timeout, a deadlock, a serialization failure or an old plan.
 
     Nothing was changed; a retry may succeed.
     """
@@ -173,7 +173,7 @@ class Database:
     async def connect_to_listen(
         self, application_name: str
     ) -> tuple[AsyncConnection[TupleRow], bool]:
-        """Return a connection to wait for notifications on.
+        """Return a connection on which to wait for notifications.
 
         Returns:
             The connection, and whether it can listen. It cannot behind a pooler in transaction
@@ -306,8 +306,8 @@ class Database:
         # Results are text: the binary loaders of these connections are for the hot paths (see
         # db/connections.py).
         if _writes_content(statement):
-            # PostgreSQL logs the text of a statement that fails. Values that are sent apart from it
-            # do not get there.
+            # PostgreSQL logs the text of a statement that fails. The values are sent separately, so
+            # that the log does not contain them.
             async with on.cursor(row_factory=dict_row) as cursor:
                 await cursor.execute(text, parameters, prepare=False)
                 return await cursor.fetchall() if cursor.description else []
@@ -354,8 +354,8 @@ class Database:
 def _writes_content(statement: str | ClauseElement) -> bool:
     """Whether a statement writes values of callers: titles, metadata, prompts.
 
-    It is an insert, or an update that is assembled for its call. These find their rows by key, so
-    any plan is good for all values.
+    Such a statement is an insert, or an update that is assembled for its call. It finds its rows by
+    key, so any plan is good for all values.
     """
     if isinstance(statement, str):
         return statement.lstrip().startswith("INSERT ")
@@ -409,20 +409,22 @@ class PooledConnection:
     async def __aexit__(
         self, exc_type: object, exc: BaseException | None, traceback: object
     ) -> None:
-        # The connection of a primary that became a standby works, but only for reads.
+        # A connection to a primary that became a standby works, but only for reads. A connection
+        # with outdated statements would keep using them. Both are closed.
         is_read_only = isinstance(exc, psycopg.errors.ReadOnlySqlTransaction)
-        await self._give_back(is_broken=is_read_only)
+        await self._give_back(is_broken=is_read_only or is_outdated(exc))
         match exc:
             case None:
                 return
             case psycopg.errors.LockNotAvailable():
                 raise LockTimeout(str(exc)) from exc
+            case _ if is_outdated(exc):
+                raise Contention(str(exc)) from exc
             case psycopg.errors.DeadlockDetected() | psycopg.errors.SerializationFailure():
                 raise Contention(str(exc)) from exc
-            # QueryCanceled is an OperationalError, but the connection is intact.
+            # QueryCanceled and DiskFull are OperationalErrors, but the connection is intact.
             case psycopg.errors.QueryCanceled():
                 raise StatementCanceled(str(exc)) from exc
-            # DiskFull is an OperationalError as well, but the connection is intact.
             case psycopg.errors.DiskFull():
                 raise DatabaseFull(str(exc)) from exc
             case psycopg.errors.ReadOnlySqlTransaction():

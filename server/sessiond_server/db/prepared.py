@@ -107,7 +107,7 @@ class PreparedStatement:
         self._types = [types[placeholder].oid for placeholder in names]
         self._formats = [Format.BINARY] * len(names)
         self._decoders = [column.decode for column in columns]
-        # The name under which each connection has prepared it.
+        # For each connection: the name under which it has prepared the statement.
         self._prepared: WeakKeyDictionary[AsyncConnection[Any], bytes] = WeakKeyDictionary()
         self._tally: metrics.Tally | None = None
 
@@ -133,8 +133,10 @@ class PreparedStatement:
         try:
             try:
                 result = await self._result(connection, encoded)
-            except psycopg.errors.InvalidSqlStatementName:
-                # Another program has run DEALLOCATE ALL. The failed statement has changed nothing.
+            except psycopg.Error as error:
+                if not cursors.is_outdated(error):
+                    raise
+                # The failed statement has changed nothing.
                 self._prepared.pop(connection, None)
                 if connection.pgconn.transaction_status != TransactionStatus.IDLE:
                     raise

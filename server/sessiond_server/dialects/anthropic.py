@@ -58,7 +58,8 @@ class _Sent:
     Attributes:
         message: the JSON.
         entries: the stored messages that it is built from.
-        is_system: whether it has instructions in mid-history, whose role is not decided yet.
+        is_system: whether it contains instructions from the middle of the history. Their role is
+            not decided before _place_system().
     """
 
     message: JSON
@@ -87,7 +88,8 @@ class _Writer(AnthropicBlocks):
         super().__init__(history)
         self._dialect = dialect
         self._sent: list[_Sent] = []
-        # Pending results, with which the user's next message will begin, and their messages.
+        # The results that are not sent yet, and the stored messages that contain them. The user's
+        # next message will begin with these results.
         self._results: list[JSON] = []
         self._result_entries: dict[int, Entry] = {}
 
@@ -371,7 +373,10 @@ class _Writer(AnthropicBlocks):
         return self._plain_error(entry, new | ({"is_error": True} if result.is_error else {}))
 
     def _plain_error(self, entry: Entry, block: JSON) -> JSON:
-        """Return a result that may carry is_error: the API accepts only text in such a result."""
+        """Replace is_error by a text, unless the result consists of text.
+
+        The API accepts only text in a result with is_error.
+        """
         content = block.get("content")
         is_text = isinstance(content, str) or all(
             inner.get("type") == "text" for inner in objects_of(content)

@@ -31,7 +31,7 @@ from sessiond_server.formats.report import ChangeKind
 
 _SERVER_ID = re.compile("srvtoolu_[a-zA-Z0-9_]+")
 _ANYWHERE: Collection[str] = ("search_result",)
-# The keys of a block that are kept if it is replaced by another type of block.
+# The keys of a block that are kept if a block of another type replaces it.
 _COMMON_KEYS = ("cache_control",)
 
 
@@ -160,7 +160,7 @@ class AnthropicBlocks:
         return self._fitted(entry, new)
 
     def _may_send(self, block: JSON, kinds: Collection[str]) -> bool:
-        """Whether the API accepts one of its own blocks in a place."""
+        """Whether the API accepts one of its own blocks where the types `kinds` are allowed."""
         kind = string_of(block.get("type"))
         if kind == "tool_reference" and string_of(block.get("tool_name")) not in self._tools:
             # The API refuses a reference to a tool that the request does not define.
@@ -183,7 +183,7 @@ class AnthropicBlocks:
     # Calls that the provider runs
 
     def _server_blocks(self, entry: Entry, pieces: Sequence[Piece]) -> Mapping[int, JSON]:
-        """Return the provider-run calls of an answer whose result follows, and these results.
+        """Return an answer's provider-run calls that have a result, and their results.
 
         Returns:
             The blocks to send, by the id() of the stored block.
@@ -232,7 +232,7 @@ class AnthropicBlocks:
         return fitted
 
     def _with_caller(self, entry: Entry, block: JSON) -> JSON:
-        """Return a call, without its `caller` if that is a provider-run call that is not sent."""
+        """Return a call, without a `caller` that names a provider-run call which is not sent."""
         caller = block.get("caller")
         tool_id = string_of(caller.get("tool_id")) if isinstance(caller, dict) else ""
         if not tool_id or tool_id in self._sent_server_ids:

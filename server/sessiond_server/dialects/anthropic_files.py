@@ -11,7 +11,8 @@ from sessiond_server.formats.pictures import HEADER_BYTES, dimensions
 from sessiond_server.formats.pieces import JSON, Entry, Media, Piece, Text
 
 MAX_FILES = 100
-# Number of files that are left out at once if there are too many: the prefix rarely changes.
+# If there are too many files, the oldest are left out in steps of this number. Successive requests
+# therefore mostly begin alike, and the API can use its cache of the earlier request.
 OMITTED_AT_ONCE = 20
 # The API counts the characters of the base64.
 MAX_IMAGE_CHARACTERS = 5 * 1024**2
@@ -43,7 +44,7 @@ class AnthropicFiles:
             self._surplus = set(files[: -(-excess // OMITTED_AT_ONCE) * OMITTED_AT_ONCE])
 
     def is_surplus(self, part: Piece | JSON) -> bool:
-        """Whether a file, or a document with several parts, exceeds the number of files."""
+        """Whether a file, or a document with several parts, is left out to keep to MAX_FILES."""
         return id(part) in self._surplus
 
     def block(self, piece: Media, own: JSON | None) -> tuple[JSON | None, str]:
@@ -54,8 +55,8 @@ class AnthropicFiles:
             own: its block in the stored message, if that is in the API's own format.
 
         Returns:
-            The type and the content of the block, and "". Or None, and why the file is not sent;
-            "" = the API has no block for it.
+            The type and the content of the block, and "". If the file is not sent: None, and the
+            reason, which is "" if the API has no block for such a file.
         """
         if self.is_surplus(piece):
             return None, TOO_MANY
@@ -116,14 +117,14 @@ class AnthropicFiles:
         return None
 
     def _text(self, piece: Media, media_type: str, own: JSON | None) -> JSON | None:
-        """Return the block of a text file in a document of the API's own format."""
+        """Return the block of a text file that is stored as a document in the API's own format."""
         if not (own and own.get("type") == "document" and media_type.startswith(TEXT_TYPES)):
             return None
         text = self._steps.text_of(piece)
         return text_document(text) if text else None
 
     def _media_type(self, piece: Media) -> str:
-        """Return the media type of a file: what its content shows, if that is known."""
+        """Return the type that the content of a file shows, or else the file's declared type."""
         given = self._steps.media_type(piece)
         asset = self._steps.assets.get(piece.asset_id)
         is_shown = asset and (given in IMAGES or given == PDF)

@@ -15,7 +15,7 @@ def fit_options(
     """Return the fields of a request, without its messages.
 
     Args:
-        options: the caller's fields. The instructions among them come first.
+        options: the caller's fields. Instructions among them precede those of the session.
         system: the instructions of the session.
         messages: the messages of the request.
         report: receives the changes.
@@ -32,7 +32,7 @@ def fit_options(
 
 
 def _instructions(own: Any, report: Report) -> Iterator[JSON]:
-    """Yield the caller's instructions as blocks: of a text, of blocks, or of a single block."""
+    """Yield the caller's instructions as blocks. They are a text, a block, or a list of these."""
     if own is None:
         return
     for item in own if isinstance(own, list) else [own]:

@@ -16,8 +16,8 @@ MAX_DEPTH = 200
 def object_of(call: Call, *, max_depth: int = MAX_DEPTH) -> tuple[JSON, ChangeKind | None]:
     """Return the arguments of a call as an object, with their exact spelling.
 
-    Arguments that parsers read differently (a key twice), or refuse (NaN, 1e999, 2,000 levels), are
-    sent as the text that the model wrote.
+    Some arguments are sent as the text that the model wrote, because parsers read them differently
+    (a key twice) or refuse them (NaN, 1e999, 2,000 levels).
 
     Args:
         call: the call as read.

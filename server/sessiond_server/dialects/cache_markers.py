@@ -20,7 +20,7 @@ _PARTS = ("tools", "system")
 
 
 def limit_markers(body: JSON, messages: Sequence[JSON]) -> tuple[JSON, list[JSON], list[str]]:
-    """Keep the last cache markers of a request, as many as the API accepts.
+    """Keep only the last MAX_CACHE_MARKERS cache markers of a request.
 
     Args:
         body: the request without its messages.
@@ -91,7 +91,10 @@ def _markers(value: Any) -> Iterator[Any]:
 
 
 def _replaced(value: Any, markers: Iterator[Any]) -> Any:
-    """Return a value with other markers, in the order of _markers(); the same if none differs."""
+    """Return a copy of a value in which `markers` replace its markers, in the order of _markers().
+
+    If no marker differs, the value itself is returned.
+    """
     if isinstance(value, list):
         items = [_replaced(item, markers) for item in value]
         is_same = all(new is old for new, old in zip(items, value, strict=True))

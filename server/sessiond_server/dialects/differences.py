@@ -6,10 +6,12 @@ from typing import Any
 from sessiond_server.formats.pieces import JSON
 from sessiond_server.formats.report import ChangeKind, Report, key_of
 
-# The detail of a report that fields without a value are left out. SDKs write many such fields.
+# The detail that a report gives for all fields that are left out and whose stored value is null.
+# SDKs write many such fields.
 NULLS = "fields that are null"
 _OF_FIELDS = {ChangeKind.FIELD_REMOVED, ChangeKind.FIELD_CHANGED}
-# The keys whose values each kind of change explains. Other kinds explain a change of any value.
+# For each kind of change: the keys whose values it changes, and whose differences therefore need no
+# report of their own. A kind that is not listed may change the value of any key.
 _EXPLAINED = {
     ChangeKind.ID_CHANGED: {"id", "callid", "toolcallid", "tooluseid"},
     ChangeKind.NAME_CHANGED: {"name"},
@@ -25,7 +27,7 @@ _EXPLAINED = {
 
 
 def report_differences(report: Report, seq: int, new: JSON, stored: JSON) -> None:
-    """Report what differs between two objects, unless a change that explains it is reported.
+    """Report the differences between two objects that no change reported so far explains.
 
     Args:
         report: receives the changes.

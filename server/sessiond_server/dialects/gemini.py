@@ -102,8 +102,8 @@ class _Writer(GeminiParts):
     def _sign(self) -> None:
         """Give the first call of each content a signature if it has none.
 
-        The API requires it only in the current turn. If older contents had no signature, a request
-        would not begin with the previous request.
+        The API requires it only in the current turn. Older contents get one as well, so that each
+        request begins with the same text as the previous request.
         """
         for content in self._contents:
             for i, part in enumerate(content.parts):
@@ -181,7 +181,7 @@ class _Writer(GeminiParts):
         return texts
 
     def _later_system(self, said: Said) -> None:
-        """Send instructions in mid-history in the place where they are, quoted by the user."""
+        """Send instructions from the middle of the history in their place, quoted by the user."""
         texts = self._instructions(said)
         if texts:
             self._lost(said.entry, ChangeKind.ROLE_CHANGED, "system")

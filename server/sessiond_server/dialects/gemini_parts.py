@@ -58,7 +58,7 @@ _INNER_KEYS = {
     "toolResponse": {"id", "toolType", "response"},
 }
 _LEVELS = ("UNSPECIFIED", "LOW", "MEDIUM", "HIGH", "ULTRA_HIGH")
-# The shapes of the optional values that the API defines; those that do not fit are left out.
+# The shapes that the API defines for optional values. Values that do not fit are left out.
 _SHAPES: dict[str, Shape] = {
     "videoMetadata": record(
         "", {}, {"startOffset": STRING, "endOffset": STRING, "fps": of_type(int, float)}
@@ -301,7 +301,10 @@ class GeminiParts:
 
 
 def _base64(stored: str) -> str:
-    """Return base64 as it is stored if the API reads it; it reads both alphabets. "" = invalid."""
+    """Return base64 as it is stored, or in its plain form if the API cannot read the stored form.
+
+    The API reads the standard alphabet and the URL-safe one. "" = the text is not base64.
+    """
     plain = plain_base64(stored)
     return stored if stored.replace("-", "+").replace("_", "/") == plain else plain
 

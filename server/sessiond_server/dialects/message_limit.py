@@ -9,7 +9,8 @@ from sessiond_server.formats.report import ChangeKind, Report
 Sent: TypeAlias = tuple[JSON, tuple[int, ...]]
 """A message of a request, and the seqs of the stored messages that it is built from."""
 
-# Number of messages that are left out at once if there are too many: the prefix rarely changes.
+# If there are too many messages, the oldest are left out in steps of this number. Successive
+# requests therefore mostly begin alike, and the API can use its cache of the earlier request.
 OMITTED_AT_ONCE = 512
 
 
@@ -22,9 +23,9 @@ def limited(
 ) -> list[Sent]:
     """Return the messages of a request without the oldest ones, if there are too many.
 
-    The newest group stays. Instructions are left out only if leaving out all older groups is not
-    enough. A group that alone has too many messages is left out. A note tells how many messages
-    are not sent.
+    A group that has too many messages by itself is left out. Otherwise, the newest group that is
+    not an instruction stays. Instructions are left out only if leaving out all older groups is not
+    enough. A note tells how many messages are not sent.
 
     Args:
         groups: the messages, in groups that are sent together or not at all, such as calls and

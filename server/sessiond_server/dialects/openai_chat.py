@@ -192,7 +192,7 @@ class _Writer(ChatParts):
         return new
 
     def _beside_content(self, entry: Entry, new: JSON) -> Iterator[str]:
-        """Return the texts of fields other than content that are not sent unchanged."""
+        """Return the texts of a refusal, images and audio that have no field in the new message."""
         value = entry.value
         if isinstance(value.get("refusal"), str) and value["refusal"] and not new.get("refusal"):
             yield value["refusal"]
@@ -256,7 +256,7 @@ class _Writer(ChatParts):
         return new
 
     def _add_reasoning(self, new: JSON, pieces: Sequence[Piece]) -> None:
-        """Add the reasoning under the server's key, which a message with calls must have."""
+        """Add the reasoning under the server's key. A message with calls must have this key."""
         key = self._dialect.reasoning_key
         if not key or new.get(key):
             return
@@ -265,7 +265,7 @@ class _Writer(ChatParts):
             new[key] = "\n\n".join(texts) or NO_REASONING
 
     def _call(self, paired: PairedCall) -> JSON:
-        """Return a call, with the stored keys in their order where the API accepts them."""
+        """Return a call with the stored keys that the API accepts, in their stored order."""
         call = paired.call
         kind = "custom" if call.is_custom else "function"
         inner: JSON = {"name": paired.wire_name, _ARGUMENT_KEYS[kind]: call.arguments}

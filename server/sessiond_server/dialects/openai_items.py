@@ -332,7 +332,7 @@ def fitted(item: JSON) -> JSON | None:
 
 
 def fit(shape: Shape, value: object) -> JSON | None:
-    """Return an object without the parts that do not fit a shape. None = it lacks the shape."""
+    """Return the parts of an object that fit a shape. None = a required part does not fit."""
     try:
         kept: JSON = shape(value, "", _ignore)
     except Misfit:

@@ -141,8 +141,8 @@ class _Writer(ResponsesParts):
 
     def _answer(self, answer: Answer) -> Iterator[JSON]:
         calls = iter(answer.calls)
-        # The API requires an item after reasoning. If the reasoning is not sent, these items are
-        # sent without ids.
+        # The API requires an item after reasoning, so `pending` holds reasoning until an item
+        # follows. Items whose reasoning is not sent are sent without their ids.
         pending: tuple[Entry, JSON] | None = None
         has_lost_reasoning = self._begins_within(answer)
         for entry, pieces in answer.entries:
@@ -166,7 +166,7 @@ class _Writer(ResponsesParts):
             self._lost(pending[0], ChangeKind.THINKING_OMITTED)
 
     def _begins_within(self, answer: Answer) -> bool:
-        """Whether the history begins with the middle of an answer; its reasoning may be missing."""
+        """Whether the history begins in the middle of this answer. Its reasoning may be missing."""
         first = answer.entries[0][0]
         is_first = not self._has_begun
         self._has_begun = True
@@ -219,7 +219,7 @@ class _Writer(ResponsesParts):
     def _stored_answer(
         self, entry: Entry, texts: Sequence[str], parts: list[JSON]
     ) -> Iterator[JSON]:
-        """Write a message of either API."""
+        """Write an answer that is stored as a message of Chat Completions or of this API."""
         value = entry.value
         new: JSON = {"role": "assistant"}
         if (phase := value.get("phase", "")) in (None, *PHASES):

@@ -94,7 +94,7 @@ class Steps:
         newest: the newest message that is not the system's. None = there is none.
 
     Raises:
-        UnsendableHistory: if only another provider can read the history before the newest messages.
+        UnsendableHistory: if the history begins with a summary that only its maker can read.
     """
 
     def __init__(
@@ -143,7 +143,8 @@ class Steps:
             if entry.role in SYSTEM_ROLES:
                 continue
             first = entry.pieces[0] if len(entry.pieces) == 1 else None
-            # If only instructions precede the item, the session lacks the replaced messages.
+            # If only instructions precede the item in the session, the session lacks the messages
+            # that the item replaces.
             if (
                 isinstance(first, Foreign)
                 and first.kind in SUMMARIES
@@ -189,8 +190,8 @@ class Steps:
             why: why a file is not sent. "" = the API has no place for it.
 
         Returns:
-            The content of a text file after its name, or else a note, so that the model can mention
-            what is missing.
+            For a text file: its name, followed by its content. For another file: a note, so that
+            the model can mention what is missing. For an item: its readable text, or a note.
         """
         if isinstance(piece, Foreign):
             self.lost(entry, ChangeKind.ITEM_REPLACED, piece.kind)
@@ -207,7 +208,7 @@ class Steps:
         return Text(file_note(piece, media_type, why))
 
     def text_of(self, piece: Media) -> str:
-        """Return the content of a text file. "" if it is stored elsewhere, or missing, or empty."""
+        """Return the content of a text file. "" if that is stored elsewhere, missing, or empty."""
         asset = self.assets.get(piece.asset_id)
         if asset and asset.size_bytes:
             return AssetString(piece.asset_id, is_text=True)
@@ -224,7 +225,7 @@ class Steps:
         return known if is_shown else piece.media_type or known
 
     def content_of(self, piece: Media, *, prefix: str = "") -> str:
-        """Return a file's base64 after a prefix. "" if it is stored elsewhere or is missing."""
+        """Return a prefix and a file's base64. "" if the content is stored elsewhere or missing."""
         if piece.asset_id:
             known = piece.asset_id in self.assets
             return AssetString(piece.asset_id, prefix=prefix) if known else ""

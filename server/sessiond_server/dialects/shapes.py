@@ -26,7 +26,7 @@ class Misfit(Exception):
 
 
 def of_type(*kinds: type) -> Shape:
-    """Return the shape of a value of one of some types. A boolean is not an integer."""
+    """Return the shape of a value that has one of the types. A boolean is not an integer."""
 
     def fit(value: Any, path: str, note: Note) -> Any:
         del note
@@ -57,7 +57,7 @@ def filled(value: Any, path: str, note: Note) -> Any:
 
 
 def one_of(*choices: str) -> Shape:
-    """Return the shape of one of some strings."""
+    """Return the shape of a value that is one of the strings."""
 
     def fit(value: Any, path: str, note: Note) -> Any:
         del note
@@ -78,7 +78,7 @@ def nullable(shape: Shape) -> Shape:
 
 
 def either(*shapes: Shape) -> Shape:
-    """Return the shape of a value that has one of some shapes, the first that it fits."""
+    """Return the shape of a value that fits one of the shapes. The first that fits is used."""
 
     def fit(value: Any, path: str, note: Note) -> Any:
         for shape in shapes:

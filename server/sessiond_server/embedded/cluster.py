@@ -100,7 +100,8 @@ class EmbeddedPostgres:
     def socket_dir(self) -> Path:
         """The directory that contains the socket.
 
-        It is in the data directory, or a temporary directory if that path would be too long.
+        It is in the data directory. If that makes its path too long, it is in the system's
+        directory for temporary files.
         """
         own = self._data_dir / "run"
         if len(os.fsencode(own / f".s.PGSQL.{PORT}")) <= MAX_SOCKET_PATH:
@@ -402,7 +403,7 @@ class EmbeddedPostgres:
 
 
 def embedded_directory(data_dir: Path, database_url: str) -> Path | None:
-    """Return the directory of the embedded cluster, if a URL is that of its running database."""
+    """Return the directory of the embedded cluster, if a URL leads to its running database."""
     cluster = data_dir.expanduser().absolute() / "postgres"
     with suppress(OSError):
         # The fifth line is the directory of the socket.

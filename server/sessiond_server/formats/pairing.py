@@ -121,7 +121,8 @@ class _Pairing:
         self._has_results = False
         self._arrivals = 0
         self._open = _OpenCalls()
-        # The calls of the last answer, and of earlier ones, by id, with and without a result.
+        # The calls of the last answer, and those of earlier answers, by id. They may have a result
+        # or not.
         self._current: dict[str, PairedCall] = {}
         self._earlier: dict[str, PairedCall] = {}
 
@@ -228,8 +229,8 @@ class _OpenCalls:
     """The calls of one answer that have no result yet, found without searching all of them."""
 
     def __init__(self) -> None:
-        # By ("id", id); by ("any", name) and, for calls without an id, by ("no id", name). The name
-        # "" means every name.
+        # Each call is in the queues ("any", NAME) and ("any", ""). A call with an id is also in the
+        # queue ("id", ID), and a call without one in ("no id", NAME) and ("no id", "").
         self._queues: dict[tuple[str, str], deque[PairedCall]] = {}
 
     def add(self, paired: PairedCall) -> None:
@@ -241,7 +242,7 @@ class _OpenCalls:
             self._queues.setdefault(key, deque()).append(paired)
 
     def find(self, result: Result) -> PairedCall | None:
-        """Return the call that a result belongs to, unless it has a result."""
+        """Return the call that a result belongs to. None = no open call fits."""
         if not result.call_id:
             # Some formats have no ids: the name and the order identify the call.
             return self._first(("any", result.name))
@@ -273,7 +274,7 @@ def assign_ids(
         max_length: maximum length of an id, in characters.
         report: receives the changes.
         min_length: minimum length of an id, in characters.
-        may_be_missing: whether a call without an id needs none.
+        may_be_missing: whether a call that is stored without an id stays without one.
     """
     namer = _Namer(pattern, min_length, max_length)
     places: Counter[int] = Counter()

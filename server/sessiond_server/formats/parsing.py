@@ -29,7 +29,7 @@ def parse(text: str) -> Any:
 
 
 def dumps(value: Any) -> str:
-    """Return the compact JSON of a parsed value, also of what orjson refuses."""
+    """Return the compact JSON of a parsed value, even of a value that orjson refuses."""
     try:
         return orjson.dumps(value).decode()
     except orjson.JSONEncodeError:

@@ -97,7 +97,8 @@ def tokenizer(kind: str) -> Tokenizer:
     """Create a tokenizer.
 
     Args:
-        kind: "o200k_base"; "estimate"; or "auto" for the former if its package is installed.
+        kind: "o200k_base", "estimate" or "auto". "auto" = "o200k_base" if its package is installed,
+            otherwise "estimate".
 
     Raises:
         ModuleNotFoundError: for "o200k_base" without its package.
@@ -115,7 +116,7 @@ def texts_of_entry(entry: Entry) -> list[str]:
 
 
 def texts_of_json(value: dict[str, Any], message_format: int) -> list[str]:
-    """Return the texts of a provider's message that count.
+    """Return the counted texts of a provider's message.
 
     Frequent shapes are read here, and all others by the format's reader, which is slower.
 
@@ -129,7 +130,7 @@ def texts_of_json(value: dict[str, Any], message_format: int) -> list[str]:
 
 
 def texts_of_parts(parts: Sequence[Part]) -> list[str]:
-    """Return the texts of a message in parts that count."""
+    """Return the counted texts of a message in typed parts."""
     texts: list[str] = []
     for part in parts:
         match part.WhichOneof("kind"):

@@ -50,7 +50,8 @@ def _part(piece: Piece) -> Part:
             return Part(
                 reasoning=Reasoning(
                     text=piece.text,
-                    # Signatures of typed parts are bytes, read as Latin-1; others are ASCII.
+                    # A signature that was read from typed parts is bytes decoded as Latin-1. All
+                    # other signatures are ASCII.
                     signature=piece.signature.encode("latin-1", "replace"),
                     format=piece.maker,
                 )

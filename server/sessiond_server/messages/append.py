@@ -37,8 +37,8 @@ from sessiond_server.telemetry import metrics
 # Above this size, messages are parsed and counted in a thread: 16 MiB of text takes half a second.
 LARGE_BYTES = 1024 * 1024
 
-# Maximum number of attempts of an append that leaves out stored messages. If another append stored
-# some of the messages first, the next attempt has fewer to store.
+# Maximum number of attempts of an append. It is tried again if another caller changes the session
+# meanwhile. If that caller stored some of the messages, the next attempt has fewer to store.
 ATTEMPTS = 100
 
 # Maximum number of invalid fields to report. The rest of the request is not checked then.
@@ -52,10 +52,10 @@ class PreparedAppend:
     Attributes:
         target: session and conditions of the append.
         append: the store's parameters.
-        rows: the messages; none if all are left out.
+        rows: the messages to store; empty if all messages of the request are left out.
         asset_fields: path of the first field that refers to an asset, by the asset's sha256.
         indexes: see MessageValidator.
-        messages: all messages of the request if duplicates may be left out, otherwise none.
+        messages: all messages of the request if duplicates may be left out, otherwise empty.
     """
 
     target: Target
@@ -286,8 +286,8 @@ class Appends:
             target: session of the import.
             pieces: all messages.
             skipper: leaves messages out.
-            stored: message_ids that the session is known to have; if there are none, the session
-                is asked for each piece.
+            stored: message_ids that the session is known to have. If it is empty, the ids of each
+                piece are looked up in the session.
         """
         async for messages in pieces:
             known = stored

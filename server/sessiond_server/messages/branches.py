@@ -15,9 +15,10 @@ from sessiond_server.messages.store.segments import Segment, cut
 async def newest_branch(
     store: HistoryStore, head: LogHead, through: int, *, is_end: bool = False
 ) -> tuple[Segment, ...]:
-    """Return the path to the newest message that continues the branch of a message.
+    """Return the path to the session's newest message, or to the message `through`.
 
-    Costs no query for a session without branches.
+    The path leads to `through` if that is not on the path to the newest message. This needs no
+    query for a session without branches.
 
     Args:
         store: reads the links.

@@ -75,7 +75,7 @@ def twice(message_id: str, field: str, before: str) -> Fault:
 
 
 class Skipper:
-    """Leaves out of a request the messages that are stored already, or that it has twice.
+    """Leaves out messages of a request that are stored already, or that the request has twice.
 
     Attributes:
         indexes: index in the request of each message that is kept so far.

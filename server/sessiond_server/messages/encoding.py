@@ -23,8 +23,8 @@ class EncodedPage:
         count: number of messages on the page.
         first_seq: seq of the page's first message, in the order of the read.
         last_seq: seq of the page's last message, in the order of the read.
-        is_open: whether the page ended only at the end of the history. Messages that are appended
-            later then belong on it.
+        is_open: whether the page ends only because the history ended there. If so, messages that
+            are appended later belong on the page, too.
     """
 
     encoded: bytes
@@ -59,8 +59,8 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-# Lengths and the lower halves of seqs are looked up in tables. Calling varint() for each of them
-# would take longer than the rest of the splice.
+# Lengths, and the low 14 bits of seqs, are looked up in tables. Calling varint() for each of them
+# would take longer than the rest of the encoding.
 _VARINTS = [_varint(n) for n in range(1 << 14)]
 _LOW_14 = [bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(1 << 14)]
 

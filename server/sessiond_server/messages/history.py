@@ -98,10 +98,11 @@ class History:
             while True:
                 page = await fetch
                 if not window.is_complete(page) or (reading.roles and window.is_shared):
-                    # Messages are missing, for one of three reasons. If the session was deleted or
-                    # rewound and purged during the read, ending here would lose messages silently.
-                    # Otherwise the messages were moved to another log. A page of a read by role may
-                    # have gaps anyway, so only a fresh head shows whether messages were moved.
+                    # Messages may be missing, for one of three reasons. If they were moved to
+                    # another log, the read continues there. If the session was deleted, or a rewind
+                    # removed the messages and they were purged, the read fails, because ending it
+                    # here would lose messages silently. A page of a read by role may have gaps
+                    # anyway, so only a fresh head shows what happened.
                     again = await self._head(key, project_id, reading.session_id)
                     if again.log != head.log:
                         raise session_not_found(reading.session_id)
@@ -191,7 +192,7 @@ class History:
         """Return the links of messages to their parents that the read may have to follow.
 
         Raises:
-            Fault: MESSAGE_NOT_FOUND if there is no message whose branch is read.
+            Fault: MESSAGE_NOT_FOUND if the message whose branch is to be read does not exist.
         """
         if reading.branch_of > head.last_seq and not reading.resume_token:
             raise Fault(

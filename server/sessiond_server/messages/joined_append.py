@@ -51,7 +51,7 @@ MAX_WAIT_S = 0.02
 # the server and the database work at the same time. Dividing fewer costs more than it gains.
 MIN_SPLIT = 32
 
-# Maximum number of attempts of an append that fail on a lock other than its session's row.
+# How many times in a row an append is retried after failing on a lock other than its session row's.
 MAX_LOCK_TIMEOUTS = 3
 
 log = structlog.get_logger(__name__)
@@ -84,8 +84,8 @@ class JoinedAppends:
             limits: the operator's limits.
             publisher: told about each session that was appended to.
             quotas: the limits of projects.
-            max_statements: maximum number of statements at a time, at least 1. It leaves other
-                calls some connections of the pool when the statements are slow.
+            max_statements: maximum number of statements at a time, at least 1. This limit leaves
+                some connections of the pool to other calls while the statements are slow.
         """
         self._store = store
         self._appends = appends
@@ -97,8 +97,9 @@ class JoinedAppends:
         self._busy: dict[UUID, deque[WaitingAppend]] = {}
         # Appends that wait for a statement to start, by session.
         self._ready: dict[UUID, deque[WaitingAppend]] = {}
-        # Statements that other appends wait for, the oldest first; and the number of all of them.
+        # Running statements that other appends wait for, the oldest first.
         self._awaited: dict[Slot, None] = {}
+        # The number of all running statements, awaited or not.
         self._statements = Statements(max_statements)
         # Runs while appends wait for a statement to start.
         self._timer: asyncio.TimerHandle | None = None
@@ -154,9 +155,10 @@ class JoinedAppends:
             requests: the appends, in their order.
 
         Returns:
-            For each append: its result, its error, or a waiting append, because its session is
-            locked or it must be stored alone. None if they belong in the queues, because other
-            appends to the sessions are there, or because a statement cannot store them all.
+            For each append, its result or its error. An append whose session is locked, or which
+            must be stored alone, now waits, and its WaitingAppend is returned instead. None if the
+            caller has to put the appends into the queues, because other appends to their sessions
+            are being stored or wait, or because no statement may start that can store them all.
         """
         keys = [one.append.key for one in requests]
         is_busy = any(key in self._busy or key in self._ready for key in keys)
@@ -183,7 +185,7 @@ class JoinedAppends:
         """Put an append into the queue of its session. The caller must then call `dispatch`.
 
         Raises:
-            Fault: SESSION_BUSY if too many appends wait for the session, which is locked.
+            Fault: SESSION_BUSY if the session is locked, and too many appends wait for it already.
         """
         key = prepared.append.key
         queue = self._busy.get(key)
@@ -209,8 +211,8 @@ class JoinedAppends:
     def expire(self, waiting: WaitingAppend) -> None:
         """End an append whose caller's time is nearly over.
 
-        If a statement is storing it, it ends with the statement's result, or when it would wait
-        again.
+        If a statement is storing the append, the append ends with the statement's result. If that
+        statement leaves it out, the append ends instead of waiting again.
         """
         waiting.is_due = True
         if waiting.group or waiting.ended.done():
@@ -249,7 +251,7 @@ class JoinedAppends:
                 timer.cancel()
 
     def _remove(self, waiting: WaitingAppend) -> None:
-        """Remove an append that waits from its queue."""
+        """Remove a waiting append from its queue."""
         key = waiting.key
         queue = self._busy.get(key) or self._ready.get(key)
         if queue:
@@ -263,7 +265,7 @@ class JoinedAppends:
 
     def _begin(self) -> Slot:
         slot = Slot(asyncio.get_running_loop().time() + MAX_WAIT_S)
-        # Beyond this number, the statement is that of one batch call. Others do not wait for it.
+        # Otherwise the statement is that of a batch call (store_whole). Others do not wait for it.
         if len(self._awaited) < MAX_IN_FLIGHT:
             self._awaited[slot] = None
         self._statements.began()
@@ -284,7 +286,7 @@ class JoinedAppends:
         Args:
             slot: the statement.
             keys: its sessions.
-            left: by session, its appends that were neither stored nor refused.
+            left: the appends that were neither stored nor refused, by session.
         """
         self._statements.ended()
         self._awaited.pop(slot, None)
@@ -301,7 +303,7 @@ class JoinedAppends:
             self._ready[key] = queue
 
     def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        # The context is empty, since the deadline of the call that starts the task is irrelevant.
+        # The context is empty, because the task must not have the deadline of the call starting it.
         task = asyncio.get_running_loop().create_task(work, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -310,8 +312,8 @@ class JoinedAppends:
     def _next_series(self) -> list[Series]:
         """Remove the appends of the next statement from the queues, and mark their sessions busy.
 
-        The appends fit into the limits of one request, or are a single one. The list is empty if
-        all appends were withdrawn.
+        Several appends together fit into the limits of one request. The list is empty if all
+        appends were withdrawn.
         """
         count = sum(map(len, self._ready.values()))
         free = min(MAX_IN_FLIGHT - len(self._awaited), self._statements.free)
@@ -375,8 +377,8 @@ class JoinedAppends:
         """Store series in one statement.
 
         Returns:
-            The series that were left out, by session: a condition did not hold, or the session is
-            locked.
+            The series that were left out, by session, because a condition did not hold or because
+            the session is locked.
         """
         stored = await self._try(
             [[(one.prepared.append, one.prepared.rows) for one in s] for s in all_series]
@@ -399,7 +401,7 @@ class JoinedAppends:
     async def _try(
         self, many: Sequence[StoredSeries]
     ) -> Sequence[Sequence[Appended] | None] | Exception:
-        """Return the results of each series, None for those left out; or the error of all."""
+        """Return the results of each series (None = left out), or the error common to all."""
         try:
             stored = await self._store.append(many)
         except (DatabaseUnavailable, PoolExhausted, LockTimeout) as error:
@@ -407,7 +409,7 @@ class JoinedAppends:
             self._statements.meet_locks = isinstance(error, LockTimeout)
             return error
         except Exception as error:
-            # One append is at fault, e.g. a repetition. Store each alone, for its own result.
+            # One append is at fault, e.g. a repetition. Leave out all: each is then stored alone.
             if not isinstance(error, DuplicateRequest):
                 log.warning("joined_append_failed", error=type(error).__name__)
             return [None] * len(many)

@@ -12,8 +12,8 @@ from sessiond_server.core.pagination import Page, Paging
 from sessiond_server.messages.history import History
 from sessiond_server.messages.read_window import Reading
 
-# Maximum size of a page, unless it is a single larger message. By default, clients refuse responses
-# above 4 MiB.
+# Maximum size of a page; a message that is larger becomes a page of its own. By default, clients
+# refuse responses above 4 MiB.
 PAGE_BYTES = 1024 * 1024
 
 

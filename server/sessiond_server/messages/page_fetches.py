@@ -64,8 +64,8 @@ class PageFetcher:
         Args:
             page_key: key of the page in the cache.
             query: the page.
-            known: the beginning of the page, which was the end of the history when it was cached.
-                None = unknown.
+            known: the cached first part of the page, which can be extended; it was cached when the
+                history ended after it. None = load the whole page.
         """
         first, last = query.segments[0], query.segments[-1]
         if known:
@@ -101,9 +101,9 @@ class PageFetcher:
 
 
 def _is_cacheable(query: PageQuery) -> bool:
-    # Filtered and descending reads, and those of other views, are rare and have different pages,
-    # which are not worth caching. A page with a gap belongs to a branch. In the cache it would look
-    # like a page of the whole history.
+    # Reads by role, descending reads and reads of other views have different pages. They are rare,
+    # so their pages are not worth caching. A page with a gap belongs to a branch; in the cache it
+    # would look like a page of the whole history.
     if query.descending or query.roles or query.basic or query.as_parts:
         return False
     return all(s.last_seq + 1 == t.first_seq for s, t in pairwise(query.segments))

@@ -31,10 +31,10 @@ class PageKey:
 class PageCache:
     """LRU cache of encoded pages with a limited size in bytes.
 
-    The cache needs no invalidation. Committed messages never change, a rewind gives the session a
-    new message log, and a reader reaches a page only through a session row that it has just read
-    from the database, so pages of deleted messages are never reached. The caller adds only pages
-    without gaps. Later appends may extend the last page of a session; it is then replaced.
+    The cache needs no invalidation. Committed messages never change, and a rewind gives the session
+    a new message log. A reader finds a page only by the values of a session's row that it has just
+    read from the database, so it never finds pages of deleted messages. The caller adds only pages
+    without gaps. If later appends extend the last page of a session, the page is replaced.
 
     Attributes:
         bytes: total size of all cached pages.

@@ -18,7 +18,8 @@ GROWTH = 4
 # Maximum number of messages that one query of a read by role scans across several segments. The
 # query reads all of them before sorting.
 MAX_SCAN = 16_384
-# Pages up to this size need no byte limit, even if every message is as large as the largest one.
+# A page needs no byte limit if it could not exceed this size even if each of its messages were as
+# large as the largest one of the session.
 SAFE_BYTES = 8 * MAX_BYTES
 
 
@@ -42,8 +43,9 @@ class Reading:
             after_seq.
         expected_epoch: the epoch that the session must have; None = any.
         branch_of: seq of the message that the branch to read ends with; 0 = all branches.
-        since_epoch: the epoch of the page that this read continues; None = none. Rewinds since then
-            must have kept after_seq, or through_seq if the read is descending.
+        since_epoch: the epoch of the page that this read continues; None = it continues no page.
+            Rewinds since that epoch must have kept the message at after_seq, or the one at
+            through_seq if the read is descending.
     """
 
     session_id: str
@@ -69,7 +71,7 @@ class ReadWindow:
 
     Attributes:
         epoch: the session's epoch when the read began.
-        end: seq at which the read ends, pinned when it began.
+        end: seq at which the read ends; it was fixed when the read began.
         is_done: whether no messages are left to read.
     """
 
@@ -153,8 +155,8 @@ class ReadWindow:
     def query(self) -> PageQuery:
         """Return the query for the next page."""
         rows = min(self._rows, self._left) if self._left else self._rows
-        # Which messages are on the next page is known in advance. For a read by role, these are the
-        # messages that one query may scan.
+        # The next page contains the next `count` messages that are left, or fewer. In a read by
+        # role, `count` is the number of messages that one query may scan.
         count = (
             rows
             if not self._reading.roles
@@ -219,7 +221,7 @@ class ReadWindow:
 
 
 def _taken(segments: Sequence[Segment], count: int, descending: bool) -> list[Segment]:
-    """Return the first, or the last, messages of ordered segments."""
+    """Return the parts of ordered segments with their first `count` messages, or the last ones."""
     taken: list[Segment] = []
     for segment in reversed(segments) if descending else segments:
         if count <= 0:

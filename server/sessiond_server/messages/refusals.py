@@ -1,4 +1,4 @@
-"""Why an append stored nothing: a condition of its statement did not hold."""
+"""Finds out why an append stored nothing: which condition of its statement did not hold."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from sessiond_server.sessions.store.state import StateChanged, state_etag
 
 
 class Changed(Fault):
-    """The append's conditions did not hold when it ran, but hold now that the session changed."""
+    """The append's conditions did not hold when it ran, but hold now: the session has changed."""
 
     def __init__(self, target: Target, last_seq: int) -> None:
         if target.expected_last_seq is None and target.expected_epoch is None:
@@ -96,7 +96,7 @@ class Refusals:
         Args:
             target: session and conditions of the append.
             content_hash: see Append.
-            skipped: number of messages of the append.
+            skipped: number of messages of the request, all of which are left out.
 
         Raises:
             Fault: SESSION_NOT_FOUND, SESSION_DESTROYED, SEQUENCE_CONFLICT, HISTORY_REWOUND or
@@ -173,7 +173,7 @@ def changing(session_id: str) -> Fault:
 
 
 def _check_state(target: Target, row: SessionRow) -> None:
-    """Check that the session takes appends, and that its place is the expected one."""
+    """Check that the session takes appends, and has the expected epoch and last_seq."""
     if row.state == SessionStatus.DESTROYED:
         raise _destroyed(target.session_id)
     check_place(target, row.epoch, row.last_seq)

@@ -55,7 +55,7 @@ MAX_TIME_S = 253_402_300_799  # the last second of the year 9999
 ASSET_PREFIX = b"sessiond-asset:"
 
 ESTIMATED = b"\x58\x01"
-"""The field tokens_estimated (11) of a message without tokens."""
+"""The encoded field tokens_estimated (11), for a message without tokens."""
 
 # The beginning of a message that is only JSON, as the generated code encodes it: the fields role
 # (3) and format (4), and the tag of json (5).
@@ -429,5 +429,6 @@ def _as_bytes(text: str | bytes) -> bytes:
 
 def _summary(words: str) -> str:
     short = " ".join(words[: 8 * MAX_SUMMARY_CHARACTERS].split())[:MAX_SUMMARY_CHARACTERS]
-    # JSON escapes can spell characters that PostgreSQL's text cannot hold; the message keeps them.
+    # JSON escapes can spell characters that PostgreSQL's text cannot hold. The message keeps them,
+    # but the summary cannot.
     return short.replace("\0", "\ufffd").encode(errors="replace").decode()

@@ -11,7 +11,8 @@ from sessiond_server.core.limits import Limits
 from sessiond_server.messages.append import PreparedAppend
 from sessiond_server.messages.store.append import Appended
 
-# Number of shared statements that may leave an append out because its session is locked.
+# Number of shared statements that may leave an append out because its session is locked. After
+# that, the append is stored alone.
 MAX_SKIPS = 2
 
 
@@ -68,7 +69,7 @@ Series = list[WaitingAppend]
 
 
 class Group:
-    """Series that are stored together, each of another session."""
+    """Series that are stored together, each for a different session."""
 
     __slots__ = ("all_series", "task")
 
@@ -128,7 +129,7 @@ class Statements:
 
 
 class Room:
-    """The room left in a statement: for a number of appends, and up to the limits of a request."""
+    """The room left in a statement: a number of appends, and of messages and bytes in a request."""
 
     def __init__(self, most: int, limits: Limits) -> None:
         self._appends = most
@@ -179,7 +180,7 @@ def is_joinable(one: WaitingAppend) -> bool:
 
 
 def fit_together(requests: Sequence[PreparedAppend], limits: Limits) -> bool:
-    """Return whether a shared statement can store appends: several, each to another session."""
+    """Return whether a shared statement can store several appends, each to a different session."""
     messages = content_bytes = 0
     for one in requests:
         if not _can_share(one):

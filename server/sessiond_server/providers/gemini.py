@@ -1,7 +1,8 @@
 """Google's Gemini API.
 
-The requests are not sent through Google's SDK: its public methods accept only the fields that they
-know, and convert contents, which must be sent and stored unchanged, to models.
+The requests are not sent through Google's SDK. Its public methods accept only the fields that they
+know. They also convert contents to Pydantic objects, but contents must be sent and stored
+unchanged.
 """
 
 import json

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-# Messages that are nested deeper cannot be stored. Arguments begin a few levels deep in a message.
+# A message with more than 200 levels cannot be stored, and arguments begin some levels deep in it.
 MAX_ARGUMENT_LEVELS = 190
 
 

@@ -28,7 +28,7 @@ class ResponsesAnswerBuilder(AnswerBuilder):
     def __init__(self, call: ProviderCall) -> None:
         super().__init__(call)
         self._items: dict[int, JSON] = {}
-        # Arguments of calls whose item never arrives complete.
+        # The arguments of calls, which are used if a call's item never arrives complete.
         self._arguments: dict[int, str] = {}
         self._usage: Usage | None = None
 

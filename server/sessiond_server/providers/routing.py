@@ -61,8 +61,9 @@ class Models:
         self._echo = Echo() if echo_models else None
         self._environment = os.environ if environment is None else environment
         self._providers: dict[str, Provider] = {}
-        # The keys of these providers, and former providers that running turns may still use.
+        # The keys with which these providers were created, by the providers' names.
         self._keys: dict[str, str] = {}
+        # Providers that others have replaced, but that running turns may still use.
         self._former: list[Provider] = []
 
     def route(self, name: str) -> Route:

@@ -44,8 +44,8 @@ class SdkProvider(ApiProvider):
     async def _post(
         self, call: ProviderCall, content: bytes | RequestBody, headers: Mapping[str, str]
     ) -> Any:
-        # The SDK's own method for the API accepts only the options that it knows, and converts
-        # JSON, which must be sent and stored unchanged, to models.
+        # The SDK's own method for the API accepts only the options that it knows. It also converts
+        # JSON to Pydantic objects, but the JSON must be sent and stored unchanged.
         return await self._client.post(
             self._path,
             content=content,

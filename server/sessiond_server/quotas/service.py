@@ -17,6 +17,7 @@ from uuid import UUID
 import structlog
 
 from sessiond_server.core.errors import Fault
+from sessiond_server.core.events import DELETED, EXPIRED, REWOUND, Event
 from sessiond_server.db.pool import (
     Contention,
     DatabaseUnavailable,
@@ -39,6 +40,8 @@ FORGET_S = 3600.0
 # other calls need the connections.
 MAX_COUNTS = 2
 
+_FREEING = frozenset({DELETED, EXPIRED, REWOUND})
+
 # Retry time for a project with its maximum number of turns, because their end is unknown.
 TURN_RETRY_S = 1.0
 
@@ -55,7 +58,7 @@ class UsageStore(Protocol):
         """Count the usage of a project."""
 
     async def add_tokens(self, tokens: Mapping[UUID, int]) -> None:
-        """Add tokens to today's, by project."""
+        """Add tokens to today's counts, by project."""
 
     async def forget_tokens(self) -> None:
         """Delete old counts of tokens."""
@@ -156,7 +159,8 @@ class Quotas:
         if limits == NO_LIMITS:
             self._projects.pop(project_id, None)
         elif project is None:
-            usage = ProjectUsage(partial(self._count, project_id), self._clock)
+            count = partial(self._count, project_id)
+            usage = ProjectUsage(count, self._free_counts, self._clock)
             project = self._projects[project_id] = _Project(self._clock, usage)
             project.set_limits(limits)
         elif project.limits != limits:
@@ -198,8 +202,8 @@ class Quotas:
 
         Args:
             project_id: the project.
-            unless: called before a refusal. Returns whether the call stores nothing new, e.g. a
-                repetition, which is not refused.
+            unless: called before a refusal. Returns whether the call stores nothing new, e.g.
+                because it is a repetition. Such a call is not refused.
             amounts: the amounts to reserve, by the name of the limit.
 
         Returns:
@@ -248,15 +252,19 @@ class Quotas:
         if project := self._projects.get(project_id):
             project.usage.add({"model_tokens_per_day": count})
 
+    def on_event(self, event: Event) -> None:
+        """Take note of an event of any process that frees what its project uses."""
+        if event.type in _FREEING and (project := self._projects.get(event.project_id)):
+            project.usage.note_freed()
+
     def end_turns(self, project_id: UUID, count: int) -> None:
         """Count turns that have ended."""
         if project := self._projects.get(project_id):
             project.usage.add({"max_running_turns": -count})
 
     async def _count(self, project_id: UUID) -> Usage:
-        async with self._free_counts:
-            await self.flush_tokens()
-            return await self._store.usage(project_id)
+        await self.flush_tokens()
+        return await self._store.usage(project_id)
 
     async def flush_tokens(self) -> None:
         """Store the tokens that were counted since the last time."""
@@ -281,7 +289,8 @@ class Quotas:
         Args:
             project_id: the project.
             pieces: the messages.
-            size_of: returns the bytes of a piece. An import that is too large is refused early.
+            size_of: returns the size of a piece in bytes. With it, an import that exceeds a quota
+                is refused before all pieces have arrived.
             unless: see `reserve`.
         """
         if project_id not in self._projects:

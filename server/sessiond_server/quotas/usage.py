@@ -15,10 +15,11 @@ from sessiond_server.db.pool import (
 from sessiond_server.quotas.store import Usage
 
 # Minimum time between counts, and the maximum share of a connection's time for them. A count of a
-# million sessions takes about a second. A call that would be refused may request a newer count.
+# million sessions takes about a second.
 RECOUNT_S, RECOUNT_SHARE = 2.0, 0.02
 # An older count is not used, because the project may have called other servers since.
 OLD_S, OLD_SHARE = 10.0, 0.004
+# A call that would be refused may request a newer count.
 URGENT_RECOUNT_S, URGENT_RECOUNT_SHARE = 0.1, 0.1
 
 Amounts = Mapping[str, int]
@@ -35,17 +36,26 @@ class ProjectUsage:
 
     Args:
         count: counts the amounts in the database.
+        free_counts: limits the number of counts that run at once.
         clock: returns the time in seconds.
     """
 
-    def __init__(self, count: Callable[[], Awaitable[Usage]], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        count: Callable[[], Awaitable[Usage]],
+        free_counts: asyncio.Semaphore,
+        clock: Callable[[], float],
+    ) -> None:
         self._count = count
+        self._free_counts = free_counts
         self._clock = clock
         self._counted: Amounts | None = None
         self._counted_at = self._took_s = 0.0
         self._storing = Counter[str]()
         self._added = Counter[str]()
         self._counting: asyncio.Task[None] | None = None
+        # Whether amounts were freed since the last count began.
+        self._has_freed = False
 
     def used(self, name: str) -> int:
         """Return how much of a limit is used."""
@@ -60,11 +70,22 @@ class ProjectUsage:
             self._start().add_done_callback(_log_failure)
 
     async def renew(self) -> bool:
-        """Count again, unless the last count is recent; return whether it counted."""
-        if not self._is_older(URGENT_RECOUNT_S, URGENT_RECOUNT_SHARE):
+        """Count again, unless the last count is recent; return whether it counted.
+
+        If amounts were freed since, a recent count is renewed as well, provided that it was short.
+        """
+        is_old = self._is_older(URGENT_RECOUNT_S, URGENT_RECOUNT_SHARE)
+        if not is_old and not (self._has_freed and self._took_s <= URGENT_RECOUNT_S):
             return False
         await self._recount()
+        if self._has_freed:
+            # The count was already running when the amounts were freed.
+            await self._recount()
         return True
+
+    def note_freed(self) -> None:
+        """Take note that some process has freed amounts, e.g. by deleting a session."""
+        self._has_freed = True
 
     def add(self, amounts: Amounts) -> None:
         """Count amounts that are stored. Negative amounts were freed."""
@@ -97,12 +118,16 @@ class ProjectUsage:
         self._counting = None
 
     async def _run(self) -> None:
-        began, before = self._clock(), self._added.copy()
-        try:
-            counted = await self._count()
-        finally:
-            self._counted_at = self._clock()
-            self._took_s = self._counted_at - began
+        async with self._free_counts:
+            began, before = self._clock(), self._added.copy()
+            self._has_freed = False
+            try:
+                counted = await self._count()
+            finally:
+                self._counted_at = self._clock()
+        # Only the duration of a successful count says how much of a connection's time the next one
+        # takes. After an outage, the amounts would otherwise stay outdated for minutes.
+        self._took_s = self._counted_at - began
         self._counted = {
             "max_sessions": counted.sessions,
             "max_bytes": counted.bytes,
@@ -150,7 +175,8 @@ class Reservation:
     def end(self, error: BaseException | None) -> None:
         """Release the amounts if the call was refused; otherwise count them as used."""
         if self._usage:
-            # Other errors may have occurred before or after the commit.
+            # After a DatabaseUnavailable, a TimeoutError or a cancellation, it is unknown whether
+            # the call was committed.
             is_refused = isinstance(error, Exception) and not isinstance(
                 error, DatabaseUnavailable | TimeoutError
             )

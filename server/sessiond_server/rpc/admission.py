@@ -31,12 +31,13 @@ LARGE_RPCS = frozenset(
 )
 
 # While calls are held, the server counts as quiet when no call has arrived for QUIET_S. Callers
-# that wait for each response fall silent within milliseconds. Other callers may never do so.
+# that wait for each response fall silent within milliseconds. Other callers may never do so, and
+# calls are held for at most MAX_HOLD_S.
 QUIET_S = 0.05
 MAX_HOLD_S = 0.5
 
-# A server's streams end together. So that their clients do not reconnect together, a client waits
-# up to one second for each STREAMS_A_SECOND streams.
+# The streams of a server end together when it shuts down. Each client waits for a random time
+# before it reconnects: up to one second for each STREAMS_A_SECOND streams, at most MAX_SPREAD_S.
 MIN_RETRY_S = 0.1
 STREAMS_A_SECOND = 1000
 MAX_SPREAD_S = 5.0

@@ -31,7 +31,7 @@ class AssetServicer:
     async def UploadAsset(
         self, requests: AsyncIterator[UploadAssetRequest], caller: Caller
     ) -> Asset:
-        # Like a stream with one empty piece, a stream without pieces is an empty asset.
+        # A stream without pieces is an empty asset, like a stream with one empty piece.
         first = await anext(requests, None) or UploadAssetRequest()
 
         async def pieces() -> AsyncIterator[bytes]:

@@ -1,9 +1,9 @@
-"""Calls whose statement could not get a lock wait in memory, and try again.
+"""If the statement of a call cannot get a lock, the call waits in memory and tries again.
 
 A call that changes a session waits for the session's row, in one queue with all other changes of
 that session. Other calls can only meet unusual locks, such as one on a whole table. Such calls try
-again for a short time, one call after the other of each method and project, and are then refused. A
-lock that is held for long therefore occupies few connections.
+again for a short time, and are then refused. Of the calls with the same method and project, only
+one tries at a time. A lock that is held for long therefore occupies few connections.
 """
 
 import asyncio
@@ -51,7 +51,10 @@ _Result = TypeVar("_Result")
 
 
 class _Lane:
-    """Calls of a kind that has met a lock. They run one after the other until one succeeds."""
+    """Calls of one method and project, after one of them has met a lock.
+
+    They run one after the other until one succeeds.
+    """
 
     __slots__ = ("is_open", "lock")
 
@@ -84,7 +87,7 @@ class LockWaits:
 
         Raises:
             Fault: SESSION_BUSY if the session stayed locked.
-            LockTimeout: if the call could not get another lock.
+            LockTimeout: if the call could not get a lock on something else.
         """
         kind = method, project_id
         if method in SESSION_CHANGES and session_id:

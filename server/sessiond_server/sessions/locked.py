@@ -26,7 +26,8 @@ MAX_LOOKED_AT = 1000
 # Maximum number of calls of a process that wait for one session while it is locked.
 MAX_WAITING = 256
 
-# Maximum number of attempts of a change that fail on a lock other than its session's row.
+# A change is given up after this many attempts that failed on a lock other than that of its
+# session's row.
 MAX_ATTEMPTS = 4
 FIRST_PAUSE_S = 0.05
 
@@ -139,8 +140,8 @@ class LockedSessions:
             key: the session's key.
             session_id: the session's id, for errors.
             change: makes the change, or raises LockTimeout after changing nothing.
-            is_shared: whether to run it together with others unless the session is known to be
-                locked.
+            is_shared: whether the change may run at the same time as others, as long as the session
+                is not known to be locked.
 
         Raises:
             Fault: SESSION_BUSY if the session stayed locked, or if too many calls wait for it.

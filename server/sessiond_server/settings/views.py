@@ -27,7 +27,7 @@ def environment(settings: "ServerSettings", prefix: str) -> dict[str, str]:
 
 
 def _providers_as_given(settings: "ServerSettings") -> dict[str, object]:
-    # Fields that were not given are left out, or they would override those of the built-in
+    # Fields that were not given are left out, because they would override those of the built-in
     # providers.
     return {
         name: provider.model_dump(mode="json", exclude_unset=True)

@@ -1,4 +1,4 @@
-"""The expiry of a certificate. The standard library only reads that of a connection's peer."""
+"""The expiry of a certificate in a file. The standard library reads only certificates of peers."""
 
 import ssl
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
 def _time(kind: int, value: bytes) -> float:
     text = value.decode("ascii").rstrip("Z")
     if kind == _UTC_TIME:
-        # Two digits: 50 to 99 are of the last century.
+        # The year has two digits: 50 to 99 mean 1950 to 1999.
         text = ("19" if text[0] >= "5" else "20") + text
     elif kind != _GENERALIZED_TIME:
         raise ValueError(f"tag {kind:#x} is no time")

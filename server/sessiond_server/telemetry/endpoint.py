@@ -112,7 +112,8 @@ async def metrics_endpoint(listen: str | None, workers: int) -> AsyncIterator[No
 
     Args:
         listen: HOST:PORT; None = there is no endpoint.
-        workers: number of processes that serve. The block must start them after it was entered.
+        workers: number of processes that serve. The block must start them, so that they inherit
+            DIRECTORY_VARIABLE, which is set before.
 
     Raises:
         OSError: if the address cannot be bound.

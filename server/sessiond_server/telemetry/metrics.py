@@ -23,7 +23,8 @@ Mode: TypeAlias = Literal["livesum", "livemax", "livemin", "livemostrecent"]
 
 REGISTRY: Final = CollectorRegistry(auto_describe=True)
 
-# Seconds. Calls and model calls are read for percentiles; statements only for outliers.
+# In seconds. Durations of calls and turns are evaluated as percentiles, which takes many buckets.
+# Durations of statements only have to show outliers.
 _CALL_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _STATEMENT_BUCKETS = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10)
 _TURN_BUCKETS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)

@@ -41,7 +41,7 @@ class TurnAnnouncements:
         self._publish(running, events.TURN_START, running.turn_id, running.after_seq, data)
 
     def delta(self, running: RunningTurn, delta: Delta) -> None:
-        """Publish a delta of the model's answer, the first one at once."""
+        """Publish a delta of the model's answer. The first delta of a turn is published at once."""
         text = running.text
         if text.published < text.length if delta.is_reasoning else running.reasoning:
             # Publish the waiting text of the other kind first: it was written earlier.

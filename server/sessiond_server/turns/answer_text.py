@@ -15,8 +15,8 @@ class AnswerText:
         published: number of characters that watchers may have seen.
         saved: number of characters that are in the database.
         is_frozen: whether nothing may be published, because the text is being stored.
-        frozen_until: until when nothing may be published, because another process stores the text;
-            on the monotonic clock.
+        frozen_until: time on the monotonic clock until which nothing may be published, because
+            another process is storing the text.
     """
 
     def __init__(self) -> None:

@@ -1,9 +1,9 @@
 """Starts and ends a turn with one statement, in a session that has no other open turn.
 
 Each statement contains the append of the turn's messages (messages/store/append_statements.py). It
-stores either everything or nothing. It never waits for the session's row: if the row is locked,
-or if anything else is open in the session, it stores nothing, and a transaction of transitions.py
-decides.
+stores either everything or nothing. It never waits for the session's row. If the row is locked, or
+if the session has another open turn, it stores nothing, and a transaction of transitions.py starts
+or ends the turn instead.
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,7 +57,8 @@ WHERE key = %(key)s AND project_id = %(project_id)s AND {ALIVE}"""
 
 # Every change of a session's turns also sets active_at. If active_at still has the value of the
 # statement's snapshot, the open turns are those of the snapshot as well. This check is necessary
-# because PostgreSQL rereads only the row of the session if it has changed since the snapshot.
+# because, if the session's row has changed since the snapshot, PostgreSQL rereads that row only,
+# and not the turns.
 _ALONE = f"""
         AND key = (SELECT key FROM sessions WHERE key = %(key)s FOR NO KEY UPDATE SKIP LOCKED)
         AND active_at = (SELECT active_at FROM sessions WHERE key = %(key)s)
@@ -112,7 +113,8 @@ _STARTS = {
     for is_named in (True, False)
 }
 
-# The answer continues the last message of the model's input, which is still the newest one.
+# The answer continues the last message of the model's input. One condition is therefore that this
+# message is still the newest one.
 _END_BUMP = bump(
     f"""AND log = %(log)s AND running_turn = %(turn)s AND last_seq = %(answered_seq)s {_ALONE}
         AND EXISTS (
@@ -379,8 +381,8 @@ class DirectStore:
             if not drops_text:
                 found = await statement.run(connection, parameters)
             else:
-                # The statement waits for a process that is saving text. Only a later statement sees
-                # the saved text.
+                # If a process is saving text, the first statement waits for it. The text is then
+                # visible only to a later statement, so a second one deletes it.
                 async with connection.transaction():
                     found = await statement.run(connection, parameters)
                     if found:

@@ -35,7 +35,7 @@ def parent_not_found(session_id: str, parent_seq: int, last_seq: int) -> Fault:
 
 
 def check_readable(messages: Sequence[Message]) -> None:
-    """Check that a model can be given the messages.
+    """Check that the messages can be sent to a model.
 
     Raises:
         Fault: FORMAT_UNREADABLE if the server can store a message but not read its format.

@@ -1,4 +1,4 @@
-"""Hands turns that outlast a drain over to another process, or to the next start of this one."""
+"""Hands over turns that outlast a drain, to another process or to this one after its restart."""
 
 import time
 from uuid import UUID
@@ -56,7 +56,7 @@ class Handovers:
         changes.settled = turn_id
 
     async def take(self, changes: TurnChanges, turn_id: UUID) -> bool:
-        """Run a turn that another process has left. Return whether it has left the turn."""
+        """Run a turn that another process has left. Return False if no process has left it."""
         taken = await self._handovers.take(
             changes.change, turn_id, self._lease.holder, self._lease.stored_s
         )

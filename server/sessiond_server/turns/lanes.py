@@ -1,4 +1,4 @@
-"""Limits the connections of the pool and the memory for histories that turns use.
+"""Limits how many connections of the pool, and how much memory for histories, the turns use.
 
 Any number of turns may begin at once. They wait here, in memory and in the order of their arrival,
 so that other calls find free connections. Each stage of a turn has its own connections. So the
@@ -57,7 +57,8 @@ class TurnLanes:
     async def let_starts_pass(self) -> None:
         """Wait while Sends wait to be accepted, but no longer than MAX_YIELD_S.
 
-        Callers should soon know that their turns are accepted. The models have time.
+        A Send is more urgent than a model call, because its caller waits to learn that the turn is
+        accepted.
         """
         if not self._is_quiet.is_set():
             with suppress(TimeoutError):

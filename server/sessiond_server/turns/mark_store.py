@@ -1,4 +1,4 @@
-"""Marks: where the windows of sessions begin, and which earlier messages are sent too."""
+"""Marks: the beginnings of sessions' windows, and the earlier messages that are sent as well."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -89,7 +89,8 @@ class NewTurns:
             )
             text = orjson.dumps({"role": "user", **content}).decode()
             messages = [Message(format=own_format, json=text)]
-        # Clients leave out the format of plain text, which has another shape in Gemini's format.
+        # Clients may leave out the format of plain text, {"role": ..., "content": ...}. Gemini's
+        # format has no such message, so it is stored in OpenAI's format instead.
         plain = FORMAT_OPENAI if is_gemini else own_format
         for message in messages:
             if message.json and not message.format:

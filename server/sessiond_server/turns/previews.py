@@ -49,7 +49,7 @@ class TurnPreview:
 
 
 class Previews:
-    """Makes the requests that turns would make.
+    """Makes the requests that turns would send to their models.
 
     Args:
         max_request_bytes: the maximum size of a request to a model, assets included.

@@ -16,7 +16,7 @@ from sessiond_server.messages.store.rows import Rows
 
 @dataclass(frozen=True, slots=True)
 class TurnRow:
-    """A row of the turns table, without prompt, options and holder; see db/schema.py."""
+    """A row of the turns table, without prompt, options and holder; see db/schema/work.py."""
 
     turn_id: UUID
     state: int

@@ -64,7 +64,7 @@ class Accepted:
 
 
 def content_of(sending: Sending) -> bytes:
-    """Return the hash of the content, which a repeated request must have."""
+    """Return the hash of a request's content. A repeated request must have the same hash."""
     messages = [message.SerializeToString(deterministic=True).hex() for message in sending.messages]
     return content_hash(
         "send",

@@ -351,7 +351,8 @@ class Turns:
         """Return the turn that the first Send with this request_id started."""
         if first_hash != record.content_hash:
             raise request_id_reused(record.request_id)
-        # Read the session before the turn: a turn queued after that appends after this last_seq.
+        # Read the session before the turn. If the turn is still queued when it is read, its
+        # messages then follow this last_seq.
         session = await self._sessions.get(record.key, sending.project_id)
         row = await self.own(sending.project_id, sending.session_id, turn_id)
         last_seq, epoch = (session.last_seq, session.epoch) if session else (0, 0)

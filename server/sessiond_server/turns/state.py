@@ -27,7 +27,7 @@ class TurnLease:
 
     Attributes:
         holder: identifies the process.
-        duration_s: seconds after the death of a process within which another one notices it.
+        duration_s: maximum time until another process notices that a process has died, in seconds.
     """
 
     holder: UUID
@@ -37,7 +37,7 @@ class TurnLease:
     def stored_s(self) -> float:
         """Seconds without renewal after which the lease has run out.
 
-        The rest of duration_s is for the other processes, which have to see it.
+        In the rest of duration_s, another process has to notice that the lease has run out.
         """
         return self.duration_s * 0.8
 
@@ -116,7 +116,7 @@ class RunningTurn:
 
     Attributes:
         end_seq: seq of the last message that the turn appended; 0 if there is none.
-        after_seq: end_seq, or else the seq of the session's last message.
+        after_seq: end_seq; if that is 0, the seq of the session's last message.
         epoch: the session's epoch, which does not change while a turn runs.
         keep_partial: whether the text of an answer that is cut off is kept.
         parent_seq: seq of the message that the model answers, even if other messages continue it; 0
@@ -178,7 +178,7 @@ class RunningTurn:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Exclude the time of the block, in which the turn waits for others, from its timeout."""
+        """Exclude the time of the block from the timeout: the turn waits for other turns in it."""
         self.waiting_since = time.monotonic()
         try:
             yield
@@ -200,7 +200,9 @@ class RunningTurn:
 
 @dataclass(slots=True, kw_only=True)
 class TurnNews:
-    """The changes of a commit to a session's turns, to publish and run after the commit.
+    """The changes that a commit makes to a session's turns.
+
+    After the commit, the changes are published, and the started turn is run.
 
     Attributes:
         key: the session's key.
@@ -212,7 +214,7 @@ class TurnNews:
         rewound: the event of a rewind; None if the commit does not rewind the session.
         ended: the turns that have ended.
         started: the turn that has started.
-        settled: id of this process's turn that is over.
+        settled: id of the turn that is over for this process; None = no turn of this process is.
         has_appended: whether messages were appended.
         messages: these messages, if they are known to be consecutive.
         is_idle: whether no turn is running or queued.

@@ -62,7 +62,8 @@ class StartFailed(Exception):
 # The partial index turns_open_idx serves only statements that repeat its condition, state <= 2.
 _QUEUED = f"turns.state = {TurnState.QUEUED} AND turns.state <= 2"
 _RUNNING = f"turns.state = {TurnState.RUNNING} AND turns.state <= 2"
-# Messages that steer a turn whose answer calls tools wait for the results, for a limited time.
+# A held turn waits for the results of tool calls, for a limited time. Its messages were sent to
+# steer a turn, whose answer then called the tools.
 _HELD = "COALESCE(turns.held_until > clock_timestamp(), false)"
 _QUEUED_TURN = f"turn_id, prompt, held_until IS NOT NULL AS was_held, {_HELD} AS is_held"
 _OF_SESSION = "key = %(key)s AND log = %(log)s"
@@ -150,9 +151,10 @@ WHERE turns.key = mine.key AND turns.turn_id = mine.turn_id AND {_RUNNING}
     AND holder = %(holder)s
 RETURNING turns.turn_id"""
 
-# If a process was shut down or had no slot, its session may have queued turns but no running one;
-# the first queued turn then represents all. A locked session is skipped until a later round, so
-# that nobody waits for a row that is locked for long or is being recovered by another process.
+# If a process was shut down or had no slot, its session may have queued turns but no running one.
+# The statement then finds only the first of these queued turns. It skips a locked session until a
+# later round, so that it never waits for a row that is locked for long, or that another process is
+# recovering.
 _ORPHANS = f"""
 SELECT s.key, s.project_id, s.session_id, s.running_turn,
     COALESCE(turns.holder = %(holder)s, false) AS is_mine,
@@ -259,7 +261,11 @@ class TurnStore:
         return [QueuedTurn(**row) for row in await _rows(change, _STEERING, turn_id=turn_id)]
 
     async def hold(self, change: Change, turn_id: UUID) -> bool:
-        """Hold the turns that steer a turn until its calls have results; return whether any do."""
+        """Hold the turns that steer a turn, until its calls have results.
+
+        Returns:
+            Whether any turn steers it.
+        """
         return bool(await _rows(change, _HOLD, turn_id=turn_id))
 
     async def release(self, change: Change) -> bool:
@@ -299,7 +305,7 @@ class TurnStore:
     async def stored_ids(
         self, key: UUID, project_id: UUID, ids: Sequence[tuple[int, str]]
     ) -> dict[str, int]:
-        """Return the seqs of the messages that the session has, of these (place, message_id)."""
+        """Return the seqs of those of the (place, message_id) pairs that the session has, by id."""
         return await self._appends.stored_ids(key, project_id, [name for _, name in ids])
 
     async def is_continued(self, change: Change, seq: int) -> bool:

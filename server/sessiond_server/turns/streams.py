@@ -84,7 +84,7 @@ class TurnStreams:
         # Watch before the turn starts, so that none of its events is missed.
         live = self._watch(sending, None, None, opening.head)
         try:
-            # A Send that steers a running turn begins with its text so far.
+            # If the Send steers a running turn, the stream begins with that turn's text so far.
             first = await anext(live)
             sent = asyncio.ensure_future(self._turns.send(sending, opening))
             try:
@@ -307,7 +307,7 @@ class TurnFollower:
             if chunk.rewound_to is not None:
                 self._seen = min(self._seen, chunk.rewound_to)
             elif chunk.last_seq:
-                # Messages that arrived before the turn started may have lower seqs.
+                # The stream may begin with messages from before the turn, whose seqs are lower.
                 self._seen = max(self._seen, chunk.last_seq)
                 own = [event for event in stored if event.message.turn.turn_id in mine]
                 found.append(SendResponse(events=own).SerializeToString())

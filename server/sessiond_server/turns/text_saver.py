@@ -11,8 +11,8 @@ from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.state import RunningTurn, TurnLease
 from sessiond_server.turns.text_store import Piece, TextStore
 
-# Pause between two saves. Another process that ends a turn keeps only the saved text, so the text
-# of up to about this time is lost.
+# Pause between two saves. If another process ends a turn, it keeps only the saved text. The text
+# that the model wrote since the last save is lost.
 INTERVAL_S = 0.5
 MAX_BYTES = 4 * 1024 * 1024
 

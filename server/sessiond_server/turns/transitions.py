@@ -120,8 +120,8 @@ class TurnTransitions:
     ) -> None:
         """End a turn with a Fault, unless it has already ended.
 
-        The turn ends as aborted for TURN_ABORTED, and as failed for any other reason. Unless
-        keeps_text is false, the text that its model has written is kept as an incomplete message.
+        The turn ends as aborted for TURN_ABORTED, and as failed for any other reason. If keeps_text
+        is true, the text that its model has written is kept as an incomplete message.
         """
         running = running or self.running.get(turn_id)
         partial_seq = 0
@@ -142,7 +142,7 @@ class TurnTransitions:
     async def fail_orphans(self, changes: TurnChanges, last_seq: int) -> None:
         """Fail the queued turns that continue a message after `last_seq`, which was removed.
 
-        Otherwise they would continue the message that gets its seq next.
+        Otherwise they would continue another message, which is stored later with the same seq.
         """
         for turn_id in await self._store.queued_ids(changes.change, last_seq + 1):
             fault = Fault(
@@ -340,7 +340,7 @@ class TurnTransitions:
     async def _append_answer(
         self, changes: TurnChanges, running: RunningTurn, answer: Answer
     ) -> int:
-        """Append the answer, then either the queued steering messages or the end of the turn.
+        """Append the answer. Then append the queued steering messages, or else end the turn.
 
         Returns:
             The seq from which the turn resumes; 0 if the turn is over.
@@ -363,8 +363,8 @@ class TurnTransitions:
             ) from None
         last_seq, resume_seq = appended.last_seq, 0
         if has_calls:
-            # Otherwise the model would be told that the results are missing, although a later Send
-            # brings them.
+            # If the turn resumed with the steering messages now, the model would be told that the
+            # results are missing, although a later Send brings them.
             await self._store.hold(change, turn_id)
         else:
             steering = await self._store.steering(change, turn_id)

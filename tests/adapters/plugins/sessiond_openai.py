@@ -8,7 +8,7 @@ import hashlib
 import uuid
 from typing import Any
 
-# It must keep the real class, by which it recognises instances.
+# This module recognises instances by the real class, so import it before the class is replaced.
 import agents.extensions.memory.encrypt_session
 import agents.extensions.memory.sqlalchemy_session as sqlalchemy_session
 import agents.memory

@@ -33,8 +33,9 @@ def validate_anthropic(body: JSON, *, signatures: Signatures = any_signature) ->
 
     Args:
         body: the request.
-        signatures: whether the API made a signature of a thinking block (with its text), the data
-            of a redacted one, or the encrypted content of a search result (each with "").
+        signatures: returns whether the API made a signature. It is asked about the signatures of
+            thinking blocks, with their texts, and about the data of redacted blocks and the
+            encrypted content of search results, with "".
 
     Raises:
         Refusal: if the API would refuse it.

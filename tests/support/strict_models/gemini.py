@@ -61,7 +61,7 @@ def validate_gemini(
     Args:
         body: the request.
         model: the model, which the path of the request names.
-        signatures: whether the API made a thought signature, with "".
+        signatures: returns whether the API made a thought signature. The signed text is "".
 
     Raises:
         Refusal: if the API would refuse it.

@@ -77,7 +77,7 @@ def validate_openai_responses(
 
     Args:
         body: the request.
-        signatures: whether the API made an item's encrypted content, with the item's id.
+        signatures: returns whether the API made the encrypted content of the item with an id.
         reasoning_of: the id of the reasoning item that the API put before an item, by the id of
             that item.
 

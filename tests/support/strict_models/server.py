@@ -85,8 +85,9 @@ def conversation_of(exchange: Exchange) -> str:
 class StrictModelServer:
     """Serves all APIs on a port of 127.0.0.1, in a thread of its own.
 
-    Each accepted request gets the next reply of the script. Without one, a newest message of the
-    form `call NAME {"its": "arguments"}` gets that tool call, and any other request gets `default`.
+    Each accepted request gets the next reply of the script. If none is left, a newest message of
+    the form `call NAME {"its": "arguments"}` gets that tool call, and any other request gets
+    `default`.
     The server only streams, and serves one request per connection.
 
     Args:

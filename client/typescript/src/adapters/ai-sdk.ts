@@ -66,7 +66,7 @@ export class ChatStore<UIMessage extends ChatMessage = ChatMessage> {
     this.#prefix = prefix;
   }
 
-  /** Create a chat, and return its id. Default: a random UUID. */
+  /** Create a chat, and return its id, which is a random UUID unless it is given. */
   async create(options: { id?: string; user?: string; title?: string } = {}): Promise<string> {
     const { id = crypto.randomUUID(), ...settings } = options;
     await this.#client.sessions.create({

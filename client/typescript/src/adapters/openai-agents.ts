@@ -208,7 +208,10 @@ export class AgentsSession<Item extends object = any> {
     }
   }
 
-  /** Return whether the message of a transaction, which has its own messageId, is stored. */
+  /**
+   * Return whether a transaction was applied: its first message, which has this messageId, is then
+   * stored.
+   */
   async #wasApplied(messageId: string, digest: string): Promise<boolean> {
     try {
       const message = await this.#client.sessions.getMessage(this.#sessionId, { messageId });

@@ -350,7 +350,7 @@ export class AcontextSessionCalls {
       const found = await this.#client.sessions
         .getMessages(sessionId, {
           afterSeq: timeDesc ? undefined : start,
-          // Backward pages end at the first message, so a cursor is always above 1.
+          // A backward page that ends at message 1 has no cursor, so every cursor is above 1.
           throughSeq: timeDesc && start > 1 ? start - 1 : undefined,
           order: timeDesc ? "desc" : "asc",
           limit: limit ? limit + 1 : undefined,

@@ -1,6 +1,6 @@
 /**
- * The session calls of the GitHub Copilot SDK for Node, on top of sessiond's client. Sessions and
- * models are on the server.
+ * The session calls of the GitHub Copilot SDK for Node, on top of sessiond's client. The server
+ * keeps the sessions and calls the models.
  *
  * Settings and options are taken in both spellings, `sessionId` and `session_id`. Fields that would
  * change the conversation, such as tools, throw a TypeError unless they are empty; those about the
@@ -284,8 +284,7 @@ export class CopilotSession {
    * session is kept and can be resumed. A second call does nothing.
    *
    * @param timeout - milliseconds to wait for the turns. Turns that still run then are aborted.
-   * Default:
-   *   60,000.
+   *   Default: 60,000.
    */
   async destroy(timeout: number = DESTROY_TIMEOUT_MS): Promise<void> {
     if (this.#isDestroyed) return;
@@ -308,7 +307,7 @@ export class CopilotSession {
   async #waitForSentTurns(timeout: number): Promise<void> {
     if (this.#sent.size === 0) return;
     const deadline = new Deadline(timeout);
-    // Fetch the queued turns first, so that a turn that starts in between is in one list.
+    // Fetch the queued turns first, so that a turn that starts in between is in at least one list.
     const queued = await this.#session.turns({ state: "queued" }).toArray();
     const running = await this.#session.turns({ state: "running" }).toArray();
     // The lists begin with the newest turn.

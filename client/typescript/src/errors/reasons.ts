@@ -155,7 +155,7 @@ export class MessageTooLarge extends InvalidRequest {
 /**
  * A batch has too many messages or bytes (send several batches, or use ImportMessages), or an
  * import has too many bytes (send several imports). Metadata: message_count, max_messages (of a
- * batch), content_bytes (of an import with metadata), max_bytes. Details: BadRequest.
+ * batch), content_bytes (for an import, metadata included), max_bytes. Details: BadRequest.
  *
  * Reason: `BATCH_TOO_LARGE`. Status code: `INVALID_ARGUMENT`.
  */
@@ -288,8 +288,8 @@ export class ServerDraining extends Unavailable {
 }
 
 /**
- * The maximum number of these objects is reached. Metadata: what (tasks, bookmarks, queues,
- * turns), limit.
+ * The maximum number of tasks, bookmarks, queues or queued turns is reached. Metadata: what
+ * (tasks, bookmarks, queues, turns), limit.
  *
  * Reason: `LIMIT_EXCEEDED`. Status code: `FAILED_PRECONDITION`.
  */
@@ -448,10 +448,10 @@ export class ModelRateLimited extends TurnFailed {
 
 /**
  * The model's provider rejects the request (other HTTP 4xx): the provider does not know the model,
- * the history is too long or violates the provider's rules, or an option is wrong. Or nothing of
- * the history can be sent. Metadata: session_id, turn_id, model, provider, http_status if there
- * was one, and seqs: the stored messages that the rejection is about, if the provider named any,
- * separated by commas.
+ * the history is too long or violates the provider's rules, or an option is wrong. Also, if
+ * nothing of the history can be sent. Metadata: session_id, turn_id, model, provider, http_status
+ * if there was one, and seqs: the stored messages that the rejection is about, if the provider
+ * named any, separated by commas.
  *
  * Reason: `MODEL_REQUEST_REJECTED`. Status code: `FAILED_PRECONDITION`.
  */
@@ -495,7 +495,8 @@ export class ModelAnswerInvalid extends TurnFailed {
 
 /**
  * The history, or the request with its assets, is too large to be sent to a model. Metadata:
- * session_id, turn_id, context_bytes (at least), max_bytes; of a request also model, provider.
+ * session_id, turn_id, context_bytes (at least this many), max_bytes; for a request that is too
+ * large also model, provider.
  *
  * Reason: `CONTEXT_TOO_LARGE`. Status code: `FAILED_PRECONDITION`.
  */

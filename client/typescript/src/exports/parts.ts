@@ -42,7 +42,7 @@ export function partsToJson(parts: readonly proto.Part[]): JsonObject[] {
   });
 }
 
-/** Return a part's content from JSON. The fields name the record for errors. */
+/** Return a part's content from JSON. The fields know the record's place, for errors. */
 export function partFromJson(fields: Fields): proto.Part {
   const names = fields.names();
   const [name] = names;

@@ -87,7 +87,7 @@ export function recordOf(text: string, place: string): ExportRecord {
   return { kind, value: rest };
 }
 
-/** Return whether an export is JSON Lines, judging by its first line, and not one document. */
+/** Return whether an export is JSON Lines rather than one document, judging by its first line. */
 export function isLines(first: string): boolean {
   const text = first.replace(/^[\ufeff \t]+/, "");
   if (text.startsWith('{"kind"')) return true;

@@ -50,8 +50,8 @@ export function listed<T>(values: Iterable<T>, field: string): T[] {
 }
 
 /**
- * Refuse options that a call does not know. TypeScript finds most of them. JavaScript would ignore
- * them silently, and so would TypeScript for options in a variable.
+ * Refuse options that a call does not know. TypeScript finds them if they are written in the call,
+ * but not if the options are in a variable. JavaScript ignores them silently.
  */
 export function checkKnown(options: object, known: ReadonlySet<string>, call: string): void {
   for (const [key, value] of Object.entries(options)) {

@@ -116,7 +116,8 @@ export class TurnRetry extends StreamRetry {
 
   constructor(timeoutMs: number, retries: number) {
     super(timeoutMs, retries);
-    // The request_id makes reopening safe, so a stream's longer patience applies from the start.
+    // The request_id makes reopening safe, so even the first connection is retried like a stream
+    // that has delivered something.
     this.opening = undefined;
   }
 

@@ -10,7 +10,8 @@ const MAX_DEPTH = 30;
 const MODEL_OPTIONS = "model_options";
 
 /**
- * Return a JSON object as a Struct of the protos takes it: without `undefined`, and plain.
+ * Return a copy of a JSON object in the form that a Struct of the protos takes: without
+ * `undefined`, and with dates as text.
  *
  * @throws InvalidField for what a Struct cannot represent: NaN, infinity, an integer beyond ±2^53,
  *   another type, or more than 30 levels.

@@ -1,15 +1,20 @@
 import { checkText } from "../protocol/checks.js";
 import { invalidField } from "../protocol/invalid.js";
 
-/** Return the caller's request_id, or a random one, without which a retry could act twice. */
+/**
+ * Return the caller's request_id, or else a random one: without a request_id, a retry could act
+ * twice.
+ */
 export function requestIdOr(given: string | undefined): string {
   if (given === undefined || given === "") return crypto.randomUUID();
   checkText(given, "requestId");
   return given;
 }
 
-/** Return an id. Refuse an empty one: it is more likely an unset variable than a wish for a new id.
- * */
+/**
+ * Return an id. Refuse an empty one, because it is more likely an unset variable than a wish for a
+ * new id.
+ */
 export function optionalId(given: string | undefined, field: string): string {
   if (given === undefined) return "";
   checkText(given, field);

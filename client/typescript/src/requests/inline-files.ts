@@ -29,8 +29,8 @@ interface Place extends InlineFile {
   readonly key: string;
 }
 
-// The keys that hold a part's file, by the part's type: of the part itself, or of an object in it.
-// The server has the same rules. A string in any other place is text, whatever it looks like.
+// Where a part may hold a file, by the part's type: a key of the part, or a key of an object in the
+// part. The server has the same rules. A string in any other place is text, whatever it looks like.
 const OPENAI_FILES: Readonly<Record<string, readonly string[]>> = {
   image_url: ["image_url", "image_url.url"],
   input_image: ["image_url", "image_url.url"],
@@ -98,7 +98,8 @@ function replaced(text: string, value: unknown, places: readonly Place[]): strin
     const same = places.filter((place) => place.holder[place.key] === holder[key]).length;
     const occurrences = text.split(file).length - 1;
     if (occurrences !== same) {
-      // A file's text also occurs elsewhere or has escapes, so replacing texts is not enough.
+      // The file's text also occurs in other places, or is written with escapes, so it cannot be
+      // replaced in the JSON text.
       for (const place of places) place.holder[place.key] = ASSET_PREFIX + place.assetId;
       return JSON.stringify(value);
     }

@@ -6,13 +6,15 @@ import { Message, type MessageData } from "./message.js";
 /**
  * The type of an event. A newer server may publish further types.
  *
- * A stored message, by its role: "user.message", "assistant.message", ... The session:
- * "session.created", "session.updated", ...; "session.rewound" (`data.last_seq`: the last message
- * that is kept; later messages reuse the seqs after it). The session's turns, with `data.turn_id`:
- * "assistant.turn_start", "assistant.message_partial" (`data.content`: the text so far, for a
- * reader that joins a running turn), "assistant.message_delta" and "assistant.reasoning_delta"
- * (`data.delta_content`: the text that the model added), "session.error", "assistant.turn_end",
- * "session.idle".
+ * The type of a stored message names its role: "user.message", "assistant.message", ...
+ *
+ * The session: "session.created", "session.updated", ... For "session.rewound", `data.last_seq` is
+ * the last message that is kept; later messages reuse the seqs after it.
+ *
+ * The session's turns, with `data.turn_id`: "assistant.turn_start", "session.error",
+ * "assistant.turn_end" and "session.idle". For "assistant.message_partial", `data.content` is the
+ * text so far, for a reader that joins a running turn. For "assistant.message_delta" and
+ * "assistant.reasoning_delta", `data.delta_content` is the text that the model added.
  */
 export type EventType =
   | "user.message"

@@ -171,7 +171,10 @@ export class Message {
     return this.#proto;
   }
 
-  /** Return what JSON.stringify writes: `json`, the exact text, or `parts` is the content. */
+  /**
+   * Return what JSON.stringify writes. The stored content is in `json`, as the exact text, or in
+   * `parts`.
+   */
   toJSON(): JsonObject {
     return {
       id: this.id,

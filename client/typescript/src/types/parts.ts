@@ -56,8 +56,7 @@ export interface ReasoningPart {
   readonly text: string;
   /** The provider's signature, or the encrypted reasoning. */
   readonly signature?: Uint8Array | undefined;
-  /** The provider that signed the reasoning. A turn sends signed reasoning to that provider only.
-   * */
+  /** The provider that signed the reasoning. A turn sends signed reasoning only to it. */
   readonly format?: Format | undefined;
 }
 

@@ -7,8 +7,8 @@ import { textOfProgram } from "./program-text.js";
 const TEXT_TYPES: ReadonlySet<unknown> = new Set(["text", "input_text", "output_text"]);
 
 /**
- * Return the text of a message: its text parts joined. Reasoning and tool calls are no
- * text. A tool's message is the text of the result.
+ * Return the text of a message: its text parts joined. Reasoning and tool calls are no text. The
+ * text of a tool's message is that of the tool's result.
  */
 export function textOfBlob(
   blob: JsonObject,

@@ -39,7 +39,7 @@ describe("ChatStore", () => {
     await chats.save(id, whole);
     const again = await given.client.sessions.get(sessionId);
     assert.deepEqual([again.epoch, again.lastSeq], [epoch, lastSeq]);
-    // Regenerate, and an edit of the question.
+    // The answer is regenerated, and the question is edited.
     await chats.removeFrom(id, "a");
     assert.deepEqual(await chats.load(id), [question]);
     const edited = [message("q", "How?"), message("a2", "So.", "assistant")];

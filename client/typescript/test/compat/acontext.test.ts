@@ -11,7 +11,8 @@ import { sharedTarget, startServer, uniqueId } from "../support/fixture.js";
 import { blocksOf, runBlocks } from "../support/programs.js";
 
 const TEST = dirname(dirname(fileURLToPath(import.meta.url)));
-// The page is not part of the repository. programs/acontext.md covers the same calls.
+// The page of Acontext's documentation is not part of the repository. programs/acontext.md covers
+// the same calls.
 const SEEDS = process.env.SESSIOND_SEEDS ?? join(TEST, "..", "..", "..", "..", "shared", "seeds");
 const seed = existsSync(SEEDS)
   ? readdirSync(SEEDS).find((name) => name.startsWith("000"))
@@ -50,14 +51,14 @@ describe("Acontext's page", { skip: seed ? false : `the page is not here (${SEED
     const contents = async (id: string | undefined) =>
       (await client.sessions.getMessages(id ?? "").toArray()).map(({ content }) => content);
 
-    // The basic copy, and its independence: the copy goes on, the source does not.
+    // The basic copy: the copy gets another message, and the source does not.
     assert.deepEqual(basic?.[0], ["Original session", "session-uuid"]);
     assert.equal(basic?.[1]?.[0], "Copied session");
     const copied = basic?.[1]?.[1];
     assert.deepEqual(await contents(copied), ["the beginning", "Let's try a different approach"]);
     assert.deepEqual(await contents("session-uuid"), ["the beginning"]);
 
-    // The same again. Everything that the page promises is copied.
+    // The asynchronous example: everything that the page promises is copied.
     const info = await client.sessions.get(async_?.[0]?.[1] ?? "");
     assert.deepEqual([info.user, info.config, info.messageCount], ["ada", { temperature: 1 }, 1]);
 
@@ -75,7 +76,7 @@ describe("Acontext's page", { skip: seed ? false : `the page is not here (${SEED
     assert.equal(original, (await client.sessions.getTokenCounts("original")).totalTokens);
     assert.ok((original ?? 0) < (experimental ?? 0));
 
-    // A checkpoint: the session goes on, the checkpoint stays.
+    // A checkpoint: the session gets another message, and the checkpoint does not.
     assert.equal(checkpoint?.[0]?.[0], "Checkpoint created");
     assert.deepEqual(await contents(checkpoint?.[0]?.[1]), ["the beginning"]);
     assert.deepEqual(await contents("checked"), ["the beginning", "Major change..."]);

@@ -102,7 +102,7 @@ describe("CopilotClient", () => {
     const deleted = new Promise<string>((resolve) => {
       client.on("session.deleted", (event) => resolve(event.sessionId));
     });
-    // The watch may open later, so sessions are deleted until one is seen.
+    // The watch may not be open yet, so sessions are deleted until the client sees a deletion.
     const timer = setInterval(async () => {
       const { sessionId } = await client.createSession();
       await client.deleteSession(sessionId);

@@ -232,7 +232,7 @@ class AssetStore:
         return AssetRow(**rows[0]) if rows else None
 
     async def get_many(self, project_id: UUID, digests: Sequence[bytes]) -> list[AssetRow]:
-        """Return the assets that exist, of the given ones."""
+        """Return those of the given assets that exist."""
         parameters = {"project_id": project_id, "digests": digests}
         async with self._database.connection() as connection:
             return [AssetRow(*row) for row in await _GET_MANY.run(connection, parameters)]

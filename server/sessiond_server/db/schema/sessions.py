@@ -66,7 +66,7 @@ sessions = Table(
     Column("active_at", TIME, nullable=False),
     # Listings by activity are ordered by (active_minute, active_at). Only active_minute is indexed.
     # It changes at most once a minute, so that most appends stay heap-only (HOT). It never
-    # decreases as active_at grows, so sorting within each minute gives the order.
+    # decreases as active_at grows, so sorting the sessions of each minute gives the whole order.
     Column("active_minute", Integer, Computed(ACTIVE_MINUTE, persisted=True), nullable=False),
     Column("idle_ttl_ms", BigInteger, comment="null: never expires"),
     Column(
@@ -230,9 +230,10 @@ message_ids = Table(
     UniqueConstraint("key", "log", "message_id"),
 )
 
-# A session's message log has its messages above base_seq. Its segments are the ranges of other logs
-# that hold the messages from 1 to base_seq, without a gap; a copy shares them with its source. The
-# purger removes messages of a log that neither its session nor a segment reaches.
+# A session's message log holds the messages above base_seq. The messages from 1 to base_seq are in
+# other logs. Each segment of the session is a range of such a log, and the segments leave no gap.
+# In this way, a copy shares messages with its source. The purger removes the messages of a log that
+# neither the log's own session nor a segment contains.
 segments = Table(
     "segments",
     metadata,

@@ -46,7 +46,7 @@ turns = Table(
         comment="a SendRequest with the messages; null once they are appended",
     ),
     Column("message_id", Uuid, comment="message_id of the last message; null if it has none"),
-    # One JSON string with an object in text, since jsonb does not keep the order of keys.
+    # A JSON string that holds an object as JSON text: jsonb does not keep the order of keys.
     Column("options", JSONB, nullable=False, server_default=text("'{}'")),
     Column("timeout_ms", BigInteger, nullable=False),
     Column("steers", Uuid, comment="the running turn that this one was sent to steer"),
@@ -137,7 +137,8 @@ turn_texts = Table(
     Column("content", LargeBinary, nullable=False, comment="UTF-8; text cannot contain NUL"),
 )
 
-# The beginning of the window of a session's turns. It is valid while the config has these limits.
+# Where the window of a session's turns begins. A row is valid while the session's config has the
+# limits in the row.
 context_marks = Table(
     "context_marks",
     metadata,

@@ -23,7 +23,7 @@ from sessiond_server.formats.pieces import (
 )
 from sessiond_server.formats.read.readable import readable
 
-# An answer's keys other than role and content, which mean nothing to a model.
+# The keys of messages. Apart from role and content, they mean nothing to a model.
 _MESSAGE_KEYS = frozenset(
     {"role", "content", "id", "type", "model", "stop_reason", "stop_sequence", "usage"}
     | {"container", "context_management", "stop_details"}

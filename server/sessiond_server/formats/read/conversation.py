@@ -42,7 +42,7 @@ def spoken(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def _hide_other_agents(entries: Sequence[Entry]) -> None:
-    """Hide the lines of subagents; the main agent's lines have their results.
+    """Hide the lines of subagents. The main agent's lines contain the results of subagents.
 
     A subagent's own transcript has no lines of a main agent, and remains visible.
     """

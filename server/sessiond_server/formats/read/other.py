@@ -1,7 +1,8 @@
 """Messages of FORMAT_OTHER, in the own formats of the programs that wrote them.
 
-A reader in READERS gives the messages of its program roles, text, tokens and turns. Messages of all
-other formats are only stored: the server cannot give them to a model.
+READERS has a reader for each program whose messages the server can read. Such messages have roles,
+texts and token counts, and turns send them to models. Messages of all other programs are only
+stored: the server cannot give them to a model.
 """
 
 from collections.abc import Callable, Iterable
@@ -86,7 +87,7 @@ def read_json(message: Message, value: JSON) -> Entry:
 
 
 def is_readable(message: Message) -> bool:
-    """Whether the server reads the format of a message, which may still be a note to leave out."""
+    """Whether the server can read a message. The message may still be a note of its program."""
     if message.format_name not in READERS:
         return False
     return message.format_name != "openai-agents" or not _is_sealed(message.json)

@@ -75,7 +75,7 @@ def items(inner: Check, wanted: str = "list") -> Check:
 
 
 def text_or(inner: Check) -> Check:
-    """Return the check of a string or, for any other value, the inner check."""
+    """Return a check that accepts strings, and applies the inner check to all other values."""
 
     def check(value: Any) -> None:
         if not isinstance(value, str):

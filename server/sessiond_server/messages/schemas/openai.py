@@ -63,7 +63,7 @@ _ITEM_CHECKS = {
 
 
 def _foreign(value: dict[str, Any]) -> None:
-    """Refuse Anthropic's images and signed thinking; other APIs have parts of these types too."""
+    """Refuse Anthropic's images, documents and thinking, but no other parts of these types."""
     kind = value["type"]
     if kind == "thinking" and isinstance(value.get("thinking"), str):
         raise SchemaError("is 'thinking', which only other formats have", ".type")

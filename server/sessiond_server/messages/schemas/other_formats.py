@@ -54,7 +54,7 @@ def _objects(value: Any) -> list[_JSON]:
 
 
 def _types(value: _JSON) -> set[str]:
-    """Return the types of the parts of a message's content; without a role, its own type."""
+    """Return the types of the parts of a message's content, and its own type if it has no role."""
     content = _objects(value.get("content")) + ([] if "role" in value else [value])
     return {kind for part in content if isinstance(kind := part.get("type"), str)}
 

@@ -73,12 +73,12 @@ class Append:
 
     @property
     def is_plain(self) -> bool:
-        """Whether one statement stores the append, perhaps together with others."""
+        """Whether one statement can store the append, perhaps together with other appends."""
         return not (self.parents or self.asset_refs or self.state or self.state_etag)
 
     @property
     def changes_little(self) -> bool:
-        """Whether one statement stores the append with its change of the state."""
+        """Whether one statement can store the append together with its change of the state."""
         is_alone = self.parents or self.asset_refs or self.state_etag
         return self.state.is_small and not is_alone
 
@@ -114,9 +114,9 @@ class Appended:
         first_seq: seq of the first message.
         last_seq: seq of the last message.
         created_us: create time of the messages, in microseconds since 2000-01-01 UTC.
-        epoch: epoch of the session, in which the seqs hold.
+        epoch: epoch of the session; the seqs are those of this epoch.
         skipped: number of messages that were left out because the session had their message_ids.
-            If all were, first_seq and created_us are 0.
+            If all messages were left out, first_seq and created_us are 0.
     """
 
     first_seq: int

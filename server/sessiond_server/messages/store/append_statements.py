@@ -79,8 +79,9 @@ bump AS (
 )"""
 
 
-# If the session got another message log while the statement waited, the segments that the statement
-# has searched are outdated.
+# The condition that the session has none of the message_ids. If the session got another message log
+# while the statement waited, the segments that the statement has searched are outdated, so the
+# condition does not hold then either.
 _IS_NEW = (
     f"AND {MESSAGE_LOG} = (SELECT {MESSAGE_LOG} FROM sessions WHERE key = %(key)s)"
     + message_ids.IS_NEW
@@ -188,7 +189,7 @@ _ROWS_TYPES = {
     ),
     "bodies": BYTEA_ARRAY,
 }
-# The ids of logs stay bytes: few appends need them.
+# The ids of logs are returned as bytes, because few appends need them as UUIDs.
 _COLUMNS = (INT8, TIMESTAMPTZ, BYTEA, INT8, BYTEA, INT8, INT8)
 
 

@@ -1,4 +1,4 @@
-"""Cuts: where the rewinds of a session ended its history."""
+"""Cuts: the seqs at which the rewinds of a session ended its history."""
 
 from dataclasses import dataclass
 from datetime import datetime

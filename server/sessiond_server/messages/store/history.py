@@ -107,8 +107,8 @@ class LogHead:
         largest_bytes: size of the content of the largest message.
         touch_due: whether a read should postpone the session's expiry.
         is_branched: whether some messages have a parent other than the previous message.
-        segments: in order, from 1 to last_seq. The last one is the message log, unless that is
-            empty.
+        segments: the segments with the session's messages, in order. The last segment is in the
+            message log, unless that is empty.
         running_turn: the turn that is running; None = no turn.
         base_seq: seq of the last message that is not in the message log; 0 if there is none.
     """
@@ -165,8 +165,8 @@ class PageQuery:
     Attributes:
         segments: the segments to read, in order.
         max_rows: maximum number of messages.
-        max_bytes: size of the content at which the page ends, including the message that reaches
-            it; None = unlimited, which is 1.5 times as fast.
+        max_bytes: size of the content at which the page ends. The message that reaches this size is
+            still on the page. None = unlimited, which is 1.5 times as fast.
         descending: whether to read from the last message backwards.
         roles: roles of the messages to return; empty = all roles.
         basic: whether to leave out the bodies.
@@ -203,7 +203,7 @@ class HistoryStore:
         return {row["seq"]: row["parent_seq"] for row in rows}
 
     async def seq_of(self, segments: Sequence[Segment], message_id: str) -> int | None:
-        """Return the seq of the message with a message_id; None if the segments have none."""
+        """Return the seq of the message with a message_id; None if no segment has one."""
         rows = await self._database.rows(FOUND, columns(segments) | {"ids": [message_id]})
         return rows[0]["seq"] if rows else None
 

@@ -1,7 +1,8 @@
 """The message_ids that callers gave to messages.
 
-A message_id is unique among the messages that a session reads. In the session's own log, the unique
-constraint of the table ensures this. In shared segments, each append looks its ids up.
+A message_id is unique among the current messages of a session. For messages in the session's own
+log, the unique constraint of the table ensures this. For messages in shared segments, each append
+looks up whether they have one of its ids.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,7 +40,7 @@ FROM {segments}, unnest(%(ids)b::text[]) AS wanted (message_id), LATERAL (
 ) AS found"""
 
 FOUND = _FOUND.format(segments=UNNESTED)
-"""Selects one message with the ids in some segments."""
+"""Selects the messages in some segments that have one of the ids."""
 
 _SHARED = """(
     SELECT src_key AS key, src_log AS log, first_seq, last_seq FROM segments
@@ -74,7 +75,7 @@ class MessageIdTaken(Exception):
 
 
 def pieces(ids: Sequence[tuple[int, str]]) -> Iterator[Sequence[tuple[int, str]]]:
-    """Split the ids of an append into as many as one statement takes."""
+    """Split the ids of an append into pieces, each of which one statement can take."""
     for start in range(0, len(ids), MAX_IDS):
         yield ids[start : start + MAX_IDS]
 

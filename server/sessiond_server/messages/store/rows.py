@@ -45,8 +45,9 @@ class Totals:
         estimated: number of those tokens that are estimated.
         first_words: beginning of the first user message; None if there is no user message.
         first_words_place: position of that message in the append, from 1; None if there is none.
-        parent_floor: smallest last_seq at which every parent_seq exists. A message may refer to any
-            earlier message, either stored or in the same append.
+        parent_floor: the last_seq that the session must at least have before the append, so that
+            every parent_seq names a message. A parent is a stored message, or an earlier message of
+            the same append.
     """
 
     count: int = 0

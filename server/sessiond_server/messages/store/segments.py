@@ -36,9 +36,9 @@ UNNESTED = """unnest(
 """The segments that `columns` passes, as a table."""
 
 SHORT = 2_000
-"""Maximum number of messages in a short segment, whose scan costs more than its messages."""
+"""Maximum number of messages in a short segment. Beginning its scan costs more than reading it."""
 MAX_SHORT = 16
-"""Maximum number of short segments that are not flattened; the same as in sessions_chain_idx."""
+"""Sessions with more short segments are flattened. The index sessions_chain_idx has this number."""
 
 
 def short_segments(segments: Sequence[Segment], key: UUID, log: UUID) -> list[Segment]:

@@ -1,7 +1,7 @@
 """Spools of imported rows, which are kept in memory or in a temporary file until they get seqs.
 
-While its client sends, an import holds no connection and no lock. It takes both only for the COPY
-at the end.
+An import holds no connection and no lock while its client is sending. It takes both only for the
+COPY at the end.
 """
 
 import struct
@@ -34,7 +34,8 @@ _HEAD = struct.Struct(">hhiiqi")
 # Format of a binary COPY: https://www.postgresql.org/docs/current/sql-copy.html ("Binary Format")
 _COPY_START = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 _COPY_END = struct.pack(">h", -1)
-# Eleven columns, each preceded by its length. The body is between the two halves.
+# A row has eleven columns, each preceded by its length. The body, which has no fixed length, comes
+# between these two structures.
 _COPY_ROW = struct.Struct(">hi16si16siqihihiiiqi")
 _COPY_ROW_END = struct.Struct(">iiiqiq")
 
@@ -92,7 +93,7 @@ class Spool:
     def add(self, rows: Rows) -> None:
         """Append rows.
 
-        At worst this writes to the page cache, so it may run on the event loop.
+        At worst this writes to the operating system's page cache, so it may run on the event loop.
 
         Raises:
             Fault: OVERLOADED if the temporary disk is full.
@@ -147,7 +148,7 @@ class Spool:
             yield found
 
     def copy_data(self, start: Start) -> Iterator[bytes]:
-        """Convert the rows to a binary COPY into messages.
+        """Convert the rows to the data of a binary COPY into the messages table.
 
         Yields:
             Pieces of the COPY. Its columns are key, log, seq, role, format, content_bytes,

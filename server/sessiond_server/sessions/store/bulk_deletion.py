@@ -101,7 +101,7 @@ class BulkDeletionStore:
         return SessionCounts(**row)
 
     async def keys(self, doomed: DoomedSessions, after: UUID | None, limit: int) -> list[UUID]:
-        """Return the keys of at most `limit` sessions, in order, of those after a key."""
+        """Return the next keys of sessions after a key, in order, but at most `limit` keys."""
         statement = select(T.key).where(doomed.condition).order_by(T.key).limit(limit)
         if after:
             statement = statement.where(T.key > after)

@@ -1,9 +1,9 @@
-"""Listings of sessions: their orders, and statements whose cost does not depend on the project.
+"""Listings of sessions: their orders, and statements whose cost does not grow with the project.
 
-Listings by activity are ordered by (active_minute, active_at, key), but the index has no active_at:
-it would change with each append. To sort a minute, all of its sessions have to be read, which takes
-long if an import or a nightly job touched 100,000 of them. A page therefore lists a crowded minute
-by key alone, in the order of the index.
+Listings by activity are ordered by (active_minute, active_at, key). The index lacks active_at,
+because each append would change it. To sort the sessions of a minute, a page has to read all of
+them, which takes long if an import or a nightly job touched 100,000 of them. The sessions of such a
+crowded minute are therefore ordered by key alone, as in the index.
 """
 
 from collections.abc import Sequence
@@ -170,8 +170,9 @@ def _after(after: ActivityKey, is_descending: bool) -> list[ColumnElement[bool]]
 def _is_crowded(
     chosen: SessionFilter, minute: ColumnElement[int], after: ActivityKey | None
 ) -> ColumnElement[bool]:
-    # Counts in the index that orders the listing, whatever else the filter says: a filter that few
-    # sessions match must not make a page read the whole minute.
+    # Counts the sessions of the minute in the index that orders the listing, and ignores conditions
+    # that this index cannot check. If only few sessions matched them, counting the matches would
+    # read the whole minute.
     other = T.key.table.alias("other")
     conditions = [other.c.project_id == chosen.project_id, other.c.active_minute == minute]
     if chosen.user_name:

@@ -32,7 +32,7 @@ SELECT given.key, (
     FROM session_state AS s WHERE s.key = given.key AND s.log = given.log
 ) FROM unnest(%(keys)s::uuid[], %(logs)s::uuid[]) AS given (key, log)"""
 
-# Both parts see the rows as they were before the statement, and change different keys.
+# `removed` and `changed` see the rows as they were before the statement, and change different keys.
 _PATCH = f"""
 WITH given AS (
     SELECT * FROM unnest(%(names)b::text[], %(values)b::text[]) AS g (name, value)
@@ -54,8 +54,9 @@ FROM (
         AND name <> ALL(%(names)b::text[])
 ) AS kept"""
 
-# Limits of a small change, which an UPDATE makes without measuring the state. Changes that wait for
-# the same lock all see the earlier state, so each may use only a part of the room.
+# Limits of a small change. Its statement does not measure the new state, but requires that the
+# earlier state takes less than half of the limits (HAS_ROOM). All changes that wait for the same
+# lock see the same earlier state, so each may add only a small part of the limits.
 _SMALL_BYTES, _FEW_KEYS = 64 * 1024, 100
 _ROOMY = 2
 
@@ -76,9 +77,9 @@ changed AS (
     FROM bump, unnest(%(state_names)b::text[], %(state_values)b::text[]) AS given (name, value)
     ON CONFLICT (key, log, name) DO UPDATE SET value = EXCLUDED.value
 )"""
-"""Makes a small change in the statement whose part `bump` has locked the session's row.
+"""A CTE that makes a small change. The CTE `bump` of the same statement locks the session's row.
 
-It replaces current values, including those committed while the statement waited.
+The change also replaces values that were committed while the statement waited for the lock.
 """
 
 COPY = """copied_state AS (
@@ -108,8 +109,8 @@ class StatePatch:
     def is_small(self) -> bool:
         """Whether CHANGE can make the change, provided that HAS_ROOM holds.
 
-        CHANGE cannot remove keys, because a statement that has waited for the lock would miss new
-            ones.
+        CHANGE cannot remove keys. While its statement waits for the lock, another transaction may
+        add a key that is to be removed. The statement would not see this key.
         """
         if self.remove or not 0 < len(self.set) <= _FEW_KEYS:
             return False

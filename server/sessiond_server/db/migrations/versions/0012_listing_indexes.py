@@ -1,4 +1,4 @@
-"""Indexes that give a page of a listing by activity in order, however crowded a minute is.
+"""Indexes in the order of listings by activity, for minutes with many active sessions.
 
 Servers of the previous version may keep running: their listings also use the new indexes.
 

@@ -63,7 +63,7 @@ def read(entry: Entry) -> Iterator[Entry]:
 
 
 def type_and_data(value: JSON) -> tuple[str, JSON]:
-    """Return the type of a message and its fields, in either form."""
+    """Return the type and the fields of a message that either of the two functions wrote."""
     if isinstance(kwargs := value.get("kwargs"), dict):
         path = value.get("id")
         name = string_of(path[-1]) if isinstance(path, list) and path else ""
@@ -125,7 +125,7 @@ def _plain(pieces: Iterator[Piece]) -> Iterator[Piece]:
 
 
 def _file(kind: str, block: JSON) -> Media | None:
-    """Return a file in LangChain's own block, of either version."""
+    """Return the file in a block of LangChain's own format, which has two versions."""
     media_type = string_of(block.get("mime_type"))
     name = string_of(block.get("filename"))
     data = block.get("base64") or block.get("data")

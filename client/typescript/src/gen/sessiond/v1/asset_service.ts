@@ -19,8 +19,8 @@ export interface Asset {
   /** size of the content. Unit: bytes. */
   size: number;
   /**
-   * media_type is the IANA media type that the first upload declared, e.g. "image/png". If the content is a picture or a PDF, it is the type of the
-   * content. Empty = unknown.
+   * media_type is the IANA media type that the first upload declared, e.g. "image/png". For pictures and PDFs, the server determines it from the
+   * content instead. Empty = unknown.
    */
   mediaType: string;
   /** create_time is when the asset was first uploaded. */
@@ -452,9 +452,9 @@ export const GetAssetRequest: MessageFns<GetAssetRequest> = {
 };
 
 /**
- * AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" where a provider's JSON has a file). The content names the
- * asset: a project stores the same bytes once, however many messages, sessions and copies refer to them. The server removes an asset once no
- * message refers to it, but not within an hour of its last upload (asset_grace_s).
+ * AssetService keeps files that messages refer to (Blob.asset_id, or "sessiond-asset:ASSET_ID" where a provider's JSON has a file). An asset is named
+ * by the hash of its content, so a project stores the same bytes once, however many messages, sessions and copies refer to them. The server removes
+ * an asset once no message refers to it, but not within an hour of its last upload (asset_grace_s).
  *
  * These calls have no request_id: uploading the same bytes again returns the same asset.
  */

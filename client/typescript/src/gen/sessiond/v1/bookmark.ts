@@ -34,8 +34,8 @@ export interface Bookmark {
     | Timestamp
     | undefined;
   /**
-   * etag changes whenever the bookmark does. Send it back in an update or a deletion to have it refused (ETAG_MISMATCH) if another caller has changed
-   * the object meanwhile. Opaque. Output only.
+   * etag changes whenever the bookmark does. An update or a deletion that sends it is refused (ETAG_MISMATCH) if another caller has changed the
+   * bookmark meanwhile. Opaque. Output only.
    */
   etag: string;
 }

@@ -25,7 +25,8 @@ export enum SendMode {
    * SEND_MODE_IMMEDIATE - The message steers the running turn: it is appended after the model's current answer, and before the next call of the model in that turn. The
    * turn keeps its model, options and turn_timeout. If the turn fails before that, or if no turn is running, the message starts a turn of its own, at
    * the head of the queue. If the model's last answer calls tools whose results are missing, the message waits for the results, and follows them in
-   * the turn that they start. It stops waiting when a message is sent that does not steer, or after turn_timeout. Results themselves never wait.
+   * the turn that they start. It stops waiting when a message is sent that does not steer, or after turn_timeout. Messages that contain tool results
+   * never wait.
    */
   SEND_MODE_IMMEDIATE = 2,
 }
@@ -37,12 +38,12 @@ export enum SendMode {
 export interface SendRequest {
   /** session_id of the session, which must be active. Required. */
   sessionId: string;
-  /** prompt is the user's text. It is short for one user message with this text. Not together with messages. Empty = see messages. */
+  /** prompt is the user's text. It is sent as one user message. Not together with messages. Empty = see messages. */
   prompt: string;
   /**
-   * messages are stored unchanged, as one batch, when the turn begins. Limits as for StoreMessages, but at most 100. A json without a format gets the
-   * format of the model's provider (OpenAI's for Gemini). This is meant for plain text, a role and a string as content, which is the same in the
-   * formats.
+   * messages are stored unchanged, as one batch, when the turn begins. Limits as for StoreMessages, but at most 100. A message with json may leave
+   * its format out: it then gets the format of the model's provider (OpenAI's for Gemini). This is meant for plain text, i.e. a role and a string as
+   * content, because OpenAI's and Anthropic's formats write it alike.
    */
   messages: Message[];
   /**
@@ -66,7 +67,7 @@ export interface SendRequest {
     | undefined;
   /** abort_on_disconnect aborts the turn if this stream ends before the turn, because the client has left or cancelled, or its deadline has passed. */
   abortOnDisconnect: boolean;
-  /** after_seq leaves out the events of messages up to this seq, for a client that joins again. 0 = no events are left out. */
+  /** after_seq leaves out the events of messages up to this seq, for a client that joins the turn again. 0 = no events are left out. */
   afterSeq: number;
   /**
    * request_id makes the call safe to repeat: for 24 hours (unless the operator has changed this), a call with the same id and content joins the
@@ -153,13 +154,13 @@ export interface PreviewTurnResponse {
    * than 2 MiB of text.
    */
   requestJson: string;
-  /** request_bytes is the size of the body with the content of its assets; for assets that are sent as text, an estimate. */
+  /** request_bytes is the size of the body with the content of its assets. It is an estimate if assets are sent as text. */
   requestBytes: number;
   /** seqs of the stored messages that the request is made of, in order. */
   seqs: number[];
   /**
-   * changes lists stored content that the request does not contain, or contains in another form: at most 100. The messages of this call have the
-   * seqs after the newest message.
+   * changes lists stored content that the request does not contain, or contains in another form: at most 100. In it, the messages of this call have
+   * the seqs that follow the session's newest message.
    */
   changes: FitChange[];
   /** change_count is the number of all changes, including those beyond 100. */
@@ -230,9 +231,9 @@ export interface WatchRequest {
    */
   followRecreated: boolean;
   /**
-   * after_epoch is the epoch of after_seq, as in the last received event. If the session was rewound since, the stream begins with "session.rewound"
-   * and continues from its last_seq, the lowest seq that a rewind has gone back to in the meantime (0 if there were more than 64 rewinds). Unset =
-   * the session's epoch when the call starts. Only with after_seq.
+   * after_epoch is the epoch of after_seq, as in the last received event. If the session was rewound since that epoch, the stream begins with the
+   * event "session.rewound", and continues after its last_seq. This last_seq is the lowest seq to which one of the rewinds since then went back, or 0
+   * if there were more than 64. Unset = the session's epoch when the call starts. Only with after_seq.
    */
   afterEpoch?: number | undefined;
 }

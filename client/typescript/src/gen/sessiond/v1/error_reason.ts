@@ -59,8 +59,8 @@ export enum ErrorReason {
   ERROR_REASON_MESSAGE_TOO_LARGE = 13,
   /**
    * ERROR_REASON_BATCH_TOO_LARGE - INVALID_ARGUMENT: a batch has too many messages or bytes (send several batches, or use ImportMessages), or an import has too many bytes (send
-   * several imports).
-   * Metadata: message_count, max_messages (of a batch), content_bytes (of an import with metadata), max_bytes. Details: BadRequest.
+   * several imports). Metadata: message_count, max_messages (of a batch), content_bytes (for an import, metadata included), max_bytes. Details:
+   * BadRequest.
    */
   ERROR_REASON_BATCH_TOO_LARGE = 14,
   /** ERROR_REASON_INVALID_PAGE_TOKEN - INVALID_ARGUMENT: the page_token is malformed, or belongs to a request with other filters. Details: BadRequest. */
@@ -91,7 +91,10 @@ export enum ErrorReason {
   ERROR_REASON_DEADLINE_EXCEEDED = 27,
   /** ERROR_REASON_INTERNAL - INTERNAL: an internal error of the server. Its log has more under the call_id. */
   ERROR_REASON_INTERNAL = 28,
-  /** ERROR_REASON_LIMIT_EXCEEDED - FAILED_PRECONDITION: the maximum number of these objects is reached. Metadata: what (tasks, bookmarks, queues, turns), limit. */
+  /**
+   * ERROR_REASON_LIMIT_EXCEEDED - FAILED_PRECONDITION: the maximum number of tasks, bookmarks, queues or queued turns is reached. Metadata: what (tasks, bookmarks, queues, turns),
+   * limit.
+   */
   ERROR_REASON_LIMIT_EXCEEDED = 29,
   /** ERROR_REASON_TASK_NOT_FOUND - NOT_FOUND: the session has no such task. Metadata: session_id, task_id. */
   ERROR_REASON_TASK_NOT_FOUND = 30,
@@ -136,9 +139,9 @@ export enum ErrorReason {
   ERROR_REASON_MODEL_RATE_LIMITED = 43,
   /**
    * ERROR_REASON_MODEL_REQUEST_REJECTED - FAILED_PRECONDITION: the model's provider rejects the request (other HTTP 4xx): the provider does not know the model, the history is too long or
-   * violates the provider's rules, or an option is wrong. Or nothing of the history can be sent. Metadata: session_id, turn_id, model, provider,
-   * http_status if there was
-   * one, and seqs: the stored messages that the rejection is about, if the provider named any, separated by commas.
+   * violates the provider's rules, or an option is wrong. Also, if nothing of the history can be sent. Metadata: session_id, turn_id, model,
+   * provider, http_status if there was one, and seqs: the stored messages that the rejection is about, if the provider named any, separated by
+   * commas.
    */
   ERROR_REASON_MODEL_REQUEST_REJECTED = 44,
   /**
@@ -155,7 +158,7 @@ export enum ErrorReason {
   ERROR_REASON_MODEL_ANSWER_INVALID = 47,
   /**
    * ERROR_REASON_CONTEXT_TOO_LARGE - FAILED_PRECONDITION: the history, or the request with its assets, is too large to be sent to a model. Metadata: session_id, turn_id,
-   * context_bytes (at least), max_bytes; of a request also model, provider.
+   * context_bytes (at least this many), max_bytes; for a request that is too large also model, provider.
    */
   ERROR_REASON_CONTEXT_TOO_LARGE = 48,
   /** ERROR_REASON_TURN_TIMED_OUT - ABORTED: the turn ran for longer than its turn_timeout. Metadata: session_id, turn_id, timeout_s. */

@@ -25,8 +25,8 @@ export interface ProjectLimits {
     | undefined;
   /**
    * messages_per_second is the maximum number of messages that calls may store per second, at each server process. A single call with more messages
-   * succeeds if nothing was stored in the previous second; later calls are then refused for longer. Imports are slowed down instead of refused. Other
-   * calls above the limit fail with RATE_LIMITED.
+   * than that succeeds if nothing was stored in the previous second; the following calls are then refused until the rate has made up for it. Imports
+   * are slowed down instead of refused. Other calls above the limit fail with RATE_LIMITED.
    */
   messagesPerSecond?:
     | number
@@ -48,7 +48,7 @@ export interface ProjectLimits {
     | undefined;
   /**
    * model_tokens_per_day is the maximum number of input and output tokens that models report for turns from midnight to midnight UTC. Turns that are
-   * running when it is reached continue; further turns fail with QUOTA_EXCEEDED.
+   * running when the limit is reached continue; further turns fail with QUOTA_EXCEEDED.
    */
   modelTokensPerDay?:
     | number

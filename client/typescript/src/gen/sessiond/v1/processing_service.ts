@@ -1626,8 +1626,8 @@ export const DeleteQueueResponse: MessageFns<DeleteQueueResponse> = {
  *
  * A worker leases pending messages of a session, reads them, and acknowledges them. The messages of a session are leased in their order, and to one
  * worker at a time. A lease that is not acknowledged, extended or released in time ends, and its messages become pending again. Each message is
- * therefore processed at least once. The server stores one row for each session and queue, and one for each failed or repeated message, but not one
- * for each message.
+ * therefore processed at least once. The server stores one row for each session and queue, and one for each message that failed or was requeued, but
+ * not one for each message.
  *
  * AcknowledgeMessages and RequeueMessages are safe to repeat with the same request_id, as in SessionService. The other calls have no request_id: a
  * repeated ExtendLease extends the lease again; a repeated DeleteQueue changes nothing, and fails (QUEUE_NOT_FOUND) unless allow_missing is set; a
@@ -1640,9 +1640,8 @@ export const ProcessingServiceDefinition = {
   fullName: "sessiond.v1.ProcessingService",
   methods: {
     /**
-     * LeaseMessages leases pending messages of sessions without a lease, beginning with those that have waited longest. The response is empty if there
-     * are none.
-     * Errors: INVALID_FIELD, LIMIT_EXCEEDED (queues).
+     * LeaseMessages leases pending messages of sessions that no worker has leased, beginning with the messages that have waited longest. The response
+     * is empty if there are none. Errors: INVALID_FIELD, LIMIT_EXCEEDED (queues).
      */
     leaseMessages: {
       name: "LeaseMessages",
@@ -1652,7 +1651,7 @@ export const ProcessingServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** ExtendLease extends a lease, counted from now. Errors: LEASE_LOST, INVALID_FIELD. */
+    /** ExtendLease extends a lease: it then lasts for lease_duration from now on. Errors: LEASE_LOST, INVALID_FIELD. */
     extendLease: {
       name: "ExtendLease",
       requestType: ExtendLeaseRequest as typeof ExtendLeaseRequest,

@@ -48,10 +48,10 @@ export interface Session {
   /**
    * config holds settings of the conversation (temperature, tools, prompts, ...) as a JSON object. At most 64 KiB as JSON text, without
    * model_options, and 30 levels. Numbers are IEEE doubles. Numbers beyond 2^53 are refused; store them as strings. The order of keys is not kept.
-   * ConversationService reads these keys: system_prompt, a string with instructions that precede the history; model_options, a string with a JSON
-   * object, whose fields are copied into requests to a model (limits as for SendRequest.options_json); context, an object that limits the history
-   * that a model is given to the newest max_messages messages and max_tokens tokens (counted by the server). System and developer messages are always
-   * given, and a tool's result always comes with its call. Unset = the whole history.
+   * ConversationService reads three of the keys. system_prompt is a string with instructions that precede the history. model_options is a string with
+   * a JSON object, whose fields are copied into requests to a model (limits as for SendRequest.options_json). context is an object with max_messages
+   * and max_tokens: a model gets only the newest messages within both limits. The server counts the tokens. System and developer messages are always
+   * sent, and a tool's result is always sent with its call. Without context, a model gets the whole history.
    */
   config?:
     | { [key: string]: any }
@@ -79,9 +79,10 @@ export interface Session {
     | //
     /**
      * idle_ttl is the time without use after which the session expires. Reads, copies, appends, updates, resumes, and changes of tasks and bookmarks
-     * are uses. From 1 second to 10 years. An expired session is invisible at once; its data is removed soon after. Reads of messages, and copies,
-     * count only if the last use was longer ago than a twentieth of idle_ttl, or than a minute. GetSession and ListSessions do not count. The session
-     * does not expire while a turn runs. It does not expire while it is watched, if idle_ttl is more than some seconds.
+     * are uses. From 1 second to 10 years. An expired session is invisible at once; its data is removed soon after. To save writes, reads of
+     * messages, and copies, count only if the last use was more than a minute ago, or more than a twentieth of idle_ttl if that is shorter.
+     * GetSession and ListSessions do not count. The session does not expire while a turn runs. Nor does it expire while it is watched, unless
+     * idle_ttl is so short (a few seconds) that it ends between two of the server's checks.
      */
     { $case: "idleTtl"; value: Duration }
     | //
@@ -104,8 +105,8 @@ export interface Session {
     | SessionOrigin
     | undefined;
   /**
-   * epoch is how often messages of the session were removed by RewindSession. Within an epoch, a seq always names the same message, so store the
-   * epoch with each seq that you keep. Output only.
+   * epoch is the number of rewinds (RewindSession) that have removed messages of the session. Within an epoch, a seq always names the same message,
+   * so store the epoch with each seq that you keep. Output only.
    */
   epoch: number;
   /**
@@ -116,13 +117,13 @@ export interface Session {
     | string
     | undefined;
   /**
-   * state_etag changes whenever the state changes. Send it back in an update to have it refused (ETAG_MISMATCH) if another caller has changed the
-   * object meanwhile. Set together with state_json. Opaque. Output only.
+   * state_etag changes whenever the state changes. An update that sends it is refused (ETAG_MISMATCH) if another caller has changed the state
+   * meanwhile. Set together with state_json. Opaque. Output only.
    */
   stateEtag: string;
   /**
-   * etag changes whenever the session changes, except its messages, its state and its times. Send it back in an update
-   * to have it refused (ETAG_MISMATCH) if another caller has changed the object meanwhile. Opaque.
+   * etag changes whenever anything of the session changes except its messages, its state and its times. An update that sends it is refused
+   * (ETAG_MISMATCH) if another caller has changed the session meanwhile. Opaque.
    */
   etag: string;
 }

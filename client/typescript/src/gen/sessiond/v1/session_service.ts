@@ -22,7 +22,7 @@ export const protobufPackage = "sessiond.v1";
 
 export const protobufFileName = "sessiond/v1/session_service.proto";
 
-/** OnDuplicate says what an append does with a message whose message_id is already that of a stored message, or of an earlier message of the request. */
+/** OnDuplicate says what an append does with a message whose message_id a stored message, or an earlier message of the request, has already. */
 export enum OnDuplicate {
   /** ON_DUPLICATE_UNSPECIFIED - Refuse. */
   ON_DUPLICATE_UNSPECIFIED = 0,
@@ -74,7 +74,8 @@ export enum MessageView {
   MESSAGE_VIEW_FULL = 2,
   /**
    * MESSAGE_VIEW_PARTS - Everything, with the content of every format as typed parts: for clients that know no provider's format. Content without a type of its own
-   * becomes data. A message that is no part of the conversation has no parts. format and format_name are unset.
+   * becomes data. A message that does not belong to the conversation, such as a note of the program that wrote it, has no parts. format and
+   * format_name are unset.
    */
   MESSAGE_VIEW_PARTS = 3,
 }
@@ -233,7 +234,7 @@ export interface DeleteSessionResponse {
 
 /** DeleteSessionsRequest selects the sessions to remove. */
 export interface DeleteSessionsRequest {
-  /** filter selects the sessions. Required unless all is set; a filter without a field that is set counts as unset. */
+  /** filter selects the sessions. Required unless all is set; a filter with no field set counts as unset. */
   filter?:
     | SessionFilter
     | undefined;
@@ -248,7 +249,7 @@ export interface DeleteSessionsRequest {
   requestId: string;
 }
 
-/** DeleteSessionsResponse counts what was removed, or what would be removed without dry_run. */
+/** DeleteSessionsResponse counts what was removed, or, for a dry run, what would have been removed. */
 export interface DeleteSessionsResponse {
   /** session_count is the number of sessions. */
   sessionCount: number;
@@ -259,7 +260,7 @@ export interface DeleteSessionsResponse {
    * run.
    */
   lockedCount: number;
-  /** locked_session_ids are the ids of these sessions, in order, at most 100. */
+  /** locked_session_ids are the ids of the sessions that locked_count counts, in order, at most 100. */
   lockedSessionIds: string[];
 }
 
@@ -435,8 +436,8 @@ export interface StoreMessagesRequest {
    */
   requestId: string;
   /**
-   * expected_epoch, if set, must be the session's epoch; otherwise nothing is stored (HISTORY_REWOUND). Without it, expected_last_seq also holds
-   * for a session that was rewound and has grown to the same last_seq again.
+   * expected_epoch, if set, must be the session's epoch; otherwise nothing is stored (HISTORY_REWOUND). Without it, expected_last_seq also accepts a
+   * session that was rewound and has grown to the same last_seq again.
    */
   expectedEpoch?:
     | number
@@ -455,8 +456,8 @@ export interface StoreMessagesRequest {
     | Session
     | undefined;
   /**
-   * state_etag, if set, must be the etag of the session's current state; otherwise nothing is stored or skipped (ETAG_MISMATCH). Empty = no check.
-   * For a session that create creates, the current state is {}.
+   * state_etag, if set, must be the etag of the session's current state; otherwise nothing is stored or skipped (ETAG_MISMATCH). Empty = no check. If
+   * the request creates the session (see create), the current state is {}.
    */
   stateEtag: string;
 }
@@ -499,7 +500,10 @@ export interface BatchStoreMessagesResult {
     /** response has the seqs of the stored messages. */
     { $case: "response"; value: StoreMessagesResponse }
     | //
-    /** error is the status that StoreMessages would return, with its details. The paths of fields begin within the single request. */
+    /**
+     * error is the status that StoreMessages would return, with its details. Its field paths are relative to the single request, e.g.
+     * "messages[0].json".
+     */
     { $case: "error"; value: Status }
     | undefined;
 }
@@ -609,7 +613,7 @@ export interface ListMessagesRequest {
   sessionId: string;
   /** page_size is the maximum number of messages to return. 0 = 50; more than 500 = 500; negative is refused. */
   pageSize: number;
-  /** page_token is next_page_token of the previous page; the other fields but page_size must be the same. Empty = the first page. */
+  /** page_token is next_page_token of the previous page; all other fields except page_size must be the same. Empty = the first page. */
   pageToken: string;
   /** after_seq leaves out the messages up to this seq. 0 = no message is left out. */
   afterSeq: number;
@@ -4226,8 +4230,8 @@ export const SessionServiceDefinition = {
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
     /**
-     * ListSessions returns a page of the project's sessions, by default the most recently active first.
-     * A session that becomes active between two pages may move across them. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD.
+     * ListSessions returns a page of the project's sessions, by default the most recently active first. A session that becomes active between two pages
+     * may appear on both, or on neither. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD.
      */
     listSessions: {
       name: "ListSessions",
@@ -4291,11 +4295,12 @@ export const SessionServiceDefinition = {
       options: { idempotencyLevel: "IDEMPOTENT" },
     },
     /**
-     * CopySession creates an independent session with the messages of another one, all or up to a seq, in one commit, at a cost that does not depend on
-     * the size. Copied: the messages with their seqs, parents and times, the tasks, the state, config, metadata, model, user, title and expiry, and the
-     * bookmarks up to the cut. Not copied unless requested: the messages' processing status (they are pending again) and the tasks' links to messages.
-     * The assets are shared. The copy is active, whatever the source's status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS, SESSION_TOO_LARGE,
-     * MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD, REQUEST_ID_REUSED.
+     * CopySession creates an independent session with the messages of another one: all of them, or those up to a cut. It does so in one commit, at a
+     * cost that does not depend on the session's size. It copies the messages with their seqs, parents and times, the tasks, the state, config,
+     * metadata, model, user, title and expiry, and the bookmarks up to the cut. Unless requested, it copies neither the messages' processing status
+     * (the copied messages are pending) nor the tasks' links to messages. Both sessions share the assets. The copy is active, whatever the source's
+     * status. Errors: SESSION_NOT_FOUND, SESSION_ALREADY_EXISTS, SESSION_TOO_LARGE, MESSAGE_NOT_FOUND (up_to_seq), BOOKMARK_NOT_FOUND, INVALID_FIELD,
+     * REQUEST_ID_REUSED.
      */
     copySession: {
       name: "CopySession",
@@ -4318,12 +4323,12 @@ export const SessionServiceDefinition = {
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
     /**
-     * RewindSession removes the newest messages of a session, and may append others in their place, in one commit, at a cost that does not depend on
-     * the session's size. The next message gets the seq after the last kept message, because seqs have no gaps. A seq may therefore name another
-     * message than before. To distinguish them, Session.epoch grows by one with every rewind that removes messages. The bookmarks, the tasks' links and
-     * the processing status after the cut are removed as well. Copies keep the messages; otherwise they are purged soon after. Errors:
-     * SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq), BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT, HISTORY_REWOUND,
-     * INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
+     * RewindSession removes the newest messages of a session, and may append others in their place. It does so in one commit, at a cost that does not
+     * depend on the session's size. The next message gets the seq after the last kept message, because seqs have no gaps. A seq may therefore name
+     * another message than before the rewind. To tell the two apart, Session.epoch grows by one with every rewind that removes messages. The bookmarks,
+     * the tasks' links and the processing status of the removed messages are removed as well. Copies of the session keep the messages. Removed messages
+     * that are in no copy are purged soon after. Errors: SESSION_NOT_FOUND, SESSION_DESTROYED, TURN_RUNNING, MESSAGE_NOT_FOUND (to_seq),
+     * BOOKMARK_NOT_FOUND, SEQUENCE_CONFLICT, HISTORY_REWOUND, INVALID_FIELD, REQUEST_ID_REUSED; with messages, also those of StoreMessages.
      */
     rewindSession: {
       name: "RewindSession",
@@ -4399,8 +4404,8 @@ export const SessionServiceDefinition = {
     },
     /**
      * ImportMessages appends any number of messages, sent in batches, as one atomic append: all are stored when the call returns, and none if it fails.
-     * Errors: as StoreMessages, BATCH_TOO_LARGE only above 8 GiB (max_import_bytes); DEADLINE_EXCEEDED if the client sends nothing for 600 seconds
-     * (import_idle_timeout_s); OVERLOADED if the server's temporary disk is full.
+     * Errors: those of StoreMessages, but BATCH_TOO_LARGE only above 8 GiB (max_import_bytes); DEADLINE_EXCEEDED if the client sends nothing for 600
+     * seconds (import_idle_timeout_s); OVERLOADED if the server's temporary disk is full.
      */
     importMessages: {
       name: "ImportMessages",
@@ -4427,9 +4432,9 @@ export const SessionServiceDefinition = {
     },
     /**
      * ListMessages returns a page of a session's messages, for callers that cannot take a stream, such as a browser or a gateway. A page has at most 1
-     * MiB, or one message. Messages that are stored between two pages appear on later pages if the order is ascending. If a rewind between two pages
-     * removes the last message of the first page, or messages of the next page, the next call fails. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND,
-     * BOOKMARK_NOT_FOUND, INVALID_PAGE_TOKEN, HISTORY_REWOUND, INVALID_FIELD.
+     * MiB of messages, or one larger message. Messages that are stored between two pages appear on later pages if the order is ascending. If a rewind
+     * between two pages removes the last message of the first page, or messages of the next page, the next call fails. Errors: SESSION_NOT_FOUND,
+     * MESSAGE_NOT_FOUND, BOOKMARK_NOT_FOUND, INVALID_PAGE_TOKEN, HISTORY_REWOUND, INVALID_FIELD.
      */
     listMessages: {
       name: "ListMessages",

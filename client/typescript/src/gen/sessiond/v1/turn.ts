@@ -24,9 +24,9 @@ export enum FitChangeKind {
   FIT_CHANGE_KIND_ID_CHANGED = 3,
   /** FIT_CHANGE_KIND_NAME_CHANGED - A tool has another name, made of the characters that the API accepts. */
   FIT_CHANGE_KIND_NAME_CHANGED = 4,
-  /** FIT_CHANGE_KIND_ARGUMENTS_WRAPPED - Arguments that are not an object are sent within one. */
+  /** FIT_CHANGE_KIND_ARGUMENTS_WRAPPED - A tool call's arguments are not a JSON object, and are sent as a field of one. */
   FIT_CHANGE_KIND_ARGUMENTS_WRAPPED = 5,
-  /** FIT_CHANGE_KIND_ROLE_CHANGED - A message is sent under another role, with a mark of its own role. */
+  /** FIT_CHANGE_KIND_ROLE_CHANGED - A message is sent under another role, with a mark that names its own role. */
   FIT_CHANGE_KIND_ROLE_CHANGED = 6,
   /** FIT_CHANGE_KIND_BLANK_OMITTED - A blank text is left out. */
   FIT_CHANGE_KIND_BLANK_OMITTED = 7,
@@ -38,25 +38,25 @@ export enum FitChangeKind {
   FIT_CHANGE_KIND_FILE_REPLACED = 10,
   /** FIT_CHANGE_KIND_FILE_MOVED - A file of a tool's result follows in a message of its own. */
   FIT_CHANGE_KIND_FILE_MOVED = 11,
-  /** FIT_CHANGE_KIND_ITEM_REPLACED - An item that only its own format has is sent as text or as a note. */
+  /** FIT_CHANGE_KIND_ITEM_REPLACED - An item that exists only in its own format is sent as text or as a note. */
   FIT_CHANGE_KIND_ITEM_REPLACED = 12,
-  /** FIT_CHANGE_KIND_THINKING_OMITTED - Reasoning is left out: only its maker accepts it, unchanged. */
+  /** FIT_CHANGE_KIND_THINKING_OMITTED - Reasoning is left out, because only the provider whose model wrote it accepts it, and only unchanged. */
   FIT_CHANGE_KIND_THINKING_OMITTED = 13,
-  /** FIT_CHANGE_KIND_THINKING_DISABLED - Reasoning is disabled for the request: the running tool loop has none. */
+  /** FIT_CHANGE_KIND_THINKING_DISABLED - Reasoning is disabled for the request, because the last answer calls tools and does not begin with reasoning. */
   FIT_CHANGE_KIND_THINKING_DISABLED = 14,
-  /** FIT_CHANGE_KIND_RESULT_MISSING - A tool call without a result has a note in its place. */
+  /** FIT_CHANGE_KIND_RESULT_MISSING - A tool call has no result; a note is sent in the place of the result. */
   FIT_CHANGE_KIND_RESULT_MISSING = 15,
-  /** FIT_CHANGE_KIND_RESULT_MOVED - A result is moved to its call. */
+  /** FIT_CHANGE_KIND_RESULT_MOVED - A tool's result is moved to its call. */
   FIT_CHANGE_KIND_RESULT_MOVED = 16,
   /** FIT_CHANGE_KIND_RESULT_AS_TEXT - A late, second or unrelated result of a tool is sent as text. */
   FIT_CHANGE_KIND_RESULT_AS_TEXT = 17,
-  /** FIT_CHANGE_KIND_CACHE_MARKER_REMOVED - A cache marker is left out; the API accepts four. */
+  /** FIT_CHANGE_KIND_CACHE_MARKER_REMOVED - A cache marker is left out, because the API accepts at most four. */
   FIT_CHANGE_KIND_CACHE_MARKER_REMOVED = 18,
   /** FIT_CHANGE_KIND_MESSAGE_ADDED - A message is added, because the API requires one here. */
   FIT_CHANGE_KIND_MESSAGE_ADDED = 19,
-  /** FIT_CHANGE_KIND_MESSAGE_OMITTED - A message is left out: nothing of it can be sent, or there are too many. */
+  /** FIT_CHANGE_KIND_MESSAGE_OMITTED - A message is left out, because nothing of it can be sent, or because the history has more messages than the API accepts. */
   FIT_CHANGE_KIND_MESSAGE_OMITTED = 20,
-  /** FIT_CHANGE_KIND_MESSAGES_MERGED - Messages are sent as one. */
+  /** FIT_CHANGE_KIND_MESSAGES_MERGED - Several messages are sent as one. */
   FIT_CHANGE_KIND_MESSAGES_MERGED = 21,
   /** FIT_CHANGE_KIND_CUT_OFF_NOTED - A note that the answer was cut off follows an incomplete answer. */
   FIT_CHANGE_KIND_CUT_OFF_NOTED = 22,
@@ -98,7 +98,7 @@ export interface Turn {
   model: string;
   /** first_seq is the seq of the first message that the turn appended. 0 = the turn is still queued, or has appended none. */
   firstSeq: number;
-  /** last_seq is the seq of the turn's final answer. 0 = there is none yet, or none at all. */
+  /** last_seq is the seq of the turn's final answer. 0 = there is no answer yet, or the turn ended without one. */
   lastSeq: number;
   /**
    * stop_reason says why the model ended its final answer, in its provider's spelling, e.g. "stop", "tool_calls", "end_turn", "length". Empty = there
@@ -151,7 +151,7 @@ export interface FitChange {
   detail: string;
 }
 
-/** TurnError says why a turn ended without an answer, as the error of its Send does. */
+/** TurnError says why a turn ended without an answer. It has the reason, message and metadata of the error with which the turn's Send ended. */
 export interface TurnError {
   /** reason is the name of an ErrorReason, e.g. "MODEL_RATE_LIMITED". */
   reason: string;
@@ -182,7 +182,7 @@ export interface Usage {
 export interface MessageTurn {
   /** turn_id of the turn. */
   turnId: string;
-  /** message_id is that of SendResponse, on the last of the sent messages: its own message_id, or a UUIDv7. Empty for other messages. */
+  /** message_id is the SendResponse.message_id of the turn. Only the last of the sent messages has it. Empty for other messages. */
   messageId: string;
   /** model is the name of the model as its provider knows it. Empty for messages that were sent. */
   model: string;
