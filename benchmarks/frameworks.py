@@ -1,8 +1,8 @@
 """Measures adapters whose frameworks exclude the packages of this environment.
 
 Each adapter is measured together with its framework's own store, in the environment that `make
-adapters-test` made for the framework. Without such an environment, it prints the reason and leaves
-the adapter out.
+adapters-test` made for the framework. Without such an environment, the adapter is left out and the
+reason is printed.
 """
 
 import asyncio

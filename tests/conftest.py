@@ -286,7 +286,7 @@ def wire(channel: grpc.aio.Channel) -> Wire:
 
 
 def purger_of(server: Running) -> Purger:
-    """Return a purger like the server's own, whose rounds the test runs."""
+    """Return a purger like the server's own. The test runs its rounds."""
     database = server.database
     flattener = Flattener(FlatteningStore(database))
     return Purger(

@@ -131,7 +131,7 @@ async def test_a_killed_server_loses_at_most_the_last_second(
         await here.create("one", model="echo")
         sent = Sent(here, "one", {"prompt": "hi", "options": OPTIONS})
         await sent.read()
-        # Times by the client's clock, to find out how much text it had a second before the kill.
+        # Note the times, to find out how much text the client had a second before the kill.
         loop = asyncio.get_running_loop()
         seen: list[tuple[float, int]] = []
         while len(sent.delta_text) < len(TEXT) // 2:

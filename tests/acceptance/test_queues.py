@@ -69,7 +69,7 @@ class Done:
 
     Attributes:
         start: nanoseconds of the machine's monotonic clock.
-        end: the same.
+        end: nanoseconds of the same clock.
     """
 
     session_id: str

@@ -84,9 +84,10 @@ class ModelServer:
 
     It runs in its own threads, so it can serve the test's event loop and other processes.
 
-    Each request gets the next reply of the script, or else `default`. A sessiond that calls it has
-    the settings {"fake": {"type": "openai", "base_url": server.openai_url, "models": ["fake-*"]}},
-    or "anthropic" with server.url.
+    Each request gets the next reply of the script, or `default` if none is left. To call it,
+    sessiond needs the setting providers:
+    {"fake": {"type": "openai", "base_url": server.openai_url, "models": ["fake-*"]}}, or the type
+    "anthropic" and server.url.
 
     Attributes:
         url: the base URL for Anthropic's protocol.

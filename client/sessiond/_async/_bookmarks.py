@@ -18,7 +18,8 @@ class AsyncBookmarks(AsyncCalls):
     """The calls about bookmarks, by session id.
 
     A bookmark is a name for a position in a session: its seq is that of the message before the
-    position. A session has at most 1,000 bookmarks. They can be changed even if it is destroyed.
+    position. A session has at most 1,000 bookmarks. Bookmarks can be changed even in a destroyed
+    session.
 
     `timeout` and `request_id` are as in `client.sessions`. In addition to the errors listed for
     each call, all calls raise SessionNotFound.

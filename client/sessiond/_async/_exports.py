@@ -77,7 +77,7 @@ class AsyncExportCalls(AsyncCalls):
 
         Returns:
             A lazy list of lines with their line ends, as a file's writelines() accepts them. No
-            call is made until it is iterated over. Iterating raises what export raises.
+            call is made until it is iterated over. Iterating raises the same errors as export.
         """
         return AsyncLazy(
             lambda: _transfer.line_batches(self._connection, session_id, timeout, assets=assets)

@@ -58,7 +58,7 @@ class AsyncMessageCalls(AsyncCalls):
                 remove_state, state_etag, extract_files, request_id, timeout.
 
         Returns:
-            The seqs of the stored message; `last_seq` is the message's seq.
+            A StoredRange with one seq. Its `last_seq` is the message's seq.
 
         Raises:
             SessiondError: as in store_messages.

@@ -66,8 +66,8 @@ _Response = TypeVar("_Response")
 Metadata = tuple[tuple[str, str], ...]
 Source = AsyncIterable[_Item] | Iterable[_Item]
 
-# The exceptions that a failed call raises. Closing the channel cancels its calls and thereby the
-# code that awaits them, although the tasks were not cancelled.
+# The exceptions that a failed call raises. Closing the channel cancels its calls. Code that awaits
+# one of them then gets a CancelledError, although its task was not cancelled.
 FAULTS = (grpc.RpcError, asyncio.CancelledError)
 
 sleep = asyncio.sleep

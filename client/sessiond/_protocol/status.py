@@ -138,7 +138,8 @@ def _is_transport_fault(code: grpc.StatusCode, text: str) -> bool:
         # stream.
         return not lower.startswith(_OWN_CANCELLATIONS)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        # A proxy's ENHANCE_YOUR_CALM. Otherwise, gRPC has refused a message that is too large.
+        # A stream was reset by a proxy (ENHANCE_YOUR_CALM). Without a reset, gRPC has refused a
+        # message that is too large.
         return "rst_stream" in lower
     return code in _TRANSPORT_CODES and (
         text == _LOST_ANSWER or any(fault in lower for fault in _TRANSPORT_FAULTS)

@@ -38,7 +38,7 @@ class _Watch:
 
     Attributes:
         stop: ends the watch.
-        opened: set while events arrive, and once the watch has ended.
+        opened: a signal that is set while the watch receives events, and after it has ended.
     """
 
     def __init__(self) -> None:

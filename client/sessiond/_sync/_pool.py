@@ -74,7 +74,7 @@ class _Wake:
 
 
 class SessionPool:
-    """Lends sessions: at most `size` at a time, each a new copy of the template for its borrower.
+    """Lends sessions, at most `size` at a time. Each borrower gets a new copy of the template.
 
     No session is lent twice: a returned session is deleted. A session is also taken back when its
     handle is garbage-collected, or `lease_timeout` seconds after it was lent. So keep the handle as

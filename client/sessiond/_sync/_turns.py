@@ -50,7 +50,7 @@ class TurnCalls(Calls):
 
         Args:
             session_id: the session.
-            prompt: the user's text; or a dict of it and the keywords, e.g. {"prompt": "...", ...}.
+            prompt: the user's text; or a dict of the text and keywords: {"prompt": "...", ...}.
             timeout: deadline over all attempts, in seconds.
             **keywords: messages, format, extract_files, attachments, mode, model, options,
                 turn_timeout, keep_partial, expected_epoch, parent_seq, request_id.

@@ -48,10 +48,10 @@ def first_character(path: Path) -> str:
 
 
 def items_of(path: Path) -> Iterator[str]:
-    """Yield the text of each item of a JSON document that is a list; only one is in memory.
+    """Yield the text of each item of a JSON document that is a list. Hold one item at a time.
 
     Raises:
-        ValueError: if the document is broken; the items before have been yielded.
+        ValueError: if the document is broken. The items before the fault have been yielded.
         OSError: if the file cannot be read.
     """
     with path.open(encoding="utf-8-sig", newline="") as file:

@@ -48,7 +48,8 @@ AnyClient: TypeAlias = AsyncClient | Client
 Call: TypeAlias = Callable[[AsyncClient], Coroutine[Any, Any, _Result]]
 
 # Limits of one append. Larger appends are made as imports, which are also atomic. A server accepts
-# 32 MiB by default. But an operator may have set less, and above 4 MiB an import is as fast.
+# appends of 32 MiB by default. But an operator may have set less, and above 4 MiB an import is as
+# fast as an append.
 MAX_BATCH_MESSAGES = 1_000
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 MAX_NAMESPACE = 200  # characters

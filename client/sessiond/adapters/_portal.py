@@ -53,7 +53,7 @@ class Portal:
 
         Raises:
             ClientClosed: if the process is ending.
-            RuntimeError: on the portal's own thread, which would wait for itself.
+            RuntimeError: if called on the portal's own thread, which would wait for itself.
         """
         self._check()
         return asyncio.run_coroutine_threadsafe(work(), self._loop)
@@ -72,7 +72,7 @@ class Portal:
 
         Raises:
             ClientClosed: if the process is ending.
-            RuntimeError: on the portal's own thread, which would wait for itself.
+            RuntimeError: if called on the portal's own thread, which would wait for itself.
         """
         self._check()
         tasks: list[asyncio.Task[_Result]] = []

@@ -364,7 +364,7 @@ class SessiondSession:
             too many for one commit.
         """
         seq = end.places[start].seq
-        # Items of the first replaced message that stay.
+        # The first replaced message may also hold items before `start`. They stay.
         before = [place.item for place in end.places[:start] if place.seq == seq]
         messages = messages_of([*before, *output])
 

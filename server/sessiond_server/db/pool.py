@@ -173,7 +173,7 @@ class Database:
     async def connect_to_listen(
         self, application_name: str
     ) -> tuple[AsyncConnection[TupleRow], bool]:
-        """Return a connection to wait for notifications on.
+        """Return a connection on which to wait for notifications.
 
         Returns:
             The connection, and whether it can listen. It cannot behind a pooler in transaction

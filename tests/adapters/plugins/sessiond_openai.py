@@ -53,9 +53,9 @@ class Session(adapter.SessiondSession):
 
 
 class ListSession(adapter.SessiondSession):
-    """Our session in place of the tests' list, whose items the tests inspect.
+    """Our session in place of the tests' SimpleListSession. The tests inspect its items.
 
-    Like the list, it has only the four public methods.
+    Like SimpleListSession, it has only the four public methods.
     """
 
     _get_compaction_snapshot = None  # type: ignore[assignment]

@@ -33,9 +33,9 @@ def validate_anthropic(body: JSON, *, signatures: Signatures = any_signature) ->
 
     Args:
         body: the request.
-        signatures: returns whether the API made a signature. It is asked about the signatures of
-            thinking blocks, with their texts, and about the data of redacted blocks and the
-            encrypted content of search results, with "".
+        signatures: returns whether the API made the signature of a thinking block, the data of a
+            redacted block, or the encrypted content of a search result. Its second argument is
+            the text of the thinking block, and "" for the others.
 
     Raises:
         Refusal: if the API would refuse it.

@@ -98,9 +98,9 @@ class StrictModelServer:
 
     Attributes:
         url: the base URL for Anthropic and Gemini.
-        openai_url: the one for OpenAI.
-        groq_url: the one of the server like Groq's.
-        deepseek_url: the one of the server like DeepSeek's.
+        openai_url: the base URL for OpenAI.
+        groq_url: the base URL of the server like Groq's.
+        deepseek_url: the base URL of the server like DeepSeek's.
         exchanges: all requests in order, including refused ones.
         cache: counts what a prompt cache would hit.
         signers: make the signatures of each API.

@@ -1,4 +1,4 @@
-"""Changes of conversations, each compared and swapped in one commit."""
+"""Changes of conversations. Each is one commit, which fails if the conversation has changed."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
