@@ -30,8 +30,8 @@ from sessiond_server.quotas.store import Usage
 from sessiond_server.quotas.usage import NO_RESERVATION, ProjectUsage, Reservation
 from sessiond_server.telemetry import metrics
 
-# A project without calls for this long is forgotten. It must be longer than keys are cached, since
-# a project becomes known when one of its keys is looked up.
+# A project without calls for this long is forgotten. This must be longer than the time for which
+# keys are cached, because a project becomes known when one of its keys is looked up.
 IDLE_S = 3600.0
 FLUSH_S = 2.0
 FORGET_S = 3600.0
@@ -42,7 +42,8 @@ MAX_COUNTS = 2
 
 _FREEING = frozenset({DELETED, EXPIRED, REWOUND})
 
-# Retry time for a project with its maximum number of turns, because their end is unknown.
+# Retry time for a project that has its maximum number of turns. It is unknown when one of them will
+# end.
 TURN_RETRY_S = 1.0
 
 Piece = TypeVar("Piece")
@@ -253,7 +254,7 @@ class Quotas:
             project.usage.add({"model_tokens_per_day": count})
 
     def on_event(self, event: Event) -> None:
-        """Take note of an event of any process that frees what its project uses."""
+        """Take note of an event, of any process, after which its project uses less."""
         if event.type in _FREEING and (project := self._projects.get(event.project_id)):
             project.usage.note_freed()
 

@@ -157,7 +157,7 @@ class Notifier:
         try:
             notification = orjson.loads(payload)
             if sent_at := notification.get("at"):  # an earlier version does not send it
-                # The clocks of two machines differ a little.
+                # The clocks of two machines differ a little, so the difference may be negative.
                 metrics.NOTICE_LAG.observe(max(time.time() - sent_at, 0))
             if notification["from"] == self._name:
                 return

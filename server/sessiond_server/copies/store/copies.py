@@ -158,7 +158,7 @@ class CopyRequest:
         keep_processing_status: whether to copy the queues' progress.
         keep_task_links: whether to keep the tasks' links to copied messages.
         request_id: makes the copy safe to repeat; "" = none.
-        state: change of the copy's state, which is otherwise the source's.
+        state: change of the state that the copy takes over from the source.
     """
 
     session_id: str

@@ -82,8 +82,8 @@ _WAKE = f"""
 UPDATE processing SET is_ready = true, ready_at = clock_timestamp() WHERE {OF_ROW} AND NOT is_ready
 """
 
-# The values are part of the text that PostgreSQL plans. The condition on the key therefore costs
-# nothing if the key is NULL, and uses the index otherwise.
+# PostgreSQL plans this statement with its values, because they are part of its text. The condition
+# on the key therefore costs nothing if the key is NULL, and uses the index otherwise.
 _SESSIONS = f"""
 s.project_id = %(project_id)s AND (%(key)s::uuid IS NULL OR s.key = %(key)s::uuid) AND {ALIVE}"""
 _COUNTS = f"""

@@ -35,8 +35,8 @@ _LOCK_LOGS = (
 
 _GIVEN = "unnest(%(keys)s::uuid[], %(logs)s::uuid[]) AS given (key, log)"
 # The parts of a log that are still in use. A live log still gets new messages. After a rewind, a
-# session's messages are in another log, but its other rows are not. Scalar subqueries enforce one
-# scan of a key for each log, however the planner estimates the tables.
+# session's new messages are in another log, while its other rows stay in its first log. Scalar
+# subqueries enforce one scan of a key for each log, however the planner estimates the tables.
 _KINDS = f"""
 SELECT given.key, given.log, COALESCE(session.message_log = given.log, false),
     COALESCE(session.log = given.log, false), COALESCE((
