@@ -1,8 +1,8 @@
 """Measures the CPU time of appends: `python benchmarks/append_cpu.py [--tree DIR]...`, on Linux.
 
-The processor time that client, server and PostgreSQL spend on an append can be compared on a
-machine that also does other work, where latencies cannot. With several source trees, such as a
-worktree of an earlier commit, each has a server and a database of its own, and they alternate.
+The processor time that client, server and PostgreSQL spend on an append can be compared even on a
+machine that also does other work. Latencies cannot. With several source trees, such as a worktree
+of an earlier commit, each tree has its own server and database, and their measurements alternate.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from workload import messages
 
 WARM_UP_APPENDS = 30
 PLACES = ("server", "client", "database")
-# By the name of a measurement: the number of sessions, each with one writer.
+# The number of sessions, each with one writer, by the name of the measurement.
 OURS = {"one session": 1, "16 sessions": 16}
 THEIRS = ("empty call", "floor")
 

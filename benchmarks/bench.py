@@ -20,9 +20,9 @@ class Bench:
     """One run: its subjects, messages and results so far.
 
     Args:
-        subjects: opened subjects by name: those in READERS and LOADERS.
-        addresses: kind (one of subjects.KINDS) and address of each of READERS, which their own
-            processes open again.
+        subjects: the opened subjects of READERS and LOADERS, by name.
+        addresses: the kind (one of subjects.KINDS) and the address of each subject of READERS, by
+            name. The reading processes open the subjects again with these.
         databases: the databases of the run.
         messages: the messages to store.
         sizes: the amounts to measure.

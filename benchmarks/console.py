@@ -83,7 +83,7 @@ def first_pages(url: str, count: int = 30) -> list[float]:
 
 @contextmanager
 def tabs(url: str, count: int, target: str) -> Iterator[list[int]]:
-    """Follow sessions with that many tabs, which run in a separate process, as browsers do.
+    """Follow sessions with `count` tabs, which run in a separate process, as browsers do.
 
     Yields:
         A list. When the block has ended, it holds the number of messages that all tabs received.

@@ -1,7 +1,8 @@
 """Measures adapters whose frameworks exclude the packages of this environment.
 
 Each adapter is measured together with its framework's own store, in the environment that `make
-adapters-test` made for the framework. Without such an environment it is left out, with the reason.
+adapters-test` made for the framework. Without such an environment, the adapter is left out and the
+reason is printed.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 HERE = ROOT / "benchmarks" / "programs"
 TIMEOUT_S = 600
-# By framework: the titles of our store and of its own.
+# The titles of our store and of the framework's own store, by framework.
 FRAMEWORKS: Mapping[str, tuple[str, str]] = {
     "pydantic-ai": ("SessiondConversationStore", "in memory"),
     "strands": ("SessiondSessionRepository", "in files"),

@@ -1,7 +1,7 @@
 """Measures the same calls from several languages, each in a process of its own.
 
-A program for each language is in benchmarks/programs. A language is left out, with the reason, if
-its toolchain or its stubs are not there.
+A program for each language is in benchmarks/programs. If the toolchain or the stubs of a language
+are missing, the language is left out and the reason is printed.
 """
 
 import asyncio

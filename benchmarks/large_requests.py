@@ -74,7 +74,8 @@ async def _session(client: AsyncClient, count: int) -> Any:
 
 
 async def _more(target: str) -> None:
-    # A client of its own: one client would join the appends of both.
+    # These appends need their own client, because one client would send the appends of both
+    # sessions in joint batches.
     async with AsyncClient(target) as client:
         session = await client.create_session()
         end = time.monotonic() + MEASURE_S

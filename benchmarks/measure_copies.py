@@ -65,7 +65,7 @@ async def copy(bench: Bench) -> None:
 
 
 async def _rewind(bench: Bench, ours: Sessiond, session_ids: Mapping[int, str]) -> None:
-    """Measure rewinds of copies, which leave the sessions as they are for other measurements.
+    """Measure rewinds of copies, so that the sessions stay unchanged for other measurements.
 
     Between two rewinds, a message takes the place of the removed one.
     """
@@ -110,7 +110,7 @@ async def _read_copies(bench: Bench, ours: Sessiond, session_ids: Mapping[int, s
     names = (SESSIOND, UNCACHED)
     with Readers({name: bench.addresses[name] for name in names}) as readers:
         for name in names:
-            # Pair by pair, because all of them together exceed the cache.
+            # Measure pair by pair, because all pairs together exceed the cache.
             for pair in pairs:
                 (_, first_id, _, _), (_, second_id, _, _) = pair
                 assert await bench.subjects[name].texts(first_id) == await bench.subjects[
@@ -128,7 +128,7 @@ async def _read_copies(bench: Bench, ours: Sessiond, session_ids: Mapping[int, s
 
 
 async def _read_branches(bench: Bench, ours: Sessiond) -> None:
-    """Measure reads of a branch that forks near its end, in comparison with straight reads."""
+    """Measure reads of a branch and of all branches, where the fork is near the session's end."""
     long = bench.sizes.copied[-2]
     session_id = await bench.new_session(ours)
     await ours.load(session_id, bench.messages[:long])

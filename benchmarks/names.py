@@ -16,7 +16,7 @@ CLAUDE_REFERENCE = "claude reference"
 WRITERS = (SESSIOND, AGENTS, FLOOR)
 BATCHERS = (*WRITERS, FLOOR_JSONB, FLOOR_ORJSON)
 LOADERS = (*BATCHERS, FLOOR_COPY)
-# By the prefix of the measurements' names: each adapter, and the stores of its framework.
+# Each adapter and the stores of its framework, by the prefix of the names of their measurements.
 ADAPTERS = {
     "openai, ": (OPENAI_ADAPTER, AGENTS),
     "claude, ": (CLAUDE_ADAPTER, CLAUDE_REFERENCE),

@@ -1,4 +1,4 @@
-"""A process that reads sessions, like a program of its subject's users.
+"""A process that reads the sessions of one subject, as a program of a user would.
 
 readers.py runs `reader.py KIND ADDRESS`. For each line of JSON, [level, session_id, times], it
 prints how long the reads took, in seconds. The process holds neither other subjects' packages

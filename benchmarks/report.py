@@ -28,7 +28,7 @@ from sizes import Sizes
 APPEND_COST = 1.35
 METRICS_COST = 1.02
 DELETED_A_SECOND = 5000
-FLAT = 1.15  # allowed ratio of the latencies in a long and an empty session, either way
+FLAT = 1.15  # limit of the ratio of latencies in a long and an empty session, either way up
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,8 @@ def rows(sizes: Sizes) -> Iterator[Row]:
         )
         yield Row(f"{crowd}, all together", f"events, {label}")
         for where, place in (("here", "same process"), ("there", "other process")):
-            # Without other watchers, the number of their sessions makes no difference.
+            # Without other watchers, it makes no difference how many sessions they would watch, so
+            # "one session" has no such rows.
             for company, note in (("alone", "nobody else"), ("among many", f"{crowd} idle"))[
                 label == "one session" :
             ]:

@@ -10,7 +10,7 @@ class OpenAIAdapter:
     """SessiondSession, in the place of openai-agents' SQLAlchemySession."""
 
     def __init__(self, target: str) -> None:
-        # Imported here, since each reading process has one framework.
+        # Imported here, because a reading process has the packages of only one framework.
         from sessiond.adapters.openai_agents import SessiondSession
 
         self._make = lambda session_id: SessiondSession(session_id, target=target)
@@ -46,7 +46,7 @@ class OpenAIAdapter:
         return cast(list[MessageDict], await self._session(session_id).get_items())
 
     async def first(self, session_id: str) -> None:
-        await self.dicts(session_id)  # returns nothing before it has everything
+        await self.dicts(session_id)  # the adapter returns nothing before it has read everything
 
 
 class ClaudeAdapter:
@@ -61,10 +61,10 @@ class ClaudeAdapter:
         await self._store.list_sessions("bench")
 
     async def close(self) -> None:
-        """The connection ends with the process."""
+        """Do nothing: the connection ends with the process."""
 
     async def create(self, session_id: str) -> None:
-        """The first entry creates the session."""
+        """Do nothing: the first entry creates the session."""
 
     async def append(self, session_id: str, message: MessageDict) -> None:
         await self.append_batch(session_id, [message])

@@ -61,7 +61,7 @@ class ClaudeReference:
         await self._opened.close()
 
     async def create(self, session_id: str) -> None:
-        """The first entry creates the transcript."""
+        """Do nothing: the first entry creates the transcript."""
 
     async def append(self, session_id: str, message: MessageDict) -> None:
         await self.append_batch(session_id, [message])

@@ -1,7 +1,7 @@
 """A gRPC call that does nothing, as a subject of the benchmark.
 
-It is what gRPC for Python costs: a server process of grpc.aio that answers at once, and requests
-and responses of the same sizes as those of an append.
+It shows what gRPC for Python costs: a server process of grpc.aio answers at once, and requests and
+responses have the sizes of those of an append.
 """
 
 import asyncio

@@ -3,8 +3,8 @@
 measure_programs.py runs `turn_starts.py TARGET METRICS PID NAME TURNS`. TARGET is the address of a
 new server, METRICS that of its metrics, PID its process, and NAME the prefix of the sessions' ids.
 Another process sends a prompt to all sessions at once. Meanwhile this process calls GetSession
-again and again. The model is `echo`; each turn takes about two seconds. Prints a JSON object,
-measurement to [unit, value].
+again and again. The model is `echo`; each turn takes about two seconds. Prints a JSON object that
+maps each measurement to [unit, value].
 """
 
 import asyncio

@@ -3,8 +3,9 @@
 measure_programs.py runs `turns.py TARGET PID NAME TURNS SECONDS`. TARGET is the address of a new
 server, PID its process, and NAME the prefix of the sessions' ids. The model is `echo`, which writes
 50 words a second in each turn for SECONDS. Once all turns write, another process calls GetSession
-again and again. It did the same before, on the idle server. Prints a JSON object, measurement to
-[unit, value]. The calls use the stubs directly, because the server is measured, not the client.
+again and again. It did the same before, on the idle server. Prints a JSON object that maps each
+measurement to [unit, value]. The calls use the stubs directly, because the server is measured, not
+the client.
 """
 
 import asyncio
@@ -59,7 +60,7 @@ async def turn(
         stub: see RawStub.
         session_id: the session.
         text: what the model is to write.
-        writing: passed when the models of all turns write.
+        writing: the barrier that all turns pass once the models of all of them write.
         received: counts the events.
 
     Raises:

@@ -2,8 +2,8 @@
 
 measure_programs.py runs `watchers.py HERE THERE PID NAME SESSIONS WATCHERS APPENDS MESSAGES`. HERE
 is the address of a new server and PID its process, THERE the address of another server on the same
-database, NAME the prefix of the sessions' ids. Prints a JSON object, measurement to [unit, value].
-The calls use the stubs directly, because the server is measured, not the client.
+database, NAME the prefix of the sessions' ids. Prints a JSON object that maps each measurement to
+[unit, value]. The calls use the stubs directly, because the server is measured, not the client.
 """
 
 import asyncio
@@ -80,7 +80,8 @@ class TimedWatcher:
         if self._task:
             await asyncio.wait([self._task])
             if not self._task.cancelled():
-                # Our cancellation ends it with an exception, which asyncio would report if unread.
+                # The cancelled call raised an exception in the task. Read it, because asyncio would
+                # report it otherwise.
                 self._task.exception()
 
     async def _follow(self) -> None:
@@ -186,8 +187,8 @@ async def _measure(
         found["join"] = "ms", (time.perf_counter() - started) * 1000
         if before_kib:
             found["memory idle"] = "KiB", (_resident_kib(pid) - before_kib) / watchers
-        # The other server needs as many watchers, so that it also delivers each notification among
-        # many.
+        # The other server needs the same number of watchers, so that its deliveries, too, are
+        # measured among many watchers.
         others = await servers.watch("there", session_ids, watchers)
         found |= _named(await _latencies(servers, lone, alone, appends), "among many")
         await asyncio.gather(*(watcher.end() for watcher in others))

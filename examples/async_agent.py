@@ -1,8 +1,8 @@
 """An agent's loop that can be stopped anywhere, continues where it was, and never answers twice.
 
 The loop reads the next step from the history, so a new process needs only the session's id. Each
-append names with expected_last_seq the history that it was decided on. If two processes run the
-same session, one is refused and reads again.
+append has expected_last_seq, the end of the history on which the step was decided. If two processes
+run the same session, the server refuses the append of one, and that process reads again.
 
 Start a server (`make run`), then: python examples/async_agent.py.
 SESSIOND_TARGET names a server elsewhere.
@@ -49,7 +49,7 @@ async def run(session: AsyncSession, name: str) -> None:
     """Continue until the agent has answered."""
     history: list[Message] = []
     while True:
-        # Only what is new; earlier messages are in `history`.
+        # Read only what is new: `history` has the earlier messages.
         async for message in session.get_messages(after_seq=len(history)):
             history.append(message)
         message_blob = await next_message(history)
@@ -70,7 +70,7 @@ async def main() -> None:
         session = await client.create_session(SESSION_ID, model="gpt-5")
         await session.store_message(QUESTION, expected_last_seq=0)
 
-        # Two processes would do the same. The history has each step once.
+        # Two processes would behave like these two tasks. The history has each step once.
         other = await client.resume_session(SESSION_ID)
         await asyncio.gather(run(session, "first"), run(other, "second"))
 

@@ -44,7 +44,7 @@ async def listen(client: AsyncClient) -> None:
 
 
 async def serve(client: AsyncClient) -> None:
-    """Serve more requests than sessions: each waits, and none sees what another said."""
+    """Serve more requests than the pool has sessions. No request sees messages of another one."""
     system = {"role": "system", "content": "You answer in one sentence."}
     async with AsyncSessionPool(
         client, 2, model=MODELS[0], messages=[system], session_id_prefix=f"{PREFIX}pool-"
@@ -71,7 +71,7 @@ async def steer(client: AsyncClient) -> None:
 
 
 async def main() -> None:
-    """Run all four, and clean up."""
+    """Run all four examples, and clean up."""
     async with AsyncClient() as client:
         await client.sessions.delete_many(session_id_prefix=PREFIX)
         await compare(client)

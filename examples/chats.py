@@ -68,7 +68,7 @@ def later(client: Client) -> None:
 
 
 def main() -> None:
-    """Run all four, and clean up."""
+    """Run all four examples, and clean up."""
     with Client() as client:
         client.sessions.delete_many(session_id_prefix=PREFIX)
         several(client)

@@ -70,7 +70,7 @@ def template(client: Client) -> None:
 
 
 def main() -> None:
-    """Run all three, and clean up."""
+    """Run all three examples, and clean up."""
     with Client() as client:
         client.sessions.delete_many(session_id_prefix=PREFIX)
         experiment(client)

@@ -28,8 +28,8 @@ def main() -> None:
         client.delete_session(SESSION_ID, allow_missing=True)
         session = client.create_session(SESSION_ID, title="Squares")
 
-        # Sent while it is generated, and stored whole or not at all. After a broken connection the
-        # client can send a list again, but not a generator.
+        # The history is sent while it is generated, and stored whole or not at all. After a broken
+        # connection, the client could send a list again, but not a generator.
         stored = session.import_messages(history(), expected_last_seq=0)
         print(f"imported {len(stored):,} messages")
 

@@ -174,7 +174,7 @@ def limits() -> str:
 
 
 def _shown(name: str, field: Any) -> str:
-    """Return a setting's default; sizes also in a unit that people read."""
+    """Return a setting's default. Sizes are also given in a unit that people read."""
     if name.endswith("_bytes") and isinstance(field.default, int) and field.default:
         return f"{default_of(field)} ({_quantity('BYTES', field.default)})"
     return default_of(field)

@@ -29,7 +29,7 @@ _WRITERS: Mapping[str, Callable[[History], FittedRequest]] = {
     "Anthropic": anthropic.fit,
     "Gemini": gemini.fit,
 }
-# The first bytes of files: content that is of another type is not sent.
+# The first bytes of files, because content that is not of the declared type is not sent.
 _PNG, _PDF = "iVBORw0KGgo=", "JVBERi0xLjQ="
 _ROLES = {"user": "USER", "assistant": "ASSISTANT", "model": "ASSISTANT", "tool": "TOOL"}
 

@@ -198,8 +198,8 @@ def template(postgres: str) -> Iterator[str]:
 class Databases:
     """Creates databases for tests and drops them.
 
-    A database is dropped when a later one is made: right after a test its connections are still
-    ending, and PostgreSQL then sleeps for 100 ms before it looks again.
+    A database is dropped only when a later one is made. Right after a test, its connections are
+    still ending, and then PostgreSQL sleeps for 100 ms before it tries again.
     """
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
@@ -212,7 +212,8 @@ class Databases:
         name = f"sessiond_test_{uuid.uuid4().hex[:12]}"
         statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
         if template:
-            # A copy of files takes a tenth of the time of 8 MB of WAL, because nothing is synced.
+            # Copying files takes a tenth of the time of writing 8 MB of WAL, because the cluster
+            # does not sync.
             statement += sql.SQL(" TEMPLATE {} STRATEGY file_copy").format(sql.Identifier(template))
         self._connection.execute(statement)
         return name
@@ -285,7 +286,7 @@ def wire(channel: grpc.aio.Channel) -> Wire:
 
 
 def purger_of(server: Running) -> Purger:
-    """Return a purger like the server's own, whose rounds the test runs."""
+    """Return a purger like the server's own. The test runs its rounds."""
     database = server.database
     flattener = Flattener(FlatteningStore(database))
     return Purger(
@@ -304,7 +305,7 @@ def purger(server: Running) -> Purger:
 
 @pytest.fixture
 def query(database_url: str) -> Callable[..., list[tuple[object, ...]]]:
-    """Run a statement on the test's database; called with it and its parameters, returns rows."""
+    """A function that runs a statement, with parameters, on the test's database; returns rows."""
 
     def ask(statement: str, parameters: object = None) -> list[tuple[object, ...]]:
         with psycopg.connect(database_url, autocommit=True) as connection:
@@ -316,9 +317,10 @@ def query(database_url: str) -> Callable[..., list[tuple[object, ...]]]:
 
 @pytest.fixture
 def start_server(tmp_path: Path, data_dir: Path) -> Iterator[Callable[..., ServerProcess]]:
-    """Start `sessiond serve` in another process; called with flags, and variables as keywords.
+    """A function that starts `sessiond serve` in another process.
 
-    The servers end before data_dir is removed: without it they would not find their PostgreSQL.
+    Its arguments are flags, and its keywords are environment variables. The servers end before
+    data_dir is removed, because without it they would not find their PostgreSQL.
     """
     started: list[ServerProcess] = []
 
@@ -353,7 +355,7 @@ def aimock_of_npm() -> Iterator[AIMockServer]:
         pytest.skip("aimock needs node, which is not here")
     server = AIMockServer(NodeManager())
     with pytest.MonkeyPatch.context() as patch:
-        # Without it the package would download its own.
+        # Without this variable, the package would download its own CLI.
         patch.setenv("AIMOCK_CLI_PATH", str(AIMOCK))
         server.start()
     # The package leaves this pipe open, which causes a warning, and warnings fail the tests.

@@ -1,4 +1,4 @@
-"""Measures stores of Pydantic AI: ours, and the one in memory that the framework has.
+"""Measures stores of Pydantic AI: ours, and the framework's own store in memory.
 
 `pydantic_ai_store.py TARGET SAVES LONG READS`. Prints the figures as JSON.
 """

@@ -1,4 +1,4 @@
-"""Measures repositories of Strands Agents: ours, and the one in files that the framework has.
+"""Measures repositories of Strands Agents: ours, and the framework's own one in files.
 
 `strands_store.py TARGET APPENDS LONG READS`. Prints the figures as JSON.
 """
@@ -20,7 +20,7 @@ TEXT = "the session agent tool result message of and a to in is that file query 
 
 
 def message(number: int) -> SessionMessage:
-    """Return a message of the user or the assistant, by turns."""
+    """Return message number `number`: the user and the assistant alternate."""
     said: Any = {"role": "assistant" if number % 2 else "user", "content": [{"text": TEXT}]}
     return SessionMessage.from_message(said, number)
 

@@ -60,7 +60,7 @@ func demo(ctx context.Context, sessions pb.SessionServiceClient, conversations p
 	check(err)
 	fmt.Println("created", session.SessionId == id)
 
-	// Store. The same request_id again stores nothing again: it answers what the first call did.
+	// Store. A repeated request_id stores nothing, and gets the response of the first call.
 	for range 2 {
 		stored, err := sessions.StoreMessages(ctx, &pb.StoreMessagesRequest{
 			SessionId: id,

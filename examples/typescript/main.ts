@@ -19,7 +19,7 @@ async function demo(): Promise<void> {
   const session = await client.createSession({ sessionId, model: "echo", requestId });
   console.log("created", session.sessionId === sessionId);
 
-  // Store. The same requestId again stores nothing again: it answers what the first call did.
+  // Store. A repeated requestId stores nothing, and gets the response of the first call.
   for (let i = 0; i < 2; i++) {
     const message = '{"role": "user", "content": "Hello"}';
     const stored = await session.storeMessage(message, { requestId: `${sessionId}-store` });

@@ -1,4 +1,4 @@
-"""The ASGI application: routes, middleware, and when clients are opened and closed."""
+"""The ASGI application: its routes, its middleware, and the clean-up when it stops."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

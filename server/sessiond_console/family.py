@@ -47,7 +47,8 @@ class Family:
         """Return the last seq that two sessions share by their origins; 0 if they share none."""
         paths = [dict(_path(self.root, session_id)) for session_id in (first, second)]
         shared = [session_id for session_id in paths[0] if session_id in paths[1]]
-        # The nearest common ancestor comes first. Each path has the last seq shared with it.
+        # shared[0] is the nearest common ancestor. paths[i][shared[0]] is the last seq that session
+        # i shares with it.
         return min(paths[0][shared[0]], paths[1][shared[0]]) if shared else 0
 
 

@@ -36,7 +36,7 @@ RANKS = {
     "token_count": "most tokens",
     "content_bytes": "largest",
 }
-"""Orders that the console makes itself, of the sessions that meet the filter."""
+"""Orders by which the console itself sorts the sessions that meet the filter."""
 _OTHER_NAMES = {"state": "status", "from": "active_from", "before": "active_before"}
 
 
@@ -102,7 +102,7 @@ def filter_of(query: Mapping[str, Any]) -> Filter:
 
 
 def time_of(name: str, value: str) -> datetime:
-    """Return the time in a field: ISO 8601, in UTC unless it has another time zone, or a word.
+    """Return the time in a field: a word, or ISO 8601, in UTC unless it has another time zone.
 
     Args:
         name: the field.

@@ -26,8 +26,9 @@ KEEP_ALIVE_S = 15.0
 # How long a session is still watched after its last tab has left. The tab may only have lost its
 # connection.
 LINGER_S = 30.0
-# How often the turns of silent answers are looked up. Their end may have been announced while no
-# server could be reached, and then no event removes their text.
+# How often to look up the turns of answers that have had no event since the last check. If such a
+# turn ended while the console could not reach a server, the console missed the event that would
+# remove the answer's text.
 CHECK_S = 5.0
 # Maximum length of the text that is kept of a running answer.
 MAX_ANSWER_CHARACTERS = 1024 * 1024
@@ -244,7 +245,7 @@ async def tail(
         session_id: the session.
         after_seq: the last seq that the tab has.
         render: returns the HTML of a message.
-        epoch: the session's epoch in which the tab has its messages. None = the current one.
+        epoch: the epoch that the session had when the tab got its messages. None = the current one.
 
     Raises:
         SessiondError: if the session cannot be watched or read.
@@ -291,7 +292,7 @@ def _message_item(message: Message) -> Item:
 
 
 def _answered_turn(message: Message) -> str:
-    """Return the id of the turn that a message is an answer of; "" if it is no answer."""
+    """Return the turn_id of a message that is an answer; "" if it is no answer."""
     return message.turn.turn_id if message.turn and message.role == "assistant" else ""
 
 
@@ -329,12 +330,12 @@ def _encoded(item: Item, render: Callable[[Message], str]) -> bytes:
 
 
 def event_bytes(name: str, data: dict[str, Any], event_id: int | None = None) -> bytes:
-    """Return a server-sent event. JSON has no line breaks, which would end its data."""
+    """Return a server-sent event. A line break would end its data, but encoded JSON has none."""
     head = f"id: {event_id}\n" if event_id is not None else ""
     try:
         body = orjson.dumps(data)
     except orjson.JSONEncodeError:
-        # A delta may end within a surrogate pair, which UTF-8 cannot spell.
+        # A delta may end within a surrogate pair, and UTF-8 cannot encode half of a pair.
         clean = {
             key: value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
             for key, value in data.items()

@@ -113,10 +113,10 @@ async def read_span(
 async def find_messages(
     api: AsyncClient, session_id: str, wanted: str, span: Span, roles: Sequence[str] = ()
 ) -> Piece:
-    """Return the newest messages that contain a text, ignoring case, before span.before.
+    """Return the newest messages before span.before that contain a text, in upper or lower case.
 
-    It looks into the stored JSON as well as the text, so that tool calls are found. It reads at
-    most 20,000 messages or 64 MiB.
+    The stored JSON is searched as well as the message's text, so that tool calls are found. At most
+    20,000 messages or 64 MiB are read.
 
     Raises:
         SessiondError: if reading failed.

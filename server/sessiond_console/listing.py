@@ -80,7 +80,7 @@ async def _ranked(
 
 
 def proto_filter(conditions: Mapping[str, Any]) -> pb.SessionFilter:
-    """Return the protobuf filter of conditions as Filter.conditions gives them."""
+    """Return the result of Filter.conditions() as a protobuf filter."""
     result = pb.SessionFilter()
     for name, value in conditions.items():
         if name == "status":

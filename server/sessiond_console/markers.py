@@ -19,7 +19,7 @@ class Markers:
     bookmarks: dict[int, list[str]] = field(default_factory=dict)
     """Names of bookmarks."""
     copies: dict[int, list[str]] = field(default_factory=dict)
-    """Ids of the copies that were cut after the message."""
+    """Ids of the copies whose last copied message is this one."""
     tasks: dict[int, list[Task]] = field(default_factory=dict)
     """Tasks that the message belongs to."""
     turns: dict[int, Turn] = field(default_factory=dict)

@@ -20,9 +20,9 @@ class Options:
     hosts: tuple[str, ...] = ()
     """Names under which browsers reach the console, besides localhost and the address."""
     read_only: bool = False
-    """Refuse everything that changes something."""
+    """Whether to refuse everything that changes something."""
     is_secure: bool = False
-    """Browsers reach the console over HTTPS only, so cookies are bound to it."""
+    """Whether browsers reach the console over HTTPS only, so that cookies are for HTTPS only."""
     timeout_s: float = 30.0
     """Deadline of a call to the server, in seconds."""
     allowed_hosts: frozenset[str] = field(init=False)

@@ -124,7 +124,7 @@ def _line(points: list[Point], total: int) -> str:
     corners: list[str] = []
     tokens = 0
     for i, point in enumerate(points):
-        # Messages of one batch have the same time; they are spread evenly if there are no others.
+        # Messages of one batch have the same time. If all messages do, they are spread evenly.
         passed = (point.time - begin).total_seconds() / duration
         x = WIDTH * (passed if end > begin else (i + 1) / len(points))
         corners.append(f"{x:.1f},{HEIGHT - HEIGHT * tokens / max(total, 1):.1f}")

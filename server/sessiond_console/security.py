@@ -30,8 +30,8 @@ HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
     "cache-control": "no-store",
 }
-# Any host may request this page: orchestrators probe it by the address of a container. The page
-# reveals nothing.
+# Requests for this page may name any host, because orchestrators probe it by the address of a
+# container. The page reveals nothing.
 HEALTH_PATH = "/healthz"
 # A read-only console lets people sign in and out, and choose a theme.
 _ALLOWED_IN_READ_ONLY = frozenset({"/login", "/logout", "/theme"})

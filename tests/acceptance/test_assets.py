@@ -24,11 +24,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SIZE = 200 * 1024 * 1024
 MEBIBYTE = 1024 * 1024
-# The server buffers the parts that it uploads, and gRPC its windows: far less than the asset.
+# The server buffers the parts that it uploads, and gRPC buffers a window of each stream. Both
+# together are far smaller than the asset.
 MAX_SERVER_GROWTH_BYTES = 80 * MEBIBYTE
 MAX_CLIENT_GROWTH_BYTES = 64 * MEBIBYTE
 
-# Uploads and downloads, and prints its peak memory. It connects before it measures.
+# A program that uploads and downloads, and prints its peak memory. It connects before it measures.
 CLIENT = """
 import psutil, sys
 from pathlib import Path

@@ -56,15 +56,15 @@ def start(
         "SESSIOND_DATABASE_URL": database_url,
         "SESSIOND_PROVIDERS": json.dumps(providers),
         "SESSIOND_DEFAULT_MODEL": "gpt-1",
-        # Short, because tests wait for it. On a busy machine, a renewal must not be later than
-        # this.
+        # Short, because tests wait until a lease runs out, but long enough for a busy machine to
+        # renew each lease in time.
         "SESSIOND_TURN_LEASE_S": "5",
     }
     return lambda: start_server(**environment)
 
 
 def channel(server: ServerProcess) -> grpc.aio.Channel:
-    # A shared connection could lead to a killed server.
+    # Channels to one address would otherwise share a connection, which may be to a killed server.
     return grpc.aio.insecure_channel(server.target, options=[("grpc.use_local_subchannel_pool", 1)])
 
 
@@ -88,7 +88,7 @@ class Watcher:
         self.events: list[Event] = []
 
     async def until(self, condition: Callable[[Event], bool]) -> Event:
-        """Return the first event for which the condition holds, when it has arrived."""
+        """Wait for the first event for which the condition holds, and return it."""
         while not (found := [event for event in self.events if condition(event)]):
             async with asyncio.timeout(PATIENCE_S):
                 self.events += (await self.call.read()).events

@@ -59,7 +59,7 @@ def test_conversations_survive_a_restart_byte_for_byte(
                 )
                 sent[session_id] = [as_sent(message) for message in messages]
             else:
-                # With escapes, spaces and line breaks, which the client does not write itself.
+                # Send escapes, spaces and line breaks, which the client does not write itself.
                 texts = [
                     json.dumps(message, indent=seq % 3 or None)
                     for seq, message in enumerate(messages)

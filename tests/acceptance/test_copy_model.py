@@ -140,10 +140,10 @@ def _machine(
             super().__init__()
             self.model: dict[str, list[str]] = {}
             self.epochs: dict[str, int] = {}
-            # By session: the seq of each bookmark by name, and each parent_seq by seq.
+            # For each session: the bookmarks' seqs by name, and the messages' parent_seqs by seq.
             self.bookmarks: dict[str, dict[str, int]] = {}
             self.parents: dict[str, dict[int, int]] = {}
-            # By session: the seq of each message_id, and the value of each key of the state.
+            # For each session: the messages' seqs by message_id, and the state's values by key.
             self.names: dict[str, dict[str, int]] = {}
             self.states: dict[str, dict[str, int]] = {}
             self.run = next(runs)
@@ -392,7 +392,7 @@ def test_copies_match_a_model_over_10_000_calls(run_machine: Callable[[int, int]
 async def test_concurrent_copies_of_one_template_match_their_models(
     wire: Wire, server: Running, flattens_early: None, database_url: str
 ) -> None:
-    """Eight workers copy, append and delete while purgers run; each has its own model."""
+    """Eight workers copy, append and delete while purgers run. Each worker has its own model."""
     await wire.create("template")
     await wire.store("template", *(f"t{i}" for i in range(10)))
     done = asyncio.Event()

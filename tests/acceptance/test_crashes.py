@@ -135,7 +135,8 @@ async def crash(start_server: Start, data_dir: Path, rounds: int, seed: int) -> 
         writers = [asyncio.create_task(load.write(writer)) for writer in range(WRITERS)]
         try:
             for number in range(rounds):
-                # A number of appends, not a time: the kill hits appends in any state.
+                # Wait for a number of appends, not for a time, so that the kill hits appends in any
+                # state.
                 await load.more(rng.randint(1, 250))
                 kill = kinds[number % len(kinds)]
                 await asyncio.to_thread(kill, server, data_dir)
@@ -210,7 +211,7 @@ def check_append(append: Append, there: list[str]) -> None:
 
 
 def check_order(load: Load) -> None:
-    """Check that the appends of each writer, which waits for each, are stored in their order."""
+    """Check that each writer's appends are in order, because it waits for one before the next."""
     last: dict[tuple[int, str], int] = {}
     for append in load.appends:
         if append.stored:
@@ -291,7 +292,7 @@ async def test_an_import_of_a_list_survives_restarts_of_the_server(
     target = servers[0].target
 
     def interrupt() -> None:
-        # This blocks the event loop, so the client next connects to the new server.
+        # This blocks the event loop, so the client reconnects only when the new server listens.
         servers[-1].kill()
         servers.append(start_server("--listen", target, SESSIOND_DATA_DIR=str(data_dir)))
 
@@ -385,7 +386,7 @@ async def test_a_killed_postgres_comes_back_by_itself(data_dir: Path, start_serv
 
 
 async def answers(client: AsyncClient) -> None:
-    """Return when the server has its database again; recovery may outlast a call's retries."""
+    """Return when the server has its database again. The recovery may outlast a call's retries."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
             with suppress(*AWAY):

@@ -96,7 +96,8 @@ async def test_a_page_that_reloads_fifty_times_shows_the_whole_answer(
 async def test_a_client_whose_connections_are_cut_receives_each_character_once(
     servers: list[ServerProcess], call: str
 ) -> None:
-    # The proxy lets enough bytes through for the whole text, so each connection makes progress.
+    # A connection begins with the text so far. The whole text has 5,400 bytes, so each connection
+    # makes progress before the proxy cuts it.
     cuts = [10_000 + 100 * number for number in range(VISITS)]
     with CuttingProxy(servers[0].target, cuts) as proxy:
         async with asyncio.timeout(PATIENCE_S), AsyncClient(proxy.target) as client:
@@ -130,7 +131,7 @@ async def test_a_killed_server_loses_at_most_the_last_second(
         await here.create("one", model="echo")
         sent = Sent(here, "one", {"prompt": "hi", "options": OPTIONS})
         await sent.read()
-        # Times by the client's clock, to find out how much text it had a second before the kill.
+        # Note the times, to find out how much text the client had a second before the kill.
         loop = asyncio.get_running_loop()
         seen: list[tuple[float, int]] = []
         while len(sent.delta_text) < len(TEXT) // 2:

@@ -93,7 +93,7 @@ async def test_quiet_streams_go_on_behind_a_proxy_that_cuts_silent_connections(
             await session.store_messages([{"role": "user", "content": "hello"}])
             await asyncio.sleep(25)
             await session.store_messages([{"role": "user", "content": "again"}])
-            # A turn without output for longer than the proxies let a connection be silent.
+            # The turn writes nothing for 13 seconds. The proxy cuts a silent connection earlier.
             options = {"echo_text": "one two", "echo_delay_ms": 13_000}
             assert await session.send_and_wait("hi", options=options, timeout=120)
             await asyncio.wait_for(watching, 60)

@@ -30,9 +30,9 @@ SESSIONS = 1000
 MESSAGES = 100
 WORKERS = 4
 
-# A worker as a user would write it. It appends what it processed to its own file, with the
-# machine's monotonic time. It stops at a point that the name of a file gives, so that it can be
-# killed there.
+# A worker as a user would write it. It appends what it processed to its own file PATH, with the
+# machine's monotonic time. If PATH.before or PATH.after exists, it waits before or after it
+# processes messages, so that a test can kill it there.
 WORKER = """
 import json, os, sys, time
 from sessiond import Client
@@ -69,7 +69,7 @@ class Done:
 
     Attributes:
         start: nanoseconds of the machine's monotonic clock.
-        end: the same.
+        end: nanoseconds of the same clock.
     """
 
     session_id: str

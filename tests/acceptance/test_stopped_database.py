@@ -73,8 +73,8 @@ class Callers:
     Attributes:
         done: how often each kind of call has succeeded.
         errors: what clients have raised.
-        phase: what goes on, for `times`.
-        times: how long the calls took that began in each phase, in seconds.
+        phase: the name of the present phase of the test.
+        times: the durations of the calls that began in a phase, in seconds, by phase.
     """
 
     def __init__(self, target: str, count: int) -> None:
@@ -88,7 +88,7 @@ class Callers:
 
     @asynccontextmanager
     async def calling(self) -> AsyncIterator[None]:
-        """Let the clients call during the block; each has made a round when it begins."""
+        """Let the clients call during the block. Before the block, each makes a round of calls."""
         begun = asyncio.Semaphore(0)
         tasks = [asyncio.create_task(self._run(number, begun)) for number in range(self._count)]
         try:
@@ -110,7 +110,8 @@ class Callers:
                 for kind in (self._append, kinds[(number + len(texts)) % len(kinds)]):
                     await self._counted(kind, client, session, texts)
                 begun.release()
-                # Five hundred clients share this process with the server.
+                # The pause grows with the number of clients, because all of them run in this
+                # process.
                 await asyncio.sleep(self._count / 100)
             found = [message.content async for message in session.get_messages(roles=["user"])]
             assert found == texts, f"{session.session_id}: {len(texts)} acknowledged"
@@ -234,7 +235,7 @@ async def test_a_database_that_stands_still_costs_no_client_an_error(
 async def test_locks_of_others_cost_no_client_an_error(
     start_server: Start, database_url: str, hold: str, reason: str
 ) -> None:
-    """Five hundred clients for 20 seconds; thirty raw appenders call the locked session."""
+    """500 clients call all the time. During the lock, 30 appends without retries meet it."""
     server = await asyncio.to_thread(start_server, SESSIOND_DATABASE_URL=database_url)
     callers = Callers(server.target, 500)
     async with AsyncExitStack() as stack:

@@ -30,7 +30,7 @@ def adapters_server(
         process.wait_until_ready()
         yield process
     finally:
-        # Its threads would disturb the forks by which other fixtures end their processes.
+        # The portal's threads would disturb the forks by which other fixtures end their processes.
         _portal.shut_down()
         process.end()
         databases.leave(name)

@@ -1,4 +1,4 @@
-"""Runs the programs of a page about a framework, which tests/docs cannot: it has no framework."""
+"""Runs the programs of a page about a framework. tests/docs runs without the frameworks."""
 
 import os
 import re

@@ -76,7 +76,7 @@ def _text(content: object) -> str:
 
 
 def three_turns_and_a_death(turns: Turns, session: str, is_saved_at_once: bool) -> int:
-    """Run three turns with tools, the third one twice, since its first process is killed.
+    """Run three turns with tools. The third one runs twice, because its first process is killed.
 
     Args:
         turns: the agent.
@@ -85,7 +85,7 @@ def three_turns_and_a_death(turns: Turns, session: str, is_saved_at_once: bool) 
             messages of a turn at the turn's end.
 
     Returns:
-        The number of messages after it.
+        The number of messages after the three turns.
     """
     assert turns.run(session, "How warm is it in Ulm?", CALL, Reply("21 degrees.")) == (
         0,

@@ -97,7 +97,7 @@ def mention(asset_id: str) -> Message:
 
 
 def pass_time(query: Query, seconds: float = 7200) -> None:
-    """Move the times of all uploads and of the due loose objects into the past."""
+    """Move the times of all uploads, and the due times of loose objects, into the past."""
     query("UPDATE assets SET touched_at = touched_at - %s * interval '1 s'", [seconds])
     query("UPDATE loose_objects SET due_at = due_at - %s * interval '1 s'", [seconds])
 

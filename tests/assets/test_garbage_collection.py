@@ -83,7 +83,7 @@ class TestKept:
         purger: Purger,
         asset_id: str,
     ) -> None:
-        """Copies of copies share them as well, even though flattening moves their messages."""
+        """Copies of copies share the assets as well, even though flattening moves messages."""
         await wire.create("c0")
         await wire.store("c0", mention(asset_id))
         for i in range(20):

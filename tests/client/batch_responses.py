@@ -35,7 +35,7 @@ def result(index: int, refused: Abort | None = None) -> BatchStoreMessagesResult
 
 
 class Answers:
-    """A step that returns a result for each request of a batch: its session's Abort, or success."""
+    """A step that returns, for each request of a batch, the Abort of its session, or success."""
 
     def __init__(self, **aborts: Abort) -> None:
         self.aborts = aborts

@@ -67,7 +67,7 @@ async def test_deadline_is_the_clients_or_the_calls(colour, server, client) -> N
     await colour.call(client.get_session, "s", timeout=float("inf"))
     await colour.call(client.get_session, "s", timeout=1e20)
     by_default, by_call, *never = [call.remaining_s for call in server.received]
-    # The header rounds up by a little.
+    # In the header, gRPC rounds the deadline up a little.
     assert 0 < by_default < 31
     assert 31 < by_call < 501
     assert len(never) == 2

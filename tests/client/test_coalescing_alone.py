@@ -25,7 +25,7 @@ async def client(server: FakeServer) -> AsyncIterator[AsyncClient]:
 
 @pytest.fixture
 def gatherings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of calls in each gathering, one for each end of a tick that calls waited for."""
+    """The number of calls that waited for the end of a tick, for each tick with such calls."""
     found: list[int] = []
     next_calls = Coalescer._next_calls
 

@@ -1,4 +1,4 @@
-"""Dicts to JSON, and messages to encoded requests, compared with slower libraries."""
+"""Dicts as JSON, and messages as encoded requests, compared with those of slower libraries."""
 
 import json
 import uuid

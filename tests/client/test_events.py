@@ -146,7 +146,7 @@ async def test_without_after_seq_a_watch_begins_at_the_last_seq(
 ) -> None:
     server.on("Watch", [response(), draining(server)], [response(message(8)), silence])
     assert [event.seq for event in await take(colour, session.events(), 1)] == [8]
-    # The same after_seq is used after a break before the first message.
+    # The stream broke before the first message, so the client repeated the same after_seq.
     assert [request.after_seq for request in server.of("Watch")] == [7, 7]
 
 

@@ -247,7 +247,7 @@ async def test_a_cancelled_copy_loses_nothing(colour, sessions, pools) -> None:
         with pytest.raises(asyncio.CancelledError):
             await cancelled
         assert pool.available == 1
-        # The copy that was made for the cancelled call.
+        # The pool deletes the copy that was made for the cancelled call.
         await until_async(lambda: sessions.deleted == sessions.copies, "it was deleted")
 
 

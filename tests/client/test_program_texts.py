@@ -1,4 +1,4 @@
-"""The text of messages of other programs, which `content` is."""
+"""`content` of the messages of other programs, which is their text."""
 
 import json
 from typing import Any

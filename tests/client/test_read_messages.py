@@ -42,7 +42,7 @@ def test_json_is_decoded_as_the_standard_library_does(
     text = space + json.dumps(value, ensure_ascii=escaped)
     try:
         encoded = text.encode()
-    except UnicodeEncodeError:  # a lone surrogate, which no message has unless it is escaped
+    except UnicodeEncodeError:  # a lone surrogate, which messages can only have as an escape
         encoded = (space + json.dumps(value)).encode()
     found, expected = decode(encoded), json.loads(encoded)
     assert found == expected
@@ -63,7 +63,7 @@ def test_a_long_number_is_found_wherever_it_stands(digits: int, offset: int) -> 
 
 
 def _read(message: message_pb2.Message) -> tuple[Message, Message]:
-    """Return a message as GetMessages and as GetMessage read it."""
+    """Return a message twice: as GetMessages reads it, and as GetMessage reads it."""
     encoded = GetMessagesResponse(messages=[message]).SerializeToString()
     [read] = raw(GetMessagesResponse).FromString(encoded).messages
     return Message("s", read), Message("s", message)

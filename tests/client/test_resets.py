@@ -75,7 +75,7 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 def _header(name: str, value: str) -> bytes:
-    """Return a header as HPACK writes one that is not indexed."""
+    """Return a header in the form that HPACK has for headers that are not indexed."""
     return b"\x00" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
 
 

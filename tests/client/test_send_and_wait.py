@@ -133,7 +133,7 @@ class TestSendAndWait:
                 accepted(),
                 broken(server, grpc.StatusCode.INTERNAL, "Received RST_STREAM with error code 2"),
             ],
-            [accepted()],  # and an end without the turn's
+            [accepted()],  # the stream ends, although the turn has not ended
             [accepted(), events(message_event(9)), completed(9)],
         )
         assert (await colour.call(session.send_and_wait, "x")).seq == 9

@@ -16,9 +16,7 @@ from sessiond._protocol.times import to_timestamp
 from sessiond._requests.input import to_proto
 from sessiond._types.event import Event
 from sessiond.v1 import event_pb2, message_pb2, session_pb2, turn_pb2
-from sessiond.v1.bookmark_service_pb2 import ListBookmarksResponse
-from sessiond.v1.session_service_pb2 import GetMessagesResponse
-from sessiond.v1.task_service_pb2 import ListTasksResponse
+from sessiond.v1.session_service_pb2 import ExportSessionResponse
 
 USAGE = turn_pb2.Usage(input_tokens=10, output_tokens=4, cached_input_tokens=3, reasoning_tokens=2)
 TIMES = [datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC) for second in range(3)]
@@ -189,13 +187,14 @@ async def test_an_export_keeps_the_turns_of_messages(colour, server, client) -> 
     )
     for time in (session.create_time, session.active_time):
         time.seconds = 1_700_000_000
-    server.on("GetSession", session)
-    server.on("ListTasks", ListTasksResponse())
-    server.on("ListBookmarks", ListBookmarksResponse())
     server.on("ImportSession", session)
 
     async def exported(messages: list[message_pb2.Message]) -> list[str]:
-        server.on("GetMessages", [GetMessagesResponse(messages=messages)])
+        pieces = [
+            ExportSessionResponse(session=session),
+            ExportSessionResponse(messages=messages),
+        ]
+        server.on("ExportSession", pieces)
         lines: list[str] = await colour.collect(client.sessions.export_lines("s"))
         return lines
 

@@ -293,7 +293,7 @@ def test_token_counts_say_whether_they_are_an_estimate() -> None:
 
 
 def test_a_lone_surrogate_within_a_batch() -> None:
-    """Protobuf refuses it at first, and must not keep a half-written message."""
+    """Protobuf refuses the unescaped text, and must not keep a half-written message."""
     request = StoreMessagesRequest()
     add_batch(
         request.messages,

@@ -145,7 +145,7 @@ async def check(colour: Colour, function: Any, where: str) -> list[str]:
             except SessiondError:
                 pass
             except OSError as error:
-                # Strings are the path of a missing file, not a wrong value.
+                # For these parameters a string is no wrong value, but the path of a missing file.
                 if name not in ("path", "source") or not isinstance(value, str):
                     faults.append(f"{where}({name}={value!r}): {error!r}")
             except Exception as error:

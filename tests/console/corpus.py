@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-# After the vectors of the OWASP cheat sheet on filter evasion.
+# Modelled on the vectors of the OWASP cheat sheet on filter evasion.
 SCRIPTS = [
     "<script>alert(1)</script>",
     "<img src=x onerror=alert(1)>",

@@ -27,7 +27,7 @@ class Reader:
         self.events: list[tuple[str, dict[str, Any]]] = []
 
     async def until(self, name: str, **data: Any) -> dict[str, Any]:
-        """Return the data of the first new event of a name that has this data."""
+        """Wait for the next event that has this name and this data, and return all its data."""
         async with asyncio.timeout(TIMEOUT_S):
             async for piece in self.stream:
                 fields = dict(

@@ -132,7 +132,7 @@ def test_the_same_answers_are_found_on_a_phone(page: Page) -> None:
     page.locator("table.sessions tbody tr").filter(
         has=page.get_by_text("ada-1", exact=True)
     ).locator("a.title").click()
-    # Said before the messages, because the failed turn may be far down.
+    # The page says this above the messages, because the failed turn may be far down.
     expect(page.get_by_text("1 turn has no answer")).to_contain_text("MODEL_RATE_LIMITED")
     page.get_by_role("link", name="Turns", exact=True).click()
     reason = page.get_by_text("MODEL_RATE_LIMITED").bounding_box()

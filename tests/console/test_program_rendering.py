@@ -31,7 +31,7 @@ def message(blob: Any, format_name: str, role: str = "user") -> Message:
 
 
 def shown(blob: Any, format_name: str, role: str = "user") -> list[tuple[str, str]]:
-    """Return the kinds and texts of the blocks before the one of the whole message."""
+    """Return the kinds and texts of all blocks but the last, which is the whole message."""
     *blocks, whole = blocks_of(message(blob, format_name, role))
     assert (whole.kind, whole.name) == ("other", "whole message")
     return [(block.kind, block.text) for block in blocks]

@@ -65,7 +65,7 @@ class TestLocks:
     async def test_a_deletion_waits_for_the_purger_of_its_log(
         self, wire: Wire, database_url: str, query: Query
     ) -> None:
-        """The purger may be removing the log from dead_logs, because the session still exists."""
+        """The purger removes a session's log from dead_logs, and the session's deletion adds it."""
         await wire.create("one")
         await wire.copy("one", "two")
         await wire.store("one", "a")

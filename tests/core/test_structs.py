@@ -27,7 +27,7 @@ def struct(value: dict[str, Any]) -> Struct:
     return made
 
 
-# A client with doubles only, such as grpcurl, sends the number like this.
+# A client that has only doubles, such as grpcurl, sends the number like this.
 BIG = struct({"a": {"b": [0, 9007199254740994]}})
 
 

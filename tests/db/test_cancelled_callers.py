@@ -37,7 +37,7 @@ async def test_a_caller_that_is_cancelled_as_it_returns_its_connection_does_not_
     is_held, can_end = asyncio.Event(), asyncio.Event()
     caller = asyncio.create_task(hold(database, is_held, can_end))
     await is_held.wait()
-    # The pool holds its lock while it hands a connection to another caller.
+    # Hold the pool's lock, as the pool does while it hands a connection to another caller.
     async with database._pool._lock:
         can_end.set()
         for _ in range(5):
@@ -60,7 +60,7 @@ async def test_a_caller_that_is_cancelled_as_the_lock_changes_hands_loses_no_con
         other = asyncio.create_task(database._pool._lock.acquire())
         await asyncio.sleep(0)
         can_end.set()
-    # The lock is released, and assigned to the next waiter.
+    # The lock is released, and given to the next waiter, which is `other`.
     await asyncio.sleep(0)
     caller.cancel()
     await other
@@ -118,7 +118,7 @@ async def test_a_task_that_is_cancelled_twice_closes_the_connection_of_its_own(
 
     monkeypatch.setattr(database, "connect_alone", noted)
     monkeypatch.setattr(health_module, "PROBE_INTERVAL_S", 60)
-    # psycopg lets the event loop go on in each operation, as it does every few milliseconds.
+    # psycopg then yields to the event loop in each operation, not only every 5 milliseconds.
     monkeypatch.setattr("psycopg.waiting.MAX_BUSY_TIME", 0)
     is_used = asyncio.Event()
     task = asyncio.create_task(use(database, is_used))

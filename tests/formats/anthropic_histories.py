@@ -187,7 +187,7 @@ def server_calls(draw: st.DrawFn) -> list[JSON]:
 
 @st.composite
 def oddly(draw: st.DrawFn, strategy: st.SearchStrategy[JSON]) -> JSON:
-    """A block, sometimes with another marker, without a key, with an odd value or another key."""
+    """A block, which sometimes has an odd value, another cache marker, a key more or a key less."""
     block = _copied(draw(strategy))
     holders = [*_objects(block)]
     holder = holders[draw(st.integers(0, len(holders) - 1))]
@@ -209,7 +209,7 @@ def oddly(draw: st.DrawFn, strategy: st.SearchStrategy[JSON]) -> JSON:
 
 
 def _objects(value: Any) -> Iterator[JSON]:
-    """Yield the objects in a value that have keys, the value first."""
+    """Yield the objects in a value that have keys, each before the objects within it."""
     if isinstance(value, dict) and value:
         yield value
         for item in value.values():

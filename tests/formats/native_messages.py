@@ -77,6 +77,6 @@ def format_of(value: JSON) -> int:
 
 
 def text_of(name: str, *values: JSON | Message) -> str:
-    """Return a request, which its API has accepted, as text."""
+    """Make a request from a history, let the API check it, and return it as text."""
     _, body = DIALECTS[name].send(history(*values))
     return json.dumps(body, ensure_ascii=False)

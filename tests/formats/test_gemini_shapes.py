@@ -154,7 +154,7 @@ class TestFiles:
 
 
 class TestSignatures:
-    """Thought signatures, which the API requires of its current turn."""
+    """Thought signatures, which the API requires in the current turn."""
 
     def test_an_unsigned_call_is_signed_in_every_turn(self) -> None:
         values: list[JSON] = [USER, calls("c"), tool("c")]

@@ -196,7 +196,7 @@ GEMINI: list[JSON] = [
     },
 ]
 BASES = {FORMAT_OPENAI: OPENAI, FORMAT_ANTHROPIC: ANTHROPIC, FORMAT_GEMINI: GEMINI}
-# The messages before the tested one: a prompt, and the calls of its results.
+# The messages before the tested message: a prompt, and the calls whose results it may have.
 LEADS: dict[int, list[JSON]] = {
     FORMAT_OPENAI: [
         {"role": "user", "content": "hi"},

@@ -350,7 +350,8 @@ class TestAssetLimit:
 def _broken_assets(lines: list[str]) -> Iterator[tuple[list[str], str]]:
     """Malformed exports and their errors.
 
-    Of the 17 lines, 4 is "little", 6 to 9 are "picture", 11 is "none", 13, 14 "whole pieces".
+    Of the 17 lines, line 4 is of "little", 6 to 9 are of "picture", 11 is of "none", and 13 and 14
+    are of "whole pieces".
     """
     picture = IDS["picture"]
     wrong = base64.b64encode(bytes(10)).decode()

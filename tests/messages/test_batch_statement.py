@@ -63,7 +63,7 @@ class TestLocks:
     ) -> None:
         """Batches in any order, with single appends in between: no deadlock, and no lost seq."""
         choose = random.Random(7)
-        settings = settings.model_copy(update={"lock_timeout_s": 0})  # it would hide a deadlock
+        settings = settings.model_copy(update={"lock_timeout_s": 0})  # a limit could hide deadlocks
         names = [f"s{i}" for i in range(6)]
         stored: dict[str, list[int]] = {name: [] for name in names}
         async with (

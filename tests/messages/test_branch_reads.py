@@ -21,7 +21,7 @@ from ..support.wire import Wire, error_of, openai
 
 
 def tree(rng: random.Random, size: int, forks: int) -> dict[int, int]:
-    """Return the parents of messages that do not follow the one before, by seq."""
+    """Return, by seq, the parents of the messages that do not follow the message before them."""
     seqs = rng.sample(range(3, size + 1), forks)
     return {seq: rng.randint(1, seq - 2) for seq in seqs}
 

@@ -1,4 +1,4 @@
-"""StoreMessages.create: the commit of its first messages creates a missing session."""
+"""StoreMessages.create: a missing session is created in the commit of its first messages."""
 
 import asyncio
 from collections.abc import Callable

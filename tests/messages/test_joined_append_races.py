@@ -119,7 +119,8 @@ async def test_a_caller_whose_time_ends_as_its_append_begins_to_wait_blocks_no_o
     waiting = joined.submit(prepared())
     joined.dispatch()
     await until(lambda: database.alone == 1)
-    # The statement meets the lock. In the same round of the event loop, the append's time is over.
+    # The statement finds the session locked, and in the same round of the event loop the append's
+    # timeout expires.
     database.can_go_on.set()
     asyncio.get_running_loop().call_soon(joined.expire, waiting)
     await until(waiting.ended.done)
@@ -161,7 +162,7 @@ async def test_a_caller_that_leaves_as_its_statement_begins_blocks_no_other(
 async def test_a_session_that_others_lock_again_and_again_is_waited_for_in_line(
     joined: JoinedAppends, database: Database
 ) -> None:
-    """A statement that skips locked rows may never find the row free, so one waits for the lock."""
+    """Statements that skip locked rows may never find it free, so one statement waits for it."""
     database.is_locked = True
     several = [joined.submit(prepared()) for _ in range(3)]
     joined.dispatch()

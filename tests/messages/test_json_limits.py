@@ -30,7 +30,7 @@ def nested(levels: int, inner: str = "1") -> str:
 
 
 def content(levels: int) -> Message:
-    # The message and its content, and the call and its input, are four levels.
+    # The message, its content and the call are three levels around the input.
     value = f'[{{"type":"tool_use","id":"1","name":"f","input":{nested(levels - 3)}}}]'
     return Message(format=FORMAT_ANTHROPIC, json=f'{{"role":"assistant","content":{value}}}')
 

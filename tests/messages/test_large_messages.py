@@ -14,7 +14,7 @@ from sessiond_server.settings import Settings
 
 from ..support.wire import Wire, error_of, openai
 
-# With its role, a message of exactly 16 MiB.
+# The content of a message whose JSON has exactly 16 MiB.
 LARGEST = "x" * (2**24 - len(openai("").json))
 
 

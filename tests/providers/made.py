@@ -67,7 +67,7 @@ class Made:
         return provider
 
     def events_of(self, words: int) -> int:
-        """Return the number of events of a reply with `words` words, or a negative value as is."""
+        """Return how many events a reply of `words` words has; a negative value unchanged."""
         before = self.by_kind(openai=1, openai_responses=4, anthropic=2, gemini=0)
         return int(before + words if words > 0 else words)
 

@@ -205,7 +205,7 @@ class TestRequeue:
         await fill(wire)
         await ack(wire, await lease_one(wire), failures={2: "a", 9: "b"})
         assert await requeue(wire, seqs=[8]) == 1
-        # 5, 6, 7, 9, 10; 8 is pending already.
+        # The five are 5, 6, 7, 9 and 10, because 8 is pending already.
         assert await requeue(wire, from_seq=5) == 5
         assert await counts(wire) == (6, 0, 3, 1)
         assert await failed(wire) == {2: "a"}

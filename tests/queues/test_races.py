@@ -52,7 +52,7 @@ class TestRaces:
     async def test_an_acknowledgement_sees_a_distribution_before_its_lock(
         self, wire: Wire, database_url: str
     ) -> None:
-        """The distribution leaves the row, which is ready; the acknowledgement waits for it."""
+        """The distribution locks a ready row, and does not change it. The acknowledgement waits."""
         await fill(wire)
         leased = await lease_one(wire)
         with psycopg.connect(database_url) as distributor:

@@ -16,7 +16,7 @@ from ..support.wire import Wire
 Query = Callable[..., list[tuple[object, ...]]]
 
 BATCH = 1_000
-# By table: the columns that distinguish the rows of a log, and the other required columns.
+# The columns to set in the rows of a log, and SQL expressions of their values in row i, by table.
 OWN = {
     "tasks": (
         "task_id, position, status, message_seqs, created_at, updated_at",

@@ -76,8 +76,8 @@ async def test_several_rewinds_between_two_looks_are_told_as_one(
         await wire.rewind("s", *"xyz", to_seq=2)
         await wire.rewind("s", drop_last=1)
         await wire.rewind("s", "end", drop_last=1)
-    # The poll makes the channel check. The event has the lowest cut, without the messages in
-    # between.
+    # At the next poll, the channel looks for rewinds. It reports one rewind, to the lowest cut,
+    # without the messages that were stored between the rewinds.
     assert await some(watcher, 3) == [(4, "to", 2, 3), (4, 3), (4, 4)]
 
 

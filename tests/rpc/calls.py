@@ -28,7 +28,8 @@ def title(session_id: str) -> ss.UpdateSessionRequest:
 
 LEASE_ID = encode_lease_id(LeaseRef(UUID(int=1), UUID(int=2), "q", UUID(int=3)))
 
-# For each RPC: makes a valid request for a session_id. Its tasks, assets, ... do not exist.
+# For each RPC, a function that makes a valid request for a session_id. The tasks, assets and so on
+# that the request names do not exist.
 CALLS: dict[str, Callable[[str], Any]] = {
     "CreateSession": lambda s: ss.CreateSessionRequest(session=Session(session_id=s)),
     "GetSession": lambda s: ss.GetSessionRequest(session_id=s),

@@ -95,8 +95,8 @@ async def test_a_deadline_in_the_past_is_reported(wire: Wire, name: str) -> None
     request = CALLS[name]("one") if name in CALLS else ADMIN_CALLS[name]
     made = call(wire, name, request, timeout=1e-6)
     code = await made.code()
-    # grpc.aio may report a deadline that ends the sending of a stream as a cancellation, or as an
-    # internal error.
+    # If a deadline ends the sending of a stream, grpc.aio may report a cancellation or an internal
+    # error.
     if name in UPLOADS and code is grpc.StatusCode.INTERNAL:
         assert "from Core" in await made.details()
     else:

@@ -13,7 +13,7 @@ from ..support.wire import Wire, error_of, openai
 
 
 class Trickle:
-    """A client that endlessly sends single bytes, each before the server's timeout."""
+    """A client that sends single bytes without end, each before the idle timeout."""
 
     def __init__(self) -> None:
         self.sent = 0

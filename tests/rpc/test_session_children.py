@@ -263,7 +263,7 @@ class TestSessions:
     async def test_no_row_is_added_to_a_session_that_is_being_deleted(
         self, wire: Wire, children: Children, query: Query
     ) -> None:
-        """The purger deletes the rows of dead logs, so no row may be added to one later."""
+        """The purger deletes the rows of dead logs, so no row may be added to a dead log later."""
         kind = children.kind
 
         async def write() -> None:

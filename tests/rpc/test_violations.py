@@ -16,7 +16,7 @@ from ..support.wire import Wire, error_in, error_of
 from .calls import ADMIN_CALLS, CALLS, call, outcome
 
 LONG = "x" * 2000
-# By the name of a field: a value that is invalid in every request.
+# A value that is invalid in every request, by the name of the field.
 BAD: dict[str, Any] = {
     "session_id": "a\0b",
     "new_session_id": "a\0b",

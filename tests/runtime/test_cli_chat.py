@@ -100,7 +100,7 @@ class Terminal:
         self._ours, theirs = pty.openpty()
         self.shown = ""
         # The command gets its own controlling terminal, so that Ctrl-C reaches no other process. It
-        # handles SIGINT even if this process ignores it, as a background process does.
+        # handles SIGINT even if this process ignores SIGINT, as a background process does.
         inside = (
             "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
             f"os.login_tty(0); os.execv(sys.executable, {[*COMMAND, session_id]!r})"

@@ -18,7 +18,7 @@ async def test_clients_connect_anew_after_a_while_and_lose_no_call(
             async with AsyncClient(proxy.target) as client, asyncio.timeout(60):
                 session = await client.create_session("one")
                 seqs = []
-                # A connection of the first kind, and some that follow.
+                # Continue until the client has connected anew three times.
                 while proxy.connections < 4:
                     stored = await session.store_message({"role": "user", "content": "x"})
                     seqs.append(stored.first_seq)

@@ -218,7 +218,7 @@ def test_it_starts_right_after_a_kill(data_dir: Path, make: Make) -> None:
 def test_a_stale_pid_of_another_process_does_not_prevent_the_start(
     data_dir: Path, make: Make
 ) -> None:
-    """In a container pids begin at 1 again, so postmaster.pid often has that of another process."""
+    """A container's pids begin at 1 again, so postmaster.pid often names another process."""
     postgres = make(data_dir)
     ask(postgres.start(), "CREATE TABLE kept AS SELECT 1 AS one")
     killed = kill_postgres(data_dir)

@@ -36,7 +36,7 @@ def certify(directory: Path) -> tuple[Path, Path]:
 
 
 def hang_up(server: ServerProcess, logged: str, times: int = 1) -> None:
-    """Send SIGHUP, and wait until the log has `count` lines of this event."""
+    """Send SIGHUP, and wait until the log has `times` more lines of this event."""
     before = server.log.read_text().count(f'"{logged}"')
     server.process.send_signal(signal.SIGHUP)
     until(

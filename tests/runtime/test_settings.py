@@ -265,7 +265,7 @@ def test_providers_of_the_file_and_of_a_variable(
     found = load(["--config", str(config), "--echo-models"])
     assert (found.default_model, found.echo_models) == ("llama3", True)
     assert found.providers["local"].models == ("llama*",)
-    # A provider in both has the fields of both.
+    # A provider that is in both the file and the variable has the fields of both.
     assert (found.providers["openai"].retries, found.providers["openai"].api_key_env) == (
         5,
         "MY_KEY",

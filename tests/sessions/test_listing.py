@@ -199,7 +199,7 @@ def test_pages_are_read_from_an_index(
     nodes = list(_nodes(plan[0]["Plan"]))
     assert index in {node.get("Index Name") for node in nodes}
     looked_at = max(node["Actual Rows"] * node["Actual Loops"] for node in nodes)
-    assert looked_at <= 1100  # at most MAX_SORTED of a minute
+    assert looked_at <= 1100  # a page sorts at most MAX_SORTED (1,000) sessions
 
 
 def _nodes(plan: dict[str, object]):  # type: ignore[no-untyped-def]

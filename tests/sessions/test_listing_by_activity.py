@@ -64,7 +64,7 @@ def minute(session: Session) -> int:
 async def test_each_session_is_listed_once_however_crowded_the_minutes_are(
     wire: Wire, database_url: str, monkeypatch: pytest.MonkeyPatch, order: int, page_size: int
 ) -> None:
-    """Minutes of 1, 2, 3, 4, 5 and 9 sessions; more than 3 are a crowd."""
+    """The minutes have 1, 2, 3, 4, 5 and 9 sessions. A minute of more than 3 is crowded."""
     monkeypatch.setattr(listings, "MAX_SORTED", 3)
     sizes = [4, 1, 3, 9, 2, 5]
     start = 0

@@ -1,4 +1,4 @@
-"""Made-up conversations with a library's agent: the same at every run, and odd like real ones.
+"""Made-up conversations with a library's agent: the same at every run, and as odd as real ones.
 
 They are OpenAI chat messages with and without tool calls, one or several at once.
 """

@@ -14,7 +14,9 @@ def postmaster(data_dir: Path) -> int:
     """Return the pid of the PostgreSQL in a data directory.
 
     Raises:
-        OSError: if none runs; ValueError and IndexError while its pid file is being written.
+        OSError: if none runs.
+        ValueError: if its pid file is being written.
+        IndexError: if its pid file is being written.
     """
     return int((data_dir / "postgres" / "postmaster.pid").read_text().splitlines()[0])
 

@@ -1,4 +1,4 @@
-"""A process that ends the processes that a test session leaves running, even if it is killed.
+"""Ends the processes that a test session leaves running, even if the session is killed.
 
 Every process that the tests start inherits a mark in its environment. The guardian waits for the
 end of a pipe that only the tests hold, ends the processes with the mark, and removes directories.
@@ -22,7 +22,7 @@ QUIT_S = 10.0
 
 
 class Guardian:
-    """Guards the processes that this one starts from now on.
+    """Guards the processes that this process starts from now on.
 
     Args:
         grace_s: time for processes to end by themselves after the end of the tests, in seconds.

@@ -7,13 +7,13 @@ from sessiond_server.integrity.verification import Seen, problems
 
 
 async def assert_whole(database: Database) -> None:
-    """Assert that `sessiond verify` finds no fault in a database, without its assets' content."""
+    """Assert that `sessiond verify` finds no fault in a database. Do not read assets' content."""
     looked = problems(IntegrityStore(database), Objects("/"), Seen(), reads_assets=False)
     assert [problem async for problem in looked] == []
 
 
 async def assert_url_whole(database_url: str) -> None:
-    """Do the same with new connections."""
+    """Assert the same about the database of a URL, over new connections."""
     database = Database(database_url, size=2, timeout_s=30.0)
     await database.open()
     try:

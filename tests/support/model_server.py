@@ -68,7 +68,7 @@ def fails(
     headers: Mapping[str, str] | None = None,
     **error: object,
 ) -> Reply:
-    """An HTTP error, as both providers spell it."""
+    """Return an HTTP error in a form that OpenAI's and Anthropic's clients understand."""
     return Reply(
         status=status,
         body={"type": "error", "error": {"message": message, **error}},
@@ -84,15 +84,16 @@ class ModelServer:
 
     It runs in its own threads, so it can serve the test's event loop and other processes.
 
-    Each request gets the next reply of the script, or else `default`. A sessiond that calls it has
-    the settings {"fake": {"type": "openai", "base_url": server.openai_url, "models": ["fake-*"]}},
-    or "anthropic" with server.url.
+    Each request gets the next reply of the script, or `default` if none is left. To call it,
+    sessiond needs the setting providers:
+    {"fake": {"type": "openai", "base_url": server.openai_url, "models": ["fake-*"]}}, or the type
+    "anthropic" and server.url.
 
     Attributes:
-        url: for Anthropic's protocol.
-        openai_url: for OpenAI's.
+        url: the base URL for Anthropic's protocol.
+        openai_url: the base URL for OpenAI's.
         requests: the requests so far, in order.
-        default: see above.
+        default: the reply to requests for which the script has none.
     """
 
     def __init__(self, default: Reply = HELLO) -> None:

@@ -8,7 +8,7 @@ from typing import Self
 
 
 class CuttingProxy:
-    """Relays between clients and a server, in a thread, so that both clients can be tested.
+    """Relays between clients and a server. It runs in a thread, so a sync client can use it, too.
 
     Args:
         target: HOST:PORT of the server.

@@ -148,7 +148,7 @@ def haproxy(ports: tuple[int, ...], *, silence: str = "1h") -> Iterator[int]:
 
     Args:
         ports: ports of this machine.
-        silence: how long a connection may be silent, as HAProxy writes times.
+        silence: how long a connection may be silent, such as "10s".
     """
     if HAPROXY is None:
         pytest.skip("haproxy is not here: apt-get install haproxy")

@@ -15,7 +15,7 @@ from .wire import Wire, WireError, taken_apart
 
 
 class Sent:
-    """A Send call. `sending` makes it and reads the first response, with turn and message_id."""
+    """A Send call. sending() makes it and reads its first response: the turn and message_id."""
 
     def __init__(self, wire: Wire, session_id: str, fields: dict[str, Any]) -> None:
         options, timeout_s = fields.pop("options", None), fields.pop("timeout_s", None)

@@ -59,5 +59,5 @@ async def watching(wire: Wire, session_id: str = "", **fields: Any) -> Watcher:
 
 
 def seqs(events: list[Event]) -> list[int]:
-    """Return the seqs of messages; session.created may still come from the other server."""
+    """Return the seqs of messages, without other events such as a late session.created."""
     return [event.seq for event in events if event.seq]

@@ -192,7 +192,7 @@ class TestUpdate:
         assert await get(wire, "t") == before
 
     async def test_full_data_can_still_be_patched(self, wire: Wire) -> None:
-        # The limit does not apply to PostgreSQL's text of the value, which is longer by its spaces.
+        # The limit does not apply to PostgreSQL's text of the value, which has more spaces.
         await create(wire, "t", data=struct(a=[1] * 32_000, b=1))
         assert "b" not in (await update(wire, Task(task_id="t"), data_patch=struct(b=None))).data
 

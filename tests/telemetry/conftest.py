@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Callable[[int], Path]:
-    """Make a self-signed certificate; called with the days for which it is valid."""
+    """A function that makes a self-signed certificate that is valid for a number of days."""
 
     def make(days: int) -> Path:
         pem = tmp_path / f"cert-{days}.pem"

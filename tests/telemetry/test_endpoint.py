@@ -81,7 +81,8 @@ def test_several_workers_are_summed_even_after_one_was_killed(
             and "sessiond_server.workers" in child.cmdline()
         ]
 
-    for i in range(8):  # each client has a connection of its own, and so some worker or other
+    # Each client has its own connection, which the kernel gives to one of the workers.
+    for i in range(8):
         append(process.target, f"s{i}", 2)
     until(lambda: value("sessiond_messages_stored_total") == 16, "every worker has reported")
     until(lambda: value("sessiond_db_pool_max_size") == 6, "the gauges of both are added")

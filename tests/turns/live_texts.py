@@ -1,4 +1,4 @@
-"""A page that shows a running answer, of which it receives only events."""
+"""A page that shows a running answer, and knows nothing but the events of a watch."""
 
 from collections.abc import Iterable
 

@@ -91,7 +91,8 @@ async def test_a_copy_takes_the_mark_of_its_source(wire: Wire, models: ModelServ
     await wire.copy("one", "two")
     await send(wire, "two", "11")
     assert texts(models)[:2] == ["rules", "6"]
-    # The mark is beyond the end of this copy. The copy's messages are within the limit.
+    # This copy ends before the mark, where the window of the source begins. All of the copy's
+    # messages are within the limit.
     await wire.copy("one", "three", up_to_seq=4)
     await send(wire, "three", "x")
     assert texts(models) == ["rules", "0", "1", "2", "x"]

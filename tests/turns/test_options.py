@@ -1,4 +1,4 @@
-"""Options of a model's request: JSON text, whose keys keep their order, within limits."""
+"""Options of a model's request: JSON text within limits. Its keys keep their order."""
 
 import json
 from collections.abc import Awaitable, Callable

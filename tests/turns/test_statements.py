@@ -23,7 +23,7 @@ quickly = pytest.mark.usefixtures("unsaved")
 
 @pytest.fixture
 def unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Save no text: on a busy machine, an ordinary turn would take longer than a save's pause."""
+    """Save no text. On a busy machine, even an ordinary turn could last until the first save."""
     monkeypatch.setattr("sessiond_server.turns.text_saver.INTERVAL_S", 600)
 
 

@@ -33,7 +33,7 @@ def sent_to(models: ModelServer) -> list[str]:
 
 
 async def steered(wire: Wire, models: ModelServer) -> tuple[Sent, Sent]:
-    """Steer a turn whose answer calls tools. Return the ended turn and the steering one."""
+    """Steer a turn whose answer calls tools. Return the Send of the ended turn, and the new one."""
     models.script(Reply(tool_calls=CALLS.tool_calls, after=1, then="hold"))
     first = await sending(wire, "one", "look")
     await held(models)
@@ -116,7 +116,8 @@ async def test_without_a_caller_stored_results_are_followed_by_the_next_send(
     steering.call.cancel()
     await one.store("one", *RESULTS)
     await send(one, "one", mode=IMMEDIATE, prompt="now")
-    # The stream of the other Send may have received the results before.
+    # If the results are stored before the server notices the cancellation, the cancelled Send
+    # continues with them, and the model answers HELLO.
     sent = [text for text in sent_to(models) if text != HELLO]
     assert sent == ["look", "calls", "result c1", "result c2", "quickly", "now"]
 

@@ -1,4 +1,4 @@
-"""The queue of a session: one turn at a time, in order; steering."""
+"""The queue of a session: one turn at a time, in order, and steering."""
 
 import asyncio
 

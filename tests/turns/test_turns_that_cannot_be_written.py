@@ -21,7 +21,8 @@ from ..support.waiting import until_async
 from ..support.wire import Wire
 from .calls import abort, send_held, turn_of
 
-# A trigger with the error of a role that may not insert, because a superuser always may.
+# A trigger that raises the error of a role without the right to insert. A real role would not do,
+# because the tests may run as a superuser, who has every right.
 NO_INSERTS = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -37,7 +37,7 @@ EXAMPLES = int(os.environ.get("EXAMPLES", "300"))
 
 
 def pairs_of(messages: Sequence[Message]) -> set[tuple[int, int]]:
-    """Return the seqs of all calls with those of their results; 0 = there is none."""
+    """Return, for each call, its seq and the seq of its result. 0 = it has no result."""
     return {
         (call.entry.seq, call.result_entry.seq if call.result_entry else 0)
         for step in pair([read(message) for message in messages], Report())
@@ -47,7 +47,7 @@ def pairs_of(messages: Sequence[Message]) -> set[tuple[int, int]]:
 
 
 def window_of(messages: Sequence[Message], size: int, taken: int) -> list[Message]:
-    """Return the window, given as many messages as it needs."""
+    """Return the window. Begin with `taken` messages, and take more until they are enough."""
     newest_first, found = list(reversed(messages)), None
     while found is None:
         found = window_size(newest_first[:taken], size, is_whole=taken >= len(messages))

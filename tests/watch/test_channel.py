@@ -81,7 +81,7 @@ def taken(watcher: Watcher) -> list[int | str]:
 
 
 async def delivered(seq: int, last_seq: int, events: list[Event]) -> list[int | str]:
-    """Return the events for a watcher at `seq`, if others are published before it reads."""
+    """Return what a watcher at `seq` receives if `events` are published before it reads."""
     channel, watcher = channel_of(History(last_seq), seq)
     for one in events:
         channel.publish(chunk_of_event(one))

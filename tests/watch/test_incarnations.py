@@ -100,7 +100,7 @@ async def test_a_watch_can_begin_again_with_the_next_session(wire: Wire, elsewhe
     second = await incarnation_of(watcher)
     assert second != first
     assert await types_until(watcher, "user.message") == ["session.recreated", "user.message"]
-    # The next stream continues at that position.
+    # The next stream continues after the first message of the new session.
     await elsewhere.store("one", "newer")
     fields |= {"after_seq": 1, "incarnation": second}
     assert [e.type for e in await (await watching(wire, "one", **fields)).through(2)] == [

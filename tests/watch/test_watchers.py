@@ -95,7 +95,7 @@ class TestConnections:
                 await wire.store("one", "x")
                 break
             except grpc.aio.AioRpcError:
-                continue  # on a connection that was cut
+                continue  # the append had a connection that was cut
         assert seqs(await watcher.through(1)) == [1]
 
 

@@ -15,11 +15,14 @@ from sessiond.v1 import bookmark_service_pb2 as pb
 
 
 class AsyncBookmarks(AsyncCalls):
-    """The calls about bookmarks, by session id: names for positions in a session, at most 1,000.
+    """The calls about bookmarks, by session id.
 
-    A bookmark follows the message with its seq. Bookmarks can be changed even in a destroyed
-    session. `timeout` and `request_id` are as in `client.sessions`. In addition to the errors
-    listed for each call, all calls raise SessionNotFound.
+    A bookmark is a name for a position in a session: its seq is that of the message before the
+    position. A session has at most 1,000 bookmarks. Bookmarks can be changed even in a destroyed
+    session.
+
+    `timeout` and `request_id` are as in `client.sessions`. In addition to the errors listed for
+    each call, all calls raise SessionNotFound.
     """
 
     async def create(

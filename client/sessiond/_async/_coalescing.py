@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 # A larger request gains nothing from a batch, and would delay the others.
 MAX_SHARED_BYTES = 64 * 1024
 
-# Limits of a batch. The server accepts as many requests, and far more bytes.
+# Limits of a batch. The server has the same limit of requests, but accepts far more bytes.
 MAX_REQUESTS = 256
 MAX_BATCH_BYTES = 1024 * 1024
 
@@ -93,8 +93,8 @@ class _Batch:
 
     Attributes:
         calls: the calls without a result, by their index.
-        is_awaited: whether waiting calls still wait for this batch, so that it counts towards
-            MAX_IN_FLIGHT.
+        is_awaited: whether the batch counts towards MAX_IN_FLIGHT. It does until its first results
+            arrive, but for at most MAX_WAIT_S.
         stream: the gRPC call of the batch.
         timer: ends the wait of other calls for this batch.
     """
@@ -117,8 +117,8 @@ class Coalescer:
     """`StoreMessages` of a stub, for many concurrent callers.
 
     Calls made in one tick of the event loop, or while others are in flight, become one
-    BatchStoreMessages call. A call without others is sent as StoreMessages, and without waiting for
-    the end of the tick if the previous call had no others either. Callers see no difference: each
+    BatchStoreMessages call. A single call is sent as StoreMessages. If the previous call was a
+    single one, too, the call does not wait for the end of the tick. Callers see no difference: each
     call has its own deadline and error, and can be cancelled on its own.
     """
 
@@ -129,7 +129,7 @@ class Coalescer:
 
         Args:
             sessions: the stub.
-            watch: called with each stream, which must end when the channel is closed.
+            watch: called with each stream; must end the stream when the channel is closed.
         """
         self.call = cast(
             "aio.UnaryUnaryMultiCallable[StoreMessagesRequest, StoreMessagesResponse]", self._call
@@ -139,7 +139,7 @@ class Coalescer:
         self._watch = watch
         self._waiting: list[_Call] = []
         self._is_scheduled = False
-        # Number of batches that waiting calls wait for.
+        # Number of batches that count towards MAX_IN_FLIGHT: those whose is_awaited is True.
         self._in_flight = 0
         # Whether the calls come one after the other, so that gathering them would only delay them.
         self._is_alone = False
@@ -182,9 +182,9 @@ class Coalescer:
     async def _call_alone(
         self, request: StoreMessagesRequest, timeout: float | None, metadata: _Metadata
     ) -> StoreMessagesResponse:
-        """Make a call that no others are in flight with.
+        """Make a call while no other call is in flight.
 
-        Further calls wait for it only if they are to the same session.
+        Later calls wait for its end only if they are to the same session.
         """
         self._busy[request.session_id] = 1
         try:

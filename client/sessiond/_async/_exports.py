@@ -31,8 +31,9 @@ class AsyncExportCalls(AsyncCalls):
             session_id: the session.
             assets: include the content of each asset that a message refers to. Without the
                 contents, the project that imports the session must have these assets already.
-            timeout: deadline of the session without its messages, and of each asset, in seconds.
-                Reading messages and contents has no deadline.
+            timeout: deadline, in seconds, of reading the session's settings, tasks and bookmarks,
+                and of looking up each asset. Reading the messages, and the contents of the assets,
+                has no deadline.
 
         Returns:
             {"version": 1,
@@ -76,7 +77,7 @@ class AsyncExportCalls(AsyncCalls):
 
         Returns:
             A lazy list of lines with their line ends, as a file's writelines() accepts them. No
-            call is made until it is iterated over. Iterating raises what export raises.
+            call is made until it is iterated over. Iterating raises the same errors as export.
         """
         return AsyncLazy(
             lambda: _transfer.line_batches(self._connection, session_id, timeout, assets=assets)

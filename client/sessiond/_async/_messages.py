@@ -22,7 +22,7 @@ from sessiond._types.session import StoredRange
 from sessiond.errors import invalid_field
 from sessiond.v1 import session_service_pb2 as pb
 
-# From this number on, messages are encoded without creating a protobuf object for each.
+# From this number of messages on, they are encoded without a protobuf object for each.
 ENCODED_MESSAGES = 100
 
 
@@ -58,7 +58,7 @@ class AsyncMessageCalls(AsyncCalls):
                 remove_state, state_etag, extract_files, request_id, timeout.
 
         Returns:
-            The seqs of the stored message; `last_seq` is the message's seq.
+            A StoredRange with one seq. Its `last_seq` is the message's seq.
 
         Raises:
             SessiondError: as in store_messages.
@@ -298,7 +298,7 @@ class AsyncMessageCalls(AsyncCalls):
         Args:
             session_id: the session.
             seq: the message's seq, from 1.
-            message_id: the message's message_id, in the place of seq.
+            message_id: the message's message_id, instead of seq.
             timeout: deadline over all attempts, in seconds.
 
         Raises:

@@ -73,7 +73,7 @@ class _Wake:
 
 
 class AsyncSessionPool:
-    """Lends sessions: at most `size` at a time, each a new copy of the template for its borrower.
+    """Lends sessions, at most `size` at a time. Each borrower gets a new copy of the template.
 
     No session is lent twice: a returned session is deleted. A session is also taken back when its
     handle is garbage-collected, or `lease_timeout` seconds after it was lent. So keep the handle as
@@ -311,7 +311,7 @@ class AsyncSessionPool:
         ).session
 
     async def _template_after(self, gone: SessionInfo | None) -> SessionInfo:
-        """Return the template. Create or fetch it if none is known, or only the expired `gone`."""
+        """Return the template. Create or fetch it if there is none, or only the expired `gone`."""
         async with self._template_mutex:
             self._places.check_open()
             if not self._has_reaper:

@@ -160,7 +160,7 @@ class AsyncProcessing(AsyncLeaseCalls):
     async def _give_up(
         self, lease: Lease, error: Exception, max_attempts: int, retry_delay: float
     ) -> None:
-        """Let failed messages be leased again later; mark them as failed at the last attempt."""
+        """Let the messages be leased again later; after the last attempt, mark them as failed."""
         if lease.attempt >= max_attempts:
             await self._fail(lease, f"{type(error).__name__}: {error}")
             return

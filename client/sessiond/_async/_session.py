@@ -121,10 +121,10 @@ class AsyncSession:
 
         Handlers are called in the background, one after the other, in the order in which they were
         added. If a handler raises, the error is logged (logger "sessiond"), and the other handlers
-        are still called. Handlers get all events caused by later sends of this handle. They get
-        events caused by other clients from shortly after this call on, and miss those that are
-        published during an outage, except messages. To miss no message, use events(after_seq). The
-        watch ends with the last handler, with the client, or with the session.
+        are still called. Handlers get all events caused by later sends of this handle. Events of
+        other clients reach them from shortly after this call on; those published during an outage
+        are missed, except messages. To miss no message, use events(after_seq). The watch for events
+        ends when the last handler is removed, the client is closed, or the session is gone.
 
         Args:
             type_or_handler: the type of the events, e.g. "assistant.message"; or the handler.

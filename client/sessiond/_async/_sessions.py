@@ -417,8 +417,8 @@ class AsyncSessions(AsyncTranscriptCalls, AsyncRegenerationCalls):
         """Follow a session: the messages after after_seq, then all events as they arrive, forever.
 
         After a broken connection the client reconnects: each message is delivered once, in order.
-        Other events, such as "session.updated", may be missed meanwhile, except "session.rewound".
-        It says that messages were removed; the messages that follow reuse their seqs. The session
+        Other events, such as "session.updated", may be missed meanwhile. "session.rewound" is never
+        missed: it says that messages were removed, and later messages reuse their seqs. The session
         does not expire while it is watched. Events of a session that is created later with the same
         id are never mixed in.
 

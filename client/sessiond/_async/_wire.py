@@ -66,8 +66,8 @@ _Response = TypeVar("_Response")
 Metadata = tuple[tuple[str, str], ...]
 Source = AsyncIterable[_Item] | Iterable[_Item]
 
-# The exceptions that a failed call raises. Closing the channel cancels its calls and thereby the
-# code that awaits them, although the tasks were not cancelled.
+# The exceptions that a failed call raises. Closing the channel cancels its calls. Code that awaits
+# one of them then gets a CancelledError, although its task was not cancelled.
 FAULTS = (grpc.RpcError, asyncio.CancelledError)
 
 sleep = asyncio.sleep
@@ -213,7 +213,7 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def scope() -> object:
-    """Return what background work belongs to: the process and the running event loop."""
+    """Return the process and the running event loop, to which background work belongs."""
     return forks.generation, _running_loop()
 
 
@@ -357,8 +357,8 @@ class AsyncStubs:
                 try:
                     await call.write(request)
                 except (grpc.RpcError, asyncio.InvalidStateError):
-                    # The server has ended the call early. The response contains the reason, unless
-                    # gRPC has lost it (see _protocol/status.py). The failed write does not.
+                    # The server has ended the call early. The error of the write does not say why.
+                    # The response does, unless gRPC has lost it (see _protocol/status.py).
                     break
             else:
                 await call.done_writing()
@@ -372,8 +372,8 @@ class AsyncStubs:
 class Prefetch(Generic[_Response]):
     """The responses of a stream, each requested while the previous one is in use.
 
-    This is not a generator: when an event loop shuts down, it could not close a generator that has
-    to wait, nor the generators around it.
+    This is not a generator, because an event loop that shuts down could not close a generator that
+    is waiting, nor the generators around it.
     """
 
     def __init__(self, call: aio.UnaryStreamCall[Any, _Response]) -> None:
@@ -429,7 +429,10 @@ async def finished(result: object) -> None:
 async def repeated(
     interval_s: float, function: Callable[[], Awaitable[None]]
 ) -> AsyncIterator[None]:
-    """Call a function periodically in a new task while the block runs. It must not raise."""
+    """Call a function periodically in a new task while the block runs.
+
+    The function must not raise.
+    """
 
     async def repeat() -> None:
         while True:

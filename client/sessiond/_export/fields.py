@@ -125,7 +125,7 @@ def fill_session(session: session_pb2.Session, fields: Fields) -> None:
 
 
 def fill_state(patch: session_state_pb2.StatePatch, fields: Fields) -> None:
-    """Read the state of a session, an object as JSON text, whose values keep their spelling."""
+    """Read the state of a session from its JSON text. Each value keeps its exact spelling."""
     if not (text := fields.text("state_json")):
         return
     decoder, at = json.JSONDecoder(), 1

@@ -17,7 +17,8 @@ class AnswerTexts:
     """
 
     def __init__(self) -> None:
-        # By turn: the message that the model answers, and the number of characters.
+        # By turn: the seq of the message that the model answers, and the number of characters that
+        # have been passed on.
         self._seen: dict[str, tuple[int, int]] = {}
 
     def new_of(self, events: Iterable[Event]) -> list[Event]:

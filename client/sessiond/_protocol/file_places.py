@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from sessiond.v1 import message_pb2
 
 Place: TypeAlias = tuple[dict[str, Any], str]
-"""An object and its key."""
+"""An object, and the key under which it holds the file."""
 
 # The keys that hold a part's file, by the part's type. They are keys of the part itself, or of an
 # object inside the part.

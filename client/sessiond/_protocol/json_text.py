@@ -79,8 +79,8 @@ _encode_text = json.JSONEncoder(
 _encode_ascii = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_simple).encode
 
 
-# A whole number beyond 64 bits has at least 19 digits in a row. Most messages have none, and a look
-# at every 19th byte usually proves it.
+# A whole number beyond 64 bits is a run of at least 19 digits. Most messages have no such run. A
+# look at every 19th byte usually proves that, because one of these bytes would be in the run.
 _LONG = 19
 _DIGIT = re.compile(rb"[0-9]")
 _DIGITS_AS_ZEROS = re.sub(rb"[0-9]", b"0", re.sub(rb"[^0-9]", b" ", bytes(range(256))))

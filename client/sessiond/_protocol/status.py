@@ -26,7 +26,7 @@ _TRANSPORT_FAULTS = (
 )
 _TRANSPORT_CODES = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
 
-# How the texts of calls begin that this process itself has cancelled.
+# The beginnings of gRPC's texts for calls that this process itself has cancelled.
 _OWN_CANCELLATIONS = ("locally cancelled", "channel closed")
 
 # The text of a call that was never sent.
@@ -52,7 +52,7 @@ _RPC_NAMES = re.compile(
 
 
 class _RpcOutcome(Protocol):
-    """The methods of both gRPC APIs' RpcErrors; grpc.RpcError itself declares none."""
+    """The methods that RpcErrors have in both gRPC APIs; grpc.RpcError itself declares none."""
 
     def code(self) -> grpc.StatusCode: ...
 
@@ -138,7 +138,8 @@ def _is_transport_fault(code: grpc.StatusCode, text: str) -> bool:
         # stream.
         return not lower.startswith(_OWN_CANCELLATIONS)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        # A proxy's ENHANCE_YOUR_CALM. Otherwise, gRPC has refused a message that is too large.
+        # A stream was reset by a proxy (ENHANCE_YOUR_CALM). Without a reset, gRPC has refused a
+        # message that is too large.
         return "rst_stream" in lower
     return code in _TRANSPORT_CODES and (
         text == _LOST_ANSWER or any(fault in lower for fault in _TRANSPORT_FAULTS)

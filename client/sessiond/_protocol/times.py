@@ -38,7 +38,7 @@ def to_duration(value: timedelta | float, field: str) -> Duration:
         field: path of the field, for the error.
 
     Raises:
-        InvalidField: the value is neither, not finite, or too large.
+        InvalidField: the value is of another type, is not finite, or is too large.
     """
     if not isinstance(value, timedelta):
         try:

@@ -77,6 +77,6 @@ def _span(method: object) -> Iterator[None]:
 
 
 def _name_of(method: object) -> str:
-    """Return SERVICE/METHOD. Coalesced appends are not called by a stub's method."""
+    """Return SERVICE/METHOD. Coalesced appends have no stub's method, and get the default."""
     path = getattr(method, "_method", b"sessiond.v1.SessionService/StoreMessages")
     return (path.decode() if isinstance(path, bytes) else str(path)).lstrip("/")

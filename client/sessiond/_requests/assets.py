@@ -48,7 +48,7 @@ def upload_asset(
 
 
 def piece_of(data: object) -> bytes:
-    """Return a piece of a source after a check of its type. A join might accept a number.
+    """Return a piece of a source as bytes. Refuse a number: bytes(5) would be five zero bytes.
 
     Raises:
         InvalidField: if the piece is not bytes.

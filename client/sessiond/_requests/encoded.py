@@ -46,7 +46,7 @@ class Encoder:
     Args:
         head: a request without messages, whose fields the first request gets.
         format: the format of dicts and JSON texts. None = determined by the shape of each.
-        format_name: the program that wrote them, with the format "other".
+        format_name: with the format "other", the program that wrote the messages.
 
     Attributes:
         size: number of bytes of the messages that were added and not yet taken.
@@ -115,7 +115,7 @@ def encoded_store(
         head: the request without messages.
         messages: the messages.
         format: the format of dicts and JSON texts. None = determined by the shape of each.
-        format_name: the program that wrote them, with the format "other".
+        format_name: with the format "other", the program that wrote the messages.
 
     Raises:
         InvalidField: if a message cannot be sent.

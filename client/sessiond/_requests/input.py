@@ -26,8 +26,8 @@ class NewMessage:
     blob: Blob | None = None
     """The provider's message: a dict, or JSON text (str or bytes), which is kept byte for byte."""
     format: str | None = None
-    """Format of `blob`: "openai", "anthropic", "gemini" or "other". None = the call's, or by its
-    shape."""
+    """Format of `blob`: "openai", "anthropic", "gemini" or "other". None = the format that the call
+    gives, or else the format that the shape of `blob` shows."""
     metadata: Mapping[str, Any] | None = None
     """Labels of this message: a JSON object of at most 64 KiB. None = none."""
     parent_seq: int | None = None

@@ -35,7 +35,7 @@ class SessionUpdate(SessionSettings, total=False):
     """The changes of an update of a session. None is the same as leaving a setting out."""
 
     state: Mapping[str, Any] | None
-    """New values of top-level keys of the session's state: JSON values, of which None is one."""
+    """New values of top-level keys of the session's state: JSON values. None sets a key to null."""
     remove_state: Iterable[str] | None
     """Top-level keys to remove from the session's state."""
     state_etag: str | None
@@ -76,10 +76,10 @@ class ListSessionsOptions(SessionFilter, total=False):
 
 
 class EventOptions(TypedDict, total=False):
-    """Options of following a session's events, except the place to begin after."""
+    """Options for following a session's events, except the seq after which to begin."""
 
     after_epoch: int | None
-    """Epoch of after_seq, that of the last event. Default: the session's epoch."""
+    """Epoch of after_seq, as in the last received event. Default: the session's epoch."""
     types: Sequence[str] | None
     """Yield only events of these types. Default: all."""
     follow_recreated: bool
@@ -103,7 +103,7 @@ class ReadOptions(TypedDict, total=False):
     roles: Sequence[str] | None
     """Only these roles: "user", "assistant", "system", "developer", "tool". Default: all."""
     expected_epoch: int | None
-    """Read nothing unless the session's epoch is this: for a reader that goes on from a seq."""
+    """Read nothing unless the session's epoch is this, e.g. to continue an earlier read safely."""
     view: str
     """Either "full" (default), "basic" (only seq, created_at, role, format and content_bytes) or
     "parts" (the content of every format as typed parts)."""

@@ -46,7 +46,7 @@ def create_session(
 def put_creation(
     request: pb.StoreMessagesRequest | pb.ImportMessagesRequest, create: SessionSettings | None
 ) -> None:
-    """Set the settings with which an append creates a missing session. None = it does not."""
+    """Set the settings with which an append creates a missing session. None = create no session."""
     if create is not None:
         if not isinstance(create, Mapping):
             raise invalid_field(

@@ -58,8 +58,9 @@ class SendOptions(TypedDict, total=False):
     "path", "data" (bytes or base64), "uri" and "asset_id", and optionally "media_type" and "name".
     Files above 256 KiB are uploaded as assets first."""
     mode: str
-    """If a turn is running, "enqueue" (default) waits for a turn of its own, and "immediate" steers
-    the running turn. If tool calls have no results yet, "immediate" waits for them."""
+    """What happens if a turn is running. "enqueue" (default): the messages wait, and then start a
+    turn of their own. "immediate": they steer the running turn. If tool calls of the last answer
+    have no results yet, "immediate" messages wait for the results."""
     model: str | None
     """Model to ask. Default: the session's, or the server's default."""
     options: Mapping[str, Any] | None

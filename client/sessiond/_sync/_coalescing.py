@@ -1,4 +1,4 @@
-"""Sends each StoreMessages call alone: calls of several threads share no tick of a loop.
+"""Sends each StoreMessages call alone, because threads have no event loop to gather calls in.
 
 The async twin is sessiond/_async/_coalescing.py. Both are written by hand.
 """

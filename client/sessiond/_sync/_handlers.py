@@ -38,7 +38,7 @@ class _Watch:
 
     Attributes:
         stop: ends the watch.
-        opened: set while events arrive, and once the watch has ended.
+        opened: a signal that is set while the watch receives events, and after it has ended.
     """
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class _Watch:
         self.opened.set()
 
     def reached(self, seq: int) -> Signal:
-        """Return a signal that is set when the handlers have seen this message, or at the end."""
+        """Return a signal, set once the handlers have seen this message or the watch has ended."""
         signal = Signal()
         with self._lock:
             self._waiting.append((seq, signal))
@@ -87,7 +87,7 @@ class _Watch:
 
 
 class Handlers:
-    """The handlers of a session's events. They share one watch, which runs while there are any."""
+    """The handlers of a session's events. While there are handlers, they share one watch."""
 
     def __init__(self, connection: Connection, session_id: str) -> None:
         self._connection = connection
@@ -125,7 +125,7 @@ class Handlers:
         return remove
 
     def ready(self) -> None:
-        """Wait until the watch, if there are handlers, is open, for at most READY_TIMEOUT_S."""
+        """If there are handlers, wait until their watch is open, for at most READY_TIMEOUT_S."""
         watch = self._watch
         if watch and not watch.opened.wait(READY_TIMEOUT_S):
             log.warning(
@@ -157,8 +157,8 @@ class Handlers:
             while not stop.is_set:
                 try:
                     if after_seq is None:
-                        # Look up the place before the watch starts, so that an outage loses no
-                        # messages.
+                        # Look up the session's last seq before the watch starts. The watch can
+                        # then begin after it, even if it opens only after an outage.
                         after_seq, after_epoch, incarnation = place_of(
                             self._connection, self._session_id, None
                         )

@@ -23,7 +23,7 @@ from sessiond._types.session import StoredRange
 from sessiond.errors import invalid_field
 from sessiond.v1 import session_service_pb2 as pb
 
-# From this number on, messages are encoded without creating a protobuf object for each.
+# From this number of messages on, they are encoded without a protobuf object for each.
 ENCODED_MESSAGES = 100
 
 
@@ -59,7 +59,7 @@ class MessageCalls(Calls):
                 remove_state, state_etag, extract_files, request_id, timeout.
 
         Returns:
-            The seqs of the stored message; `last_seq` is the message's seq.
+            A StoredRange with one seq. Its `last_seq` is the message's seq.
 
         Raises:
             SessiondError: as in store_messages.
@@ -293,7 +293,7 @@ class MessageCalls(Calls):
         Args:
             session_id: the session.
             seq: the message's seq, from 1.
-            message_id: the message's message_id, in the place of seq.
+            message_id: the message's message_id, instead of seq.
             timeout: deadline over all attempts, in seconds.
 
         Raises:

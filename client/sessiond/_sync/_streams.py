@@ -242,7 +242,7 @@ def send_steps(
 
 
 def overdue(session_id: str, turn_id: str, error: SessiondError) -> DeadlineExceeded:
-    """Return the error of a wait for a turn that exceeded its deadline.
+    """Return the error to raise when the deadline of a wait for a turn has passed.
 
     Args:
         session_id: the turn's session.
@@ -300,8 +300,8 @@ def asset_pieces(
         lambda stubs: stubs.assets.DownloadAsset,
         resumed,
         StreamRetry(timeout),
-        # If all bytes have arrived, an error does not matter; a request with length 0 would read
-        # the rest.
+        # If all bytes have arrived, an error does not matter. The stream must not be resumed then:
+        # its request would have the length 0, which means "to the end of the asset".
         is_complete=lambda is_clean: is_clean or left == 0,
     )
     with closing(responses):

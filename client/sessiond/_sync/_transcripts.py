@@ -70,7 +70,7 @@ class TranscriptCalls(ExportCalls, MessageCalls):
             keep_bad_lines: store each unreadable line as a message with the format_name "bad-line",
                 instead of refusing its transcript.
             progress: called from time to time with the numbers of bytes read, and of all bytes.
-            timeout: deadline of looking a transcript up and of storing it, in seconds each.
+            timeout: deadline of each lookup of a transcript, and of each import of one, in seconds.
                 Default: no deadline.
 
         Returns:

@@ -51,8 +51,8 @@ def record_batches(
         connection: makes the calls.
         session_id: the session.
         progress: called with the numbers of messages yielded and of all messages.
-        timeout: deadline of the session without its messages, and of each asset, in seconds. None =
-            the client's.
+        timeout: deadline, in seconds, of reading the session without its messages, and of looking
+            up each asset. None = the client's.
         on_header: called first, with the session.
         assets: also yield the contents of the assets, each before the first message that refers to
             it.

@@ -50,7 +50,7 @@ class TurnCalls(Calls):
 
         Args:
             session_id: the session.
-            prompt: the user's text; or a dict of it and the keywords, e.g. {"prompt": "...", ...}.
+            prompt: the user's text; or a dict of the text and keywords: {"prompt": "...", ...}.
             timeout: deadline over all attempts, in seconds.
             **keywords: messages, format, extract_files, attachments, mode, model, options,
                 turn_timeout, keep_partial, expected_epoch, parent_seq, request_id.
@@ -200,8 +200,9 @@ class TurnCalls(Calls):
     ) -> TurnPreview:
         """Return the request that a send would make now, without calling the model.
 
-        Nothing is stored. If the turn would move its window (config.context), only the preview
-        moves it. The prompt and the messages do not count towards the window.
+        Nothing is stored. If the turn would begin a new window (config.context), the preview shows
+        the new window, but does not store it. The prompt and the messages do not count towards the
+        window.
 
         Args:
             session_id: the session.
@@ -378,7 +379,7 @@ class TurnCalls(Calls):
     def _answer(
         self, turn: turn_pb2.Turn, seen: message_pb2.Message | None, deadline: Deadline
     ) -> Message:
-        """Return the answer of an ended turn; `seen` is its last message that was received."""
+        """Return the answer of an ended turn; `seen` is the last message received from the turn."""
         if turn.state != turn_pb2.TURN_STATE_COMPLETED:
             raise error_of_turn(turn)
         if seen is None or seen.seq != turn.last_seq:

@@ -176,7 +176,7 @@ def in_background(function: Callable[[], None]) -> None:
 
 
 def scope() -> object:
-    """Return what background work belongs to: the process."""
+    """Return the process, to which background work belongs."""
     return forks.generation
 
 
@@ -259,8 +259,8 @@ class Stubs:
     def with_room(self) -> Stubs:
         """Return stubs on a channel with room for a stream.
 
-        A server or a proxy allows each connection some hundred calls at once, and lets all others
-        wait. So many streams are spread over more channels, and leave room for short calls.
+        A server or a proxy allows each connection some hundred calls at once; further calls wait.
+        Streams are therefore spread over several channels, which leaves room for short calls.
         """
         with self._lock:
             for stubs in (self, *self._more):
@@ -361,7 +361,10 @@ def finished(result: object) -> None:
 
 @contextmanager
 def repeated(interval_s: float, function: Callable[[], None]) -> Iterator[None]:
-    """Call a function periodically in a new thread while the block runs. It must not raise."""
+    """Call a function periodically in a new thread while the block runs.
+
+    The function must not raise.
+    """
     ended = threading.Event()
 
     def repeat() -> None:

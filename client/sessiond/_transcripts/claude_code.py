@@ -104,7 +104,8 @@ class _Branches:
 
     def __init__(self) -> None:
         self._count = 0
-        # By id: the number and the id of the line. A note has those of the line that it follows.
+        # The number and the id of a line, by each line's id. For a note, they are those of the line
+        # that it follows.
         self._places: dict[str, tuple[int, str]] = {}
         self._tip = ""
         self._last_prompt = self._answer_start = 0

@@ -70,7 +70,10 @@ def _lines(path: Path) -> Iterator[Line | BadLine]:
 
 
 class _Prompts:
-    """Finds where the user took turns back: the next line follows the line before their prompts."""
+    """Finds where the user took turns back.
+
+    The line that records this follows the line before the first prompt of those turns.
+    """
 
     def __init__(self) -> None:
         # The line before each prompt.

@@ -7,7 +7,7 @@ from typing import Any
 
 from sessiond._types.transcripts import BadLine
 
-# A longer line is no message: a server takes 16 MiB by default.
+# No message is longer than this: by default, servers accept messages of at most 16 MiB.
 MAX_LINE_BYTES = 64 * 1024 * 1024
 # A longer conversation of a document is not read.
 MAX_ITEM_CHARACTERS = 512 * 1024 * 1024
@@ -48,10 +48,10 @@ def first_character(path: Path) -> str:
 
 
 def items_of(path: Path) -> Iterator[str]:
-    """Yield the text of each item of a JSON document that is a list; only one is in memory.
+    """Yield the text of each item of a JSON document that is a list. Hold one item at a time.
 
     Raises:
-        ValueError: if the document is broken; the items before have been yielded.
+        ValueError: if the document is broken. The items before the fault have been yielded.
         OSError: if the file cannot be read.
     """
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -81,7 +81,7 @@ def items_of(path: Path) -> Iterator[str]:
                         continue
             elif is_end:
                 raise ValueError(f"is not JSON: the list has no end, after item {count}")
-            # Read twice as much each time, so that a large item is not parsed too often.
+            # Double the buffer each time, so that a large item is not parsed too often.
             more = file.read(max(_READ_BYTES, len(text) - place))
             is_end = not more
             text, place = text[place:] + more, 0

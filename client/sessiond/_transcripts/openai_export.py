@@ -58,7 +58,8 @@ def _lines(text: str, current_node: str) -> Iterator[Line | BadLine]:
     for key in nodes:
         children.setdefault(_parent(nodes, key), []).append(key)
     current = set(_path(nodes, current_node))
-    # The last node on the stack is taken first, so the current branch is below its siblings.
+    # The last node on the stack is taken first. The current branch lies below its siblings, so it
+    # is taken last.
     stack = _ordered(children.get("", []), {}, current)
     previous, place = "", 0
     while stack:

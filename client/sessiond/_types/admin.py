@@ -41,11 +41,12 @@ class ApiKey:
 class ProjectLimits:
     """The limits of a project.
 
-    None is the server's default, which may be no limit. 0 is no limit, whatever the default is.
+    None is the server's default, which may be no limit. 0 is no limit, whatever the default is. A
+    call beyond a limit raises RateLimited or QuotaExceeded, as stated for each limit.
     """
 
     calls_per_second: int | None = None
-    """Calls per second at each server process, without calls of `client.admin`. RateLimited."""
+    """Calls per second at each server process, except those of `client.admin`. RateLimited."""
     messages_per_second: int | None = None
     """Messages stored per second at each server process. Imports wait, others get RateLimited."""
     max_sessions: int | None = None

@@ -179,7 +179,7 @@ class SessionInfo(ProtoRecord[session_pb2.Session]):
 
     @property
     def epoch(self) -> int:
-        """How many rewinds have removed messages. A seq names the same message within an epoch."""
+        """How many rewinds have removed messages. Within an epoch, a seq names only one message."""
         return self._pb.epoch
 
     @property
@@ -206,7 +206,7 @@ class StoredRange:
     skipped: int = 0
     """Number of messages that were left out because the session had their message_ids."""
     epoch: int = 0
-    """The session's epoch, in which the seqs hold."""
+    """The session's epoch, in which the seqs are valid."""
 
     @property
     def _seqs(self) -> range:

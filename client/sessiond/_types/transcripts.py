@@ -43,8 +43,8 @@ class FailedTranscript:
     session_id: str | None
     """The id that its session would have. None = unknown."""
     bad_lines: list[BadLine]
-    """What is wrong, at least one: the lines that cannot be read or stored, or the file as a whole
-    (line 0)."""
+    """What is wrong: the lines that cannot be read or stored, or the file as a whole (line 0). At
+    least one."""
 
     def __str__(self) -> str:
         return "\n".join(

@@ -48,12 +48,13 @@ AnyClient: TypeAlias = AsyncClient | Client
 Call: TypeAlias = Callable[[AsyncClient], Coroutine[Any, Any, _Result]]
 
 # Limits of one append. Larger appends are made as imports, which are also atomic. A server accepts
-# 32 MiB by default. But an operator may have set less, and above 4 MiB an import is as fast.
+# appends of 32 MiB by default. But an operator may have set less, and above 4 MiB an import is as
+# fast as an append.
 MAX_BATCH_MESSAGES = 1_000
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 MAX_NAMESPACE = 200  # characters
-# Maximum number of open connections that no adapter uses. A web server makes an adapter for each
-# request; without this, each adapter would open a connection.
+# Maximum number of connections that are kept open while no adapter uses them. A web server makes an
+# adapter for each request; without the kept connections, each adapter would open a new one.
 _IDLE_CONNECTIONS = 16
 
 
@@ -64,12 +65,13 @@ class Backend:
 
     Args:
         client: a client whose settings are used: its address, API key, TLS and timeout. The adapter
-            makes a connection of its own, because that of an AsyncClient belongs to its event loop,
-            so stopping the client does not stop the adapter. Not together with target or api_key.
+            makes a connection of its own, because an AsyncClient's connection belongs to one event
+            loop. So stopping the client does not stop the adapter. Not together with target or
+            api_key.
         target: HOST:PORT of the server. Default: $SESSIOND_TARGET, or localhost:50051.
         api_key: the API key. Default: $SESSIOND_API_KEY, or none.
-        namespace: a prefix of all session ids, at most 200 characters, which keeps them apart from
-            those of other namespaces. Default: none; ids are then the framework's.
+        namespace: a prefix of all session ids, at most 200 characters, which keeps the sessions
+            apart from those of other namespaces. Default: no prefix.
 
     Raises:
         InvalidField: if an argument is malformed.
@@ -137,7 +139,7 @@ class Backend:
         return work
 
     def session_id(self, session_id: str) -> str:
-        """Return the namespace's prefix and an unchanged id.
+        """Return an id with the namespace's prefix in front.
 
         Raises:
             InvalidField: if the id is empty, or longer than the server allows.
@@ -228,7 +230,7 @@ async def collected(
 def errors_as(
     errors: Mapping[type[SessiondError], Callable[[SessiondError], Exception]],
 ) -> Iterator[None]:
-    """Raise a framework's own errors in the place of ours, with ours as their cause.
+    """Raise a framework's own errors instead of sessiond's, with sessiond's as their cause.
 
     Args:
         errors: functions that make a framework's error, by class of sessiond's error. The first

@@ -12,7 +12,8 @@ from sessiond.v1 import message_pb2
 
 FORMAT_NAME = "claude-code"
 
-# Fields that each entry repeats; converted ones take them from the entry before.
+# Fields that every entry has. A converted entry takes their values from the entry before it, or
+# these defaults.
 _REPEATED = {"cwd": "/", "version": "2.0.0", "gitBranch": ""}
 _IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 

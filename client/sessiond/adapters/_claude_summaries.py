@@ -42,7 +42,7 @@ _SUMMARY = "claude_summary"
 _MAX_SUMMARY_BYTES = 256 * 1024
 # A conflict means that another process has appended. After this many in a row, give up.
 _MAX_ATTEMPTS = 50
-# From this number on, reading the transcript is faster than looking each uuid up.
+# Above this number of uuids, reading the whole transcript is faster than looking each of them up.
 _MAX_LOOKUPS = 64
 # Maximum number of transcripts whose ends a store remembers.
 _MAX_REMEMBERED = 1_000
@@ -62,8 +62,8 @@ class Ends:
     """Remembers where transcripts end, so that an append need not read the summary first.
 
     A remembered end may be out of date; the server then refuses the append. One case is not
-    detected: another process deletes the transcript, and appends as many entries again. The summary
-    then covers the deleted entries.
+    detected: another process deletes the transcript, and appends the same number of entries to a
+    new one. The summary then covers the deleted entries.
     """
 
     def __init__(self) -> None:
@@ -151,7 +151,10 @@ async def _end(client: AsyncClient, session_id: str, key: "SessionKey") -> _End:
 
 
 async def _known_ids(client: AsyncClient, session_id: str, new: list[NewEntry]) -> set[str]:
-    """Return message_ids that the session has, among them all of `new` that it has."""
+    """Return the message_ids of those entries of `new` that the session has already.
+
+    The result may contain further message_ids of the session.
+    """
     wanted = [message.message_id for message, _ in new if message.message_id]
     if len(wanted) > _MAX_LOOKUPS:
         messages = client.sessions.get_messages(session_id)
@@ -232,7 +235,7 @@ async def read_entries(
     after_seq: int = 0,
     through_seq: int | None = None,
 ) -> list[Item]:
-    """Return the entries with after_seq < seq <= through_seq; all to the newest by default."""
+    """Return the entries with after_seq < seq <= through_seq. Default: all entries."""
     # Nearly all transcripts have only the SDK's own entries.
     messages = client.sessions.get_messages(
         session_id, after_seq=after_seq, through_seq=through_seq

@@ -1,7 +1,7 @@
 """Reads a session as items of a framework, and converts the messages of other programs.
 
-A framework's own messages are given back as they were stored. Messages of any other format, of
-another framework or of a turn of sessiond itself, are read as typed parts. The adapter converts the
+A framework's own messages are returned as they were stored. All other messages, such as those of
+another framework or of sessiond's own turns, are read as typed parts. The adapter converts the
 parts to items.
 """
 
@@ -32,20 +32,20 @@ class Place(NamedTuple):
 
 
 class CallIds:
-    """Gives ids to the calls of formats without ids, whose order pairs calls and results."""
+    """Gives ids to tool calls of formats without ids, where the order pairs calls and results."""
 
     def __init__(self) -> None:
         self._open: deque[str] = deque()
 
     def of_call(self, call: message_pb2.ToolCall) -> str:
-        """Return the id of a call, or a new one."""
+        """Return the call's own id; if it has none, a new one."""
         if call.call_id:
             return call.call_id
         self._open.append(f"call_{uuid.uuid4().hex}")
         return self._open[-1]
 
     def of_result(self, result: message_pb2.ToolResult) -> str:
-        """Return the id of a result's call: its own, or that of the first call without a result."""
+        """Return the result's call_id; if none, the id of the first call without a result."""
         if result.call_id or not self._open:
             return result.call_id
         return self._open.popleft()
@@ -172,7 +172,7 @@ def url_of(blob: message_pb2.Blob) -> str:
 
 
 def arguments_of(call: message_pb2.ToolCall) -> Item:
-    """Return the arguments of a call as an object. Others are put under the key "input"."""
+    """Return the arguments of a call. If they are no object, they become {"input": arguments}."""
     try:
         value = json.loads(call.arguments_json or "{}")
     except ValueError:

@@ -1,9 +1,9 @@
 """An event loop in a thread, on which all adapters of a process make their calls.
 
 gRPC's asyncio channels belong to one event loop, and work only with asyncio. Frameworks call their
-stores from a loop for each `run_sync()`, from several loops at once, from trio, or without a loop.
-So an adapter never calls the server in its caller's loop. It hands a coroutine to the portal, and
-waits for the result with the caller's own library.
+stores from a new loop for each `run_sync()`, from several loops at once, from trio, or without a
+loop. So an adapter never calls the server in its caller's loop. It hands a coroutine to the portal,
+and waits for the result with the caller's own library.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ class Portal:
 
         Raises:
             ClientClosed: if the process is ending.
-            RuntimeError: on the portal's own thread, which would wait for itself.
+            RuntimeError: if called on the portal's own thread, which would wait for itself.
         """
         self._check()
         return asyncio.run_coroutine_threadsafe(work(), self._loop)
@@ -72,7 +72,7 @@ class Portal:
 
         Raises:
             ClientClosed: if the process is ending.
-            RuntimeError: on the portal's own thread, which would wait for itself.
+            RuntimeError: if called on the portal's own thread, which would wait for itself.
         """
         self._check()
         tasks: list[asyncio.Task[_Result]] = []
@@ -135,7 +135,7 @@ class Portal:
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
-    """Return a loop of uvloop if it is installed, because threads wake it in half the time."""
+    """Return a loop of uvloop if it is installed: threads wake such a loop in half the time."""
     try:
         import uvloop
     except ImportError:
@@ -220,7 +220,7 @@ def wait(work: Work[_Result]) -> _Result:
 
 
 async def await_(work: Work[_Result], *, settles: bool = False) -> _Result:
-    """Do work on the portal, and wait for it as a task of asyncio or trio does.
+    """Do work on the portal, and wait for it in a task of asyncio or of trio.
 
     Args:
         work: makes the coroutine.

@@ -5,8 +5,9 @@
 
     options = ClaudeAgentOptions(session_store=SessiondSessionStore(), resume=session_id)
 
-A transcript is a session with the id "claude/PROJECT_KEY/SESSION_ID", and "/SUBPATH" for that of a
-subagent. Each entry is a message, kept byte for byte, whose message_id is the entry's uuid.
+A transcript is a session with the id "claude/PROJECT_KEY/SESSION_ID". For a subagent's transcript,
+"/SUBPATH" follows. Each entry is a message, kept byte for byte, whose message_id is the entry's
+uuid.
 """
 
 import asyncio
@@ -242,9 +243,9 @@ class SessiondSessionStore:
         return await self._backend.run(call)
 
     def _creation(self, key: "SessionKey") -> SessionSettings:
-        """Return the settings of a new session, whose metadata has its key.
+        """Return the settings of a new session. Its metadata has the parts of the transcript's key.
 
-        The names are those of the TypeScript adapter.
+        The parts have the same names as in the TypeScript adapter.
         """
         names = {"projectKey": key["project_key"], "sessionId": key["session_id"]}
         if subpath := key.get("subpath"):

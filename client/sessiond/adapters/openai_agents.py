@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from agents.items import TResponseInputItem
     from agents.memory.session import _CompactionSnapshot
 
-# Maximum number of messages to search for items. Only notes of other programs hold no item.
+# Maximum number of messages to search for items. Only notes of other programs hold no item, so the
+# search nearly always ends much earlier.
 _MAX_SCANNED = 10_000
 
 
@@ -83,8 +84,8 @@ class SessiondSession:
         api_key: the API key. Default: $SESSIOND_API_KEY, or none.
         namespace: keeps the session apart from those of other namespaces, at most 200 characters.
             Default: none.
-        session_settings: the SDK's `SessionSettings`, or a dict of its fields: `limit` is how many
-            of the latest items the history has at most.
+        session_settings: the SDK's `SessionSettings`, or a dict of its fields. Its `limit` is the
+            maximum number of items to return from the history: the latest ones.
         create: settings of a new session: model, user, title, config, metadata, idle_ttl,
             never_expires. Default: the server's.
 
@@ -216,7 +217,8 @@ class SessiondSession:
 
         Args:
             limit: maximum number of items.
-            prune_prefix: function that returns which of the oldest items may be removed as well.
+            prune_prefix: function that returns whether an item may be removed as well. It is called
+                with the oldest item first, until it returns False.
 
         Returns:
             The snapshot. None if a subclass overrides a method that this would bypass, or if items
@@ -290,7 +292,7 @@ class SessiondSession:
         )
 
     async def _places(self, client: AsyncClient, limit: int | None, **options: Any) -> list[Place]:
-        """Read the latest items, or all, with their places. Options are those of get_messages."""
+        """Read the latest items, or all, with their seqs. Options are those of get_messages."""
         if limit is None:
             places = await read_items(client, self._id, own_item, converted, **options)
         else:
@@ -309,7 +311,7 @@ class SessiondSession:
         return places
 
     async def _end(self, client: AsyncClient, limit: int) -> _End:
-        """Read the latest items with the place where the history ends."""
+        """Read the latest items, and the last_seq and epoch of the history."""
         info = await client.sessions.get(self._id)
         if not info.last_seq:
             return _End(0, info.epoch, [])
@@ -354,14 +356,15 @@ class SessiondSession:
             end: the end of the history.
             start: index of the first item to replace.
             output: the new items.
-            prune_prefix: function that returns which of the oldest items may be removed as well.
+            prune_prefix: function that returns whether an item may be removed as well. It is called
+                with the oldest item first, until it returns False.
 
         Returns:
             Whether they were replaced. False if the history has changed, or if the new items are
             too many for one commit.
         """
         seq = end.places[start].seq
-        # Items of the first replaced message that stay.
+        # The first replaced message may also hold items before `start`. They stay.
         before = [place.item for place in end.places[:start] if place.seq == seq]
         messages = messages_of([*before, *output])
 

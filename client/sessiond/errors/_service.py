@@ -132,7 +132,7 @@ class ClientClosed(SessiondError, code=grpc.StatusCode.CANCELLED, reason="CLIENT
 
 
 class ClientForked(SessiondError, code=grpc.StatusCode.FAILED_PRECONDITION, reason="CLIENT_FORKED"):
-    """An AsyncClient was open when this process was forked, so that gRPC does not work in it."""
+    """An AsyncClient was open when this process was forked, so gRPC does not work in the child."""
 
 
 class PoolTimeout(

@@ -88,7 +88,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 28
     """INTERNAL: an internal error of the server. Its log has more under the call_id."""
     ERROR_REASON_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 29
-    """FAILED_PRECONDITION: the maximum number of these objects is reached. Metadata: what (tasks, bookmarks, queues, turns), limit."""
+    """FAILED_PRECONDITION: the maximum number of tasks, bookmarks, queues or queued turns is reached. Metadata: what (tasks, bookmarks, queues, turns),
+    limit.
+    """
     ERROR_REASON_TASK_NOT_FOUND: _ErrorReason.ValueType  # 30
     """NOT_FOUND: the session has no such task. Metadata: session_id, task_id."""
     ERROR_REASON_TASK_ALREADY_EXISTS: _ErrorReason.ValueType  # 31
@@ -144,7 +146,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_CONTEXT_TOO_LARGE: _ErrorReason.ValueType  # 48
     """FAILED_PRECONDITION: the history, or the request with its assets, is too large to be sent to a model. Metadata: session_id, turn_id,
-    context_bytes (at least), max_bytes; of a request also model, provider.
+    context_bytes (at least this many), max_bytes; for a request that is too large also model, provider.
     """
     ERROR_REASON_TURN_TIMED_OUT: _ErrorReason.ValueType  # 49
     """ABORTED: the turn ran for longer than its turn_timeout. Metadata: session_id, turn_id, timeout_s."""
@@ -264,7 +266,9 @@ ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 27
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 28
 """INTERNAL: an internal error of the server. Its log has more under the call_id."""
 ERROR_REASON_LIMIT_EXCEEDED: ErrorReason.ValueType  # 29
-"""FAILED_PRECONDITION: the maximum number of these objects is reached. Metadata: what (tasks, bookmarks, queues, turns), limit."""
+"""FAILED_PRECONDITION: the maximum number of tasks, bookmarks, queues or queued turns is reached. Metadata: what (tasks, bookmarks, queues, turns),
+limit.
+"""
 ERROR_REASON_TASK_NOT_FOUND: ErrorReason.ValueType  # 30
 """NOT_FOUND: the session has no such task. Metadata: session_id, task_id."""
 ERROR_REASON_TASK_ALREADY_EXISTS: ErrorReason.ValueType  # 31
@@ -320,7 +324,7 @@ session_id, turn_id, model, provider.
 """
 ERROR_REASON_CONTEXT_TOO_LARGE: ErrorReason.ValueType  # 48
 """FAILED_PRECONDITION: the history, or the request with its assets, is too large to be sent to a model. Metadata: session_id, turn_id,
-context_bytes (at least), max_bytes; of a request also model, provider.
+context_bytes (at least this many), max_bytes; for a request that is too large also model, provider.
 """
 ERROR_REASON_TURN_TIMED_OUT: ErrorReason.ValueType  # 49
 """ABORTED: the turn ran for longer than its turn_timeout. Metadata: session_id, turn_id, timeout_s."""

@@ -105,8 +105,8 @@ class Session(_message.Message):
     Output only.
     """
     epoch: _builtins.int
-    """epoch is how often messages of the session were removed by RewindSession. Within an epoch, a seq always names the same message, so store the
-    epoch with each seq that you keep. Output only.
+    """epoch is the number of rewinds (RewindSession) that have removed messages of the session. Within an epoch, a seq always names the same message,
+    so store the epoch with each seq that you keep. Output only.
     """
     state_json: _builtins.str
     """state_json is the session's state: a JSON object that programs store with the session, and change by StatePatch. "{}" = the state is empty. Unset
@@ -117,8 +117,8 @@ class Session(_message.Message):
     meanwhile. Set together with state_json. Opaque. Output only.
     """
     etag: _builtins.str
-    """etag changes whenever the session changes, except its messages, its state and its times. An update that sends it is refused (ETAG_MISMATCH) if
-    another caller has changed the session meanwhile. Opaque.
+    """etag changes whenever anything of the session changes except its messages, its state and its times. An update that sends it is refused
+    (ETAG_MISMATCH) if another caller has changed the session meanwhile. Opaque.
     """
     @_builtins.property
     def config(self) -> _struct_pb2.Struct:

@@ -544,7 +544,7 @@ class DeleteSessionsRequest(_message.Message):
     """
     @_builtins.property
     def filter(self) -> Global___SessionFilter:
-        """filter selects the sessions. Required unless all is set; a filter without a field that is set counts as unset."""
+        """filter selects the sessions. Required unless all is set; a filter with no field set counts as unset."""
 
     def __init__(
         self,
@@ -1039,8 +1039,8 @@ class StoreMessagesRequest(_message.Message):
     on_duplicate: Global___OnDuplicate.ValueType
     """on_duplicate says what happens to messages whose message_id the session has already. Unspecified = REFUSE."""
     state_etag: _builtins.str
-    """state_etag, if set, must be the etag of the session's current state; otherwise nothing is stored or skipped (ETAG_MISMATCH). Empty = no check.
-    For a session that create creates, the current state is {}.
+    """state_etag, if set, must be the etag of the session's current state; otherwise nothing is stored or skipped (ETAG_MISMATCH). Empty = no check. If
+    the request creates the session (see create), the current state is {}.
     """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
@@ -1455,7 +1455,7 @@ class ListMessagesRequest(_message.Message):
     page_size: _builtins.int
     """page_size is the maximum number of messages to return. 0 = 50; more than 500 = 500; negative is refused."""
     page_token: _builtins.str
-    """page_token is next_page_token of the previous page; the other fields but page_size must be the same. Empty = the first page."""
+    """page_token is next_page_token of the previous page; all other fields except page_size must be the same. Empty = the first page."""
     after_seq: _builtins.int
     """after_seq leaves out the messages up to this seq. 0 = no message is left out."""
     through_seq: _builtins.int

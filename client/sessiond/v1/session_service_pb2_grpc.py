@@ -181,8 +181,8 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListSessions(self, request, context):
-        """ListSessions returns a page of the project's sessions, by default the most recently active first.
-        A session that becomes active between two pages may move across them. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD.
+        """ListSessions returns a page of the project's sessions, by default the most recently active first. A session that becomes active between two pages
+        may appear on both, or on neither. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -305,8 +305,8 @@ class SessionServiceServicer(object):
 
     def ImportMessages(self, request_iterator, context):
         """ImportMessages appends any number of messages, sent in batches, as one atomic append: all are stored when the call returns, and none if it fails.
-        Errors: as StoreMessages, BATCH_TOO_LARGE only above 8 GiB (max_import_bytes); DEADLINE_EXCEEDED if the client sends nothing for 600 seconds
-        (import_idle_timeout_s); OVERLOADED if the server's temporary disk is full.
+        Errors: those of StoreMessages, but BATCH_TOO_LARGE only above 8 GiB (max_import_bytes); DEADLINE_EXCEEDED if the client sends nothing for 600
+        seconds (import_idle_timeout_s); OVERLOADED if the server's temporary disk is full.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -325,9 +325,9 @@ class SessionServiceServicer(object):
 
     def ListMessages(self, request, context):
         """ListMessages returns a page of a session's messages, for callers that cannot take a stream, such as a browser or a gateway. A page has at most 1
-        MiB, or one message. Messages that are stored between two pages appear on later pages if the order is ascending. If a rewind between two pages
-        removes the last message of the first page, or messages of the next page, the next call fails. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND,
-        BOOKMARK_NOT_FOUND, INVALID_PAGE_TOKEN, HISTORY_REWOUND, INVALID_FIELD.
+        MiB of messages, or one larger message. Messages that are stored between two pages appear on later pages if the order is ascending. If a rewind
+        between two pages removes the last message of the first page, or messages of the next page, the next call fails. Errors: SESSION_NOT_FOUND,
+        MESSAGE_NOT_FOUND, BOOKMARK_NOT_FOUND, INVALID_PAGE_TOKEN, HISTORY_REWOUND, INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -76,8 +76,8 @@ class Task(_message.Message):
     status: Global___TaskStatus.ValueType
     """status of the work. Unspecified at creation = pending."""
     etag: _builtins.str
-    """etag changes whenever the task changes, except its position. An update that sends it is refused (ETAG_MISMATCH) if another caller has changed the
-    task meanwhile. Opaque.
+    """etag changes whenever anything of the task changes except its position. An update that sends it is refused (ETAG_MISMATCH) if another caller has
+    changed the task meanwhile. Opaque.
     """
     @_builtins.property
     def data(self) -> _struct_pb2.Struct:
@@ -93,7 +93,7 @@ class Task(_message.Message):
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """update_time is when the task was last changed, except its position. Output only."""
+        """update_time is when the task was last changed. A change of its position does not count. Output only."""
 
     def __init__(
         self,

@@ -39,7 +39,7 @@ class _FitChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FitChan
     FIT_CHANGE_KIND_ARGUMENTS_WRAPPED: _FitChangeKind.ValueType  # 5
     """A tool call's arguments are not a JSON object, and are sent as a field of one."""
     FIT_CHANGE_KIND_ROLE_CHANGED: _FitChangeKind.ValueType  # 6
-    """A message is sent under another role, with a mark of its own role."""
+    """A message is sent under another role, with a mark that names its own role."""
     FIT_CHANGE_KIND_BLANK_OMITTED: _FitChangeKind.ValueType  # 7
     """A blank text is left out."""
     FIT_CHANGE_KIND_BLANK_REPLACED: _FitChangeKind.ValueType  # 8
@@ -91,7 +91,7 @@ FIT_CHANGE_KIND_NAME_CHANGED: FitChangeKind.ValueType  # 4
 FIT_CHANGE_KIND_ARGUMENTS_WRAPPED: FitChangeKind.ValueType  # 5
 """A tool call's arguments are not a JSON object, and are sent as a field of one."""
 FIT_CHANGE_KIND_ROLE_CHANGED: FitChangeKind.ValueType  # 6
-"""A message is sent under another role, with a mark of its own role."""
+"""A message is sent under another role, with a mark that names its own role."""
 FIT_CHANGE_KIND_BLANK_OMITTED: FitChangeKind.ValueType  # 7
 """A blank text is left out."""
 FIT_CHANGE_KIND_BLANK_REPLACED: FitChangeKind.ValueType  # 8
@@ -203,7 +203,7 @@ class Turn(_message.Message):
     first_seq: _builtins.int
     """first_seq is the seq of the first message that the turn appended. 0 = the turn is still queued, or has appended none."""
     last_seq: _builtins.int
-    """last_seq is the seq of the turn's final answer. 0 = there is none yet, or none at all."""
+    """last_seq is the seq of the turn's final answer. 0 = there is no answer yet, or the turn ended without one."""
     stop_reason: _builtins.str
     """stop_reason says why the model ended its final answer, in its provider's spelling, e.g. "stop", "tool_calls", "end_turn", "length". Empty = there
     is no answer, or the provider gave no reason.

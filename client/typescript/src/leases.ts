@@ -87,7 +87,9 @@ export interface AcknowledgeOptions extends ChangeOptions {
 export interface RequeueOptions extends ChangeOptions {
   /** The messages that workers gave up on. */
   readonly failed?: boolean | undefined;
-  /** All messages from this seq on, at least 1. Leases with any of them are lost. */
+  /**
+   * All messages from this seq on, at least 1. Leases that include any of these messages are lost.
+   */
   readonly fromSeq?: number | undefined;
   /** The messages with these seqs, each given once, at most 10,000. */
   readonly seqs?: Iterable<number> | undefined;
@@ -96,7 +98,8 @@ export interface RequeueOptions extends ChangeOptions {
 /** The calls about processing queues and their leases. */
 export abstract class LeaseCalls extends Calls {
   /**
-   * Lease pending messages of sessions without a lease, those pending longest first.
+   * Lease pending messages of sessions that no worker has leased, beginning with those that have
+   * been pending longest.
    *
    * The call is not retried: if its response is lost, the messages are leased again when the lease
    * has expired.

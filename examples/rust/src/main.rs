@@ -118,7 +118,7 @@ async fn demo(sessions: &mut Sessions, conversations: &mut Conversations) -> Res
         .into_inner();
     println!("created {}", session.session_id == id);
 
-    // Store. The same request_id again stores nothing again: it answers what the first call did.
+    // Store. A repeated request_id stores nothing, and gets the response of the first call.
     for _ in 0..2 {
         let request = StoreMessagesRequest {
             session_id: id.clone(),

@@ -1,4 +1,7 @@
-"""The pages, one module a topic, each with its routes: method, path, and a maker of handlers."""
+"""The pages, one module per topic.
+
+Each module lists its routes: the method, the path, and a function that makes the handler.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import TypeAlias

@@ -39,8 +39,8 @@ def _session(site: Site) -> Page:
         epoch = seq_of("epoch", given) if given else None
         after_seq = seq_of("after", after)
         stream = tail(followers, api, session_id, after_seq, render, epoch=epoch)
-        # Read the first piece before the response starts: if the session cannot be watched, it
-        # raises, and the error's page is returned.
+        # Read the first piece before the response starts: if the session cannot be watched, reading
+        # raises an error, whose page can then still be returned.
         first = await anext(stream)
         return StreamingResponse(
             _guarded(first, stream), media_type="text/event-stream", headers=_HEADERS

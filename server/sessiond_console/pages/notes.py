@@ -132,7 +132,7 @@ def _change_task(site: Site) -> Page:
 
 
 async def _move(api: AsyncClient, session_id: str, task_id: str, step: int) -> None:
-    """Move a task by one place, by putting all tasks up to it into their new order."""
+    """Move a task by one place: send the new order of all tasks up to this place."""
     ids = [task.task_id for task in await api.tasks.list(session_id, page_size=500)]
     if task_id not in ids:
         # This raises TaskNotFound.

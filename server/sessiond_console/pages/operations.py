@@ -180,7 +180,7 @@ def _server(site: Site) -> Page:
 def peak_memory_bytes() -> int:
     """Return the peak memory use of this process, in bytes."""
     try:
-        # On Linux, getrusage also counts what the parent had when it started this process.
+        # On Linux, getrusage also counts the parent's memory at the start of this process.
         status = Path("/proc/self/status").read_text(encoding="ascii")
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024
     except (OSError, ValueError, IndexError):

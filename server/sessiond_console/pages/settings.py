@@ -1,4 +1,4 @@
-"""A session's settings, and what changes or ends the session as a whole: copy, destroy, delete."""
+"""A session's settings, and actions on the session as a whole, such as copy, destroy and delete."""
 
 import json
 from datetime import timedelta
@@ -50,7 +50,7 @@ def json_object(name: str, value: str) -> dict[str, Any]:
     """Return the JSON object that a field holds; {} for an empty one.
 
     Raises:
-        FormError: if it is not one.
+        FormError: if the value is not a JSON object.
     """
     try:
         parsed = json.loads(value) if value.strip() else {}
@@ -218,7 +218,7 @@ def _export(site: Site) -> Page:
     async def export(request: Request, api: AsyncClient) -> Response:
         session_id = request.path_params["session_id"]
         lines = aiter(api.sessions.export_lines(session_id, assets=False))
-        # Read the first line before the response starts: it raises if the session does not exist.
+        # Read the first line before the response starts: reading raises if the session is missing.
         first = await anext(lines)
 
         async def content() -> Any:

@@ -27,7 +27,7 @@ class File:
     uri: str = ""
     """Where the content is, if it is neither an asset nor inline."""
     data: str = ""
-    """The content as base64, if it is inline. Readers drop it after they have counted the file."""
+    """The content as base64, if it is inline. messages.shown() replaces it by a short mark."""
     index: int = 0
     """The file's place among the files of its message, from 0."""
 
@@ -44,7 +44,7 @@ class Block:
     kind: BlockKind
     text: str = ""
     is_markdown: bool = False
-    """Whether the text is Markdown: what people and models wrote. Tool output is not."""
+    """Whether the text is Markdown. Texts of people and models are; the output of tools is not."""
     name: str = ""
     """The tool of a call or result, or the type of a block of another kind."""
     call_id: str = ""
@@ -125,7 +125,7 @@ def listed(value: Any) -> list[Any]:
 
 
 def get(value: Any, *names: str) -> Any:
-    """Return the first of several keys that a dict has; None if it is no dict or has none."""
+    """Return the value of the first name that a dict has as a key; None if there is none."""
     if isinstance(value, dict):
         for name in names:
             if name in value:

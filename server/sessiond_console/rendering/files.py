@@ -38,7 +38,7 @@ def file_block(file: File) -> Block:
 
 
 def from_data_url(kind: str, uri: str, *, media_type: str = "", name: str = "") -> File:
-    """Return the file that a URI names: an asset, inline content (a data URL), or a place."""
+    """Return the file that a URI names: an asset, a data URL, or a file elsewhere."""
     if uri.startswith(ASSET_PREFIX):
         return File(kind, media_type, name, asset_id=uri.removeprefix(ASSET_PREFIX))
     if uri.startswith("data:"):

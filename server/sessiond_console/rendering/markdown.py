@@ -1,8 +1,8 @@
 """Markdown of transcripts as safe HTML.
 
-markdown-it escapes raw HTML and refuses dangerous links; nh3 then removes everything that is not
-expected, so that a fault in one of them is not enough. No image is loaded from another host,
-because the request would reveal to that host when the transcript is read.
+markdown-it escapes raw HTML and refuses dangerous links. nh3 then removes everything that is not
+expected, so that a fault in one of the two libraries does no harm. No image is loaded from another
+host, because the request would reveal to that host when the transcript is read.
 """
 
 from collections.abc import Sequence

@@ -93,7 +93,7 @@ def shown(message: Message, budget: Budget) -> Shown:
 def fold(page: list[Shown]) -> None:
     """Move the results of a page's messages into the calls that they answer, in place.
 
-    Results of calls that are not on the page, and second results, stay where they are.
+    Results of calls that are not on the page stay where they are.
     """
     calls: dict[str, tuple[int, Block]] = {}
     for one in page:

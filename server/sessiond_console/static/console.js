@@ -1,4 +1,5 @@
-// Starts the modules of a page. Pages work without them: links and forms do all that is not live.
+// Starts the modules of a page. Pages work without them, except for live updates: links and forms
+// do all the rest.
 import { setUpKeys } from "./keys.js";
 import { setUpLists } from "./lists.js";
 import { setUpLive } from "./live.js";

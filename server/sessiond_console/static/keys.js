@@ -1,4 +1,5 @@
-// The keyboard. Keys do nothing while somebody types, and nothing with Alt, Ctrl or Meta but Ctrl-K.
+// The keyboard. While somebody types, only Escape, which leaves the field, and Ctrl-K or Meta-K do
+// something. With Alt, Ctrl or Meta, all other keys do nothing.
 import { unfoldAll } from "./page.js";
 
 const items = () => [...document.querySelectorAll("article.message, tr[data-row]")];

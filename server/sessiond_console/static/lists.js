@@ -1,5 +1,5 @@
 // Live lists: htmx loads the list again when the server says that it has changed. The connection is
-// closed while the page is hidden, for a browser has only six of them to one host.
+// closed while the page is hidden, because a browser opens at most six connections to one host.
 
 export function setUpLists() {
   for (const place of document.querySelectorAll("[data-pause-hidden]")) {
@@ -11,7 +11,7 @@ export function setUpLists() {
     place.addEventListener("htmx:sseClose", (event) => {
       if (event.detail.type === "message") place.querySelector("[data-denied]").hidden = false;
     });
-    // The list stands still while sessions are picked: a new one would have no marks.
+    // While sessions are picked, the list is not loaded again: the new list would have no marks.
     place.addEventListener("htmx:beforeRequest", (event) => {
       if (place.querySelector("input[name=pick]:checked")) event.preventDefault();
     });

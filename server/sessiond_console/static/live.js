@@ -1,5 +1,6 @@
-// The live tail of a transcript. A page keeps one EventSource, and closes it while it is hidden. Each
-// new one asks for the messages after the last seq of the page, so that none is missed or shown twice.
+// The live tail of a transcript. A page keeps one EventSource, which is closed while the page is
+// hidden. Each new EventSource asks for the messages after the last seq of the page, so that no
+// message is missed or shown twice.
 
 const RETRY_MS = 1000;
 const MAX_RETRY_MS = 15000;
@@ -29,8 +30,8 @@ class Tail {
   start() {
     this.button.hidden = false;
     this.button.addEventListener("click", () => this.follow(this.button.ariaPressed !== "true"));
-    // Reading further up ends the following; reading on at the end begins it again. This must not
-    // scroll itself: layouts change while one scrolls, and one scroll would lead to the next.
+    // Scrolling up ends the following; scrolling to the end begins it again. The listener must not
+    // scroll by itself, because its scroll would be another event.
     document.addEventListener("scroll", () => this.show(atEnd()), { passive: true });
     document.addEventListener("visibilitychange", () => (document.hidden ? this.close() : this.open()));
     window.addEventListener("pagehide", () => this.close());
@@ -56,11 +57,11 @@ class Tail {
     this.source = source;
     source.onopen = () => {
       this.retryMs = RETRY_MS;
-      // The text so far comes again with the new connection.
+      // The new connection sends the text so far again.
       this.answers.replaceChildren();
       this.say();
     };
-    // The browser would go on from the last event's id, but not after an answer with an error.
+    // The browser itself would reconnect after a broken connection, but not after an HTTP error.
     source.onerror = () => this.retry(source);
     const on = (name, act) =>
       source.addEventListener(name, (event) => this.source === source && act(JSON.parse(event.data)));
@@ -176,7 +177,7 @@ class Tail {
     this.messages.prepend(place);
   }
 
-  // Once a frame, however many messages come in it.
+  // Scrolls once per frame, however many messages have arrived since the last frame.
   scroll() {
     if (this.frame || this.button.ariaPressed !== "true") return;
     this.frame = requestAnimationFrame(() => {

@@ -59,7 +59,7 @@ def run(arguments: list[str]) -> int:
         help="check only whether the process answers, whether or not its database does",
     )
     options = parser.parse_args(arguments)
-    # A check of this machine ignores proxy variables, which would make it fail.
+    # A check of this machine ignores proxy variables, because it would fail through a proxy.
     direct = list(proxy_options(options.target).items())
     if options.tls_ca:
         try:

@@ -10,7 +10,8 @@ from sessiond_server.copies.store.flattening import FlatteningStore, LongChain
 from sessiond_server.messages.store.segments import joined, short_segments
 
 CHAINS_A_ROUND = 100
-# Each batch is one transaction, which delays a deletion of the session. Messages may be large.
+# Each batch is one transaction, which delays a deletion of the session. The batch is small, because
+# messages may be large.
 MESSAGES_A_BATCH = 200
 
 

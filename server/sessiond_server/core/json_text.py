@@ -43,7 +43,7 @@ def parse_odd_json(encoded: bytes, field: str, first: ValueError) -> Any:
         Fault: INVALID_JSON.
     """
     try:
-        # The library would guess the encoding of bytes.
+        # Decode first, because json.loads() would guess the encoding of bytes.
         return json.loads(encoded.decode(), parse_constant=_refuse_number, parse_float=_finite)
     except RecursionError:
         raise too_deep(field) from None

@@ -20,7 +20,7 @@ class Batch:
     """A batch of background work.
 
     Attributes:
-        size: maximum number of items, of whatever kind the work has.
+        size: maximum number of items, such as sessions or rows.
         done: number of items that were found and done; the block sets it.
     """
 

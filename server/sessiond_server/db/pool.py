@@ -173,7 +173,7 @@ class Database:
     async def connect_to_listen(
         self, application_name: str
     ) -> tuple[AsyncConnection[TupleRow], bool]:
-        """Return a connection to wait for notifications on.
+        """Return a connection on which to wait for notifications.
 
         Returns:
             The connection, and whether it can listen. It cannot behind a pooler in transaction
@@ -354,8 +354,8 @@ class Database:
 def _writes_content(statement: str | ClauseElement) -> bool:
     """Whether a statement writes values of callers: titles, metadata, prompts.
 
-    It is an insert, or an update that is assembled for its call. These find their rows by key, so
-    any plan is good for all values.
+    Such a statement is an insert, or an update that is assembled for its call. It finds its rows by
+    key, so any plan is good for all values.
     """
     if isinstance(statement, str):
         return statement.lstrip().startswith("INSERT ")
@@ -409,8 +409,8 @@ class PooledConnection:
     async def __aexit__(
         self, exc_type: object, exc: BaseException | None, traceback: object
     ) -> None:
-        # The connection of a primary that became a standby works, but only for reads. One with
-        # outdated statements would use them for as long as it lasts.
+        # A connection to a primary that became a standby works, but only for reads. A connection
+        # with outdated statements would keep using them. Both are closed.
         is_read_only = isinstance(exc, psycopg.errors.ReadOnlySqlTransaction)
         await self._give_back(is_broken=is_read_only or is_outdated(exc))
         match exc:

@@ -31,7 +31,7 @@ from sessiond_server.formats.report import ChangeKind
 
 _SERVER_ID = re.compile("srvtoolu_[a-zA-Z0-9_]+")
 _ANYWHERE: Collection[str] = ("search_result",)
-# The keys of a block that are kept if it is replaced by another type of block.
+# The keys of a block that are kept if a block of another type replaces it.
 _COMMON_KEYS = ("cache_control",)
 
 
@@ -160,7 +160,7 @@ class AnthropicBlocks:
         return self._fitted(entry, new)
 
     def _may_send(self, block: JSON, kinds: Collection[str]) -> bool:
-        """Whether the API accepts one of its own blocks in a place."""
+        """Whether the API accepts one of its own blocks where the types `kinds` are allowed."""
         kind = string_of(block.get("type"))
         if kind == "tool_reference" and string_of(block.get("tool_name")) not in self._tools:
             # The API refuses a reference to a tool that the request does not define.

@@ -117,7 +117,7 @@ class AnthropicFiles:
         return None
 
     def _text(self, piece: Media, media_type: str, own: JSON | None) -> JSON | None:
-        """Return the block of a text file in a document of the API's own format."""
+        """Return the block of a text file that is stored as a document in the API's own format."""
         if not (own and own.get("type") == "document" and media_type.startswith(TEXT_TYPES)):
             return None
         text = self._steps.text_of(piece)

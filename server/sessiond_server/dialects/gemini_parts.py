@@ -303,7 +303,7 @@ class GeminiParts:
 def _base64(stored: str) -> str:
     """Return base64 as it is stored, or in its plain form if the API cannot read the stored form.
 
-    The API reads both alphabets. "" = the text is not base64.
+    The API reads the standard alphabet and the URL-safe one. "" = the text is not base64.
     """
     plain = plain_base64(stored)
     return stored if stored.replace("-", "+").replace("_", "/") == plain else plain

@@ -265,7 +265,7 @@ class _Writer(ChatParts):
             new[key] = "\n\n".join(texts) or NO_REASONING
 
     def _call(self, paired: PairedCall) -> JSON:
-        """Return a call, with the stored keys in their order where the API accepts them."""
+        """Return a call with the stored keys that the API accepts, in their stored order."""
         call = paired.call
         kind = "custom" if call.is_custom else "function"
         inner: JSON = {"name": paired.wire_name, _ARGUMENT_KEYS[kind]: call.arguments}

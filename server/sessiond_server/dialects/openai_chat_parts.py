@@ -161,7 +161,7 @@ class ChatParts:
             self._lost(entry, ChangeKind.FIELD_REMOVED, key)
 
     def _own_part(self, new: JSON, stored: JSON | None) -> JSON:
-        """Return a part with the further keys of the stored part, in its order."""
+        """Return a part with further keys of the stored part, in the stored part's order."""
         if not stored:
             return new
         if self._dialect.is_openai and (

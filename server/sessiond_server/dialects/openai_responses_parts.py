@@ -199,7 +199,7 @@ class ResponsesParts:
 
 
 def output_part(piece: Text) -> JSON:
-    """Return a text of an answer in the form that the API gives it."""
+    """Return a text of an answer in the form in which the API returns texts."""
     own = piece.source or {}
     if own.get("type") == "refusal":
         return {"type": "refusal", "refusal": piece.text}

@@ -208,7 +208,7 @@ class Steps:
         return Text(file_note(piece, media_type, why))
 
     def text_of(self, piece: Media) -> str:
-        """Return the content of a text file. "" if it is stored elsewhere, or missing, or empty."""
+        """Return the content of a text file. "" if that is stored elsewhere, missing, or empty."""
         asset = self.assets.get(piece.asset_id)
         if asset and asset.size_bytes:
             return AssetString(piece.asset_id, is_text=True)
@@ -225,7 +225,7 @@ class Steps:
         return known if is_shown else piece.media_type or known
 
     def content_of(self, piece: Media, *, prefix: str = "") -> str:
-        """Return a file's base64 after a prefix. "" if it is stored elsewhere or is missing."""
+        """Return a prefix and a file's base64. "" if the content is stored elsewhere or missing."""
         if piece.asset_id:
             known = piece.asset_id in self.assets
             return AssetString(piece.asset_id, prefix=prefix) if known else ""

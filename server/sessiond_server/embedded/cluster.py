@@ -403,7 +403,7 @@ class EmbeddedPostgres:
 
 
 def embedded_directory(data_dir: Path, database_url: str) -> Path | None:
-    """Return the directory of the embedded cluster, if a URL is that of its running database."""
+    """Return the directory of the embedded cluster, if a URL leads to its running database."""
     cluster = data_dir.expanduser().absolute() / "postgres"
     with suppress(OSError):
         # The fifth line is the directory of the socket.

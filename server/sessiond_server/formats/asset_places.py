@@ -72,7 +72,7 @@ _PLACES: dict[int, Callable[[dict[str, Any]], _Places]] = {
 
 
 def _parts(content: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each object of a list, or the only one, with its path."""
+    """Yield each object of a list, or the object that takes the list's place, with its path."""
     if isinstance(content, dict):
         yield path, content
     elif isinstance(content, list):

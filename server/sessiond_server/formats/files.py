@@ -55,7 +55,7 @@ def at_url(kind: str, url: object, *, media_type: str, name: str, source: JSON) 
 
 
 def inline(kind: str, data: object, *, media_type: str, name: str, source: JSON) -> Media:
-    """Return the file that a provider's JSON contains as base64, or the asset in its place."""
+    """Return the file that a provider's JSON contains as base64, or as a reference to an asset."""
     data = string_of(data)
     if parse_data_url(data):
         return at_url(kind, data, media_type=media_type, name=name, source=source)

@@ -242,7 +242,7 @@ class _OpenCalls:
             self._queues.setdefault(key, deque()).append(paired)
 
     def find(self, result: Result) -> PairedCall | None:
-        """Return the call that a result belongs to. None = no such call lacks one."""
+        """Return the call that a result belongs to. None = no open call fits."""
         if not result.call_id:
             # Some formats have no ids: the name and the order identify the call.
             return self._first(("any", result.name))

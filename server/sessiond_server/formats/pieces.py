@@ -144,8 +144,8 @@ class Entry:
         extras: the fields that the pieces do not carry; a conversion loses them.
         is_cut_off: whether the message is an answer that was cut off; it ends with a note.
         is_hidden: whether the message is not part of the conversation, and is sent to no model.
-        is_context: whether a program wrote this message in the user's name, so that it does not
-            tell the subject of the session.
+        is_context: whether a program wrote this message in the user's name. Such a message does not
+            show what the session is about.
         answer_id: the model's answer that the message is a piece of; consecutive pieces form one
             answer. "" = the format does not say.
         thread: MAIN_THREAD, or the id of the subagent that the message belongs to; UNNAMED_AGENT

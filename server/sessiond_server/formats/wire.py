@@ -29,7 +29,7 @@ class StoredObject(dict[str, Any]):
 
 
 class AssetString(str):
-    """A string of a request that contains the content of an asset.
+    """A request's string with the content of an asset.
 
     As a str it is the reference "sessiond-asset:ASSET_ID".
 
@@ -52,7 +52,7 @@ class AssetString(str):
 
 
 class JoinedString(str):
-    """A string of a request that contains the contents of assets among other text; see join().
+    """A request's string with the contents of assets among other text; see join().
 
     As a str it has the references in place of the contents.
 

@@ -34,7 +34,7 @@ from sessiond_server.sessions.store.sessions import SessionStore
 from sessiond_server.sessions.store.state import StateChanged, StateTooLarge
 from sessiond_server.telemetry import metrics
 
-# Above this size, messages are parsed and counted in a thread: 16 MiB of text takes half a second.
+# Above this size, messages are parsed, and their tokens counted, in a thread: 16 MiB take 0.5 s.
 LARGE_BYTES = 1024 * 1024
 
 # Maximum number of attempts of an append. It is tried again if another caller changes the session

@@ -93,7 +93,7 @@ class JoinedAppends:
         self._limits = limits
         self._publisher = publisher
         self._quotas = quotas
-        # Appends that wait for the statement of their session.
+        # Appends that wait for the statement that runs for their session, by session.
         self._busy: dict[UUID, deque[WaitingAppend]] = {}
         # Appends that wait for a statement to start, by session.
         self._ready: dict[UUID, deque[WaitingAppend]] = {}

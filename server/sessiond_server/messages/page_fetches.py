@@ -64,8 +64,8 @@ class PageFetcher:
         Args:
             page_key: key of the page in the cache.
             query: the page.
-            known: the cached first part of the page, which can be extended; it was cached when the
-                history ended after it. None = load the whole page.
+            known: the first part of the page, which was cached while the history ended there. Only
+                the rest is loaded. None = load the whole page.
         """
         first, last = query.segments[0], query.segments[-1]
         if known:

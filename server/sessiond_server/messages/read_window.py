@@ -1,4 +1,4 @@
-"""The part of a history that a read has left, and the queries of its pages."""
+"""The part of a history that a read still has to return, and the queries of its pages."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -129,7 +129,7 @@ class Statements:
 
 
 class Room:
-    """The room left in a statement: a number of appends, and of messages and bytes in a request."""
+    """How many further appends, messages and bytes of content a statement may store."""
 
     def __init__(self, most: int, limits: Limits) -> None:
         self._appends = most
@@ -137,10 +137,10 @@ class Room:
         self._bytes = limits.max_batch_bytes
 
     def fill(self, queue: deque[WaitingAppend], *, is_first: bool) -> Series:
-        """Remove the appends from the queue that fit, in their order.
+        """Remove and return the appends at the front of a queue that fit into the statement.
 
         Args:
-            queue: the appends of a session, of which the first is joinable.
+            queue: the appends of a session. The first one is joinable.
             is_first: whether to take the first append even if it does not fit.
         """
         series: Series = []

@@ -113,8 +113,8 @@ def _is_blank(block: dict[str, Any]) -> bool:
 class AnthropicMessages(SdkProvider):
     """Calls the Messages API. base_url does not include /v1/messages.
 
-    The option max_tokens defaults to DEFAULT_MAX_TOKENS. The option system precedes the request's
-    system prompt.
+    The option `max_tokens` defaults to DEFAULT_MAX_TOKENS. The text of the option `system` precedes
+    the request's system prompt.
 
     Args:
         args: see ApiProvider.

@@ -256,7 +256,7 @@ class ApiProvider(ABC):
         )
 
     async def _open(self, prepared: "_Prepared") -> Any:
-        """Send the request; without the optional field if the server does not accept it."""
+        """Send the request. If the server refuses the optional field, repeat without the field."""
         optional, model = self._optional, prepared.call.model
         if optional is None or optional[0] in prepared.fields or model in self._without_optional:
             return await self._send(prepared, {})

@@ -57,7 +57,7 @@ async def no_assets(asset_ids: Sequence[str]) -> Mapping[str, AssetInfo]:
 
 
 async def no_content(asset_id: str) -> AsyncGenerator[bytes, None]:
-    """Yield nothing: no_assets() describes no asset whose content could be needed."""
+    """Yield nothing. A request with no_assets() does not need the content of any asset."""
     return
     yield b""
 

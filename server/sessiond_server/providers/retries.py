@@ -12,7 +12,8 @@ from sessiond_server.providers.errors import ProviderFault
 Attempt: TypeAlias = Callable[[], AsyncGenerator[Delta | Answer, None]]
 
 BACKOFF_S = 0.5
-# A waiting turn delays the turns queued behind it. If the wait is longer, the caller decides.
+# A waiting turn delays the turns queued behind it. If a provider requests a longer wait, the turn
+# fails, and the caller decides.
 MAX_RETRY_AFTER_S = 8.0
 
 

@@ -44,7 +44,7 @@ def _http_url(url: str) -> str:
 
 
 class ProviderSettings(BaseModel):
-    """A provider. If a built-in provider has its name, missing fields default to that one's."""
+    """A provider. Missing fields default to those of the built-in provider of the same name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -314,7 +314,7 @@ def decide(
     keep_lease: bool,
     is_cut: bool = False,
 ) -> Acknowledgement | None:
-    """Return the changes that an acknowledgement makes; None if its messages were removed.
+    """Return the changes that an acknowledgement makes; None if it covers removed messages.
 
     Args:
         leased: the ranges of the lease; at least one.

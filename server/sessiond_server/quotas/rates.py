@@ -29,8 +29,8 @@ class TokenBucket:
     def take(self, count: int) -> float:
         """Take tokens if the bucket has them.
 
-        A full bucket also gives more tokens than it holds. Its level is then negative, and it gives
-        no tokens until the rate has made up for it.
+        A full bucket even gives more tokens than it holds, if a call needs them. Its level is then
+        negative, and it gives no tokens until the rate has made up for it.
 
         Returns:
             0 if the tokens were taken; otherwise the time after which to try again, in seconds.
@@ -49,8 +49,8 @@ class TokenBucket:
         """Take some of the tokens that a long upload needs, and leave half of the bucket to others.
 
         Returns:
-            How many tokens were taken, and the time after which to try again if there were none, in
-            seconds.
+            The number of tokens taken. If it is 0, the second value is the time after which to try
+            again, in seconds.
         """
         self._fill()
         share = max(1.0, self._capacity / 4)

@@ -30,8 +30,8 @@ from sessiond_server.quotas.store import Usage
 from sessiond_server.quotas.usage import NO_RESERVATION, ProjectUsage, Reservation
 from sessiond_server.telemetry import metrics
 
-# A project without calls for this long is forgotten. It must be longer than keys are cached, since
-# a project becomes known when one of its keys is looked up.
+# A project without calls for this long is forgotten. This must be longer than the time for which
+# keys are cached, because a project becomes known when one of its keys is looked up.
 IDLE_S = 3600.0
 FLUSH_S = 2.0
 FORGET_S = 3600.0
@@ -42,7 +42,8 @@ MAX_COUNTS = 2
 
 _FREEING = frozenset({DELETED, EXPIRED, REWOUND})
 
-# Retry time for a project with its maximum number of turns, because their end is unknown.
+# Retry time for a project that has its maximum number of turns. It is unknown when one of them will
+# end.
 TURN_RETRY_S = 1.0
 
 Piece = TypeVar("Piece")
@@ -58,7 +59,7 @@ class UsageStore(Protocol):
         """Count the usage of a project."""
 
     async def add_tokens(self, tokens: Mapping[UUID, int]) -> None:
-        """Add tokens to today's, by project."""
+        """Add tokens to today's counts, by project."""
 
     async def forget_tokens(self) -> None:
         """Delete old counts of tokens."""
@@ -202,8 +203,8 @@ class Quotas:
 
         Args:
             project_id: the project.
-            unless: called before a refusal. Returns whether the call stores nothing new, e.g. a
-                repetition, which is not refused.
+            unless: called before a refusal. Returns whether the call stores nothing new, e.g.
+                because it is a repetition. Such a call is not refused.
             amounts: the amounts to reserve, by the name of the limit.
 
         Returns:
@@ -253,7 +254,7 @@ class Quotas:
             project.usage.add({"model_tokens_per_day": count})
 
     def on_event(self, event: Event) -> None:
-        """Take note of an event of any process that frees what its project uses."""
+        """Take note of an event, of any process, after which its project uses less."""
         if event.type in _FREEING and (project := self._projects.get(event.project_id)):
             project.usage.note_freed()
 
@@ -289,7 +290,8 @@ class Quotas:
         Args:
             project_id: the project.
             pieces: the messages.
-            size_of: returns the bytes of a piece. An import that is too large is refused early.
+            size_of: returns the size of a piece in bytes. With it, an import that exceeds a quota
+                is refused before all pieces have arrived.
             unless: see `reserve`.
         """
         if project_id not in self._projects:

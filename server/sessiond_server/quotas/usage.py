@@ -15,10 +15,11 @@ from sessiond_server.db.pool import (
 from sessiond_server.quotas.store import Usage
 
 # Minimum time between counts, and the maximum share of a connection's time for them. A count of a
-# million sessions takes about a second. A call that would be refused may request a newer count.
+# million sessions takes about a second.
 RECOUNT_S, RECOUNT_SHARE = 2.0, 0.02
 # An older count is not used, because the project may have called other servers since.
 OLD_S, OLD_SHARE = 10.0, 0.004
+# A call that would be refused may request a newer count.
 URGENT_RECOUNT_S, URGENT_RECOUNT_SHARE = 0.1, 0.1
 
 Amounts = Mapping[str, int]
@@ -71,7 +72,8 @@ class ProjectUsage:
     async def renew(self) -> bool:
         """Count again, unless the last count is recent; return whether it counted.
 
-        If amounts were freed since, a recent count is renewed as well, provided that it was short.
+        If amounts were freed since the last count began, it is renewed even if it is recent,
+        provided that it took little time.
         """
         is_old = self._is_older(URGENT_RECOUNT_S, URGENT_RECOUNT_SHARE)
         if not is_old and not (self._has_freed and self._took_s <= URGENT_RECOUNT_S):
@@ -174,7 +176,8 @@ class Reservation:
     def end(self, error: BaseException | None) -> None:
         """Release the amounts if the call was refused; otherwise count them as used."""
         if self._usage:
-            # Other errors may have occurred before or after the commit.
+            # After a DatabaseUnavailable, a TimeoutError or a cancellation, it is unknown whether
+            # the call was committed.
             is_refused = isinstance(error, Exception) and not isinstance(
                 error, DatabaseUnavailable | TimeoutError
             )

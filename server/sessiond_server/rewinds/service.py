@@ -128,7 +128,8 @@ class Rewinds:
         _check(rewinding)
         if rewinding.messages:
             self._quotas.take_messages(target.project_id, len(rewinding.messages))
-        # The rewind itself checks the conditions. It also changes the state if nothing is appended.
+        # The append has no conditions and leaves the state alone, because the rewind itself checks
+        # the conditions and changes the state, even if nothing is appended.
         unconditional = replace(
             target,
             expected_last_seq=None,

@@ -82,9 +82,9 @@ WITH remembered AS (
 DELETE FROM context_marks WHERE key = %(key)s AND log = %(log)s
     AND (epoch < %(epoch)s - 1 OR first_seq > %(cut)s)"""
 
-# A lease keeps its messages up to the cut, if it has any. For its removed messages, cut_lease_id
-# makes the acknowledgement fail. lease_firsts also counts the attempts at a message, so it must not
-# include new messages.
+# A lease that has messages up to the cut keeps these. If a lease has lost messages, cut_lease_id
+# names it, so that an acknowledgement of the lost messages fails. lease_firsts also serves to count
+# the attempts at a message, so it must not contain seqs that new messages will get.
 _LOSES = "lease_id IS NOT NULL AND lease_lasts[cardinality(lease_lasts)] > %(cut)s"
 _IS_LOST = "lease_id IS NOT NULL AND lease_firsts[1] > %(cut)s"
 _REWIND_PROCESSING = f"""

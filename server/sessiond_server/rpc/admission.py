@@ -31,7 +31,8 @@ LARGE_RPCS = frozenset(
 )
 
 # While calls are held, the server counts as quiet when no call has arrived for QUIET_S. Callers
-# that wait for each response fall silent within milliseconds. Other callers may never do so.
+# that wait for each response fall silent within milliseconds. Other callers may never do so, and
+# calls are held for at most MAX_HOLD_S.
 QUIET_S = 0.05
 MAX_HOLD_S = 0.5
 

@@ -27,8 +27,8 @@ class Gate(grpc.GenericRpcHandler):
     calls are therefore handled as streams, and refused before their requests are read.
 
     Args:
-        prompt: handlers by method that get a request with the call.
-        patient: handlers by method that read the request by themselves.
+        prompt: for each method, the handler that gets the request with the call.
+        patient: for each method, the handler that reads the request itself.
         is_welcome: returns whether the request of a call with this metadata may be read at once.
     """
 

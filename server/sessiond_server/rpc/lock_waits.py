@@ -1,4 +1,4 @@
-"""Calls whose statement could not get a lock wait in memory, and try again.
+"""If the statement of a call cannot get a lock, the call waits in memory and tries again.
 
 A call that changes a session waits for the session's row, in one queue with all other changes of
 that session. Other calls can only meet unusual locks, such as one on a whole table. Such calls try
@@ -87,7 +87,7 @@ class LockWaits:
 
         Raises:
             Fault: SESSION_BUSY if the session stayed locked.
-            LockTimeout: if the call could not get another lock.
+            LockTimeout: if the call could not get a lock on something else.
         """
         kind = method, project_id
         if method in SESSION_CHANGES and session_id:

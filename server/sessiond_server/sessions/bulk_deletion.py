@@ -116,8 +116,9 @@ class BulkDeletions:
             try:
                 deleted = await self._store.delete(doomed, keys, skip_locked=True)
             except LockTimeout:
-                # The lock is on a table, because locked sessions are skipped. If nothing is deleted
-                # yet, the whole call is tried again; otherwise its result would count only a part.
+                # The lock is on a table, because locked sessions are skipped. The whole call is
+                # tried again only if nothing is deleted yet, because the result of the new call
+                # does not count what this one has deleted.
                 if not done.sessions:
                     raise
                 if clock() >= ends_at:

@@ -24,8 +24,6 @@ from sessiond_server.sessions.changes import changing, limit_exceeded, message_n
 from sessiond_server.sessions.store.lock import Change
 from sessiond_server.tasks.store import TaskRow, TaskStore
 
-# A page ends early rather than exceed the message size that clients accept. As protobuf, `data` can
-# take several times the size of its JSON.
 _ETAG = re.compile(r"[0-9a-f]{16}-[0-9]{1,10}")
 _PURPOSE = "change its tasks"
 

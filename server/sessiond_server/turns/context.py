@@ -28,7 +28,7 @@ from sessiond_server.turns.window import (
 PAGE_ROWS, PAGE_BYTES = 1024, 4 * 1024 * 1024
 # Number of extra rows to read: a window may have to begin earlier, and instructions do not count.
 SPARE_ROWS = 32
-# Number of messages in which open calls are searched for.
+# Maximum number of messages that are searched for calls without results.
 MAX_OPEN_ROWS = 256
 # Number of attempts to read a history whose messages are deleted or moved during the read.
 ATTEMPTS = 5

@@ -224,7 +224,7 @@ class Ended:
 
 
 class DirectStore:
-    """The statements."""
+    """Runs the statements."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -59,7 +59,7 @@ class HandoverStore:
     async def take(
         self, change: Change, turn_id: UUID, holder: UUID, lease_s: float
     ) -> TakenTurn | None:
-        """Take a turn that was left to other processes; None if it was not."""
+        """Take a turn that was left to other processes. Return None if it was not left."""
         parameters = {"turn_id": turn_id, "running": TurnState.RUNNING, "holder": holder}
         rows = await change.rows(_TAKE, **parameters, lease=timedelta(seconds=lease_s))
         return TakenTurn(**rows[0]) if rows else None

@@ -44,7 +44,7 @@ class TurnLanes:
 
     @asynccontextmanager
     async def start(self) -> AsyncIterator[None]:
-        """Wait in the lane of the Sends whose turns are not stored yet, and run the block."""
+        """Wait for room in the lane of the Sends whose turns are not stored yet. Run the block."""
         self._starting += 1
         if self._starting > self._share:
             self._is_quiet.clear()

@@ -102,7 +102,7 @@ class TurnRunner:
         *,
         excludes_copies: bool = False,
     ) -> AsyncIterator[TurnChanges]:
-        """Run a transaction that changes a session's turns, then publish and run the changes.
+        """Run a transaction on a session's turns. Then publish the changes, and run the new turn.
 
         The parameters are those of sessions.store.lock.change.
 
@@ -200,7 +200,7 @@ class TurnRunner:
             await asyncio.wait(self._tasks, timeout=timeout_s)
 
     async def close(self) -> None:
-        """Leave the running turns to other processes, or to the next start of this one."""
+        """Leave the running turns to other processes, or to this one after its restart."""
         self._slots.is_closed = True
         for running in self._running.values():
             running.is_left = True

@@ -301,7 +301,7 @@ class Turns:
                     await self._transitions.start_next(changes)
 
     async def get(self, project_id: UUID, session_id: str, turn_id: str) -> TurnRow:
-        """Return a turn or, if it has steered another turn, that one.
+        """Return a turn. If it has steered another turn, return that turn instead.
 
         Raises:
             Fault: SESSION_NOT_FOUND; TURN_NOT_FOUND; INVALID_FIELD if turn_id is not a UUID.

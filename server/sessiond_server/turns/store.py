@@ -151,7 +151,7 @@ WHERE turns.key = mine.key AND turns.turn_id = mine.turn_id AND {_RUNNING}
     AND holder = %(holder)s
 RETURNING turns.turn_id"""
 
-# If a process was shut down or had no slot, its session may have queued turns but no running one.
+# If a process was shut down or had no slot, a session may have queued turns but no running one.
 # The statement then finds only the first of these queued turns. It skips a locked session until a
 # later round, so that it never waits for a row that is locked for long, or that another process is
 # recovering.
@@ -305,7 +305,13 @@ class TurnStore:
     async def stored_ids(
         self, key: UUID, project_id: UUID, ids: Sequence[tuple[int, str]]
     ) -> dict[str, int]:
-        """Return the seqs of those of the (place, message_id) pairs that the session has, by id."""
+        """Return the seqs of the messages that the session has, by message_id.
+
+        Args:
+            key: the session's key.
+            project_id: the session's project.
+            ids: pairs of (place, message_id), one for each message to look up.
+        """
         return await self._appends.stored_ids(key, project_id, [name for _, name in ids])
 
     async def is_continued(self, change: Change, seq: int) -> bool:

@@ -201,7 +201,7 @@ class TurnFollower:
         self.own = own
         # Every message up to this seq has been passed on.
         self._seen = 0
-        # The effective turn, once it is over.
+        # The turn that the Send is part of (see TurnStreams._effective_turn), once it is over.
         self._ended: TurnRow | None = None
 
     async def steps(
@@ -261,7 +261,7 @@ class TurnFollower:
         )
 
     async def _ended_turn(self) -> TurnRow | None:
-        """Return the effective turn if it is over, else None."""
+        """Return the turn that the Send is part of if it is over, else None."""
         if row := self._runner.ended(self.own.turn_id):
             self.own = row
             return row
@@ -278,7 +278,7 @@ class TurnFollower:
         return None if turn.state in (TurnState.QUEUED, TurnState.RUNNING) else turn
 
     def _may_have_joined(self, messages: Iterable[Sequence[event_pb2.Event]]) -> bool:
-        """Whether a turn has begun that may have included the held messages."""
+        """Whether another turn has begun, of which the held messages may have become a part."""
         ids = {str(turn_id) for turn_id in (self.own.turn_id, self.own.steers) if turn_id}
         return bool(self.own.steers or self.own.held_until) and any(
             event.message.turn.turn_id not in {"", *ids} for event in chain(*messages)

@@ -45,7 +45,8 @@ class TurnTransitions:
 
     Args:
         lease: the lease for turns that are started.
-        slots: the process's slots. If none is free, queued turns stay queued, for any process.
+        slots: the process's slots. If none is free, queued turns stay queued until any process
+            starts them.
 
     Attributes:
         running: the turns that this process runs, by id. The runner adds and removes them.

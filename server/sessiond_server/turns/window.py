@@ -1,4 +1,4 @@
-"""The window: the newest messages of a history, which a model receives.
+"""The window: those newest messages of a history that a model receives.
 
 The window grows with each turn until it exceeds a limit of the session's config. Then a new window
 begins with a fraction of the limit. So the requests of most turns have a common beginning, and the
@@ -35,7 +35,7 @@ class WindowLimits:
     keep_fraction: float
 
     def allow(self, count: int, tokens: int) -> bool:
-        """Return whether messages are within the limits. A single message always is."""
+        """Return whether messages are within the limits. A single message is always allowed."""
         return count <= 1 or not (0 < self.max_messages < count or 0 < self.max_tokens < tokens)
 
     @property
@@ -94,7 +94,8 @@ def window_size(newest_first: Sequence[Message], size: int, *, is_whole: bool) -
 
     Args:
         newest_first: the newest messages.
-        size: the desired size; the window is made smaller if possible, or else larger.
+        size: the desired size. If it would separate calls from results, the window becomes smaller,
+            or larger if it cannot become smaller.
         is_whole: whether these are all messages of the history.
 
     Returns:

@@ -36,8 +36,8 @@ PAGE_ROWS, PAGE_BYTES = 256, 256 * 1024
 MAX_EPHEMERAL = MAX_QUEUED_CHUNKS // 2
 # During a burst, the channel pauses between two pages while a watcher's queue is more than half
 # full. It waits for at most this long, plus the time that this process needs to send everything
-# queued for all watchers. If a watcher is still behind then, the channel waits
-# for it again only after it has caught up.
+# queued for all watchers. If a watcher is still behind then, the channel waits for that watcher
+# again only after the watcher has caught up.
 ROOM_TIMEOUT_S = 0.2
 SENT_BYTES_A_SECOND = 20_000_000
 MAX_SEQ = 2**63 - 1
@@ -135,7 +135,7 @@ class Channel:
             self.fill(text)
 
     def fill(self, text: TextPiece) -> None:
-        """Deliver the text of the running answer that the database has, if any of it is new."""
+        """Deliver the new parts of the running answer's text, given its whole text so far."""
         if self._is_late_text(text):
             return
         live = self._live(text)
@@ -152,7 +152,10 @@ class Channel:
         self._wake.set()
 
     def deliver(self, messages: StoredMessages) -> None:
-        """Deliver just stored messages, without a read if the channel has all earlier ones."""
+        """Deliver messages that were just stored.
+
+        If the channel has delivered all earlier messages, it need not read these.
+        """
         if (
             self._is_resting
             and not (self._wake.is_set() or self._ephemeral or self.is_over or self._is_closed)
@@ -192,7 +195,7 @@ class Channel:
             self._wake.set()
 
     def end(self) -> None:
-        """End all watchers after the remaining events, because the session is gone."""
+        """End the calls of all watchers after the remaining events: the session is gone."""
         self.is_over = True
         self._wake.set()
 
@@ -288,7 +291,7 @@ class Channel:
             # The rows may belong to a commit whose events this process has not published yet.
             await self._wait_for_publication(self.key)
             is_more = bool(stored) or len(rows) == PAGE_ROWS
-            # Deliver each event that happened between two of these messages between them.
+            # If an event happened between two of these messages, deliver it between them.
             while (
                 self._ephemeral
                 and self._ephemeral[0][1].epoch == self.epoch
@@ -330,9 +333,10 @@ class Channel:
                     watcher.is_late = not watcher.has_room.is_set()
 
     def _drop_ephemeral(self) -> None:
-        """Drop one event: the newest delta, if any.
+        """Drop the newest delta.
 
-        Without deltas, this is the newest event that ends no turn, or else the newest event.
+        Without deltas, drop the newest event that marks no end (see Event.is_ending). If all events
+        mark ends, drop the newest one.
         """
         newest_first = range(len(self._ephemeral) - 1, -1, -1)
         places = chain(

@@ -94,7 +94,7 @@ class WatchHub:
         self._projects: dict[UUID, set[Watcher]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[Callable[[Event], None]] = []
-        # By session key: set when the session may exist, for the callers that wait for it.
+        # By session key: events of the callers that wait for the session; set when it may exist.
         self._awaited: dict[UUID, set[asyncio.Event]] = {}
         # By session key: commits in progress in this process whose events are not published yet.
         self._unpublished: dict[UUID, list[asyncio.Event]] = {}
@@ -215,10 +215,10 @@ class WatchHub:
     async def chunks(
         self, project_id: UUID, options: WatchOptions, known: LogHead | None = None
     ) -> AsyncGenerator[Sequence[Chunk], None]:
-        """Watch a session or a project, whose head may be `known`, while the caller iterates.
+        """Watch a session or a project. `known` is the session's head, if it was just read.
 
         Yields:
-            Events, the first time at once. [] is a heartbeat. No connection is held between two
+            Responses, the first one at once. [] is a heartbeat. No connection is held between two
             responses.
 
         Raises:
@@ -352,7 +352,7 @@ class WatchHub:
     async def _follow(
         self, watcher: Watcher, heartbeat_s: float
     ) -> AsyncGenerator[Sequence[Chunk], None]:
-        """Yield the events that are pushed to the watcher; the first time at once, even if none."""
+        """Yield the events that are pushed to the watcher. The first response comes at once."""
         yield watcher.take_chunks()
         while True:
             self._check_draining()

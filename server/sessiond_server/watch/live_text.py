@@ -78,7 +78,7 @@ class TextSource(Protocol):
 
 
 def text_of(event: Event) -> TextPiece | None:
-    """Return the piece of text in a delta; None for other events, and for those without a place."""
+    """Return the piece of text in a delta; None for other events, and for deltas without offset."""
     data = event.data
     if event.type != MESSAGE_DELTA or not data or OFFSET not in data:
         return None

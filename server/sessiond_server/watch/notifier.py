@@ -25,8 +25,8 @@ from sessiond_server.watch.store import WatchStore
 COLLECT_S = 0.02
 # With more sessions than this, a single item says that any session may have new messages.
 MAX_KEYS = 500
-# When more events than MAX_DELTAS are queued, new deltas are dropped. Other events require a commit
-# each, so they are dropped only above MAX_EVENTS.
+# When more events than MAX_DELTAS are queued, new deltas are dropped. Other events are rarer,
+# because each requires a commit, so they are dropped only above MAX_EVENTS.
 MAX_DELTAS, MAX_EVENTS = 500, 4096
 # PostgreSQL requires payloads of less than 8,000 bytes.
 MAX_PAYLOAD_BYTES = 7_900
@@ -58,8 +58,8 @@ class Notifier:
             on_event: called with an ephemeral event.
             on_gap: called if notifications were missed or dropped, so that anything may have
                 changed.
-            on_want: called if another process wants the text of a turn: with the turn, and with
-                whether the text should be frozen. See `want`.
+            on_want: called if another process wants the text of a turn. Its arguments are the turn,
+                and whether the text should be frozen; see `want`.
             is_watched: returns whether any caller waits for events in this process. If not, a
                 process that cannot listen looks for notifications less often.
         """
@@ -69,7 +69,7 @@ class Notifier:
         self._on_event = on_event
         self._on_gap = on_gap
         self._on_want = on_want
-        # By the turn whose text this process wants: whether the text should be frozen.
+        # The turns whose texts this process wants, each with whether the text should be frozen.
         self._wanted: dict[UUID, bool] = {}
         self._name = uuid.uuid4().hex
         self._keys: set[UUID] = set()
@@ -88,7 +88,7 @@ class Notifier:
     def publish(self, event: Event) -> None:
         """Notify the other processes of an event.
 
-        If too many events are queued, the event is dropped: deltas first, other events later.
+        If too many events are queued, the event is dropped. For deltas, this limit is lower.
         """
         self._wake.set()
         place = self._last_of.get(event.log)
@@ -157,7 +157,7 @@ class Notifier:
         try:
             notification = orjson.loads(payload)
             if sent_at := notification.get("at"):  # an earlier version does not send it
-                # The clocks of two machines differ a little.
+                # The clocks of two machines differ a little, so the difference may be negative.
                 metrics.NOTICE_LAG.observe(max(time.time() - sent_at, 0))
             if notification["from"] == self._name:
                 return
@@ -179,9 +179,10 @@ class Notifier:
 
 
 def _joined(last: Event, delta: Event) -> Event | None:
-    """Append a delta to the session's last event; None if they belong to different texts.
+    """Append a delta to the session's last event, so that one notification carries many words.
 
-    Deltas are joined so that one notification carries many words.
+    Returns:
+        The joined event; None if the two belong to different texts, or would become too long.
     """
     if (last.type, last.after_seq) != (delta.type, delta.after_seq):
         return None

@@ -17,8 +17,8 @@ class WatchOptions:
 
     Attributes:
         session_id: the session; "" for all sessions of the project.
-        after_seq: the message to begin after; None for new messages only. Not allowed for a
-            project.
+        after_seq: seq of the message after which the stream begins; None = new messages only. Not
+            allowed for a project.
         heartbeat_ms: interval between heartbeats while nothing happens, in milliseconds; None =
             DEFAULT_HEARTBEAT_MS.
         after_epoch: epoch of after_seq; None = the session's current epoch.
@@ -72,10 +72,10 @@ class WatchOptions:
 
 
 def check_place(head: LogHead, after_seq: int | None, epoch: int) -> None:
-    """Check the place after which a watcher begins.
+    """Check the epoch and the seq after which a watcher begins.
 
     Raises:
-        Fault: INVALID_FIELD if the session never was at this place.
+        Fault: INVALID_FIELD if the session has never reached this epoch, or this seq in it.
     """
     if epoch > head.epoch:
         raise invalid(

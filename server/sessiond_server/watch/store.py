@@ -23,7 +23,8 @@ _STATES = f"""
 SELECT key, log, epoch, last_seq, {ALIVE}, {TOUCH_DUE}, running_turn
 FROM sessions WHERE key = ANY(%s)"""
 
-# A locked row is being accessed anyway. Waiting for it while holding other locks could deadlock.
+# A locked row is skipped, because the session is being accessed anyway, and because waiting for the
+# row while holding other locks could deadlock.
 _TOUCH = f"""
 UPDATE sessions SET used_at = clock_timestamp() WHERE key IN (
     SELECT key FROM sessions WHERE key = ANY(%s) AND {ALIVE}
@@ -50,7 +51,8 @@ ON CONFLICT (reader) DO UPDATE SET seen_at = excluded.seen_at"""
 
 _UNREGISTER = "DELETE FROM notice_readers WHERE reader = %(reader)s"
 
-# Notices are not committed in the order of their times, so the window reaches back.
+# Notices are not committed in the order of their times, so the time window of each read overlaps
+# with that of the previous one.
 _READ = """
 SELECT id, payload FROM notices
 WHERE sent_at > statement_timestamp() - %(window_s)s * interval '1 second' AND id <> ALL(%(seen)s)
@@ -65,8 +67,8 @@ DELETE FROM notice_readers WHERE reader IN (
     SELECT reader FROM notice_readers WHERE seen_at < statement_timestamp() - interval '5 minutes'
     ORDER BY reader FOR UPDATE SKIP LOCKED)"""
 
-# Pause between two reads of the table, and the number of such pauses while no caller waits for
-# events.
+# Pause between two reads of the table, and the number of such pauses between two reads while no
+# caller waits for events.
 READ_PAUSE_S, IDLE_PAUSES = 0.05, 5
 # Maximum time between the timestamp of a notice and its commit.
 OVERLAP_S = 2.0

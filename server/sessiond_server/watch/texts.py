@@ -1,7 +1,8 @@
 """Brings the texts of running answers to the channels of their sessions.
 
-In the process that runs a turn, its channel receives every delta. Other processes ask it for the
-deltas of the sessions that are watched there. They read missed text from the database.
+In the process that runs a turn, the channel of the turn's session receives every delta. Another
+process in which the session is watched asks that process to send the deltas. It reads text that it
+has missed from the database.
 """
 
 import asyncio
@@ -43,7 +44,7 @@ class Texts:
     def __init__(self, notifier: Notifier) -> None:
         self.source: TextSource | None = None
         self._notifier = notifier
-        # By turn: until when another process wants its deltas, on the monotonic clock.
+        # By turn: time on the monotonic clock until which another process wants the turn's deltas.
         self._wanted: dict[str, float] = {}
         self._filling: set[Channel] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -115,8 +116,8 @@ class Texts:
     async def begin(self, channel: Channel, running_turn: UUID | None) -> None:
         """Give a new channel the text of the turn that is running; later calls do nothing.
 
-        Deltas of a channel that is not new may wait to be delivered, so the text that this process
-        has published says nothing about what its watchers have received.
+        The watchers of an older channel may not have received all deltas that this process has
+        published, so the published text does not show how much they have received.
 
         Args:
             channel: the channel.

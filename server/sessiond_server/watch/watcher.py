@@ -39,7 +39,10 @@ class Watcher:
         self._woken = asyncio.Event()
 
     def push(self, chunk: Chunk) -> None:
-        """Queue a chunk, without messages that are queued already; end the call if it is full."""
+        """Queue a chunk, without the messages that the watcher already has.
+
+        A watcher that is not live yet ignores messages. If the queue is full, the call ends.
+        """
         if self.error:
             return
         if chunk.rewound_to is not None:
@@ -77,7 +80,9 @@ class Watcher:
         self.epoch, self.after = epoch, min(self.after, last_seq)
 
     def go_live(self, partial: Chunk | None = None) -> None:
-        """Start taking messages from the channel; drop queued deltas of messages it already has.
+        """Start taking messages from the channel.
+
+        This drops the queued deltas of messages that the watcher already has.
 
         Args:
             partial: the text of the running answer so far. It replaces the queued pieces of this

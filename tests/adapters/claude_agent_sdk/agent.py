@@ -2,9 +2,9 @@
 
 Usage: python agent.py STORE_ARGUMENTS PROMPT...
 
-STORE_ARGUMENTS is a JSON object: target, namespace, and optionally resume and fork. It answers each
-prompt in one conversation, and prints the session's id and each answer as a line of JSON. With the
-prompt "die", it kills itself.
+STORE_ARGUMENTS is a JSON object: target, namespace, and optionally resume and fork. The program
+answers all prompts in one conversation, and prints the session's id and each answer as a line of
+JSON. At the prompt "die", it kills itself.
 """
 
 import json

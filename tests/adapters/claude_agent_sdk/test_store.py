@@ -92,7 +92,7 @@ async def test_repeated_imports_add_only_what_is_new(
     await store.append(KEY, entries[: count // 2])
     assert await store.load(KEY) == entries
     [summary] = await store.list_session_summaries(KEY["project_key"])
-    # The title of a repeated entry does not come back.
+    # The summary has the newest title, although entries with older titles were repeated last.
     assert summary["data"]["custom_title"] == f"title {count - 1}"
 
 
@@ -115,7 +115,7 @@ async def test_a_transcript_of_20_mib_is_appended_at_once_and_repeated(
 
 async def test_a_large_append_is_all_or_nothing(store: SessiondSessionStore) -> None:
     entries = [entry(f"u{i}") for i in range(1_500)]
-    # No server takes a message of this size.
+    # The entry is larger than a message may be.
     too_large = entry("large", data="x" * 20 * MIB)
     with pytest.raises(SessiondError):
         await store.append(KEY, [*entries, too_large])
@@ -196,7 +196,7 @@ async def test_a_summary_takes_in_what_other_programs_have_appended(
     client.sessions.store_message(
         session_id, foreign, format="other", format_name="claude-code", message_id="b"
     )
-    # The SDK reads the entries of a transcript without a summary.
+    # If a transcript has no summary, the SDK reads its entries.
     assert await store.list_session_summaries(KEY["project_key"]) == []
     await store.append(KEY, [entry("c")])
     [summary] = await store.list_session_summaries(KEY["project_key"])

@@ -2,9 +2,9 @@
 
 Usage: python agent.py SESSION_ARGUMENTS PROMPT...
 
-SESSION_ARGUMENTS is a JSON object: session_id, target, and optionally namespace. It answers each
-prompt in one session, and prints each answer as a line of JSON. With the prompt "die", it kills
-itself.
+SESSION_ARGUMENTS is a JSON object: session_id, target, and optionally namespace. The program
+answers all prompts in one session, and prints each answer as a line of JSON. At the prompt "die",
+it kills itself.
 """
 
 import asyncio

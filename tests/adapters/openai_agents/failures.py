@@ -1,6 +1,6 @@
-"""The SDK's tests that fail on any class but the SDK's own, by their reason."""
+"""The SDK's tests that fail on any class but the SDK's own, with the reasons."""
 
-# By reason and file: the tests.
+# The names of the tests, by reason and file.
 FAILURES: dict[str, dict[str, tuple[str, ...]]] = {
     "looks into the connections, the locks and the commits of SQLite": {
         "tests/memory/test_session.py": (

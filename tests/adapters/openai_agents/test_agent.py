@@ -31,7 +31,7 @@ async def test_a_killed_agent_goes_on_in_a_new_process_in_a_fork_and_under_send(
     prompts = [f"Is it warm in {city}?" for city in ("Ulm", "Bonn", "Kiel")]
     answers = run_agent(PROGRAM, arguments, [*prompts, "die"], model, tmp_path)
     assert answers == ["It is warm in Ulm.", "It is warm in Bonn.", "It is warm in Kiel."]
-    # A prompt, a call, its result and an answer each.
+    # Each turn has four items: a prompt, a call, the call's result and an answer.
     items = await SessiondSession(**arguments).get_items()
     assert len(items) == 12
 

@@ -28,7 +28,7 @@ FILES = (
     "tests/test_run_state_pending_input.py",
     "tests/test_hitl_session_scenario.py",
 )
-# The number of tests that a class in memory passes with the four public methods only.
+# A class in memory that has only the four public methods passes this number of tests.
 LEAST = 842
 
 

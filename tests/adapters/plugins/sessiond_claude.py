@@ -22,7 +22,7 @@ class Store(adapter.SessiondSessionStore):
 
     def _new_namespace(self) -> None:
         super().__init__(namespace=uuid.uuid4().hex)
-        # By PROJECT_KEY/SESSION_ID: tests set the times of transcripts.
+        # The times that tests set for transcripts, by PROJECT_KEY/SESSION_ID.
         self._mtimes: dict[str, int] = {}
 
     async def list_sessions(self, project_key: str) -> list[Any]:

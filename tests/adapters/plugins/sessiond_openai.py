@@ -8,7 +8,7 @@ import hashlib
 import uuid
 from typing import Any
 
-# It must keep the real class, by which it recognises instances.
+# This module recognises instances by the real class, so import it before the class is replaced.
 import agents.extensions.memory.encrypt_session
 import agents.extensions.memory.sqlalchemy_session as sqlalchemy_session
 import agents.memory
@@ -53,9 +53,9 @@ class Session(adapter.SessiondSession):
 
 
 class ListSession(adapter.SessiondSession):
-    """Our session in place of the tests' list, whose items the tests inspect.
+    """Our session in place of the tests' SimpleListSession. The tests inspect its items.
 
-    Like the list, it has only the four public methods.
+    Like SimpleListSession, it has only the four public methods.
     """
 
     _get_compaction_snapshot = None  # type: ignore[assignment]

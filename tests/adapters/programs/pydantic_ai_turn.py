@@ -1,6 +1,6 @@
 """One turn of an agent of Pydantic AI: python pydantic_ai_turn.py NAMESPACE CONVERSATION PROMPT.
 
-Prints the number of messages that it begins with, and the answer.
+Prints the number of messages with which the agent begins, and its answer.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """One turn of an agent of Strands: python strands_turn.py NAMESPACE SESSION PROMPT.
 
-Prints the number of messages that it begins with, and the answer.
+Prints the number of messages with which the agent begins, and its answer.
 """
 
 import os

@@ -154,7 +154,7 @@ async def test_others_append_and_take_back_while_the_conversation_is_used(
     while not meddling.done():
         loaded = await store.load("c")
         if loaded is None:
-            break  # everything was taken back
+            break  # the rewinds have removed all messages
         loaded.messages.append(answer("mine"))
         with contextlib.suppress(ConversationConflict):
             await store.save(loaded)

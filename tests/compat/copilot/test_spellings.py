@@ -196,7 +196,7 @@ class TestSessions:
         ).content == "echo of 3 messages: Hello"
         info = await ours.sessions.get("chat")
         assert (info.model, info.never_expires) == ("a", False)
-        # A caller who requests it must not lose the session.
+        # A caller who requests infinite sessions must not lose this one by expiry.
         await colour.create({"session_id": "chat", "infinite_sessions": True})
         assert (await ours.sessions.get("chat")).never_expires
 
@@ -263,7 +263,8 @@ class TestSessions:
         session.on("assistant.message", lambda event: heard.append(event.data.content))
         for i in range(3):
             await colour.call(session.send, f"question {i}")
-        # Long enough for the server to accept the turn, too short for the turns before it.
+        # The timeout is long enough for the server to accept this turn, but too short for the
+        # earlier turns to end.
         with pytest.raises(TimeoutError):
             await colour.call(session.send_and_wait, "question 3", timeout=1)
         await colour.call(session.destroy)
@@ -383,7 +384,8 @@ class TestHistory:
                 ("user", "user.message", "Hello")
             ]
 
-            # The server must run in another loop, or a blocking read would wait for itself.
+            # Read in another thread: the server runs in this thread's loop, which a blocking read
+            # would stop.
             history = session.get_messages()
             assert repr(history) == "AsyncHistory(not fetched yet)"
             plain = await asyncio.to_thread(list, history)

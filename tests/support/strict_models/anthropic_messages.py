@@ -33,8 +33,9 @@ def validate_anthropic(body: JSON, *, signatures: Signatures = any_signature) ->
 
     Args:
         body: the request.
-        signatures: whether the API made a signature of a thinking block (with its text), the data
-            of a redacted one, or the encrypted content of a search result (each with "").
+        signatures: returns whether the API made the signature of a thinking block, the data of a
+            redacted block, or the encrypted content of a search result. Its second argument is
+            the text of the thinking block, and "" for the others.
 
     Raises:
         Refusal: if the API would refuse it.

@@ -15,7 +15,7 @@ def check_tools_of_client(messages: list[JSON]) -> None:
     """Check that each tool_use has one tool_result, at the head of the next message.
 
     Raises:
-        Refusal: if one has none or several, or a result has no call.
+        Refusal: if a call has no result or several, or a result has no call.
     """
     open_ids: list[str] = []
     for index, message in enumerate(messages):

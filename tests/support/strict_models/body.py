@@ -30,7 +30,7 @@ MAX_BYTES: dict[Api, int] = {
 }
 
 # A function that returns whether an API made a signature. Its arguments are the signature and the
-# signed text: that of an Anthropic thinking block, the id of a Responses item, otherwise "".
+# signed text: the text of an Anthropic thinking block, the id of a Responses item, otherwise "".
 Signatures = Callable[[str, str], bool]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")

@@ -8,8 +8,7 @@ from typing import Any
 
 from .refusal import JSON, Api
 
-# By API: the keys of a body that precede the messages, in the providers' order, and the key of the
-# messages.
+# The keys of a body that come before the messages, in the order in which a provider reads them.
 _HEAD: Mapping[Api, tuple[str, ...]] = {
     "openai": ("tools",),
     "groq": ("tools",),
@@ -18,6 +17,7 @@ _HEAD: Mapping[Api, tuple[str, ...]] = {
     "anthropic": ("tools", "system"),
     "gemini": ("tools", "systemInstruction", "system_instruction"),
 }
+# The key of a body that has the messages.
 _MESSAGES: Mapping[Api, str] = {
     "openai": "messages",
     "groq": "messages",

@@ -9,7 +9,7 @@ from .refusal import JSON, Refusal
 
 MAX_DECLARATIONS = 512
 FUNCTION_NAME = r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,127}"
-# Google documents these signatures for calls of other models.
+# Google documents these signatures for calls that other models made.
 DUMMY_SIGNATURES = ("skip_thought_signature_validator", "context_engineering_is_the_way_to_go")
 _BODY = frozenset(
     [
@@ -61,7 +61,7 @@ def validate_gemini(
     Args:
         body: the request.
         model: the model, which the path of the request names.
-        signatures: whether the API made a thought signature, with "".
+        signatures: returns whether the API made a thought signature. The signed text is "".
 
     Raises:
         Refusal: if the API would refuse it.

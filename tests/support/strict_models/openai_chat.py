@@ -72,7 +72,7 @@ def validate_openai_chat(body: JSON) -> None:
 
 
 def validate_groq(body: JSON) -> None:
-    """Check a request as a compatible server does that refuses every key it does not document.
+    """Check a request as a server like Groq's does, which refuses every undocumented key.
 
     Raises:
         Refusal: if the server would refuse it.
@@ -81,7 +81,7 @@ def validate_groq(body: JSON) -> None:
 
 
 def validate_deepseek(body: JSON) -> None:
-    """Check a request as a compatible server does that thinks by default.
+    """Check a request as a server like DeepSeek's does, whose models think by default.
 
     Raises:
         Refusal: if the server would refuse it.

@@ -77,9 +77,9 @@ def validate_openai_responses(
 
     Args:
         body: the request.
-        signatures: whether the API made an item's encrypted content, with the item's id.
-        reasoning_of: the id of the reasoning item that the API put before an item, by the id of
-            that item.
+        signatures: returns whether the API made the encrypted content of the item with an id.
+        reasoning_of: maps the id of an item to the id of the reasoning item that the API put
+            before it.
 
     Raises:
         Refusal: if the API would refuse it.

@@ -15,8 +15,8 @@ COMPATIBLE_KEYS: Mapping[Api, frozenset[str]] = {
     "deepseek": frozenset({"reasoning_content", "prefix", "thinking"}),
     "groq": frozenset({"reasoning_format", "include_reasoning"}),
 }
-# By role: keys of messages that OpenAI accepts, although its types lack them. Its SDK sends the
-# first back with an answer, and its own examples once had the second.
+# Keys of messages that OpenAI accepts although its SDK's types lack them, by role. The SDK sends
+# `annotations` back with an answer, and OpenAI's own examples once had `name`.
 UNTYPED_KEYS: Mapping[str, frozenset[str]] = {
     "assistant": frozenset({"annotations"}),
     "tool": frozenset({"name"}),
@@ -150,7 +150,8 @@ def _with_lists(schema: Any) -> Any:
     """Return a schema that accepts only JSON, and checks all of it.
 
     A generator becomes a list, because pydantic checks a generator's items only when they are
-    read. A model of the SDK's answers has to be an instance, because models ignore unknown keys.
+    read. For a pydantic model, which only the SDK's answers have, only an instance is accepted and
+    no dict, because models ignore unknown keys.
     """
     if isinstance(schema, dict):
         if schema.get("type") == "generator":

@@ -85,8 +85,9 @@ def conversation_of(exchange: Exchange) -> str:
 class StrictModelServer:
     """Serves all APIs on a port of 127.0.0.1, in a thread of its own.
 
-    Each accepted request gets the next reply of the script. Without one, a newest message of the
-    form `call NAME {"its": "arguments"}` gets that tool call, and any other request gets `default`.
+    Each accepted request gets the next reply of the script. If none is left, a newest message of
+    the form `call NAME {"its": "arguments"}` gets that tool call, and any other request gets
+    `default`.
     The server only streams, and serves one request per connection.
 
     Args:
@@ -97,9 +98,9 @@ class StrictModelServer:
 
     Attributes:
         url: the base URL for Anthropic and Gemini.
-        openai_url: the one for OpenAI.
-        groq_url: the one of the server like Groq's.
-        deepseek_url: the one of the server like DeepSeek's.
+        openai_url: the base URL for OpenAI.
+        groq_url: the base URL of the server like Groq's.
+        deepseek_url: the base URL of the server like DeepSeek's.
         exchanges: all requests in order, including refused ones.
         cache: counts what a prompt cache would hit.
         signers: make the signatures of each API.

@@ -113,7 +113,8 @@ def _usage(reply: Reply) -> JSON | None:
 def gemini_chunks(reply: Reply, model: str, signer: Signer, number: int) -> list[JSON]:
     """Return the chunks that stream a reply in Gemini's API.
 
-    The first call has the signature, or else an empty text at the end, as Gemini 3 does it.
+    The first call carries the signature. If there is no call, an empty text at the end carries it,
+    as in answers of Gemini 3.
 
     Args:
         reply: the reply.

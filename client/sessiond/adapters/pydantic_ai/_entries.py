@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from pydantic_ai.messages import ModelMessage
 
 FORMAT_NAME = "pydantic-ai"
-# Prefix of the ids for messages that others stored without one. The seq and the time follow.
+# Prefix of the entry ids that are made for messages without a message_id, which other programs have
+# stored. The message's seq and time follow.
 _FOREIGN = "sessiond:"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -49,7 +50,7 @@ def new_messages(
 
     Args:
         entries: the entries.
-        parents: for each, the seq of its parent; 0 = it has none, None = the message before it.
+        parents: the seq of each entry's parent. 0 = no parent; None = the message before it.
 
     Raises:
         UserError: if JSON cannot represent an entry's message, or if its id cannot be stored.

@@ -16,9 +16,12 @@ from sessiond.adapters.pydantic_ai._entries import entry_id, has_entry
 from sessiond.errors import MessageNotFound
 
 KEY = "pydantic_ai"
-"""Key of the session's state: {"session_id", "record", "head_seq", "last_seq", "epoch"}.
+"""A key of the session's state. Its value is an object with these keys:
 
-They are the record, the seq of its head, and where the history ended when the record was written.
+- session_id: the session for which the record was written. A copy's state has the source's id.
+- record: the record of the conversation.
+- head_seq: the seq of the record's head.
+- last_seq, epoch: those of the session when the record was written.
 """
 
 DELETED = {"is_deleted": True}
@@ -29,7 +32,7 @@ _VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A conversation as it was read, and the values that a change of it depends on.
+    """A conversation as it was read, with the values that a change must find unchanged.
 
     Attributes:
         info: the session; None = there is none.
@@ -134,7 +137,7 @@ async def _continued(
 async def _left(
     client: AsyncClient, info: SessionInfo, tips: Sequence[str], head_seq: int
 ) -> list[str]:
-    """Return the tips that the session still has and that are not on the path to its head."""
+    """Return the tips that the session still has, without those on the path to its head."""
     if not tips:
         return []
     path = {

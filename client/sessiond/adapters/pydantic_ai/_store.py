@@ -42,7 +42,7 @@ _REMEMBERED = 65_536
 _ASKED_AT_ONCE = 32
 # Maximum number of conversations that are remembered between a read and the next write.
 _READ_LAST = 128
-# Maximum difference of the clocks of this machine and the server, which listings allow for.
+# Listings allow for this difference between the clocks of this machine and of the server.
 _CLOCK_SKEW = timedelta(minutes=5)
 # Maximum length of an id that fits behind the longest namespace, in characters.
 _MAX_OWN_ID = MAX_ID - MAX_NAMESPACE - 1
@@ -295,7 +295,7 @@ class SessiondConversationStore(ConversationStore):
     async def _history(
         self, client: AsyncClient, head_id: str, session_id: str, seq: int, limit: int | None
     ) -> list[ConversationEntry] | None:
-        """Return the entries up to the one at a seq; None if another message is there."""
+        """Return the entries up to `head_id`, which has the seq; None if another message has it."""
         entries: list[ConversationEntry] = []
         through: int | None = None
         wanted = None if limit is None else limit + 1  # one more, for the parent of the first one
@@ -391,7 +391,7 @@ class SessiondConversationStore(ConversationStore):
             self._remember(record.head_id, session_id, place.head_seq)
 
     def _remember(self, id: str, session_id: str, seq: int) -> None:
-        """Remember the place of an entry; a seq of 0 is unknown."""
+        """Remember the session and the seq of an entry. 0 = the seq is unknown."""
         self._places[id] = (session_id, seq)
         self._places.move_to_end(id)
         if len(self._places) > _REMEMBERED:
@@ -423,7 +423,7 @@ async def _seq_of(client: AsyncClient, id: str, session_id: str) -> int:
 
 
 def _is_complete(found: Sequence[ConversationRecord], limit: int, info: SessionInfo) -> bool:
-    """Whether no record of a session that was active before `info` can be among the newest."""
+    """Whether `found` has the newest records: sessions from `info` on can have only older ones."""
     if len(found) < limit:
         return False
     oldest = sorted((record.updated_at for record in found), reverse=True)[limit - 1]
@@ -431,7 +431,7 @@ def _is_complete(found: Sequence[ConversationRecord], limit: int, info: SessionI
 
 
 def _is_session_id(text: str) -> bool:
-    """Whether a text can be the id of a session in any namespace, and is no hash."""
+    """Whether a text can be a session id in any namespace, and does not look like a hash."""
     if not text or len(text) > _MAX_OWN_ID or text.strip() != text or text.startswith(_HASHED):
         return False
     return is_printable(text) and len(text.encode()) <= 2 * _MAX_OWN_ID

@@ -1,4 +1,4 @@
-"""Changes of conversations, each compared and swapped in one commit."""
+"""Changes of conversations. Each is one commit, which fails if the conversation has changed."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
@@ -121,8 +121,8 @@ class Writer:
     ) -> None:
         """Delete a conversation, if its revision is as expected.
 
-        First its record is replaced by a mark, so that it can no longer be saved; then the session
-        is deleted. A session with a mark holds no conversation.
+        First a mark replaces the record, so that the conversation can no longer be saved. Then the
+        session is deleted. A session with a mark holds no conversation.
 
         Raises:
             ConversationConflict: if the conversation has another revision, or does not exist.
@@ -264,7 +264,8 @@ class Writer:
                 state_etag=info.state_etag,
             )
         else:
-            # Only a rewind changes the state under all these conditions. It removes nothing.
+            # Only a rewind can change the state under all these conditions. This rewind removes no
+            # messages.
             await client.sessions.rewind(
                 info.session_id,
                 to_seq=info.last_seq,
@@ -284,7 +285,7 @@ class Writer:
 
 
 def user_of(scope: str | None) -> str | None:
-    """Return the user of a session for a scope; None if there is no scope, or it cannot be one."""
+    """Return a scope as a session's user; None if there is no scope, or if it cannot be a user."""
     if not scope or len(scope) > _MAX_USER or not scope.isprintable():
         return None
     try:

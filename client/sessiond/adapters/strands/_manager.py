@@ -50,7 +50,8 @@ class SessiondSessionManager(RepositorySessionManager):
         If only other programs have written the session, the agent gets their messages.
         """
         repository, id = self.session_repository, agent.agent_id
-        # The agent cannot be restored without the state of its own window, so it is stored first.
+        # Strands restores an agent from the stored state of its conversation manager. Here, nobody
+        # has stored that state yet, so store the agent first.
         if id not in self._latest_agent_message and repository.has_only_messages(
             self.session_id, id
         ):

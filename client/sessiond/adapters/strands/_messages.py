@@ -32,9 +32,9 @@ def new_message(message: SessionMessage) -> NewMessage:
 async def records_of(
     client: AsyncClient, session_id: str, messages: Sequence[Message]
 ) -> list[SessionMessage]:
-    """Return the records of messages. Messages of other programs are converted.
+    """Return the records of messages.
 
-    Their messages with nothing for a model are left out.
+    Messages of other programs are converted, and left out if they have nothing for a model.
 
     Raises:
         SessiondError: as in get_messages.

@@ -307,7 +307,7 @@ export class CopilotSession {
   async #waitForSentTurns(timeout: number): Promise<void> {
     if (this.#sent.size === 0) return;
     const deadline = new Deadline(timeout);
-    // Fetch the queued turns first, so that a turn that starts in between is in one list.
+    // Fetch the queued turns first, so that a turn that starts in between is in at least one list.
     const queued = await this.#session.turns({ state: "queued" }).toArray();
     const running = await this.#session.turns({ state: "running" }).toArray();
     // The lists begin with the newest turn.

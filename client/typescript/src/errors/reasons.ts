@@ -288,8 +288,8 @@ export class ServerDraining extends Unavailable {
 }
 
 /**
- * The maximum number of these objects is reached. Metadata: what (tasks, bookmarks, queues,
- * turns), limit.
+ * The maximum number of tasks, bookmarks, queues or queued turns is reached. Metadata: what
+ * (tasks, bookmarks, queues, turns), limit.
  *
  * Reason: `LIMIT_EXCEEDED`. Status code: `FAILED_PRECONDITION`.
  */
@@ -495,7 +495,8 @@ export class ModelAnswerInvalid extends TurnFailed {
 
 /**
  * The history, or the request with its assets, is too large to be sent to a model. Metadata:
- * session_id, turn_id, context_bytes (at least), max_bytes; of a request also model, provider.
+ * session_id, turn_id, context_bytes (at least this many), max_bytes; for a request that is too
+ * large also model, provider.
  *
  * Reason: `CONTEXT_TOO_LARGE`. Status code: `FAILED_PRECONDITION`.
  */

@@ -39,7 +39,7 @@ export function sessionFrom(fields: Fields): Session {
   });
 }
 
-/** Read the state of a session, an object as JSON text, whose values keep their spelling. */
+/** Read the state of a session, which is an object as JSON text. Its values keep their spelling. */
 export function statePatchFrom(fields: Fields): StatePatch | undefined {
   const text = fields.text("state_json");
   if (!text) return undefined;

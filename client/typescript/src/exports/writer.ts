@@ -6,7 +6,8 @@ import { type ExportRecord, LISTS } from "./records.js";
 const NAMES = Object.values(LISTS);
 
 function encode(value: object): string {
-  // Characters that some programs take for line ends. JSON.stringify escapes lone surrogates.
+  // Escape characters that some programs take for line ends. JSON.stringify has already escaped
+  // lone surrogates.
   return JSON.stringify(value).replace(
     /[\u2028\u2029\x85]/g,
     (found) => `\\u${found.charCodeAt(0).toString(16).padStart(4, "0")}`,

@@ -58,7 +58,8 @@ const BARE_BLOCKS: ReadonlySet<string> = new Set([
  */
 export function formatOf(message: JsonObject, path: string): Format | undefined {
   const { role, content } = message;
-  // Nearly all messages: one with a role and without a list of parts can only be OpenAI's.
+  // The case of nearly all messages: one with a usual role and without a list of parts counts as
+  // OpenAI's.
   if (
     (content === undefined || content === null || typeof content === "string") &&
     (PLAIN_ROLES.has(role) || OPENAI_ROLES.has(role)) &&

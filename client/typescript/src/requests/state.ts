@@ -5,7 +5,10 @@ import { encodeJson, isObject, type JsonObject } from "../protocol/json.js";
 
 /** A change of a session's state. */
 export interface StateChange {
-  /** New values of top-level keys of the session's state: JSON values, of which null is one. */
+  /**
+   * New values of top-level keys of the session's state, as JSON values. null is a value like any
+   * other.
+   */
   readonly state?: JsonObject | undefined;
   /** Top-level keys to remove from the session's state. */
   readonly removeState?: Iterable<string> | undefined;

@@ -1,7 +1,8 @@
-"""Runs servers and proxies for the TypeScript tests, which order them over a socket.
+"""Runs servers and proxies for the TypeScript tests, which ask for them over a socket.
 
-One line of JSON is a request, one line the response. What a connection has started ends with it.
-The process ends when its standard input is closed. It prints the port that it listens on.
+Each request is a line of JSON, and so is its response. When a connection is closed, the servers and
+proxies that it has started are ended. The process ends when its standard input is closed. It prints
+the port that it listens on.
 """
 
 import contextlib

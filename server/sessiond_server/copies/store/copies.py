@@ -62,8 +62,8 @@ FROM unnest(
         AND seq >= segment.first_seq AND seq <= segment.last_seq
 ) AS sums"""
 
-# The counters are those read when the row was locked. All other columns are read from the source's
-# row now, after the lock. No caller can tell the difference.
+# The counters are those that were read with the lock. All other columns are read from the source's
+# row by this statement, after the lock. If they have changed in between, no caller can tell.
 _COPY = f"""
 WITH made AS (
     INSERT INTO sessions (key, project_id, session_id, log, state, model, user_name, title, config,
@@ -133,7 +133,7 @@ SELECT session_id, origin_seq AS seq, created_at, key FROM sessions
 WHERE project_id = %(project_id)s AND origin_key = %(key)s AND origin_log = %(log)s AND {ALIVE}
     AND (created_at, key) < (%(before_time)s::timestamptz, %(before_key)s::uuid)
 ORDER BY created_at DESC, key DESC LIMIT %(limit)s"""
-# A position that sorts before every copy in a listing, newest first.
+# A position before every copy in a listing that begins with the newest copy.
 _NEWEST: tuple[str, UUID] = ("infinity", UUID(int=0))
 
 T = tables.sessions.c
@@ -158,7 +158,7 @@ class CopyRequest:
         keep_processing_status: whether to copy the queues' progress.
         keep_task_links: whether to keep the tasks' links to copied messages.
         request_id: makes the copy safe to repeat; "" = none.
-        state: change of the copy's state, which is otherwise the source's.
+        state: change of the state that the copy takes over from the source.
     """
 
     session_id: str

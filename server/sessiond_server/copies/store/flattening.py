@@ -16,7 +16,7 @@ from sessiond_server.db.pool import Database
 from sessiond_server.messages.store.rows import MESSAGE_COLUMNS
 from sessiond_server.messages.store.segments import MAX_SHORT, SEGMENTS, Segment, columns
 
-# The number is written into the text. With a parameter, the partial index would not be used.
+# MAX_SHORT is written into the text, because with a parameter the partial index would not be used.
 _LONG = f"""
 SELECT key, {MESSAGE_LOG} AS log FROM sessions WHERE short_segments > {MAX_SHORT}
 ORDER BY short_segments DESC LIMIT %(batch)s"""

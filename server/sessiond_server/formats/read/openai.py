@@ -176,7 +176,8 @@ def content(value: Any, *, of_tool: bool = False) -> Iterator[Content]:
 
     Args:
         value: text, a list of parts, or JSON.
-        of_tool: whether a tool made it. A tool may return any JSON, also objects with a type.
+        of_tool: whether a tool returned it. A tool may return any JSON, even an object with a type
+            that is not the type of a part.
     """
     if isinstance(value, str):
         yield Text(value)

@@ -1,1 +1,1 @@
-"""The feature's access to PostgreSQL."""
+"""Access to PostgreSQL for the checks and the backups."""

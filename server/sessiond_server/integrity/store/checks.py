@@ -53,7 +53,7 @@ _NIL = UUID(int=0)
 
 @dataclass(frozen=True, slots=True)
 class SessionShape:
-    """The columns of a session's row that determine what must be stored."""
+    """The columns of a session's row that determine which messages must be stored."""
 
     key: UUID
     project_id: UUID
@@ -144,7 +144,7 @@ class IntegrityStore:
             last = {name: found[-1][name] for name in ("project_id", "sha256")}
 
     async def has(self, asset: StoredAsset) -> bool:
-        """Return whether an asset is still the same."""
+        """Return whether an asset still has a row with the same object."""
         parameters = {
             "project_id": asset.project_id,
             "sha256": asset.sha256,

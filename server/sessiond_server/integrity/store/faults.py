@@ -11,7 +11,8 @@ from sessiond_server.db.message_log import MESSAGE_LOG
 IN_BATCH = "key = ANY(%(keys)s::uuid[])"
 """Selects the rows of a batch of sessions."""
 
-# Rows by seq are checked in all logs that the session reads, and beyond its last message.
+# Rows with a seq are checked in all logs from which the session is read, and in its message log
+# also beyond its last message.
 _READ = f"""
 WITH read AS (
     SELECT key, first_seq, last_seq, src_key, src_log FROM segments WHERE {IN_BATCH}
@@ -107,7 +108,7 @@ WHERE NOT {_is_stored("p")}""",
     FaultKind.PARENT_LATER: f"""{_READ}
 SELECT read.key, p.seq, p.parent_seq FROM {_of_seqs("parent_links", "p")}
 WHERE p.parent_seq < 0 OR p.parent_seq >= p.seq""",
-    # Reads query the links only if the session's row says that links exist.
+    # A read looks up the links only if the session's row says that there are some.
     FaultKind.BRANCHES_HIDDEN: f"""{_READ}
 SELECT read.key, min(p.seq) AS seq FROM {_of_seqs("parent_links", "p")}
 JOIN sessions AS s ON s.key = read.key
@@ -116,4 +117,4 @@ WHERE NOT s.is_branched GROUP BY read.key""",
 SELECT p.key, p.queue, p.done_seq AS seq FROM processing AS p JOIN sessions AS s USING (key, log)
 WHERE p.{IN_BATCH} AND p.done_seq > s.last_seq""",
 }
-"""A statement for each kind of fault; its rows have the key of the session, and values."""
+"""A statement for each kind of fault. It returns the key of the session, and Fault.values."""

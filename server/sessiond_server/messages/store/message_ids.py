@@ -28,7 +28,8 @@ FROM {source} unnest(%(id_places)b::bigint[], %(ids)b::text[]) AS named (place, 
 
 _INSERT = INSERT.format(key="%(key)s", log="%(log)s", before="%(before)s::bigint", source="")
 
-# One look-up in the unique index for each id and segment, however the planner estimates the tables.
+# Each id is looked up once in the unique index for each segment, however the planner estimates the
+# tables.
 _FOUND = """
 SELECT wanted.message_id, found.seq
 FROM {segments}, unnest(%(ids)b::text[]) AS wanted (message_id), LATERAL (

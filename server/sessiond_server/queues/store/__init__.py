@@ -1,8 +1,8 @@
 """The processing queues: their names, their workers' leases, and the progress in each session.
 
 A row of `processing` is for one session and one queue. All messages up to its `done_seq` are
-processed, except those with a row in `processing_exceptions` (1 pending again, 4 failed). Nothing
-else is stored per message.
+processed, except those with a row in `processing_exceptions` (status 1 = pending again, 4 =
+failed). Nothing else is stored per message.
 
 No message is missed, for these reasons:
 
@@ -12,15 +12,15 @@ No message is missed, for these reasons:
   the mark, or its rows are ready.
 - A lease that finds no messages makes a row not ready, and so may an acknowledgement. Both lock
   the row first, and read `last_seq` in a later statement, which has a new snapshot. If a
-  distribution made the row ready before the lock, the snapshot contains the append. If it waits
-  for the lock, it sets `is_ready` afterwards.
+  distribution made the row ready before the lock, the snapshot contains the append. If the
+  distribution has to wait for the lock, it sets `is_ready` afterwards.
 - Distributions, registrations and deletions of queues hold the project's advisory lock from
   before their first read until their commit. If a distribution does not know a new queue, it
   has committed before the registration reads. The registration then sees which sessions have
   lost the mark, and creates their rows in the new queue. The lock is taken in a statement of
-  its own, because a statement's snapshot is as old as the statement. It also makes concurrent
-  leases wait: a later lease finds the rows that the first one makes ready, instead of
-  returning nothing.
+  its own, because a statement takes its snapshot when it begins, before it waits for a lock.
+  The lock also makes concurrent leases wait: a later lease finds the rows that the first one
+  makes ready, instead of returning nothing.
 
 Locks are always taken in the same order, so there is no deadlock. The project's advisory lock
 comes first. Then come sessions, with SKIP LOCKED: a session that is being appended to or deleted

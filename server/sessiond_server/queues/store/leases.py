@@ -54,9 +54,10 @@ ORDER BY place"""
 _LEASED = """p.key, p.log, p.queue, p.lease_id, p.lease_firsts, p.lease_lasts, p.lease_until,
     p.attempt"""
 
-# While a row is leased, ready_at is the time when the lease expires. Other workers therefore need
-# not skip the row, and a session whose workers die does not always come first again. The first seq
-# of a lease stays in the row after the lease ends, to count the attempts.
+# Rows are picked in the order of ready_at. While a row is leased, ready_at is therefore the time
+# when the lease expires. So other workers find free rows first, and a session whose workers die
+# does not come first each time. The first seq of a lease stays in the row after the lease ends, to
+# count the attempts.
 _LEASE = f"""
 WITH leased AS (
     UPDATE processing p SET
@@ -197,7 +198,9 @@ class LeaseStore:
 def ranges_to_lease(
     done_seq: int, last_seq: int, again: Sequence[int], max_messages: int
 ) -> Ranges:
-    """Return the messages to lease in a session: pending-again messages if any, else the next ones.
+    """Return the messages to lease in a session.
+
+    These are the messages that are pending again. If there are none, they are the next messages.
 
     Args:
         done_seq: seq up to which messages are processed, except those in `again`.

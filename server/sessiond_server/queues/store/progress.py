@@ -44,8 +44,8 @@ SELECT %(key)s, %(log)s, %(queue)s, f.seq, {FAILED}, f.error
 FROM unnest(%(seqs)s::bigint[], %(errors)s::text[]) AS f (seq, error)
 ON CONFLICT (key, log, queue, seq) DO UPDATE SET
     status = excluded.status, error = excluded.error, updated_at = now()"""
-# A through_seq of 0 means that nothing was processed. It may be less than done_seq if the messages
-# were pending again.
+# A through_seq of 0 means that nothing was processed. If the messages were pending again, their
+# through_seq may be less than done_seq.
 _KEEP_LEASE = f"""
 UPDATE processing SET
     done_seq = GREATEST(done_seq, %(through_seq)s),
@@ -82,8 +82,8 @@ _WAKE = f"""
 UPDATE processing SET is_ready = true, ready_at = clock_timestamp() WHERE {OF_ROW} AND NOT is_ready
 """
 
-# The values are part of the text that PostgreSQL plans. The condition on the key therefore costs
-# nothing if the key is NULL, and uses the index otherwise.
+# PostgreSQL plans this statement with its values, because they are part of its text. The condition
+# on the key therefore costs nothing if the key is NULL, and uses the index otherwise.
 _SESSIONS = f"""
 s.project_id = %(project_id)s AND (%(key)s::uuid IS NULL OR s.key = %(key)s::uuid) AND {ALIVE}"""
 _COUNTS = f"""
@@ -235,16 +235,16 @@ class ProgressStore:
             log: the session's log.
             project_id: the caller's project.
             queue: name of the queue.
-            seqs: the messages, of which pending or leased ones are ignored; None for all failed
+            seqs: seqs of the messages; pending and leased ones are ignored. None = all failed
                 messages.
-
             record: makes the change safe to repeat; None for none.
 
         Returns:
             The number of messages that became pending.
 
         Raises:
-            DuplicateRequest: if the request is a repetition; its result is the first number.
+            DuplicateRequest: if the request is a repetition. Its result is the number that the
+                first request returned.
             Fault: REQUEST_ID_REUSED.
         """
         parameters = row_key(key, log, project_id, queue)
@@ -302,7 +302,11 @@ class ProgressStore:
     async def _recorded(
         self, record: RequestRecord | None, log: UUID
     ) -> AsyncIterator[tuple[Connection, Callable[[int], Awaitable[int]]]]:
-        """Open a transaction that records a request, and a function that adds its result."""
+        """Open a transaction that records a request.
+
+        Yields:
+            The connection, and a function that records the result of the request and returns it.
+        """
         async with self._database.transaction() as connection:
             if record:
                 await record_request(self._database, connection, record, log)

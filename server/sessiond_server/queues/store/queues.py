@@ -8,10 +8,10 @@ from sessiond_server.db.expiry import ALIVE
 from sessiond_server.db.pool import Database
 from sessiond_server.queues.store.rows import Connection, delete_rows, keys_of
 
-# Number of sessions that a distribution locks. Their appends wait for it.
+# Maximum number of sessions that one distribution locks. Appends to these sessions wait for it.
 SESSIONS_A_DISTRIBUTION = 200
-# This allows more sessions than one lease can take, so that new sessions are not kept waiting by
-# busy ones.
+# Maximum number of distributions before a lease. Together they cover more sessions than one lease
+# can take, so that busy sessions do not keep new ones waiting.
 DISTRIBUTIONS_A_LEASE = 10
 SESSIONS_A_DELETION = 1000
 
@@ -24,7 +24,7 @@ WITH_NEWS = f"""has_news AND project_id BETWEEN %(project_id)s AND %(project_id)
     ORDER BY project_id"""
 
 # ready_at is the time of the session's last append. A row that is already ready keeps its
-# older time. A row whose queue has processed all messages before this distribution is skipped.
+# older time. A row is skipped if its queue has already processed all messages of the session.
 DISTRIBUTE = f"""
 WITH news AS (
     SELECT key, log, last_seq, active_at FROM sessions WHERE {WITH_NEWS}

@@ -19,7 +19,7 @@ AGAIN, FAILED = QueueMessageState.AGAIN, QueueMessageState.FAILED
 
 # Selects the row of a session in a queue. For the parameters, see row_key().
 OF_ROW = "key = %(key)s AND log = %(log)s AND queue = %(queue)s"
-# Several sessions. For the parameters, see keys_of().
+# The keys and the logs of several sessions, as a table. For the parameters, see keys_of().
 GIVEN = "unnest(%(keys)s::uuid[], %(logs)s::uuid[])"
 
 _LOCK = f"""

@@ -35,8 +35,8 @@ _LOCK_LOGS = (
 
 _GIVEN = "unnest(%(keys)s::uuid[], %(logs)s::uuid[]) AS given (key, log)"
 # The parts of a log that are still in use. A live log still gets new messages. After a rewind, a
-# session's messages are in another log, but its other rows are not. Scalar subqueries enforce one
-# scan of a key for each log, however the planner estimates the tables.
+# session's new messages are in another log, while its other rows stay in its first log. Scalar
+# subqueries enforce one scan of a key for each log, however the planner estimates the tables.
 _KINDS = f"""
 SELECT given.key, given.log, COALESCE(session.message_log = given.log, false),
     COALESCE(session.log = given.log, false), COALESCE((
@@ -55,10 +55,10 @@ SELECT lower(gap), upper(gap) FROM (
 ) AS gaps (gap) ORDER BY 1"""
 
 # Each asset reference is deleted together with its message, and counts as a row. The first message
-# is always deleted, even if it has more references than the batch allows. If the batch ends before
-# the limit of messages, it counts as full. The statement deletes a range and not a list of seqs,
-# because for a log that the planner believes to be small, it would compare every message with every
-# seq in the list.
+# is always deleted, even if it has more references than the batch allows. If not all picked
+# messages fit into the batch, the batch counts as full. The statement deletes a range of seqs and
+# not a list of seqs, because PostgreSQL would compare every message with every seq of the list if
+# the planner believes the log to be small.
 _DELETE_MESSAGES = """
 WITH picked AS (
     SELECT seq, sum(1 + (
@@ -329,7 +329,8 @@ class PurgeStore:
     async def _run_prepared(
         self, connection: AsyncConnection[TupleRow], statement: str, parameters: dict[str, Any]
     ) -> AsyncCursor[TupleRow]:
-        # Prepared, because planning them takes longer than finding that a log has no rows.
+        # Statements are prepared, because planning one takes longer than finding that a log has no
+        # rows.
         return await connection.execute(
             statement.encode(), parameters, prepare=self._database.prepare
         )

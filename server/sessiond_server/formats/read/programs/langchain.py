@@ -63,7 +63,7 @@ def read(entry: Entry) -> Iterator[Entry]:
 
 
 def type_and_data(value: JSON) -> tuple[str, JSON]:
-    """Return the type and the fields of a message that either function has written."""
+    """Return the type and the fields of a message that either of the two functions wrote."""
     if isinstance(kwargs := value.get("kwargs"), dict):
         path = value.get("id")
         name = string_of(path[-1]) if isinstance(path, list) and path else ""

@@ -1,4 +1,4 @@
-"""Messages of a provider inside the messages of a program, and what all readers share."""
+"""Reads providers' messages inside the messages of programs, and holds what all readers share."""
 
 from sessiond.v1.message_pb2 import (
     FORMAT_ANTHROPIC,

@@ -25,7 +25,7 @@ _NOTES = ("reasoning_recap", "user_editable_context", "model_editable_context", 
 
 
 def read(entry: Entry) -> Iterator[Entry]:
-    """Yield a message, alone or in its node; nothing for one that the model is not given."""
+    """Yield a message, which may be in its node. Yield nothing if the model is not given it."""
     value = entry.value
     if "author" not in value and "mapping" not in value:
         inner = value.get("message")

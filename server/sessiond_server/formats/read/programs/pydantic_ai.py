@@ -41,7 +41,7 @@ _FIX = "Fix the errors and try again."
 
 
 def read(entry: Entry) -> Iterator[Entry]:
-    """Yield what each speaker says in a message, alone or in the entry of a conversation store."""
+    """Yield what each speaker says in a message, which a conversation store's entry may contain."""
     value = entry.value
     if isinstance(inner := value.get("message"), dict) and "kind" not in value:
         value = inner

@@ -91,7 +91,10 @@ export enum ErrorReason {
   ERROR_REASON_DEADLINE_EXCEEDED = 27,
   /** ERROR_REASON_INTERNAL - INTERNAL: an internal error of the server. Its log has more under the call_id. */
   ERROR_REASON_INTERNAL = 28,
-  /** ERROR_REASON_LIMIT_EXCEEDED - FAILED_PRECONDITION: the maximum number of these objects is reached. Metadata: what (tasks, bookmarks, queues, turns), limit. */
+  /**
+   * ERROR_REASON_LIMIT_EXCEEDED - FAILED_PRECONDITION: the maximum number of tasks, bookmarks, queues or queued turns is reached. Metadata: what (tasks, bookmarks, queues, turns),
+   * limit.
+   */
   ERROR_REASON_LIMIT_EXCEEDED = 29,
   /** ERROR_REASON_TASK_NOT_FOUND - NOT_FOUND: the session has no such task. Metadata: session_id, task_id. */
   ERROR_REASON_TASK_NOT_FOUND = 30,
@@ -155,7 +158,7 @@ export enum ErrorReason {
   ERROR_REASON_MODEL_ANSWER_INVALID = 47,
   /**
    * ERROR_REASON_CONTEXT_TOO_LARGE - FAILED_PRECONDITION: the history, or the request with its assets, is too large to be sent to a model. Metadata: session_id, turn_id,
-   * context_bytes (at least), max_bytes; of a request also model, provider.
+   * context_bytes (at least this many), max_bytes; for a request that is too large also model, provider.
    */
   ERROR_REASON_CONTEXT_TOO_LARGE = 48,
   /** ERROR_REASON_TURN_TIMED_OUT - ABORTED: the turn ran for longer than its turn_timeout. Metadata: session_id, turn_id, timeout_s. */

@@ -56,8 +56,8 @@ export interface Message {
   /** seq is the message's position in its session: 1, 2, 3, ... in the order of commits, without gaps. Output only. */
   seq: number;
   /**
-   * create_time is when the message was stored, by the database's clock. It increases with seq, unless that clock is set back.
-   * ImportSession keeps the given time, from 1970 on. Output only elsewhere.
+   * create_time is when the message was stored, by the database's clock. It increases with seq, unless that clock is set back. ImportSession keeps
+   * the given time, which must not be before 1970. Output only elsewhere.
    */
   createTime?:
     | Timestamp
@@ -75,8 +75,8 @@ export interface Message {
     | //
     /**
      * json is a provider's own message, a JSON object of at most 200 levels. It is validated once and kept byte for byte, with its spacing, key order
-     * and number spelling. A message whose role or content the format does not allow is refused, such as an unknown role, or a text that is not a
-     * string. Unknown keys are kept, and so are parts and items of unknown types, because newer versions of the format add some.
+     * and number spelling. A message is refused if its role is unknown, or if its content does not have the shape that the format requires, e.g. if a
+     * text is not a string. Unknown keys are kept, and so are parts and items of unknown types, because newer versions of the format add some.
      */
     { $case: "json"; value: string }
     | //
@@ -85,9 +85,9 @@ export interface Message {
     | undefined;
   /**
    * parent_seq is the seq of the message that this one follows, if it is not the previous message. The parent must be stored already, or precede this
-   * message in the same batch. 0 = the previous message, or no message if is_root is set. The history that a model is given is the path from the
-   * newest message through its parents. A turn stores its answer with the parent_seq of the message that the model answered, if that is not the
-   * previous message.
+   * message in the same batch. 0 = the previous message, or no message if is_root is set. A model gets as history the path from the newest message
+   * through its parents. If a model has answered another message than the previous one, the turn stores the answer with that message's seq as its
+   * parent_seq.
    */
   parentSeq: number;
   /** metadata holds the caller's own labels for this message, as a JSON object. Limits as for Session.config. Never changes. */

@@ -105,8 +105,8 @@ export interface Session {
     | SessionOrigin
     | undefined;
   /**
-   * epoch is how often messages of the session were removed by RewindSession. Within an epoch, a seq always names the same message, so store the
-   * epoch with each seq that you keep. Output only.
+   * epoch is the number of rewinds (RewindSession) that have removed messages of the session. Within an epoch, a seq always names the same message,
+   * so store the epoch with each seq that you keep. Output only.
    */
   epoch: number;
   /**
@@ -122,8 +122,8 @@ export interface Session {
    */
   stateEtag: string;
   /**
-   * etag changes whenever the session changes, except its messages, its state and its times. An update that sends it is refused (ETAG_MISMATCH) if
-   * another caller has changed the session meanwhile. Opaque.
+   * etag changes whenever anything of the session changes except its messages, its state and its times. An update that sends it is refused
+   * (ETAG_MISMATCH) if another caller has changed the session meanwhile. Opaque.
    */
   etag: string;
 }

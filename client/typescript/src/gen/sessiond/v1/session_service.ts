@@ -234,7 +234,7 @@ export interface DeleteSessionResponse {
 
 /** DeleteSessionsRequest selects the sessions to remove. */
 export interface DeleteSessionsRequest {
-  /** filter selects the sessions. Required unless all is set; a filter without a field that is set counts as unset. */
+  /** filter selects the sessions. Required unless all is set; a filter with no field set counts as unset. */
   filter?:
     | SessionFilter
     | undefined;
@@ -456,8 +456,8 @@ export interface StoreMessagesRequest {
     | Session
     | undefined;
   /**
-   * state_etag, if set, must be the etag of the session's current state; otherwise nothing is stored or skipped (ETAG_MISMATCH). Empty = no check.
-   * For a session that create creates, the current state is {}.
+   * state_etag, if set, must be the etag of the session's current state; otherwise nothing is stored or skipped (ETAG_MISMATCH). Empty = no check. If
+   * the request creates the session (see create), the current state is {}.
    */
   stateEtag: string;
 }
@@ -613,7 +613,7 @@ export interface ListMessagesRequest {
   sessionId: string;
   /** page_size is the maximum number of messages to return. 0 = 50; more than 500 = 500; negative is refused. */
   pageSize: number;
-  /** page_token is next_page_token of the previous page; the other fields but page_size must be the same. Empty = the first page. */
+  /** page_token is next_page_token of the previous page; all other fields except page_size must be the same. Empty = the first page. */
   pageToken: string;
   /** after_seq leaves out the messages up to this seq. 0 = no message is left out. */
   afterSeq: number;
@@ -4230,8 +4230,8 @@ export const SessionServiceDefinition = {
       options: { idempotencyLevel: "NO_SIDE_EFFECTS" },
     },
     /**
-     * ListSessions returns a page of the project's sessions, by default the most recently active first.
-     * A session that becomes active between two pages may move across them. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD.
+     * ListSessions returns a page of the project's sessions, by default the most recently active first. A session that becomes active between two pages
+     * may appear on both, or on neither. Errors: INVALID_PAGE_TOKEN, INVALID_FIELD.
      */
     listSessions: {
       name: "ListSessions",
@@ -4404,8 +4404,8 @@ export const SessionServiceDefinition = {
     },
     /**
      * ImportMessages appends any number of messages, sent in batches, as one atomic append: all are stored when the call returns, and none if it fails.
-     * Errors: as StoreMessages, BATCH_TOO_LARGE only above 8 GiB (max_import_bytes); DEADLINE_EXCEEDED if the client sends nothing for 600 seconds
-     * (import_idle_timeout_s); OVERLOADED if the server's temporary disk is full.
+     * Errors: those of StoreMessages, but BATCH_TOO_LARGE only above 8 GiB (max_import_bytes); DEADLINE_EXCEEDED if the client sends nothing for 600
+     * seconds (import_idle_timeout_s); OVERLOADED if the server's temporary disk is full.
      */
     importMessages: {
       name: "ImportMessages",
@@ -4432,9 +4432,9 @@ export const SessionServiceDefinition = {
     },
     /**
      * ListMessages returns a page of a session's messages, for callers that cannot take a stream, such as a browser or a gateway. A page has at most 1
-     * MiB, or one message. Messages that are stored between two pages appear on later pages if the order is ascending. If a rewind between two pages
-     * removes the last message of the first page, or messages of the next page, the next call fails. Errors: SESSION_NOT_FOUND, MESSAGE_NOT_FOUND,
-     * BOOKMARK_NOT_FOUND, INVALID_PAGE_TOKEN, HISTORY_REWOUND, INVALID_FIELD.
+     * MiB of messages, or one larger message. Messages that are stored between two pages appear on later pages if the order is ascending. If a rewind
+     * between two pages removes the last message of the first page, or messages of the next page, the next call fails. Errors: SESSION_NOT_FOUND,
+     * MESSAGE_NOT_FOUND, BOOKMARK_NOT_FOUND, INVALID_PAGE_TOKEN, HISTORY_REWOUND, INVALID_FIELD.
      */
     listMessages: {
       name: "ListMessages",

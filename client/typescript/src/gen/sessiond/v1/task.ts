@@ -48,13 +48,13 @@ export interface Task {
   createTime?:
     | Timestamp
     | undefined;
-  /** update_time is when the task was last changed, except its position. Output only. */
+  /** update_time is when the task was last changed. A change of its position does not count. Output only. */
   updateTime?:
     | Timestamp
     | undefined;
   /**
-   * etag changes whenever the task changes, except its position. An update that sends it is refused (ETAG_MISMATCH) if another caller has changed the
-   * task meanwhile. Opaque.
+   * etag changes whenever anything of the task changes except its position. An update that sends it is refused (ETAG_MISMATCH) if another caller has
+   * changed the task meanwhile. Opaque.
    */
   etag: string;
 }

@@ -26,7 +26,7 @@ export enum FitChangeKind {
   FIT_CHANGE_KIND_NAME_CHANGED = 4,
   /** FIT_CHANGE_KIND_ARGUMENTS_WRAPPED - A tool call's arguments are not a JSON object, and are sent as a field of one. */
   FIT_CHANGE_KIND_ARGUMENTS_WRAPPED = 5,
-  /** FIT_CHANGE_KIND_ROLE_CHANGED - A message is sent under another role, with a mark of its own role. */
+  /** FIT_CHANGE_KIND_ROLE_CHANGED - A message is sent under another role, with a mark that names its own role. */
   FIT_CHANGE_KIND_ROLE_CHANGED = 6,
   /** FIT_CHANGE_KIND_BLANK_OMITTED - A blank text is left out. */
   FIT_CHANGE_KIND_BLANK_OMITTED = 7,
@@ -98,7 +98,7 @@ export interface Turn {
   model: string;
   /** first_seq is the seq of the first message that the turn appended. 0 = the turn is still queued, or has appended none. */
   firstSeq: number;
-  /** last_seq is the seq of the turn's final answer. 0 = there is none yet, or none at all. */
+  /** last_seq is the seq of the turn's final answer. 0 = there is no answer yet, or the turn ended without one. */
   lastSeq: number;
   /**
    * stop_reason says why the model ended its final answer, in its provider's spelling, e.g. "stop", "tool_calls", "end_turn", "length". Empty = there

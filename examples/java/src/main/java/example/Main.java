@@ -79,7 +79,7 @@ public final class Main {
                 .build());
     System.out.println("created " + session.getSessionId().equals(id));
 
-    // Store. The same request_id again stores nothing again: it answers what the first call did.
+    // Store. A repeated request_id stores nothing, and gets the response of the first call.
     for (int i = 0; i < 2; i++) {
       StoreMessagesResponse stored =
           sessions.storeMessages(
