@@ -40,7 +40,7 @@ async def prepared_names(connection: psycopg.AsyncConnection[Any]) -> list[str]:
     return [name for (name,) in await cursor.fetchall()]
 
 
-KEYS = [uuid.uuid4(), uuid.uuid4()]
+KEYS = [uuid.UUID(int=2**127 + number) for number in (1, 2)]
 
 
 @pytest.mark.parametrize(
