@@ -232,7 +232,7 @@ class _Writer(AnthropicBlocks):
         return _Sent({"role": "system", "content": blocks}, entries)
 
     def _quoted(self, sent: _Sent) -> _Sent:
-        """Return instructions as text of the user, marked as instructions."""
+        """Return instructions as a user's message in which they are marked as instructions."""
         [entry] = sent.entries
         blocks = [*sent.message["content"]]
         self._lost(entry, ChangeKind.ROLE_CHANGED, "system")

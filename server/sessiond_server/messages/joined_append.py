@@ -341,7 +341,7 @@ class JoinedAppends:
         return chosen
 
     async def _run(self, all_series: list[Series], slot: Slot) -> None:
-        """Store series, and let the next appends to their sessions start."""
+        """Store several series of appends, and let the next appends to their sessions start."""
         busy = {series[0].key: series for series in all_series}
         left: dict[UUID, Series] = {}
         try:
@@ -374,10 +374,10 @@ class JoinedAppends:
         return True
 
     async def _store_together(self, all_series: list[Series]) -> dict[UUID, Series]:
-        """Store series in one statement.
+        """Store several series of appends in one statement.
 
         Returns:
-            The series that were left out, by session, because a condition did not hold or because
+            By session, the series that were left out, because a condition did not hold or because
             the session is locked.
         """
         stored = await self._try(

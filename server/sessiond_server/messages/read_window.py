@@ -42,7 +42,7 @@ class Reading:
         after_message_id: message_id of the message after which the read begins, instead of
             after_seq.
         expected_epoch: the epoch that the session must have; None = any.
-        branch_of: seq of the message that the branch to read ends with; 0 = all branches.
+        branch_of: seq of the last message of the branch to read; 0 = all branches.
         since_epoch: the epoch of the page that this read continues; None = it continues no page.
             Rewinds since that epoch must have kept the message at after_seq, or the one at
             through_seq if the read is descending.

@@ -41,7 +41,7 @@ FROM {segments}, unnest(%(ids)b::text[]) AS wanted (message_id), LATERAL (
 ) AS found"""
 
 FOUND = _FOUND.format(segments=UNNESTED)
-"""Selects the messages in some segments that have one of the ids."""
+"""Selects those messages in some segments that have one of the ids."""
 
 _SHARED = """(
     SELECT src_key AS key, src_log AS log, first_seq, last_seq FROM segments
@@ -60,7 +60,7 @@ STORED = _FOUND.format(
     SELECT src_key, src_log, first_seq, last_seq FROM segments WHERE segments.key = %(key)s
 ) AS segment""",
 )
-"""Selects the ids that the session has, with their seqs."""
+"""Selects those of the ids that the session has, with their seqs."""
 
 
 class MessageIdTaken(Exception):
