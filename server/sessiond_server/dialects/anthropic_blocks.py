@@ -242,7 +242,7 @@ class AnthropicBlocks:
 
 
 class _Same:
-    """Wraps an object, so that two are equal only if they wrap the identical object."""
+    """Wraps an object. Two wrappers are equal only if they wrap the identical object."""
 
     def __init__(self, value: JSON | None) -> None:
         self.value = value

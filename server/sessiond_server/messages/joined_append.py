@@ -157,8 +157,8 @@ class JoinedAppends:
         Returns:
             For each append, its result or its error. An append whose session is locked, or which
             must be stored alone, now waits, and its WaitingAppend is returned instead. None if the
-            caller has to put the appends into the queues, because other appends to their sessions
-            are being stored or wait, or because no statement may start that can store them all.
+            caller has to put the appends into the queues. This is the case if other appends to the
+            sessions are being stored or wait, or if no statement that stores all may start now.
         """
         keys = [one.append.key for one in requests]
         is_busy = any(key in self._busy or key in self._ready for key in keys)

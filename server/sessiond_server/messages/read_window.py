@@ -18,8 +18,8 @@ GROWTH = 4
 # Maximum number of messages that one query of a read by role scans across several segments. The
 # query reads all of them before sorting.
 MAX_SCAN = 16_384
-# A page needs no byte limit if it could not exceed this size even if each of its messages were as
-# large as the largest one of the session.
+# A page gets a limit of bytes only if its maximum number of messages, times the size of the
+# session's largest message, exceeds this.
 SAFE_BYTES = 8 * MAX_BYTES
 
 

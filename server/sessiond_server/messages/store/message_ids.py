@@ -2,7 +2,7 @@
 
 A message_id is unique among the current messages of a session. For messages in the session's own
 log, the unique constraint of the table ensures this. For messages in shared segments, each append
-looks up whether they have one of its ids.
+looks up whether one of them has one of the new ids.
 """
 
 from collections.abc import Iterator, Sequence
