@@ -22,7 +22,7 @@ WORDS = [
     "日本の地図",
     "e\u0301te\u0301",  # decomposed accents
     "👩‍👩‍👧",  # joined by U+200D
-    "𝔸𝔹",  # beyond the basic plane
+    "𝔸𝔹",  # outside the Basic Multilingual Plane
     "\u202bשלום\u202c",  # right to left
     "line\nbreak\r\n",
     "tab\tend",
