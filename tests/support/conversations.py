@@ -26,7 +26,7 @@ WORDS = [
     "\u202bשלום\u202c",  # right to left
     "line\nbreak\r\n",
     "tab\tend",
-    "\u2028",  # a line separator, but none to JSON
+    "\u2028",  # a line separator of Unicode, but not of JSON
     "\x7f\x01",
     "<|endoftext|>",
     "&amp;%20\\u0061",
