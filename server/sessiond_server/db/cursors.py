@@ -1,7 +1,7 @@
 """Cursors that measure how long each statement takes, and name the statements in metrics.
 
-A statement is named after the constant that holds it: `turns.store._GET` is `turns.get`. One that
-is assembled for its call is named after the function that runs it.
+A statement is named after the constant that holds it: `turns.store._GET` is `turns.get`. A
+statement that is assembled for its call is named after the function that runs it.
 """
 
 import sys

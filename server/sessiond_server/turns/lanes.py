@@ -44,7 +44,7 @@ class TurnLanes:
 
     @asynccontextmanager
     async def start(self) -> AsyncIterator[None]:
-        """Wait for room in the lane of the Sends whose turns are not stored yet. Run the block."""
+        """Run the block once there is room in the lane for Sends whose turns are not stored yet."""
         self._starting += 1
         if self._starting > self._share:
             self._is_quiet.clear()

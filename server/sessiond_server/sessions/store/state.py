@@ -1,7 +1,7 @@
 """The states of sessions: a row for each top-level key, whose value is JSON text.
 
-A change of one key writes one row, whatever the size of the rest, and appends leave the table
-alone. The rows belong to the log that identifies the session, so a re-created session has none.
+A change of one key writes one row, whatever the size of the rest, and appends do not write to the
+table. The rows belong to the log that identifies the session, so a re-created session has none.
 """
 
 import hashlib
