@@ -178,7 +178,7 @@ class RunningTurn:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Stop the time of the timeout during the block, because the turn waits for others in it."""
+        """Do not count the time of the block, in which the turn waits for others, as turn time."""
         self.waiting_since = time.monotonic()
         try:
             yield
