@@ -108,7 +108,8 @@ class _KeptStatements(PrepareManager):
     """The statements that psycopg has prepared on a connection. They outlive a rollback.
 
     psycopg runs DEALLOCATE ALL after each rollback, since tables may have been dropped and
-    recreated. No connection of the pool does that, and each statement would be planned again.
+    recreated. No connection of the pool drops tables, and after DEALLOCATE ALL, each statement
+    would have to be planned again.
     """
 
     def clear(self) -> bool:

@@ -35,8 +35,8 @@ class RecordedRequest:
 
     Attributes:
         first_seq, last_seq: the messages that the request stored; 0 if it stored none.
-        result: id of what the request created or changed: a session_id, task_id, turn_id or
-            bookmark's name.
+        result: id of the object that the request created or changed: a session_id, a task_id, a
+            turn_id, or the name of a bookmark.
         created_at: time of the request; for an append, created_at of its messages.
         epoch: epoch of the session, to which these seqs belong.
     """

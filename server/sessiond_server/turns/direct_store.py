@@ -55,10 +55,10 @@ FROM {HEAD_SOURCE} LEFT JOIN LATERAL (
 ) AS recorded ON true
 WHERE key = %(key)s AND project_id = %(project_id)s AND {ALIVE}"""
 
-# Every change of a session's turns also sets active_at. If active_at still has the value of the
-# statement's snapshot, the open turns are those of the snapshot as well. This check is necessary
-# because, if the session's row has changed since the snapshot, PostgreSQL rereads that row only,
-# and not the turns.
+# Every change of a session's turns also sets active_at. If active_at still has the value that it
+# has in the statement's snapshot, the snapshot also shows the current open turns. This check is
+# necessary because, if the session's row has changed since the snapshot, PostgreSQL rereads that
+# row only, and not the turns.
 _ALONE = f"""
         AND key = (SELECT key FROM sessions WHERE key = %(key)s FOR NO KEY UPDATE SKIP LOCKED)
         AND active_at = (SELECT active_at FROM sessions WHERE key = %(key)s)
