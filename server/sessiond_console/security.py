@@ -2,7 +2,7 @@
 
 - Host: a page of another site whose name resolves to this address (DNS rebinding) is refused.
 - Unsafe methods: only pages of this console may send them (no cross-site request forgery). The
-  browser says so in Sec-Fetch-Site, and older ones in Origin; forms need no token.
+  browser says so in Sec-Fetch-Site, and an older browser in Origin. Forms need no token.
 - Headers: a Content-Security-Policy without inline scripts and styles, and no caching of pages.
 """
 

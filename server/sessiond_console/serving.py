@@ -69,7 +69,7 @@ async def _serve(server: "_Server", listener: socket.socket, url: str, *, until_
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.end)
     if until_eof:
-        # A parent holds the other end of this pipe; when it has ended, so does the console.
+        # A parent process holds the other end of this pipe. When it ends, the console ends, too.
         loop.add_reader(sys.stdin.fileno(), _end_with_parent, loop, server)
     sys.stdout.write(f"sessiond console on {url}\n")
     sys.stdout.flush()

@@ -151,7 +151,7 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
                 ("grpc.so_reuseport", int(settings.workers > 1)),
                 ("grpc.max_allowed_incoming_connections", settings.max_connections),
                 ("grpc.max_concurrent_streams", settings.max_connection_streams),
-                # The two sizes are equal, because gRPC refuses calls at random between them.
+                # If the two sizes differed, gRPC would refuse some calls with sizes in between.
                 ("grpc.max_metadata_size", settings.max_metadata_bytes),
                 ("grpc.absolute_max_metadata_size", settings.max_metadata_bytes),
                 *_age_options(settings),

@@ -1,6 +1,6 @@
 """kill -9 of the server and of its PostgreSQL under load.
 
-Every acknowledged append is stored once, and every other one is whole or absent.
+Every acknowledged append is stored once. Any other append is stored completely or not at all.
 """
 
 import asyncio

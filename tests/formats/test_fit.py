@@ -20,7 +20,7 @@ from .histories import as_message, histories
 
 JSON = dict[str, Any]
 MARK = re.compile(r"mark[0-9a-f]+\.")
-# The default is small, because every landing runs these tests.
+# The default is small, because every full test run includes these tests.
 EXAMPLES = settings(
     max_examples=int(os.environ.get("SESSIOND_TEST_EXAMPLES", "100")),
     deadline=None,

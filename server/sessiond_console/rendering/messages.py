@@ -21,8 +21,10 @@ class Shown:
     message: Message
     blocks: list[Block]
     answers: list[int] = field(default_factory=list)
-    """The seqs of the calls into which this message's results are folded. The page of this message,
-    and any page without those calls, shows the results here."""
+    """The seqs of the messages with the calls into which fold() has moved this message's results.
+
+    Where these calls are not on the page, the results stay in this message, and the list is empty.
+    """
 
     @property
     def is_folded(self) -> bool:

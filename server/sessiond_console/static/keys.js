@@ -1,5 +1,5 @@
-// The keyboard. While somebody types, only Escape, which leaves the field, and Ctrl-K or Meta-K do
-// something. With Alt, Ctrl or Meta, all other keys do nothing.
+// The keyboard. Ctrl-K and Meta-K always work. While somebody types, the only other key that works is
+// Escape, which leaves the field. Together with Alt, Ctrl or Meta, the other keys do nothing.
 import { unfoldAll } from "./page.js";
 
 const items = () => [...document.querySelectorAll("article.message, tr[data-row]")];

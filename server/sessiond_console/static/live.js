@@ -31,7 +31,7 @@ class Tail {
     this.button.hidden = false;
     this.button.addEventListener("click", () => this.follow(this.button.ariaPressed !== "true"));
     // Scrolling up ends the following; scrolling to the end begins it again. The listener must not
-    // scroll by itself, because its scroll would be another event.
+    // scroll by itself, because that would cause another scroll event.
     document.addEventListener("scroll", () => this.show(atEnd()), { passive: true });
     document.addEventListener("visibilitychange", () => (document.hidden ? this.close() : this.open()));
     window.addEventListener("pagehide", () => this.close());

@@ -155,9 +155,10 @@ class Copies:
         return made
 
     async def _bytes_of(self, copy: Copy) -> int:
-        """Return the size of a copy if it has to be known.
+        """Return the number of bytes to reserve for a copy within the project's limit.
 
-        The size of a copy of a part is known only once it is made. Until then it counts as 1.
+        The size of a copy of a part is known only once it is made, so 1 byte is reserved until
+        then. For a whole copy, the size of the source is reserved; 0 if the project has no limit.
         """
         if copy.request.up_to is not None:
             return 1

@@ -58,8 +58,8 @@ class _Sent:
     Attributes:
         message: the JSON.
         entries: the stored messages that it is built from.
-        is_system: whether it contains instructions from the middle of the history. Their role is
-            not decided before _place_system().
+        is_system: whether it contains instructions from the middle of the history.
+            _place_system() decides on their role.
     """
 
     message: JSON
@@ -200,7 +200,7 @@ class _Writer(AnthropicBlocks):
         self._sent.append(_Sent(message, [said.entry], is_system=True))
 
     def _place_system(self) -> None:
-        """Send later instructions as system messages, or quoted by the user.
+        """Send later instructions as system messages, or quoted in messages of the user.
 
         The API accepts one system message between a user's message and an answer, or at the end.
         """

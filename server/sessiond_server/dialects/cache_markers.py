@@ -12,7 +12,7 @@ from sessiond_server.dialects.shapes import Misfit
 from sessiond_server.formats.pieces import JSON
 
 MAX_CACHE_MARKERS = 4
-# Objects of the caller's tools. A key named cache_control in them is not a marker.
+# Keys whose values belong to the caller's tools. A cache_control within them is not a marker.
 _OPAQUE = {"input", "input_schema"}
 _KEY = "cache_control"
 # The parts of a request in the order in which the API reads them.

@@ -27,7 +27,7 @@ _EXPLAINED = {
 
 
 def report_differences(report: Report, seq: int, new: JSON, stored: JSON) -> None:
-    """Report the differences between two objects that no change reported so far explains.
+    """Report those differences between two objects that no change reported so far explains.
 
     Args:
         report: receives the changes.

@@ -181,7 +181,7 @@ class _Writer(GeminiParts):
         return texts
 
     def _later_system(self, said: Said) -> None:
-        """Send instructions from the middle of the history in their place, quoted by the user."""
+        """Send instructions from the middle of the history in place, quoted in a user's message."""
         texts = self._instructions(said)
         if texts:
             self._lost(said.entry, ChangeKind.ROLE_CHANGED, "system")

@@ -310,7 +310,7 @@ def _base64(stored: str) -> str:
 
 
 def _fits(path: str, value: Any) -> bool:
-    """Whether a value has the shape that the API defines for it, if it defines one."""
+    """Whether a value has the shape that the API defines for it. True if the API defines none."""
     try:
         _SHAPES.get(path, anything)(value, path, _ignored)
     except Misfit:

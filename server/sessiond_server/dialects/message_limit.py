@@ -23,9 +23,9 @@ def limited(
 ) -> list[Sent]:
     """Return the messages of a request without the oldest ones, if there are too many.
 
-    A group that has too many messages by itself is left out. Otherwise, the newest group that is
-    not an instruction stays. Instructions are left out only if leaving out all older groups is not
-    enough. A note tells how many messages are not sent.
+    A group that alone has too many messages is left out. The newest group that is not an
+    instruction stays, unless it alone has too many messages. Instructions are left out only if
+    leaving out all older groups is not enough. A note tells how many messages are not sent.
 
     Args:
         groups: the messages, in groups that are sent together or not at all, such as calls and

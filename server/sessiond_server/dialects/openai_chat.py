@@ -192,7 +192,7 @@ class _Writer(ChatParts):
         return new
 
     def _beside_content(self, entry: Entry, new: JSON) -> Iterator[str]:
-        """Return the texts of a refusal, images and audio that have no field in the new message."""
+        """Yield a refusal, images and audio as texts, if the new message has no field for them."""
         value = entry.value
         if isinstance(value.get("refusal"), str) and value["refusal"] and not new.get("refusal"):
             yield value["refusal"]

@@ -54,7 +54,7 @@ class _Writer(ResponsesParts):
         super().__init__(history)
         self._seqs = {message.seq for message in history.messages}
         self._has_begun = False
-        # The results of actions for which the API has types of their own.
+        # By call, the results that are sent as items of the action's own result type.
         self._outputs: dict[PairedCall, JSON] = {}
 
     def write(self, history: History) -> FittedRequest:
@@ -166,7 +166,10 @@ class _Writer(ResponsesParts):
             self._lost(pending[0], ChangeKind.THINKING_OMITTED)
 
     def _begins_within(self, answer: Answer) -> bool:
-        """Whether the history begins in the middle of this answer. Its reasoning may be missing."""
+        """Whether the history begins in the middle of this answer.
+
+        If so, the answer's reasoning may be missing.
+        """
         first = answer.entries[0][0]
         is_first = not self._has_begun
         self._has_begun = True
@@ -288,7 +291,7 @@ class _Writer(ResponsesParts):
                 yield self._result(entry, result, new)
 
     def _own_output(self, paired: PairedCall) -> JSON | None:
-        """Return the result of an action in the action's own type, if it has that type."""
+        """Return the result of an action if it is stored as an item of the action's result type."""
         source, entry = paired.call.source or {}, paired.result_entry
         kind = f"{source.get('type')}_output"
         if source.get("type") not in ACTIONS or entry is None or entry.value.get("type") != kind:

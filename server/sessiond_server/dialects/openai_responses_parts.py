@@ -166,7 +166,7 @@ class ResponsesParts:
             self._lost(entry, ChangeKind.MESSAGE_OMITTED)
 
     def _is_approved(self, kind: str, item: JSON) -> bool:
-        """Whether the request for an approval and its answer are both sent."""
+        """Whether an approval's request and answer are both sent; True for other items."""
         if kind == "mcp_approval_request":
             return item["id"] in self._approved
         if kind == "mcp_approval_response":

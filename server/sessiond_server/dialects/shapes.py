@@ -10,7 +10,10 @@ from typing import Any, TypeAlias
 Note: TypeAlias = Callable[[str], None]
 """Receives the path of each part that is left out."""
 Shape: TypeAlias = Callable[[Any, str, Note], Any]
-"""Fits a value, given its path. Raises Misfit."""
+"""Returns a value without the parts that the API does not accept, given the value and its path.
+
+Raises Misfit if the value does not have the required shape.
+"""
 
 
 class Misfit(Exception):

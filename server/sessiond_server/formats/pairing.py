@@ -219,7 +219,7 @@ class _Pairing:
 
 
 def _are_of_one_answer(first: Entry, second: Entry) -> bool:
-    """Whether two consecutive entries are pieces of one answer of the model."""
+    """Whether two consecutive entries belong to one answer of the model."""
     if first.answer_id or second.answer_id:
         return first.answer_id == second.answer_id
     return first.is_item and second.is_item

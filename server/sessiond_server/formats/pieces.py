@@ -146,8 +146,8 @@ class Entry:
         is_hidden: whether the message is not part of the conversation, and is sent to no model.
         is_context: whether a program wrote this message in the user's name. Such a message does not
             show what the session is about.
-        answer_id: the model's answer that the message is a piece of; consecutive pieces form one
-            answer. "" = the format does not say.
+        answer_id: the id of the model's answer that the message belongs to. Consecutive messages
+            with the same id form one answer. "" = the format does not say.
         thread: MAIN_THREAD, or the id of the subagent that the message belongs to; UNNAMED_AGENT
             for a subagent without an id. "" = the format has no threads.
         replaces: what the summary in this message replaces: EVERYTHING before it, or only the
@@ -218,7 +218,7 @@ def objects_of(value: Any) -> list[JSON]:
 
 
 def rest_of(value: JSON, known: frozenset[str], labels: frozenset[str] = frozenset()) -> list[str]:
-    """Return the keys of an object whose values are not empty and are lost in a conversion.
+    """Return those keys of an object whose values are not empty and are lost in a conversion.
 
     Args:
         value: the object.

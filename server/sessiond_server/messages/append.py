@@ -174,7 +174,7 @@ class Appends:
         )
 
     async def room_for(self, target: Target, append: Append) -> Reservation:
-        """Reserve an append's messages and bytes within the limits of its project.
+        """Reserve an append's bytes within the limit of its project.
 
         Raises:
             Fault: QUOTA_EXCEEDED.
@@ -423,7 +423,7 @@ def append_of(target: Target, validator: MessageValidator, skipped: int = 0) -> 
     """
     totals = validator.totals
     if skipped:
-        # The caller could not know the new seqs, so each parent must be a stored message.
+        # New seqs depend on what is left out, so each parent must already be a stored message.
         totals.parent_floor = max((seq for _, seq in validator.parents), default=0)
     return Append(
         key=target.key,

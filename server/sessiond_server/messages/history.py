@@ -65,7 +65,7 @@ class History:
         since_epoch = reading.since_epoch
         if since_epoch is not None and since_epoch != head.epoch:
             place = reading.through_seq if reading.descending else reading.after_seq
-            # since_epoch can be later only if it belongs to a deleted session with this id.
+            # An epoch greater than the session's is that of a deleted session with the same id.
             is_same = since_epoch < head.epoch
             kept = (await self._cuts.since(key, head, since_epoch)).last_seq if is_same else 0
             if place > kept:
@@ -189,7 +189,7 @@ class History:
         return seq
 
     async def _links(self, head: LogHead, reading: Reading) -> Mapping[int, int]:
-        """Return the links of messages to their parents that the read may have to follow.
+        """Return those links from messages to their parents that the read may have to follow.
 
         Raises:
             Fault: MESSAGE_NOT_FOUND if the message whose branch is to be read does not exist.

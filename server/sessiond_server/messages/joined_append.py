@@ -43,7 +43,7 @@ from sessiond_server.sessions.locked import MAX_WAITING, LockedSessions, session
 from sessiond_server.telemetry import metrics
 
 # While this many statements run, further appends wait for one of them, and then share a statement.
-# They wait at most MAX_WAIT_S: a statement that takes longer waits for a lock or a slow disk.
+# They wait at most MAX_WAIT_S, because a slower statement itself waits for a lock or a disk.
 MAX_IN_FLIGHT = 2
 MAX_WAIT_S = 0.02
 
@@ -265,7 +265,7 @@ class JoinedAppends:
 
     def _begin(self) -> Slot:
         slot = Slot(asyncio.get_running_loop().time() + MAX_WAIT_S)
-        # Otherwise the statement is that of a batch call (store_whole). Others do not wait for it.
+        # Beyond MAX_IN_FLIGHT, it is a statement of store_whole, for which no other append waits.
         if len(self._awaited) < MAX_IN_FLIGHT:
             self._awaited[slot] = None
         self._statements.began()
@@ -312,8 +312,8 @@ class JoinedAppends:
     def _next_series(self) -> list[Series]:
         """Remove the appends of the next statement from the queues, and mark their sessions busy.
 
-        Several appends together fit into the limits of one request. The list is empty if all
-        appends were withdrawn.
+        If there are several appends, they fit together into the limits of one request. The list
+        is empty if all appends were withdrawn.
         """
         count = sum(map(len, self._ready.values()))
         free = min(MAX_IN_FLIGHT - len(self._awaited), self._statements.free)
@@ -422,7 +422,7 @@ class JoinedAppends:
         return stored
 
     def _wait_until_free(self, key: UUID, series: Series) -> None:
-        """Put appends back to the front of their queue, until their session is found free."""
+        """Put appends back at the front of their queue, to wait until their session is free."""
         for one in series:
             one.group = None
             if one.is_due:

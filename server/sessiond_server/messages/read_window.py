@@ -221,7 +221,7 @@ class ReadWindow:
 
 
 def _taken(segments: Sequence[Segment], count: int, descending: bool) -> list[Segment]:
-    """Return the parts of ordered segments with their first `count` messages, or the last ones."""
+    """Return the parts of segments with the first `count` messages; the last ones if descending."""
     taken: list[Segment] = []
     for segment in reversed(segments) if descending else segments:
         if count <= 0:

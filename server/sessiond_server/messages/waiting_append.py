@@ -22,9 +22,10 @@ class WaitingAppend:
     Attributes:
         prepared: the append.
         ended: the result; cancelled once the caller has given up.
-        group: the series that are being stored with it; None while it waits.
+        group: the group of appends that is stored in the same statement as this one; None while
+            this append waits.
         is_due: whether the caller's time is nearly over.
-        must_be_alone: whether it has to be stored alone, since a shared statement left it out.
+        must_be_alone: whether it has to be stored alone, because a shared statement left it out.
         lock_timeouts: how often it was not stored because of a lock other than its session's row.
         times_locked: how often it was not stored because its session's row was locked.
     """
@@ -89,7 +90,8 @@ class Slot:
     """A statement that has not ended.
 
     Attributes:
-        awaited_until: time of the event loop until which other appends wait for the statement.
+        awaited_until: time, by the event loop's clock, until which other appends wait for the
+            statement.
     """
 
     __slots__ = ("awaited_until",)

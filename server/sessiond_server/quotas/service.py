@@ -254,7 +254,7 @@ class Quotas:
             project.usage.add({"model_tokens_per_day": count})
 
     def on_event(self, event: Event) -> None:
-        """Take note of an event, of any process, after which its project uses less."""
+        """Note an event, of any process, that reduces the usage of its project."""
         if event.type in _FREEING and (project := self._projects.get(event.project_id)):
             project.usage.note_freed()
 

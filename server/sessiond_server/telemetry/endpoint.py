@@ -1,7 +1,7 @@
 """The HTTP endpoint of --metrics-listen: /metrics, /livez and /readyz.
 
-It belongs to the process that owns the port: the server, or the parent of several workers, which
-adds up what they have written to their files.
+It belongs to the process that owns the port: the server or, with several workers, their parent. The
+workers write their values to files, and the parent adds them up.
 """
 
 import asyncio

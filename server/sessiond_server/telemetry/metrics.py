@@ -222,7 +222,8 @@ _models: set[str] = set()
 def count(counter: Counter, amount: float = 1) -> None:
     """Add to a counter, or to one child of it, at the next `flush`.
 
-    An addition to a dict takes a tenth of Counter.inc, which locks and may write to a file.
+    An addition to a dict takes a tenth of the time of Counter.inc, which locks and may write to a
+    file.
     """
     _pending[counter] += amount
 

@@ -1,6 +1,6 @@
 """Traces of calls, statements and model calls, for OpenTelemetry.
 
-They are on if the standard variables name an exporter: OTEL_TRACES_EXPORTER=otlp (or console), or
+Traces are on if the standard variables name an exporter: OTEL_TRACES_EXPORTER=otlp (or console), or
 OTEL_EXPORTER_OTLP_ENDPOINT. Sampling and all else follow the other OTEL_* variables, as the SDK
 reads them. If traces are off, a call only looks at `is_on`.
 

@@ -150,8 +150,8 @@ def _with_lists(schema: Any) -> Any:
     """Return a schema that accepts only JSON, and checks all of it.
 
     A generator becomes a list, because pydantic checks a generator's items only when they are
-    read. For a pydantic model, which only the SDK's answers have, only an instance is accepted and
-    no dict, because models ignore unknown keys.
+    read. Only the SDK's answers are pydantic models. For a model, the schema accepts only an
+    instance and no dict, because models ignore unknown keys.
     """
     if isinstance(schema, dict):
         if schema.get("type") == "generator":

@@ -26,8 +26,8 @@ def read(message: Message) -> Entry:
 
     Everything in the message becomes a piece, or is named in the entry's extras. An answer that was
     cut off ends with a note that says so. A message of another program that is no part of the
-    conversation is hidden. `conversation` hides further messages, which only the whole history
-    reveals.
+    conversation is hidden. `conversation` hides further messages, which can be recognised only in
+    the whole history.
     """
     value = parse(message.json) if message.json else {}
     value = value if isinstance(value, dict) else {}

@@ -66,7 +66,10 @@ def _extras(content: Any) -> Iterator[str]:
 
 
 def _is_marker(value: Any) -> bool:
-    """Whether a value is a cache marker as the API defines it; other APIs need none."""
+    """Whether a value is None or a cache marker as the API defines it.
+
+    Such a value is dropped in a conversion without a report, because other APIs need no markers.
+    """
     if value is None:
         return True
     return (

@@ -103,7 +103,7 @@ def _is_sealed(text: str | bytes) -> bool:
 
 
 def unreadable(messages: Iterable[Message]) -> Message | None:
-    """Return the first message that no model can be given; None if there is none."""
+    """Return the first message that cannot be sent to any model; None if there is none."""
     return next(
         (
             message

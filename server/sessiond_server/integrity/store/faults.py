@@ -11,8 +11,8 @@ from sessiond_server.db.message_log import MESSAGE_LOG
 IN_BATCH = "key = ANY(%(keys)s::uuid[])"
 """Selects the rows of a batch of sessions."""
 
-# Rows with a seq are checked in all logs from which the session is read, and in its message log
-# also beyond its last message.
+# Rows with a seq are checked in every range of a log that the session reads. The range in the
+# message log has no end, so that rows beyond the session's last message are found, too.
 _READ = f"""
 WITH read AS (
     SELECT key, first_seq, last_seq, src_key, src_log FROM segments WHERE {IN_BATCH}

@@ -8,7 +8,10 @@ from sessiond_server.db.pool import Database
 from sessiond_server.messages.store.history import LogHead
 
 KEPT_CUTS = 64
-"""Number of a session's rewinds that are remembered. Readers with earlier epochs start again."""
+"""Number of a session's rewinds that are remembered.
+
+A reader whose epoch is older than all of them has to read the history from the start.
+"""
 
 _SINCE = """
 SELECT min(last_seq) AS last_seq, count(*) AS count, max(created_at) AS created_at,

@@ -126,7 +126,7 @@ class LogHead:
     base_seq: int = 0
 
     def segments_through(self, key: UUID, last_seq: int) -> tuple[Segment, ...]:
-        """Return the segments of the session `key` after an append up to the seq last_seq."""
+        """Return the segments of the session `key` after an append that ends at last_seq."""
         shared = [segment for segment in self.segments if segment.first_seq <= self.base_seq]
         if last_seq > self.base_seq:
             shared.append(Segment(key, self.message_log, self.base_seq + 1, last_seq))

@@ -36,9 +36,15 @@ UNNESTED = """unnest(
 """The segments that `columns` passes, as a table."""
 
 SHORT = 2_000
-"""Maximum number of messages in a short segment. Beginning its scan costs more than reading it."""
+"""Maximum number of messages in a short segment.
+
+Starting the scan of such a segment costs more than reading its messages.
+"""
 MAX_SHORT = 16
-"""Sessions with more short segments are flattened. The index sessions_chain_idx has this number."""
+"""Sessions with more short segments are flattened.
+
+The condition of the index sessions_chain_idx contains this number.
+"""
 
 
 def short_segments(segments: Sequence[Segment], key: UUID, log: UUID) -> list[Segment]:

@@ -10,8 +10,8 @@ No message is missed, for these reasons:
   distribution selects the sessions with the mark, clears it, and makes their rows ready in all
   queues of the project, all in one statement. A session with new messages therefore either has
   the mark, or its rows are ready.
-- A lease that finds no messages makes a row not ready, and so may an acknowledgement. Both lock
-  the row first, and read `last_seq` in a later statement, which has a new snapshot. If a
+- A lease that finds no messages makes a row not ready. An acknowledgement may do this, too. Both
+  lock the row first, and read `last_seq` in a later statement, which has a new snapshot. If a
   distribution made the row ready before the lock, the snapshot contains the append. If the
   distribution has to wait for the lock, it sets `is_ready` afterwards.
 - Distributions, registrations and deletions of queues hold the project's advisory lock from

@@ -164,7 +164,7 @@ class ProgressStore:
                 changed.
 
         Returns:
-            False if the lease has been lost or its session is gone, or if the lease was ended.
+            False if the lease has been lost or its session is gone, or if `decide` ended the lease.
 
         Raises:
             DuplicateRequest: if the request is a repetition; nothing is changed.

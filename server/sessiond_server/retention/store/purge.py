@@ -229,9 +229,9 @@ class PurgeStore:
 
         Args:
             logs: maximum number of logs.
-            batch: maximum number of rows. A message of a log that others read is deleted together
-                with its asset references, so the transaction may delete up to MAX_MESSAGE_ASSETS
-                more rows.
+            batch: maximum number of rows. A message of a log that other sessions read is deleted
+                together with its asset references, so the transaction may delete up to
+                MAX_MESSAGE_ASSETS more rows.
 
         Returns:
             The numbers of deleted rows; all zero if no log is queued or other purgers have locked

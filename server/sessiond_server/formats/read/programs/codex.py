@@ -36,7 +36,7 @@ def read(entry: Entry) -> Iterator[Entry]:
     elif kind == "compacted" and isinstance(payload, dict):
         yield from _compacted(entry, payload)
     elif "payload" not in value and "record_type" not in value and isinstance(kind, str):
-        # The first versions wrote the items themselves.
+        # In the first versions, the line itself is the item.
         yield from _item(entry, value)
 
 

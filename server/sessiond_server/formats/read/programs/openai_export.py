@@ -25,7 +25,10 @@ _NOTES = ("reasoning_recap", "user_editable_context", "model_editable_context", 
 
 
 def read(entry: Entry) -> Iterator[Entry]:
-    """Yield a message, which may be in its node. Yield nothing if the model is not given it."""
+    """Yield a message; nothing for a message that is not given to the model.
+
+    The stored value is the message, or the node that contains it.
+    """
     value = entry.value
     if "author" not in value and "mapping" not in value:
         inner = value.get("message")

@@ -41,7 +41,10 @@ _FIX = "Fix the errors and try again."
 
 
 def read(entry: Entry) -> Iterator[Entry]:
-    """Yield what each speaker says in a message, which a conversation store's entry may contain."""
+    """Yield what each speaker says in a message.
+
+    The message may be inside the entry that a conversation store keeps of it.
+    """
     value = entry.value
     if isinstance(inner := value.get("message"), dict) and "kind" not in value:
         value = inner
