@@ -1,4 +1,4 @@
-"""Measures adapters whose frameworks exclude the packages of this environment.
+"""Measures adapters whose frameworks conflict with the packages of this environment.
 
 Each adapter is measured together with its framework's own store, in the environment that `make
 adapters-test` made for the framework. Without such an environment, the adapter is left out and the

@@ -67,7 +67,7 @@ async def load(bench: Bench) -> None:
     long = bench.messages[: bench.sizes.long]
     for name, subject in bench.in_turns(LOADERS, bench.sizes.loads):
         session_id = await bench.new_session(subject)
-        # Otherwise a vacuum or checkpoint would hit an arbitrary subject.
+        # Otherwise a later vacuum or checkpoint would slow an arbitrary subject.
         bench.databases.settle()
         bench.results.add(
             "load",

@@ -28,14 +28,14 @@ from sizes import Sizes
 APPEND_COST = 1.35
 METRICS_COST = 1.02
 DELETED_A_SECOND = 5000
-FLAT = 1.15  # limit of the ratio of latencies in a long and an empty session, either way up
+FLAT = 1.15  # latencies in a long and an empty session may differ by this factor
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """A line of the table: sessiond beside the peers.
 
-    A peer is (measurement, subject). None = it has nothing comparable.
+    A peer is (measurement, subject). None = the peer has no comparable measurement.
     """
 
     title: str
@@ -124,8 +124,8 @@ def rows(sizes: Sizes) -> Iterator[Row]:
         )
         yield Row(f"{crowd}, all together", f"events, {label}")
         for where, place in (("here", "same process"), ("there", "other process")):
-            # Without other watchers, it makes no difference how many sessions they would watch, so
-            # "one session" has no such rows.
+            # The "alone" rows have no idle watchers, so they would be the same for both labels.
+            # The label "one session" leaves them out.
             for company, note in (("alone", "nobody else"), ("among many", f"{crowd} idle"))[
                 label == "one session" :
             ]:
@@ -236,11 +236,11 @@ def table(results: Results, sizes: Sizes) -> str:
 
 
 def targets(results: Results, sizes: Sizes) -> list[TargetResult]:
-    """Return the outcomes of all measured targets, each followed by other comparisons of it.
+    """Return the outcomes of all measured targets, each followed by related comparisons.
 
-    The targets compare what a plain read returns, from a server with default settings:
-    openai-agents parses every message, while sessiond and the floor return text that is parsed on
-    access. Comparisons with everything parsed follow.
+    The targets compare plain reads from a server with default settings: openai-agents parses every
+    message, while sessiond and the floor return text that is parsed on access. Comparisons of
+    reads that parse every message follow them.
     """
     found: list[TargetResult] = []
 
@@ -324,7 +324,7 @@ def targets(results: Results, sizes: Sizes) -> list[TargetResult]:
         found.append(TargetResult(title, "within 15 %", flat, 1 / FLAT <= flat <= FLAT))
     found += _many_targets(results)
     smallest, largest = sizes.copied[0], sizes.copied[-1]
-    # The smallest is the "better" one, so the ratio says how many times longer the largest takes.
+    # This ratio is how many times longer the largest takes than the smallest.
     for what, most in (("copy", 2), ("rewind", 1.3)):
         ratio = results.ratio(f"{what} of {smallest}", SESSIOND, (f"{what} of {largest}", SESSIOND))
         if ratio is not None:

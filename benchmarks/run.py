@@ -166,7 +166,8 @@ async def _measure(
     addresses |= {name: (name, targets[SESSIOND]) for name in (OPENAI_ADAPTER, CLAUDE_ADAPTER)}
     addresses |= {CLAUDE_REFERENCE: (CLAUDE_REFERENCE, made.peers_url)}
     stored = messages(max(sizes.long, sizes.batch * sizes.batches))
-    # The messages belong to the benchmark; no subject should pay for the collector to visit them.
+    # Freeze the benchmark's own messages: otherwise the garbage collector would visit them during
+    # the measurements, and slow the subjects down.
     gc.freeze()
     async with asyncio.timeout(TIMEOUT_S), AsyncExitStack() as stack:
         for subject in subjects.values():

@@ -39,8 +39,8 @@ class Results:
     def ratio(self, measurement: str, subject: str, other: tuple[str, str]) -> float | None:
         """Return how many times better a subject is than another. None = one of them is missing.
 
-        The ratio is taken within each round, where both met the same state of the machine. The
-        result is the median of the rounds.
+        A ratio is computed for each round, because the state of the machine is the same for both
+        within a round. The result is the median of these ratios.
 
         Args:
             measurement: name of the measurement.

@@ -50,7 +50,7 @@ class Sizes:
     listed: int = 200_000
     """Sessions of the project whose sessions are listed."""
     listings: int = 40
-    """First pages of each order and filter, in each of the states."""
+    """Reads of each listing's first page on an idle server. A busy server gets the same number."""
     deleted: int = 20_000
     """Sessions that match the filter of a deletion. The same number of others does not match."""
     deleted_messages: int = 10

@@ -27,10 +27,10 @@ def entries_of(messages: list[MessageDict]) -> list[dict[str, Any]]:
 
 
 class ClaudeReference:
-    """The minimum that the SDK requires of a store: entries unique by uuid, and a folded summary.
+    """The minimum that the SDK requires of a store: entries unique by uuid, and a summary.
 
-    An append is one transaction, which locks the transcript's row. There are no tenants, no
-    expiry, no copies and no limits.
+    An append is one transaction, which locks the transcript's row and updates its summary. There
+    are no tenants, no expiry, no copies and no limits.
     """
 
     def __init__(self, url: str) -> None:

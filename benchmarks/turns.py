@@ -60,7 +60,7 @@ async def turn(
         stub: see RawStub.
         session_id: the session.
         text: what the model is to write.
-        writing: the barrier that all turns pass once the models of all of them write.
+        writing: a barrier that opens once the models of all turns write.
         received: counts the events.
 
     Raises:

@@ -16,7 +16,7 @@ from sessiond_server.settings import Settings
 from sessiond_server.telemetry import metrics
 
 SERVER = Path(__file__).resolve().parent.parent / "server" / "sessiond_server"
-# Their constants MAX_*, MIN_* and DEFAULT_* are the limits.
+# Modules whose constants MAX_*, MIN_* and DEFAULT_* are the limits.
 LIMITS = (
     "sessiond_server.core.limits",
     "sessiond_server.core.structs",
@@ -181,7 +181,7 @@ def _shown(name: str, field: Any) -> str:
 
 
 def _constants(module: str) -> Iterator[tuple[str, int, str]]:
-    """Yield the limits that a module defines, each with the comment behind it."""
+    """Yield the limits that a module defines, each with the comment at the end of its line."""
     source = Path(import_module(module).__file__ or "").read_text(encoding="utf-8")
     lines = source.splitlines()
     for node in ast.parse(source).body:

@@ -1,4 +1,4 @@
-"""Fixtures of all tests: a PostgreSQL, a database for each test, servers here and in processes.
+"""Fixtures of all tests: PostgreSQL, a database for each test, servers in this process or another.
 
 SESSIOND_TEST_DATABASE_URL names a PostgreSQL whose user may create databases. Without it, the tests
 start the embedded one.
@@ -73,7 +73,7 @@ AIMOCK = (
     / "cli.js"
 )
 
-# Fixtures and folders of tests that need a database or another process, and so are no unit tests.
+# Fixtures and folders of tests that are no unit tests: they need a database or another process.
 HEAVY_FIXTURES = {"postgres", "start_server", "data_dir", "aimock_of_npm"}
 HEAVY_FOLDERS = {"acceptance", "docs", "languages", "runtime", "support"}
 # These tests prove something about SQL, so they also run on other versions of PostgreSQL.
@@ -161,7 +161,7 @@ def _memory() -> str | None:
 
 @contextmanager
 def _scratch(guardian: Guardian, parent: str | None = None) -> Iterator[Path]:
-    """Make a directory that other users may pass through; pytest closes its own to them."""
+    """Make a directory that other users may enter, unlike the directories that pytest makes."""
     with tempfile.TemporaryDirectory(
         prefix="sessiond-test-", dir=parent, ignore_cleanup_errors=True
     ) as directory:
@@ -198,8 +198,8 @@ def template(postgres: str) -> Iterator[str]:
 class Databases:
     """Creates databases for tests and drops them.
 
-    A database is dropped only when a later one is made. Right after a test, its connections are
-    still ending, and then PostgreSQL sleeps for 100 ms before it tries again.
+    A database is dropped only when a later one is made. Right after a test, the connections to its
+    database are still ending, and DROP DATABASE would wait 100 ms for them.
     """
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:

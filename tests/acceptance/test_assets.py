@@ -1,6 +1,6 @@
 """A large asset through a real server, stored in a directory and in S3.
 
-Both sides need bounded memory, and the asset is removed with its last session.
+The client and the server need bounded memory, and the asset is removed with its last session.
 """
 
 import hashlib

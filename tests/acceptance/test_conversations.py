@@ -103,7 +103,7 @@ class Watcher:
 async def test_a_conversation_goes_on_after_the_servers_death(
     start: Callable[[], ServerProcess], models: ModelServer
 ) -> None:
-    """The request of the fourth turn has the messages of the three before, unchanged."""
+    """The model's request of the fourth turn has the unchanged messages of the first three."""
     odd = (
         '{"role":"user",  "name":"ada",'
         '"content":[{"type":"text","text":"\\u00e9 \\u2028 caf\\u00e9 1.50"}]}'

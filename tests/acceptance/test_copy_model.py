@@ -317,8 +317,8 @@ def _machine(
 
         @rule()
         def purge(self) -> None:
-            # The purger keeps removed messages for a minute, so that a repeated pop can return
-            # them.
+            # The purger keeps removed messages for a minute, because a repeated rewind may have to
+            # return them. Make them older.
             connection.execute("UPDATE dead_logs SET queued_at = queued_at - interval '1 hour'")
             purge()
             assert connection.execute(ORPHANS).fetchone() == (0,)

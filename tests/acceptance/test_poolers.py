@@ -1,6 +1,6 @@
-"""Soaks behind PgBouncer, behind HAProxy while a primary becomes read-only, and quiet streams.
+"""Long runs behind PgBouncer, behind HAProxy while a primary becomes read-only, and without events.
 
-SESSIOND_SOAK_S is their length in seconds: 120 by default.
+SESSIOND_SOAK_S is the duration of a run in seconds. The default is 120.
 """
 
 import asyncio

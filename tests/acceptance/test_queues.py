@@ -31,8 +31,8 @@ MESSAGES = 100
 WORKERS = 4
 
 # A worker as a user would write it. It appends what it processed to its own file PATH, with the
-# machine's monotonic time. If PATH.before or PATH.after exists, it waits before or after it
-# processes messages, so that a test can kill it there.
+# machine's monotonic time. If PATH.before exists, it waits before it processes messages. If
+# PATH.after exists, it waits afterwards. Tests kill it while it waits.
 WORKER = """
 import json, os, sys, time
 from sessiond import Client
@@ -98,7 +98,8 @@ class WorkerProcess:
         """Kill the process while it holds a lease.
 
         Args:
-            moment: "before" it processes the messages, or "after" that and before it acknowledges.
+            moment: "before" = before it processes the messages. "after" = after that, and before it
+                acknowledges them.
         """
         self.path.with_name(f"{self.path.name}.{moment}").touch()
         until(

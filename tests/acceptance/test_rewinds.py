@@ -37,7 +37,7 @@ class Author:
     """The only writer of a session. It records the session's content in each epoch.
 
     Attributes:
-        session: the session, at each server.
+        session: a handle of the session for each server.
         histories: the texts of each epoch. Within an epoch, they only grow.
         copies: the texts of each copy.
         bookmarks: the seq of each bookmark.
@@ -92,7 +92,7 @@ class Author:
         await self.rewind(session)
 
     async def rewind(self, session: AsyncSession) -> None:
-        # Mostly the newest messages, sometimes nearly all.
+        # Most rewinds remove at most 30 messages. One in twenty may remove any number.
         reach = len(self.texts) if self.chance.random() < 0.05 else min(len(self.texts), 30)
         to_seq = len(self.texts) - self.chance.randint(0, reach)
         new = self.new(self.chance.randint(0, 2))

@@ -235,7 +235,7 @@ async def test_a_database_that_stands_still_costs_no_client_an_error(
 async def test_locks_of_others_cost_no_client_an_error(
     start_server: Start, database_url: str, hold: str, reason: str
 ) -> None:
-    """500 clients call all the time. During the lock, 30 appends without retries meet it."""
+    """500 clients call all the time. 30 more appends, without retries, begin during the lock."""
     server = await asyncio.to_thread(start_server, SESSIOND_DATABASE_URL=database_url)
     callers = Callers(server.target, 500)
     async with AsyncExitStack() as stack:

@@ -145,7 +145,7 @@ class Crowd:
 
 @asynccontextmanager
 async def crowd(target: str, session_ids: Sequence[str]) -> AsyncIterator[Crowd]:
-    """Open Watch calls over several connections. The calls take the sessions in turn."""
+    """Open Watch calls over several connections, spread evenly over the sessions."""
     # Otherwise channels to one address share a connection, and the server's limit of streams.
     options = [("grpc.use_local_subchannel_pool", 1)]
     async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE_S):

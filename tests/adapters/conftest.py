@@ -1,4 +1,4 @@
-"""A server for the adapters' tests, in a process of its own, as adapters meet it."""
+"""A server for the adapters' tests, in a process of its own, as in real use."""
 
 import os
 import uuid

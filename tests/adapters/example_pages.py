@@ -1,4 +1,4 @@
-"""Runs the programs of a page about a framework. tests/docs runs without the frameworks."""
+"""Runs the programs of a page about a framework. tests/docs cannot, as it has no frameworks."""
 
 import os
 import re

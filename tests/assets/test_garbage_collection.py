@@ -1,4 +1,4 @@
-"""Garbage collection of assets: what keeps one, and concurrent changes."""
+"""Garbage collection of assets: the references that keep an asset, and concurrent changes."""
 
 import asyncio
 from contextlib import suppress

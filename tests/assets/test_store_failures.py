@@ -22,7 +22,7 @@ from .helpers import NOBODY, PIECE, Query, Store, get, pass_time, random_bytes, 
 
 
 class TestLeftovers:
-    """Leftovers of a killed server, and of one whose store was unavailable."""
+    """Leftovers of a killed server, and of a server whose store was unavailable."""
 
     @pytest.fixture
     def store(self, tmp_path: Path) -> Store:

@@ -35,7 +35,7 @@ from .helpers import (
 )
 
 
-# One request, several parts of a multipart upload, and the sizes at their edges.
+# Sizes from one request to several parts of a multipart upload, also just above each limit.
 @pytest.mark.parametrize(
     "size",
     [0, 1, PIECE, PIECE + 1, objects_module.PART_BYTES, objects_module.PART_BYTES + 1, 11_000_000],

@@ -274,7 +274,7 @@ def _settings_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the pauses between retries. Calls without a deadline then give up by count alone."""
+    """Shorten the pauses between retries. Calls without a deadline give up after MIN_ATTEMPTS."""
     monkeypatch.setattr(_retry, "FIRST_DELAY_S", 0.001)
     monkeypatch.setattr(_retry, "FIRST_STREAM_DELAY_S", 0.001)
     monkeypatch.setattr(_retry, "MAX_STREAM_DELAY_S", 0.01)

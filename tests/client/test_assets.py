@@ -273,7 +273,7 @@ class TestScripted:
     async def test_an_end_that_is_lost_is_no_reason_to_ask(
         self, colour: Colour, client: Any, server: FakeServer, length: int | None
     ) -> None:
-        """When all bytes are there, a request for the rest has length 0, which means everything."""
+        """All bytes have arrived. A request for the rest would have length 0, which means all."""
         broken = server.abort(grpc.StatusCode.UNAVAILABLE, "gone")
         server.on("DownloadAsset", [*answers(b"abc", b"de", size=5), broken])
         assert await colour.collect(client.assets.download(ASSET_ID, length=length)) == [

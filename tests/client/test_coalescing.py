@@ -90,7 +90,7 @@ async def test_a_slow_server_is_not_waited_for(client: AsyncClient, server: Fake
 async def test_a_second_call_to_a_session_waits_for_the_first(
     client: AsyncClient, server: FakeServer
 ) -> None:
-    """A second call would wait for the first at the server, and so would its whole batch."""
+    """At the server, the second call would wait for the first, and delay its whole batch."""
     landing = asyncio.Event()
 
     async def late(request: Any, context: object) -> StoreMessagesResponse:

@@ -1,4 +1,4 @@
-"""The handlers of a session's events, while the session is sent to."""
+"""The handlers of a session's events, during Send calls to the session."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ from .turn_responses import accepted, answered, broken, message_event, silence, 
 class TestHandlers:
     @pytest.fixture(autouse=True)
     def patience(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Make the timeouts long, so that a test that depends on one hangs."""
+        """Make the timeouts long, so that a test that depends on a timeout hangs."""
         self.patch = monkeypatch
         self.set_patience(200.0)
 

@@ -35,5 +35,5 @@ def test_a_stream_that_has_delivered_is_given_time_to_restart() -> None:
     error = errors.ServerUnavailable("x")
     stream = _retry.StreamRetry(None)
     stream.progress()
-    # Far more failures than the count allows, but all within a moment.
+    # Far more failures than MIN_ATTEMPTS, but all within a moment.
     assert all(stream.delay_after(error) is not None for _ in range(10 * _retry.MIN_ATTEMPTS))

@@ -82,7 +82,7 @@ class TestTurns:
         server.on("GetTurn", turn(), turn(COMPLETED, last_seq=9))
         server.on("GetMessage", stored(9))
         assert (await colour.call(session.wait_for_turn, "t1")).seq == 9
-        # Fetched twice: when the watch was open, and at the end.
+        # The client fetched the turn twice: when the watch was open, and at the end.
         assert len(server.of("GetTurn")) == 2
 
     async def test_an_end_that_was_missed(self, colour, server, session, impatient) -> None:

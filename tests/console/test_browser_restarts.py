@@ -112,7 +112,7 @@ def test_an_answer_that_dies_with_its_server_does_not_stay_as_if_it_went_on(
                 "tailed", "talk", options=OPTIONS, keep_partial=keep_partial
             )
             wait_for_text(tab)
-            # The text is saved every second.
+            # Servers save text twice a second, so a part is saved when this word is shown.
             tab.wait_for_selector(".answer :text('word120')")
             server.kill()
             server = start_server(f"--listen={server.target}", **environment)

@@ -150,7 +150,7 @@ async def test_the_text_of_a_turn_that_ended_unnoticed_is_taken_away(
     reader = tab(api, followers, after=1)
     await reader.stream.__anext__()
     follower = followers.of(api, session.session_id)
-    # The events that follow were published while no server could be reached.
+    # The follower holds a part of an answer, as if it had missed the end of the turn.
     follower._answers[turn_id] = following._Answer("half an answer")
     ends = [
         (await reader.until("turn", turn=turn_id))["type"],

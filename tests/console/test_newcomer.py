@@ -140,7 +140,7 @@ def test_the_same_answers_are_found_on_a_phone(page: Page) -> None:
     assert reason["x"] + reason["width"] <= 380
     # No turn is running, so there is none to abort.
     expect(page.get_by_role("button", name="Abort the running turn")).to_have_count(0)
-    # Below each other, the messages of two forks are told apart by their sessions' ids.
+    # The page shows two forks below each other. The sessions' ids tell their messages apart.
     page.get_by_role("link", name="Forks", exact=True).click()
     page.get_by_role("link", name="this session and ada-1-fork").click()
     for text, session_id in (("Where is my parcel?", "ada-1"), ("Another question", "ada-1-fork")):

@@ -178,7 +178,7 @@ async def test_a_destroyed_session_can_be_copied(wire: Wire) -> None:
 
 @pytest.mark.parametrize("through", [0, 1, 2, 3, 5, 6])
 async def test_a_cut_in_the_middle_counts_right(wire: Wire, through: int) -> None:
-    """The cut is within a batch, at its end, in the segments that a copy shares, or behind them."""
+    """The cut is within a batch, at its end, in the segments that a copy shares, or after them."""
     await wire.create("zero")
     await wire.store(
         "zero", openai("you are", "system"), openai("hello"), openai("hi", "assistant")

@@ -150,7 +150,7 @@ class TestReading:
     async def test_a_page_that_a_purge_made_short_is_not_cached(
         self, wire: Wire, server: Running, purger: Purger
     ) -> None:
-        """A query by the old segments finds only the end of its range; the purge took the rest."""
+        """The purge deletes most of the range that the reader queries, up to near its end."""
         await wire.create("c0")
         for i in range(18):
             texts = (

@@ -94,7 +94,7 @@ async def test_a_statement_that_was_deallocated_is_prepared_again(database: Data
 async def test_a_statement_whose_column_has_got_another_type_is_prepared_again(
     database: Database, database_url: str
 ) -> None:
-    """PostgreSQL refuses it: "cached plan must not change result type"."""
+    """PostgreSQL refuses the old statement: "cached plan must not change result type"."""
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as other:
         await other.execute("CREATE TABLE changing (n text)")
         await other.execute("INSERT INTO changing VALUES ('7')")
@@ -129,7 +129,7 @@ async def test_a_connection_whose_cursors_have_outdated_statements_is_replaced(
 async def test_a_statement_whose_caller_is_cancelled_as_it_is_prepared_is_prepared_again(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PostgreSQL has prepared the statement, but the cancelled caller has not learnt it."""
+    """PostgreSQL has prepared the statement, but the cancelled caller does not know that."""
     async with database.connection() as connection:
         with monkeypatch.context() as patch:
             wait = connection.wait

@@ -17,7 +17,7 @@ ROOMS = (
     ROOT / "protos",
     ROOT,
 )
-# Names that mean the file of any feature.
+# Names of files that every feature has. A page uses them without naming a feature.
 OF_EVERY_FEATURE = {"service.py", "store.py", "store/"}
 # Directories that the described commands create.
 MADE = ("docs/reference/generated", "build/")

@@ -20,13 +20,13 @@ from .histories import as_message, histories
 
 JSON = dict[str, Any]
 MARK = re.compile(r"mark[0-9a-f]+\.")
-# The default is small, because every landing runs these tests.
+# The default is small, because every full test run includes these tests.
 EXAMPLES = settings(
     max_examples=int(os.environ.get("SESSIOND_TEST_EXAMPLES", "100")),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-# Seconds, generous enough for a busy machine.
+# A timeout in seconds that is long enough for a busy machine.
 pytestmark = pytest.mark.timeout(3 * EXAMPLES.max_examples)
 
 

@@ -196,7 +196,7 @@ GEMINI: list[JSON] = [
     },
 ]
 BASES = {FORMAT_OPENAI: OPENAI, FORMAT_ANTHROPIC: ANTHROPIC, FORMAT_GEMINI: GEMINI}
-# The messages before the tested message: a prompt, and the calls whose results it may have.
+# The messages before the tested message: a prompt, and calls. It may have the calls' results.
 LEADS: dict[int, list[JSON]] = {
     FORMAT_OPENAI: [
         {"role": "user", "content": "hi"},

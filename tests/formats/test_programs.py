@@ -119,7 +119,7 @@ def test_agents_that_claude_code_called_are_not_part_of_its_conversation() -> No
     old = line("user", "search the code", isSidechain=True)
     main = line("user", "hello")
     assert said("claude-code", main, side, old) == [(ROLE_USER, "hello")]
-    # In a sub-agent's own transcript, its lines are the conversation.
+    # In a sub-agent's own transcript, the sub-agent's lines are the conversation.
     assert said("claude-code", side) == [(ROLE_USER, "search the code")]
     assert said("claude-code", old) == []
 

@@ -81,7 +81,7 @@ async def lines_of(client: AsyncClient, session_id: str) -> list[str]:
 
 
 def renamed(lines: list[str], session_id: str) -> list[str]:
-    """Return the lines with another session_id in the first."""
+    """Return the lines of an export with another session_id in the first line."""
     first = json.loads(lines[0])
     first["session"]["session_id"] = session_id
     return [json.dumps(first, ensure_ascii=False, separators=(",", ":")) + "\n", *lines[1:]]

@@ -32,7 +32,7 @@ async def test_a_model_goes_on_with_a_transcript_on_its_newest_branch(claude: As
     assert [message.seq for message in branch] == [*range(1, 11), 14, 15]
     session = await claude.get_session(CLAUDE)
     answer = await session.send_and_wait("Thanks.", model="echo")
-    # Prompts, results and lines of answers, without the notes and the other branch.
+    # The model received the messages of the branch, but neither notes nor the other branch.
     assert answer.content == "echo of 11 messages: Thanks."
 
 

@@ -45,7 +45,7 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
     command = [
         *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
         *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
-        # Rust's TLS accepts no authority's certificate as a server certificate.
+        # Rust's TLS library refuses an authority's certificate as the certificate of a server.
         *("-addext", "basicConstraints=critical,CA:FALSE"),
     ]
     try:
@@ -110,7 +110,7 @@ def test_each_language_reads_and_watches_what_the_others_wrote(target: str) -> N
     if len(here) == 1:
         pytest.skip("no example is built; `make languages` builds them")
     written = encoded(MESSAGES)
-    # Watchers that connect before anything is written, each of its own session.
+    # A program of each language watches the session "shared" before anything is written to it.
     with Client(target) as client:
         client.create_session("shared")
     total = len(written) * len(here)

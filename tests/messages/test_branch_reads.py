@@ -27,7 +27,7 @@ def tree(rng: random.Random, size: int, forks: int) -> dict[int, int]:
 
 
 def path_of(parents: dict[int, int], seq: int) -> list[int]:
-    """Return the seqs on the path to a message, by walking it."""
+    """Return the seqs on the path to a message. Follows the parents from the message."""
     found: list[int] = []
     while seq:
         found.append(seq)

@@ -188,7 +188,7 @@ async def test_a_slow_reader_holds_no_connection(filled: Wire) -> None:
     calls = [filled.sessions.GetMessages(GetMessagesRequest(session_id="one")) for _ in range(20)]
     for call in calls:
         await call.read()  # one batch, and no more
-    # More streams are open than connections exist (8), but other calls get a connection.
+    # More streams are open than the server has database connections (8). Other calls still get one.
     for i in range(20):
         await filled.create(f"other-{i}")
     for call in calls:

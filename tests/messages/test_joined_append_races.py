@@ -44,9 +44,10 @@ class Database:
     """A fake of the interface that JoinedAppends uses.
 
     Attributes:
-        is_locked: whether another program has locked each session.
-        alone, shared: number of statements.
-        can_go_on: cleared = each statement waits for it.
+        is_locked: whether another program has locked all sessions.
+        alone: number of statements for one append each.
+        shared: number of statements for several appends each.
+        can_go_on: while it is cleared, statements do not end.
     """
 
     def __init__(self) -> None:
@@ -162,7 +163,7 @@ async def test_a_caller_that_leaves_as_its_statement_begins_blocks_no_other(
 async def test_a_session_that_others_lock_again_and_again_is_waited_for_in_line(
     joined: JoinedAppends, database: Database
 ) -> None:
-    """Statements that skip locked rows may never find it free, so one statement waits for it."""
+    """Statements that skip locked rows may never find it free, so one waits for the lock."""
     database.is_locked = True
     several = [joined.submit(prepared()) for _ in range(3)]
     joined.dispatch()

@@ -24,7 +24,7 @@ SKIP = {"on_duplicate": ON_DUPLICATE_SKIP}
 
 
 def named(*ids: str) -> list[Message]:
-    """Return a message for each id, with the id as its text; for "", one without an id."""
+    """Return a message for each id, with the id as its text; for "", one without id."""
     messages = [openai(message_id or "anonymous") for message_id in ids]
     for message, message_id in zip(messages, ids, strict=True):
         message.message_id = message_id

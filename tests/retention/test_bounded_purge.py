@@ -16,7 +16,7 @@ from ..support.wire import Wire
 Query = Callable[..., list[tuple[object, ...]]]
 
 BATCH = 1_000
-# The columns to set in the rows of a log, and SQL expressions of their values in row i, by table.
+# For each table, the columns to set in a log's rows, and the SQL of their values in row i.
 OWN = {
     "tasks": (
         "task_id, position, status, message_seqs, created_at, updated_at",
@@ -170,7 +170,7 @@ async def test_references_to_assets_count_towards_the_batch(
 async def test_messages_of_a_log_that_a_copy_reads_go_with_their_references(
     wire: Wire, query: Query, server: Running, largest_transaction: Callable[[], int]
 ) -> None:
-    """A message is deleted with all its references, so a transaction may exceed the batch."""
+    """A message is deleted with its 30 references, so a batch of 70 rows has only two messages."""
     await wire.create("one")
     for _ in range(11):
         await wire.store("one", "x")

@@ -47,7 +47,7 @@ async def test_requests_of_strangers_are_not_read(
         grown = process.memory_info().rss - before
     reasons = {taken_apart(e).reason for e in ended if isinstance(e, grpc.aio.AioRpcError)}
     assert reasons == {"API_KEY_INVALID" if metadata else "API_KEY_MISSING"}
-    # gRPC reads up to some MB of each connection ahead.
+    # gRPC reads ahead up to a few MB on each connection.
     assert grown < CALLERS * SIZE / 4
 
 

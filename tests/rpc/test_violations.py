@@ -64,7 +64,7 @@ NESTED = {"session", "task", "bookmark", "filter", "project"}
 
 
 def bad_fields(message: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """Return the path of each field that can be made invalid, and a value that does it."""
+    """Return the path of each field that can be made invalid, and an invalid value."""
     found: list[tuple[str, Any]] = []
     kind = message.DESCRIPTOR.name
     for field in message.DESCRIPTOR.fields:

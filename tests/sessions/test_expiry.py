@@ -169,7 +169,7 @@ class TestDefault:
 
 
 async def test_appends_are_heap_only_updates(wire: Wire, database_url: str) -> None:
-    """Appends change no indexed column, apart from active_minute, and pages keep room for them."""
+    """Appends change no indexed column but active_minute, and pages have room for new versions."""
     await wire.create("one", idle_ttl_s=3600, metadata={"a": 1})
     key = session_key(DEFAULT_PROJECT_ID, "one")
     totals = Totals(count=1, content_bytes=1, largest_bytes=1, tokens=1)

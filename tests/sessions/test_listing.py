@@ -32,7 +32,7 @@ def ids(sessions: list[Session]) -> list[str]:
 
 @pytest.fixture
 async def five(wire: Wire) -> Wire:
-    """Sessions a to e, created in this order; then a is appended to."""
+    """Sessions "a" to "e", created in this order. A message was then appended to "a"."""
     for i, name in enumerate("abcde"):
         await wire.create(
             name,

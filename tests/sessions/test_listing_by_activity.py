@@ -26,7 +26,7 @@ OLDEST = NOON - timedelta(seconds=21_000)
 
 
 def insert(url: str, count: int, times: str, *, start: int = 0) -> None:
-    """Insert sessions s-START and following; `times` is an SQL expression of their number i."""
+    """Insert sessions s-START and following; `times` is an SQL expression of the number i."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(
             f"""

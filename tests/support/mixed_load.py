@@ -93,7 +93,7 @@ class MixedLoad:
                 self._annotate,
             ]
             random.shuffle(steps)
-            # The history that the other steps read.
+            # Store the history that the other steps read.
             await self._append_many(client, session)
             for step in steps:
                 await step(client, session)

@@ -30,7 +30,7 @@ class Reply:
     """The reply to one request, in the protocol of the request.
 
     Args:
-        text: the answer, streamed a word an event.
+        text: the answer, streamed with one word in each event.
         thinking, signature: the thinking before the answer, and its signature.
         tool_calls: (id, name, arguments as JSON text), streamed in pieces of 7 characters.
         usage: (input, output) tokens. None = the reply has no usage.

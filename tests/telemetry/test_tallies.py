@@ -1,4 +1,4 @@
-"""A histogram with a tally has the same values as one that observes them itself."""
+"""A histogram that gets its values from a tally equals one that observes them directly."""
 
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.exposition import generate_latest

@@ -234,5 +234,5 @@ async def test_a_large_history_is_read_only_as_far_as_the_window_needs(
     monkeypatch.setattr(HistoryStore, "page", counted)
     await send(wire, "one", "second")
     assert texts(models)[-1] == "second"
-    # The count includes other readers of the new messages, such as the channel of this Send.
+    # The count includes rows that others read, such as the channel of this Send.
     assert rows < 60

@@ -33,7 +33,7 @@ from .calls import HOLD, abort, connected, held, turn_of
 
 Query = Callable[..., list[tuple[Any, ...]]]
 
-# The first of the events that the model server sends is empty.
+# The model server's first event has no text, so three events have two words.
 TWO_WORDS = {"text": "one two three", "after": 3}
 LOST = "UPDATE turns SET holder = gen_random_uuid(), lease_until = now() - interval '1 second'"
 SAVED = "SELECT string_agg(content, '' ORDER BY start) FROM turn_texts"

@@ -22,8 +22,8 @@ class AsyncAdmin(AsyncCalls):
     """The calls about projects, their limits, and API keys.
 
     If the server requires API keys, these calls need an admin key; without one they raise
-    AdminKeyRequired. create_project without get_or_create and create_api_key are not retried,
-    because they have no request_id.
+    AdminKeyRequired. create_api_key is not retried, and neither is create_project without
+    get_or_create, because their requests have no request_id.
     """
 
     async def create_project(
@@ -42,7 +42,7 @@ class AsyncAdmin(AsyncCalls):
 
         Raises:
             ProjectAlreadyExists: if the name is taken, unless get_or_create is True.
-            ProjectBeingDeleted: if a deleted project of this name is not removed yet.
+            ProjectBeingDeleted: if a project of this name was deleted, and is still being removed.
         """
         request = filled(pb.CreateProjectRequest(), get_or_create=get_or_create)
         filled(request.project, name=name)

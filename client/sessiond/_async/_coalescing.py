@@ -117,9 +117,9 @@ class Coalescer:
     """`StoreMessages` of a stub, for many concurrent callers.
 
     Calls made in one tick of the event loop, or while others are in flight, become one
-    BatchStoreMessages call. A single call is sent as StoreMessages. If the previous call was a
-    single one, too, the call does not wait for the end of the tick. Callers see no difference: each
-    call has its own deadline and error, and can be cancelled on its own.
+    BatchStoreMessages call. A single call is sent as StoreMessages. If the previous call was also
+    sent on its own, and has ended, the next call does not wait for the end of the tick. Callers see
+    no difference: each call has its own deadline and error, and can be cancelled on its own.
     """
 
     def __init__(
@@ -143,8 +143,8 @@ class Coalescer:
         self._in_flight = 0
         # Whether the calls come one after the other, so that gathering them would only delay them.
         self._is_alone = False
-        # Number of calls in flight, by session. A further call would only wait for them at the
-        # server.
+        # Number of calls in flight, by session. A further call to such a session waits here,
+        # because the server would let it wait for them anyway.
         self._busy: Counter[str] = Counter()
         # The event loop keeps only weak references to its tasks.
         self._tasks: set[asyncio.Task[None]] = set()
@@ -184,7 +184,7 @@ class Coalescer:
     ) -> StoreMessagesResponse:
         """Make a call while no other call is in flight.
 
-        Later calls wait for its end only if they are to the same session.
+        While it is in flight, a later call waits for it only if both are to the same session.
         """
         self._busy[request.session_id] = 1
         try:
@@ -337,7 +337,7 @@ class Coalescer:
     def _finish(self, batch: _Batch) -> None:
         batch.timer.cancel()
         self._stop_awaiting(batch)
-        # Calls to the batch's sessions can be sent now, even if they did not wait for the batch.
+        # Calls that waited only because their session was busy can be sent now.
         self._schedule()
 
 

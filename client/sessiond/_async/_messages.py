@@ -22,7 +22,7 @@ from sessiond._types.session import StoredRange
 from sessiond.errors import invalid_field
 from sessiond.v1 import session_service_pb2 as pb
 
-# From this number of messages on, they are encoded without a protobuf object for each.
+# A list of at least this many messages is encoded without a protobuf object for each message.
 ENCODED_MESSAGES = 100
 
 

@@ -56,8 +56,8 @@ class AsyncSessions(AsyncTranscriptCalls, AsyncRegenerationCalls):
             state: the session's state, a JSON object of at most 1 MiB. Default: {}.
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds.
-            **settings: model, user, title, config, metadata, idle_ttl, never_expires. Defaults:
-                none; for idle_ttl, the server's.
+            **settings: model, user, title, config, metadata, idle_ttl, never_expires. Default:
+                no value, except for idle_ttl: the server's default.
 
         Returns:
             The session.
@@ -295,8 +295,8 @@ class AsyncSessions(AsyncTranscriptCalls, AsyncRegenerationCalls):
             request_id: makes the call safe to repeat.
             timeout: deadline over all attempts, in seconds.
             **settings: model, user, title, config, metadata, idle_ttl, never_expires, state,
-                remove_state, state_etag. config and metadata are replaced as a whole; state has new
-                values of top-level keys. never_expires=False has no effect.
+                remove_state, state_etag. config and metadata are replaced as a whole; state
+                replaces only the top-level keys that it has. never_expires=False has no effect.
 
         Returns:
             The session after the change.
@@ -426,8 +426,8 @@ class AsyncSessions(AsyncTranscriptCalls, AsyncRegenerationCalls):
             session_id: the session.
             after_seq: skip the messages up to this seq; 0 = skip none. Default: yield only messages
                 stored after the iteration began.
-            after_epoch: epoch of after_seq, as in the received event. If the session was rewound
-                since, "session.rewound" comes first. Default: the session's epoch when the
+            after_epoch: the epoch to which after_seq belongs (`Event.epoch`). If the session was
+                rewound since, "session.rewound" comes first. Default: the session's epoch when the
                 iteration begins. Only with after_seq.
             types: yield only events of these types, e.g. ["assistant.message"]; see `Event.type`.
                 Default: all.

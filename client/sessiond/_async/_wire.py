@@ -405,7 +405,7 @@ def is_cancelled() -> bool:
 
 
 async def run_blocking(function: Callable[..., _Item], *args: Any) -> _Item:
-    """Call a function that waits for a disk, in a thread, and return its result."""
+    """Call a blocking function, e.g. one that reads a file, in a thread; return its result."""
     return await asyncio.to_thread(function, *args)
 
 

@@ -1,4 +1,4 @@
-"""Passes each character of a running answer on once, over any number of connections."""
+"""Passes on each character of a running answer once, over any number of connections."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Forks. A child process inherits its parent's connections, and perhaps a broken gRPC.
 
 gRPC survives a fork if no thread is executing its code. While a channel of `grpc.aio` is open, a
-thread of gRPC always is. That thread does not exist in the child: calls hang, or the process is
-aborted.
+thread of gRPC always executes it. That thread does not exist in the child: calls hang, or the
+process is aborted.
 """
 
 from __future__ import annotations

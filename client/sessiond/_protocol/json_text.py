@@ -17,7 +17,8 @@ _AS_JSON = 'give base64, as model_dump(mode="json") of an SDK\'s object does'
 _AS_DICT = 'give its dict: model_dump(mode="json", exclude_none=True)'
 
 _dumps = orjson.dumps
-# A subclass of dict may override items(), which only the standard library honours.
+# A subclass of dict may override items(), which orjson would ignore. So the standard library
+# encodes subclasses.
 _OPTIONS = (
     orjson.OPT_PASSTHROUGH_DATACLASS
     | orjson.OPT_PASSTHROUGH_DATETIME

@@ -31,7 +31,10 @@ _ENUM_NAMES: Mapping[str, Mapping[str, int]] = {
 
 
 def request_id_or_new(given: str | None) -> str:
-    """Return the caller's request_id, or a random one, without which a retry could act twice."""
+    """Return the caller's request_id, or a random one.
+
+    Without a request_id, a retry could make a change a second time.
+    """
     return given or secrets.token_hex(16)
 
 

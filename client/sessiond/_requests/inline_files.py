@@ -110,8 +110,8 @@ def _files_of_parts(parts: Iterable[Part], least: int) -> Iterator[InlineFile]:
 def _files_of_json(value: Any, format: int, least: int) -> Iterator[InlineFile]:
     for holder, key in file_places(value, format):
         text = holder[key]
-        # Encoded content is longer than the content itself, so a text shorter than `least` is too
-        # small a file. A source of the type "text" is plain text.
+        # Encoded content is longer than the content itself, so a text shorter than `least` holds a
+        # file that is too small. A source of the type "text" is plain text.
         if len(text) >= least and holder.get("type") != "text":
             content, given = _decoded(text, is_url=key.lower().endswith(("url", "uri")))
             if len(content) >= least:

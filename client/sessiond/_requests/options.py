@@ -79,7 +79,7 @@ class EventOptions(TypedDict, total=False):
     """Options for following a session's events, except the seq after which to begin."""
 
     after_epoch: int | None
-    """Epoch of after_seq, as in the last received event. Default: the session's epoch."""
+    """The epoch to which after_seq belongs (`Event.epoch`). Default: the session's epoch."""
     types: Sequence[str] | None
     """Yield only events of these types. Default: all."""
     follow_recreated: bool
@@ -115,7 +115,7 @@ class CopySettings(SessionSettings, total=False):
     """The settings of a copy. None is the same as leaving a setting out."""
 
     state: Mapping[str, Any] | None
-    """New values of top-level keys of the copy's state, which is otherwise the source's."""
+    """New values of top-level keys of the copy's state. Other keys have the source's values."""
     remove_state: Iterable[str] | None
     """Top-level keys to remove from the copy's state."""
 

@@ -23,13 +23,14 @@ def watch(
     incarnation: str = "",
     follow_recreated: bool = False,
 ) -> WatchRequest:
-    """Return the request to watch a session; "" = all sessions of the project.
+    """Return the request to watch a session, or all sessions of the project.
 
     Args:
-        session_id: the session.
+        session_id: the session. "" = all sessions of the project.
         after_seq: seq of the message to begin after.
-        after_epoch: epoch of after_seq.
-        incarnation: the incarnation or an etag of the session that has this message. "" = any.
+        after_epoch: the epoch to which after_seq belongs.
+        incarnation: the incarnation, or an etag, of the session to which after_seq belongs. "" =
+            the session that exists when the watch begins.
         follow_recreated: after the session was deleted, watch the next session with its id.
 
     Raises:

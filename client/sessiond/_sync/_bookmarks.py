@@ -18,9 +18,9 @@ from sessiond.v1 import bookmark_service_pb2 as pb
 class Bookmarks(Calls):
     """The calls about bookmarks, by session id.
 
-    A bookmark is a name for a position in a session: its seq is that of the message before the
-    position. A session has at most 1,000 bookmarks. Bookmarks can be changed even in a destroyed
-    session.
+    A bookmark is a name for a position in a session. The bookmark's seq is the seq of the message
+    just before the position. A session has at most 1,000 bookmarks. Bookmarks can be changed even
+    in a destroyed session.
 
     `timeout` and `request_id` are as in `client.sessions`. In addition to the errors listed for
     each call, all calls raise SessionNotFound.

@@ -187,8 +187,8 @@ class Client:
             request_id: makes the call safe to repeat, at most 128 characters. Default: a random
                 one.
             timeout: deadline over all attempts, in seconds. Default: the client's.
-            **settings: model, user, title, config, metadata, idle_ttl, never_expires. Defaults:
-                none; for idle_ttl, the server's.
+            **settings: model, user, title, config, metadata, idle_ttl, never_expires. Default:
+                no value, except for idle_ttl: the server's default.
 
         Returns:
             The session's handle.

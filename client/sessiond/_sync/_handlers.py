@@ -24,12 +24,12 @@ from sessiond.errors import (
 
 log = logging.getLogger("sessiond")
 
-# How long a send waits for the watch to open, and how long its answer is held back until the
-# handlers have seen it.
+# A send waits at most READY_TIMEOUT_S for the watch to open. The answer is returned when the
+# handlers have been called with it, or after DELIVERED_TIMEOUT_S.
 READY_TIMEOUT_S = 5.0
 DELIVERED_TIMEOUT_S = 5.0
 
-# The AsyncHandlers whose handler is calling the current code.
+# The AsyncHandlers object that has called the handler in which the current code runs, if any.
 _within: ContextVar[object | None] = ContextVar("_within", default=None)
 
 

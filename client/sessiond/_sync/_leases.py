@@ -34,7 +34,7 @@ class LeaseCalls(Calls):
         wait: timedelta | float | None = None,
         timeout: float | None = None,
     ) -> list[Lease]:
-        """Lease pending messages of sessions without a lease, those pending longest first.
+        """Lease pending messages of sessions without a lease, the longest pending ones first.
 
         The call is not retried: if its response is lost, the messages are leased again when the
         lease has expired.
@@ -113,8 +113,8 @@ class LeaseCalls(Calls):
             lease: the lease.
             through_seq: the last processed seq; later messages become pending again. 0 = no message
                 was processed. Default: all messages were.
-            failures: the messages up to through_seq to give up on: {seq: error}, or FailedMessages.
-                All others count as processed. Errors are cut to 1,024 characters.
+            failures: those messages up to through_seq that the worker gives up on: {seq: error}, or
+                FailedMessages. All others count as processed. Errors are cut to 1,024 characters.
             keep_lease: keep the lease for the messages after through_seq.
             timeout: deadline over all attempts, in seconds.
 

@@ -43,7 +43,10 @@ TEMPLATE_IDLE_TTL_S = 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class _ActiveLease:
-    """A session on loan. It must not refer to the handle: collecting the handle ends the lease."""
+    """A session on loan.
+
+    It must not refer to the handle, because the lease ends when the handle is garbage-collected.
+    """
 
     due: float
     """Time of expiry, by time.monotonic()."""
@@ -304,7 +307,11 @@ class SessionPool:
         return (self._client.sessions.copy(template.session_id, session_id, **options)).session
 
     def _template_after(self, gone: SessionInfo | None) -> SessionInfo:
-        """Return the template. Create or fetch it if there is none, or only the expired `gone`."""
+        """Return the template. Create or fetch it first if there is none, or if it is still `gone`.
+
+        Args:
+            gone: the template that has expired. None = no template is known to have expired.
+        """
         with self._template_mutex:
             self._places.check_open()
             if not self._has_reaper:
@@ -338,8 +345,8 @@ class SessionPool:
         session = self._client._handle(info)
         with self._lock:
             self._places.check_open()
-            # The garbage collector may run anywhere, even under the lock, so it only sends a
-            # command.
+            # The garbage collector may call the finalizer at any time, even while the lock is held.
+            # So the finalizer only sends a command.
             finalizer = finalize(session, self._commands.put, _Reclaim(info.session_id))
             finalizer.atexit = False
             due = (
@@ -383,7 +390,7 @@ class SessionPool:
             )
 
     def _preserve(self, session_id: str) -> None:
-        """Destroy a session, and keep it as long as the given template, or forever."""
+        """Destroy a session, but keep it: with the idle_ttl of the given template, or forever."""
         template = self._template
         if template and self._given_template is not None and template.idle_ttl:
             self._client.sessions.update(session_id, idle_ttl=template.idle_ttl)

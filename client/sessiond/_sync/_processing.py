@@ -127,7 +127,7 @@ class Processing(LeaseCalls):
         failure: Exception | None = None
         try:
             if lease.attempt > max_attempts:
-                # No earlier worker reported an outcome: the messages may have crashed them.
+                # No earlier worker reported an outcome: the messages may have crashed the workers.
                 self._fail(lease, f"leased {lease.attempt - 1} times without an outcome")
                 return 0
             try:
@@ -173,8 +173,8 @@ class Processing(LeaseCalls):
             self.release(lease)
 
     def _fail(self, lease: Lease, text: str) -> None:
-        # The text is sent for each message. protobuf refuses lone surrogates, which file names may
-        # have.
+        # The text is cut, because it is sent once for each message. protobuf refuses lone
+        # surrogates, which a text with file names may have.
         text = text[:MAX_ERROR_CHARACTERS].encode(errors="replace").decode()
         self.acknowledge(lease, failures=dict.fromkeys(lease.seqs, text))
 

@@ -46,8 +46,8 @@ class RewindCalls(Calls):
             before_message_id: remove the message with this message_id, and all that follow it.
             messages: at most 1,000 messages to append, as in store_messages. Default: none.
             format: the format of dicts and JSON texts in messages, as in store_messages.
-            return_removed: maximum number of removed messages to return, at most 1,000: the newest
-                ones, of at most about 4 MiB.
+            return_removed: maximum number of removed messages to return, at most 1,000. The newest
+                ones are returned, together at most about 4 MiB.
             **options: expected_last_seq, expected_epoch, state, remove_state, state_etag,
                 abort_turn, format_name, request_id, timeout.
 

@@ -39,7 +39,7 @@ from sessiond._types.turn import SentMessage, Turn, TurnPreview
 
 
 class Session:
-    """One session: the calls of `client.sessions` without the id. Clients create it.
+    """One session's handle, which clients create: the calls of `client.sessions` without the id.
 
     `send`, `send_and_wait` and `stream` first wait until the handlers added with `on` can receive
     the new events.
@@ -120,10 +120,10 @@ class Session:
 
         Handlers are called in the background, one after the other, in the order in which they were
         added. If a handler raises, the error is logged (logger "sessiond"), and the other handlers
-        are still called. Handlers get all events caused by later sends of this handle. Events of
-        other clients reach them from shortly after this call on; those published during an outage
-        are missed, except messages. To miss no message, use events(after_seq). The watch for events
-        ends when the last handler is removed, the client is closed, or the session is gone.
+        are still called. Handlers get all events caused by later sends of this handle. They get
+        events caused by other clients from shortly after this call on. They miss the events that
+        are published during an outage, except messages. To miss no message, use events(after_seq).
+        The watch ends when the last handler is removed, the client is closed or the session gone.
 
         Args:
             type_or_handler: the type of the events, e.g. "assistant.message"; or the handler.

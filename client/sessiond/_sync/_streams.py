@@ -263,7 +263,7 @@ def overdue(session_id: str, turn_id: str, error: SessiondError) -> DeadlineExce
 def place_of(
     connection: Connection, session_id: str, timeout: float | None
 ) -> tuple[int, int, str]:
-    """Return a session's last_seq, its epoch, and its etag, which names its incarnation.
+    """Return a session's last_seq, epoch and etag. The etag serves as the watch's incarnation.
 
     Raises:
         SessionNotFound: if there is no such session.

@@ -104,8 +104,8 @@ class _Branches:
 
     def __init__(self) -> None:
         self._count = 0
-        # The number and the id of a line, by each line's id. For a note, they are those of the line
-        # that it follows.
+        # Where each line belongs, by the line's id: the line's own number and id or, for a note,
+        # the number and id of the line that the note follows.
         self._places: dict[str, tuple[int, str]] = {}
         self._tip = ""
         self._last_prompt = self._answer_start = 0

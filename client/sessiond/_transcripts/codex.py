@@ -13,7 +13,8 @@ from sessiond._types.transcripts import BadLine
 FORMAT_NAME = "codex"
 # Every line has at least one of these keys. The first versions wrote items without an envelope.
 _KEYS = frozenset({"payload", "record_type", "role", "call_id", "summary", "instructions"})
-# Tags, and the instructions of the repository, which the program writes in the user's name.
+# How the texts begin that the program writes in the user's name: tags, and the instructions of the
+# repository.
 _PROGRAMS_TEXT = re.compile(r"\s*(<[a-z_]+[ >]|# AGENTS\.md)")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -72,11 +73,11 @@ def _lines(path: Path) -> Iterator[Line | BadLine]:
 class _Prompts:
     """Finds where the user took turns back.
 
-    The line that records this follows the line before the first prompt of those turns.
+    The parent of the line that records this is the line before the first prompt of those turns.
     """
 
     def __init__(self) -> None:
-        # The line before each prompt.
+        # The id of the line before each prompt. "" = there is none.
         self._before: list[str] = []
 
     def parent_of(self, value: dict[str, Any], previous: str) -> str | None:

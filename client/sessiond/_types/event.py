@@ -41,9 +41,9 @@ class Event(ProtoRecord[event_pb2.Event]):
         "developer.message", "tool.message".
 
         The session: "session.created", "session.updated", "session.resumed", "session.destroyed",
-        "session.deleted", "session.expired"; "session.rewound" (data.last_seq: the last message
-        that is kept; data.removed_count): the messages after it were removed, and the messages that
-        follow in the stream reuse their seqs.
+        "session.deleted", "session.expired" and "session.rewound". After "session.rewound", the
+        messages after data.last_seq are removed, and the messages that follow in the stream reuse
+        their seqs; data.removed_count is the number of removed messages.
 
         The session's turns, with data.turn_id: "assistant.turn_start", "assistant.message_partial"
         (data.content: the text so far, which a reader that joins receives first),

@@ -11,14 +11,14 @@ TextOf = Callable[[_Json, int], str]
 
 
 def text_of_program(blob: _Json, format_name: str, text_of: TextOf) -> str:
-    """Return the text of a message of FORMAT_OTHER. "" = the format is unknown, or has no text.
+    """Return the text of a message of FORMAT_OTHER. "" = no text, or an unknown format.
 
     A note of the program has a text if people are meant to read it, such as a session's summary.
 
     Args:
         blob: the message.
         format_name: the program that wrote it.
-        text_of: reads the provider's message in it.
+        text_of: returns the text of a provider's message that the message contains.
     """
     match format_name:
         case "claude-code":

@@ -206,7 +206,7 @@ class StoredRange:
     skipped: int = 0
     """Number of messages that were left out because the session had their message_ids."""
     epoch: int = 0
-    """The session's epoch, in which the seqs are valid."""
+    """The session's epoch, to which the seqs belong."""
 
     @property
     def _seqs(self) -> range:

@@ -15,7 +15,7 @@ _TEXT_TYPES = ("text", "input_text", "output_text")
 def text_of_blob(blob: dict[str, Any], format: int, format_name: str = "") -> str:
     """Return the text of a message: its text parts joined.
 
-    Reasoning and tool calls are not text. A tool's message is the text of the result.
+    Reasoning and tool calls are not text. The text of a tool's message is that of the result.
     """
     if format == message_pb2.FORMAT_OTHER:
         return text_of_program(blob, format_name, text_of_blob)

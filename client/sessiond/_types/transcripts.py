@@ -39,7 +39,7 @@ class FailedTranscript:
     """A transcript from which this import stored nothing."""
 
     path: str
-    """Path of its file, or a path without transcripts."""
+    """Path of its file, or the given path, if no transcripts are there."""
     session_id: str | None
     """The id that its session would have. None = unknown."""
     bad_lines: list[BadLine]

@@ -133,7 +133,7 @@ class Backend:
         connection = self._connection
 
         async def work() -> _Result:
-            # Keeps a reference to the connection, which is closed with its last reference.
+            # Keep a reference to the connection, which is closed when its last reference is gone.
             return await call(connection.client)
 
         return work

@@ -170,8 +170,8 @@ class SessiondSessionStore:
     async def list_session_summaries(self, project_key: str) -> "list[SessionSummaryEntry]":
         """List the summaries of a project's transcripts, without those of subagents.
 
-        A transcript to which another program has appended is left out until the next append here;
-        the SDK then reads its entries.
+        A transcript to which another program has appended is left out until this store appends to
+        it again. For a transcript that is left out, the SDK reads the entries.
 
         Args:
             project_key: the project.

@@ -72,9 +72,9 @@ class SessiondSession:
     any number of objects in any number of processes may have one session.
 
     The session is created by the first items. Adding items is atomic, whatever their size. Taking
-    items back is a rewind: it takes the same time for a history of any length, concurrent
-    `pop_item()`s get different items, and copies of the session keep them. If a
-    caller is cancelled, its change ends first, so that the caller knows whether it happened.
+    items back is a rewind: it takes the same time for a history of any length, and copies of the
+    session keep the items. Concurrent `pop_item()`s get different items. If a caller is cancelled,
+    its change ends first, so that the caller knows whether it happened.
 
     Args:
         session_id: id of the session. With its namespace it has 1 to 1,024 characters.

@@ -36,7 +36,10 @@ class SessiondError(RuntimeError):
     def __init_subclass__(
         cls, *, code: grpc.StatusCode | None = None, reason: str | None = None
     ) -> None:
-        """Set the class's code and reason. Default: the base's code, and its name as the reason."""
+        """Set the class's code and reason. Default: those of the base.
+
+        If only a code is given, the name of the code is the reason.
+        """
         super().__init_subclass__()
         if code is not None:
             cls.code, cls.reason = code, code.name

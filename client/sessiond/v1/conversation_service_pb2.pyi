@@ -103,7 +103,7 @@ class SendRequest(_message.Message):
     keep_partial: _builtins.bool
     """keep_partial says what happens to the text that the model has written when the turn fails or is aborted. True keeps it as an assistant
     message that is marked incomplete; false drops it. Reasoning and tool calls are never kept. Unset = the server's setting, by default true.
-    A steering message has the value of the turn that it steers.
+    If the message steers a running turn, the keep_partial of that turn applies.
     """
     expected_epoch: _builtins.int
     """expected_epoch, if set, must be the session's epoch; otherwise no turn is started (HISTORY_REWOUND)."""
@@ -326,8 +326,8 @@ class PreviewTurnResponse(_message.Message):
 
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[_turn_pb2.FitChange]:
-        """changes lists stored content that the request does not contain, or contains in another form: at most 100. In it, the messages of this call have
-        the seqs that follow the session's newest message.
+        """changes says which stored content the request does not contain, or contains in another form. At most 100 changes. In this list, the messages of
+        this call have the seqs that follow the session's newest message.
         """
 
     def __init__(
@@ -519,7 +519,9 @@ class WatchResponse(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     INCARNATION_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
-    """epoch is the session's epoch at the beginning of the stream, or after_epoch. Only in the first response for a session."""
+    """epoch is the after_epoch of the request or, if it has none, the session's epoch at the beginning of the stream. Only in the first response for
+    a session.
+    """
     incarnation: _builtins.str
     """incarnation identifies the watched session among earlier and later ones with the same id. Set in the first response, and in one with
     "session.recreated". Send it in the next WatchRequest if this stream breaks.

@@ -77,13 +77,13 @@ class ConversationServiceServicer(object):
         progress: first the turn itself, then events ("user.message", "assistant.turn_start", "assistant.message_delta", "assistant.message",
         "assistant.turn_end", and "session.idle" if no other turn waits), and last the turn as it ended. If the turn fails or is aborted, the stream ends
         with the turn's error, whose metadata has session_id and turn_id; the sent messages are kept. A turn does not need its stream: it continues when
-        the client leaves, unless abort_on_disconnect is set. A call with the same request_id joins the first turn, on whichever server it runs. It
-        begins with the text so far ("assistant.message_partial"), or returns how the turn ended. Errors: SESSION_NOT_FOUND, SESSION_DESTROYED,
-        INVALID_FIELD, INVALID_JSON, UNKNOWN_ROLE, PARENT_NOT_FOUND, MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND, REQUEST_ID_REUSED,
-        HISTORY_REWOUND, MODEL_NOT_CONFIGURED, LIMIT_EXCEEDED (queued turns). After these errors, nothing is stored. Errors of the turn:
-        MODEL_ACCESS_DENIED, MODEL_RATE_LIMITED, MODEL_REQUEST_REJECTED, MODEL_UNAVAILABLE, MODEL_TIMED_OUT, MODEL_ANSWER_INVALID, CONTEXT_TOO_LARGE,
-        TURN_TIMED_OUT, TURN_ABORTED, TURN_LOST. Errors of the stream alone, after which the client should join the turn again: SERVER_DRAINING,
-        WATCHER_TOO_SLOW.
+        the client leaves, unless abort_on_disconnect is set. A call with the same request_id joins the first turn, on whichever server it runs. The
+        stream of that call begins with the text so far ("assistant.message_partial"), or returns how the turn ended. Errors: SESSION_NOT_FOUND,
+        SESSION_DESTROYED, INVALID_FIELD, INVALID_JSON, UNKNOWN_ROLE, PARENT_NOT_FOUND, MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND,
+        REQUEST_ID_REUSED, HISTORY_REWOUND, MODEL_NOT_CONFIGURED, LIMIT_EXCEEDED (queued turns). After these errors, nothing is stored. Errors of the
+        turn: MODEL_ACCESS_DENIED, MODEL_RATE_LIMITED, MODEL_REQUEST_REJECTED, MODEL_UNAVAILABLE, MODEL_TIMED_OUT, MODEL_ANSWER_INVALID,
+        CONTEXT_TOO_LARGE, TURN_TIMED_OUT, TURN_ABORTED, TURN_LOST. Errors of the stream alone, after which the client should join the turn again:
+        SERVER_DRAINING, WATCHER_TOO_SLOW.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,9 +99,9 @@ class ConversationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PreviewTurn(self, request, context):
-        """PreviewTurn returns the request that a Send with these fields would make now, as the model's API would receive it, and how it differs from the
-        stored messages. Nothing is stored, and no model is called. Errors: those of Send after which nothing is stored; CONTEXT_TOO_LARGE;
-        FORMAT_UNREADABLE; and MODEL_REQUEST_REJECTED, if nothing of the history can be sent.
+        """PreviewTurn returns the request that a Send with these fields would make now, as the model's API would receive it, and the differences between
+        the request and the stored messages. Nothing is stored, and no model is called. Errors: those of Send after which nothing is stored;
+        CONTEXT_TOO_LARGE; FORMAT_UNREADABLE; and MODEL_REQUEST_REJECTED, if nothing of the history can be sent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,13 +39,13 @@ class ConversationServiceStub:
     progress: first the turn itself, then events ("user.message", "assistant.turn_start", "assistant.message_delta", "assistant.message",
     "assistant.turn_end", and "session.idle" if no other turn waits), and last the turn as it ended. If the turn fails or is aborted, the stream ends
     with the turn's error, whose metadata has session_id and turn_id; the sent messages are kept. A turn does not need its stream: it continues when
-    the client leaves, unless abort_on_disconnect is set. A call with the same request_id joins the first turn, on whichever server it runs. It
-    begins with the text so far ("assistant.message_partial"), or returns how the turn ended. Errors: SESSION_NOT_FOUND, SESSION_DESTROYED,
-    INVALID_FIELD, INVALID_JSON, UNKNOWN_ROLE, PARENT_NOT_FOUND, MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND, REQUEST_ID_REUSED,
-    HISTORY_REWOUND, MODEL_NOT_CONFIGURED, LIMIT_EXCEEDED (queued turns). After these errors, nothing is stored. Errors of the turn:
-    MODEL_ACCESS_DENIED, MODEL_RATE_LIMITED, MODEL_REQUEST_REJECTED, MODEL_UNAVAILABLE, MODEL_TIMED_OUT, MODEL_ANSWER_INVALID, CONTEXT_TOO_LARGE,
-    TURN_TIMED_OUT, TURN_ABORTED, TURN_LOST. Errors of the stream alone, after which the client should join the turn again: SERVER_DRAINING,
-    WATCHER_TOO_SLOW.
+    the client leaves, unless abort_on_disconnect is set. A call with the same request_id joins the first turn, on whichever server it runs. The
+    stream of that call begins with the text so far ("assistant.message_partial"), or returns how the turn ended. Errors: SESSION_NOT_FOUND,
+    SESSION_DESTROYED, INVALID_FIELD, INVALID_JSON, UNKNOWN_ROLE, PARENT_NOT_FOUND, MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND,
+    REQUEST_ID_REUSED, HISTORY_REWOUND, MODEL_NOT_CONFIGURED, LIMIT_EXCEEDED (queued turns). After these errors, nothing is stored. Errors of the
+    turn: MODEL_ACCESS_DENIED, MODEL_RATE_LIMITED, MODEL_REQUEST_REJECTED, MODEL_UNAVAILABLE, MODEL_TIMED_OUT, MODEL_ANSWER_INVALID,
+    CONTEXT_TOO_LARGE, TURN_TIMED_OUT, TURN_ABORTED, TURN_LOST. Errors of the stream alone, after which the client should join the turn again:
+    SERVER_DRAINING, WATCHER_TOO_SLOW.
     """
     Abort: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.AbortRequest, _conversation_service_pb2.AbortResponse]
     """Abort ends turns early. The messages that they appended are kept. The text that the model has written is kept as an incomplete message, unless
@@ -53,9 +53,9 @@ class ConversationServiceStub:
     REQUEST_ID_REUSED.
     """
     PreviewTurn: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.PreviewTurnRequest, _conversation_service_pb2.PreviewTurnResponse]
-    """PreviewTurn returns the request that a Send with these fields would make now, as the model's API would receive it, and how it differs from the
-    stored messages. Nothing is stored, and no model is called. Errors: those of Send after which nothing is stored; CONTEXT_TOO_LARGE;
-    FORMAT_UNREADABLE; and MODEL_REQUEST_REJECTED, if nothing of the history can be sent.
+    """PreviewTurn returns the request that a Send with these fields would make now, as the model's API would receive it, and the differences between
+    the request and the stored messages. Nothing is stored, and no model is called. Errors: those of Send after which nothing is stored;
+    CONTEXT_TOO_LARGE; FORMAT_UNREADABLE; and MODEL_REQUEST_REJECTED, if nothing of the history can be sent.
     """
     GetTurn: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.GetTurnRequest, _turn_pb2.Turn]
     """GetTurn returns a turn with its current state. If wait is set, it first waits for the turn's end. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND,
@@ -85,13 +85,13 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     progress: first the turn itself, then events ("user.message", "assistant.turn_start", "assistant.message_delta", "assistant.message",
     "assistant.turn_end", and "session.idle" if no other turn waits), and last the turn as it ended. If the turn fails or is aborted, the stream ends
     with the turn's error, whose metadata has session_id and turn_id; the sent messages are kept. A turn does not need its stream: it continues when
-    the client leaves, unless abort_on_disconnect is set. A call with the same request_id joins the first turn, on whichever server it runs. It
-    begins with the text so far ("assistant.message_partial"), or returns how the turn ended. Errors: SESSION_NOT_FOUND, SESSION_DESTROYED,
-    INVALID_FIELD, INVALID_JSON, UNKNOWN_ROLE, PARENT_NOT_FOUND, MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND, REQUEST_ID_REUSED,
-    HISTORY_REWOUND, MODEL_NOT_CONFIGURED, LIMIT_EXCEEDED (queued turns). After these errors, nothing is stored. Errors of the turn:
-    MODEL_ACCESS_DENIED, MODEL_RATE_LIMITED, MODEL_REQUEST_REJECTED, MODEL_UNAVAILABLE, MODEL_TIMED_OUT, MODEL_ANSWER_INVALID, CONTEXT_TOO_LARGE,
-    TURN_TIMED_OUT, TURN_ABORTED, TURN_LOST. Errors of the stream alone, after which the client should join the turn again: SERVER_DRAINING,
-    WATCHER_TOO_SLOW.
+    the client leaves, unless abort_on_disconnect is set. A call with the same request_id joins the first turn, on whichever server it runs. The
+    stream of that call begins with the text so far ("assistant.message_partial"), or returns how the turn ended. Errors: SESSION_NOT_FOUND,
+    SESSION_DESTROYED, INVALID_FIELD, INVALID_JSON, UNKNOWN_ROLE, PARENT_NOT_FOUND, MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND,
+    REQUEST_ID_REUSED, HISTORY_REWOUND, MODEL_NOT_CONFIGURED, LIMIT_EXCEEDED (queued turns). After these errors, nothing is stored. Errors of the
+    turn: MODEL_ACCESS_DENIED, MODEL_RATE_LIMITED, MODEL_REQUEST_REJECTED, MODEL_UNAVAILABLE, MODEL_TIMED_OUT, MODEL_ANSWER_INVALID,
+    CONTEXT_TOO_LARGE, TURN_TIMED_OUT, TURN_ABORTED, TURN_LOST. Errors of the stream alone, after which the client should join the turn again:
+    SERVER_DRAINING, WATCHER_TOO_SLOW.
     """
     Abort: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.AbortRequest, _conversation_service_pb2.AbortResponse]  # type: ignore[assignment]
     """Abort ends turns early. The messages that they appended are kept. The text that the model has written is kept as an incomplete message, unless
@@ -99,9 +99,9 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     REQUEST_ID_REUSED.
     """
     PreviewTurn: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.PreviewTurnRequest, _conversation_service_pb2.PreviewTurnResponse]  # type: ignore[assignment]
-    """PreviewTurn returns the request that a Send with these fields would make now, as the model's API would receive it, and how it differs from the
-    stored messages. Nothing is stored, and no model is called. Errors: those of Send after which nothing is stored; CONTEXT_TOO_LARGE;
-    FORMAT_UNREADABLE; and MODEL_REQUEST_REJECTED, if nothing of the history can be sent.
+    """PreviewTurn returns the request that a Send with these fields would make now, as the model's API would receive it, and the differences between
+    the request and the stored messages. Nothing is stored, and no model is called. Errors: those of Send after which nothing is stored;
+    CONTEXT_TOO_LARGE; FORMAT_UNREADABLE; and MODEL_REQUEST_REJECTED, if nothing of the history can be sent.
     """
     GetTurn: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.GetTurnRequest, _turn_pb2.Turn]  # type: ignore[assignment]
     """GetTurn returns a turn with its current state. If wait is set, it first waits for the turn's end. Errors: SESSION_NOT_FOUND, TURN_NOT_FOUND,
@@ -134,13 +134,13 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         progress: first the turn itself, then events ("user.message", "assistant.turn_start", "assistant.message_delta", "assistant.message",
         "assistant.turn_end", and "session.idle" if no other turn waits), and last the turn as it ended. If the turn fails or is aborted, the stream ends
         with the turn's error, whose metadata has session_id and turn_id; the sent messages are kept. A turn does not need its stream: it continues when
-        the client leaves, unless abort_on_disconnect is set. A call with the same request_id joins the first turn, on whichever server it runs. It
-        begins with the text so far ("assistant.message_partial"), or returns how the turn ended. Errors: SESSION_NOT_FOUND, SESSION_DESTROYED,
-        INVALID_FIELD, INVALID_JSON, UNKNOWN_ROLE, PARENT_NOT_FOUND, MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND, REQUEST_ID_REUSED,
-        HISTORY_REWOUND, MODEL_NOT_CONFIGURED, LIMIT_EXCEEDED (queued turns). After these errors, nothing is stored. Errors of the turn:
-        MODEL_ACCESS_DENIED, MODEL_RATE_LIMITED, MODEL_REQUEST_REJECTED, MODEL_UNAVAILABLE, MODEL_TIMED_OUT, MODEL_ANSWER_INVALID, CONTEXT_TOO_LARGE,
-        TURN_TIMED_OUT, TURN_ABORTED, TURN_LOST. Errors of the stream alone, after which the client should join the turn again: SERVER_DRAINING,
-        WATCHER_TOO_SLOW.
+        the client leaves, unless abort_on_disconnect is set. A call with the same request_id joins the first turn, on whichever server it runs. The
+        stream of that call begins with the text so far ("assistant.message_partial"), or returns how the turn ended. Errors: SESSION_NOT_FOUND,
+        SESSION_DESTROYED, INVALID_FIELD, INVALID_JSON, UNKNOWN_ROLE, PARENT_NOT_FOUND, MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND,
+        REQUEST_ID_REUSED, HISTORY_REWOUND, MODEL_NOT_CONFIGURED, LIMIT_EXCEEDED (queued turns). After these errors, nothing is stored. Errors of the
+        turn: MODEL_ACCESS_DENIED, MODEL_RATE_LIMITED, MODEL_REQUEST_REJECTED, MODEL_UNAVAILABLE, MODEL_TIMED_OUT, MODEL_ANSWER_INVALID,
+        CONTEXT_TOO_LARGE, TURN_TIMED_OUT, TURN_ABORTED, TURN_LOST. Errors of the stream alone, after which the client should join the turn again:
+        SERVER_DRAINING, WATCHER_TOO_SLOW.
         """
 
     @_abc_1.abstractmethod
@@ -160,9 +160,9 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.PreviewTurnRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.PreviewTurnResponse, _abc.Awaitable[_conversation_service_pb2.PreviewTurnResponse]]:
-        """PreviewTurn returns the request that a Send with these fields would make now, as the model's API would receive it, and how it differs from the
-        stored messages. Nothing is stored, and no model is called. Errors: those of Send after which nothing is stored; CONTEXT_TOO_LARGE;
-        FORMAT_UNREADABLE; and MODEL_REQUEST_REJECTED, if nothing of the history can be sent.
+        """PreviewTurn returns the request that a Send with these fields would make now, as the model's API would receive it, and the differences between
+        the request and the stored messages. Nothing is stored, and no model is called. Errors: those of Send after which nothing is stored;
+        CONTEXT_TOO_LARGE; FORMAT_UNREADABLE; and MODEL_REQUEST_REJECTED, if nothing of the history can be sent.
         """
 
     @_abc_1.abstractmethod

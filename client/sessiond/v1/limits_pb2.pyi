@@ -37,20 +37,20 @@ class ProjectLimits(_message.Message):
     """
     messages_per_second: _builtins.int
     """messages_per_second is the maximum number of messages that calls may store per second, at each server process. A single call with more messages
-    than that succeeds if nothing was stored in the previous second; the following calls are then refused until the rate has made up for it. Imports
-    are slowed down instead of refused. Other calls above the limit fail with RATE_LIMITED.
+    than that succeeds if nothing was stored in the previous second; the following calls are then refused for about as long as its messages would
+    have taken at this rate. Imports are slowed down instead of refused. Other calls above the limit fail with RATE_LIMITED.
     """
     max_sessions: _builtins.int
     """max_sessions is the maximum number of sessions in the project, including destroyed ones. Calls above the limit fail with QUOTA_EXCEEDED."""
     max_bytes: _builtins.int
-    """max_bytes is the maximum sum of the content_bytes of all sessions, where a copy counts in full, and of the sizes of all assets. Calls above the
+    """max_bytes is the maximum number of bytes: the content_bytes of all sessions plus the sizes of all assets. A copy counts in full. Calls above the
     limit fail with QUOTA_EXCEEDED.
     """
     max_running_turns: _builtins.int
     """max_running_turns is the maximum number of turns that run or are queued at the same time. Calls above the limit fail with QUOTA_EXCEEDED."""
     model_tokens_per_day: _builtins.int
-    """model_tokens_per_day is the maximum number of input and output tokens that models report for turns from midnight to midnight UTC. Turns that are
-    running when the limit is reached continue; further turns fail with QUOTA_EXCEEDED.
+    """model_tokens_per_day is the maximum number of input and output tokens that models report for the turns of one day, from midnight to midnight UTC.
+    Turns that are running when the limit is reached continue; further turns fail with QUOTA_EXCEEDED.
     """
     etag: _builtins.str
     """etag changes whenever the limits change. If it is sent in SetProjectLimits, the call fails with ETAG_MISMATCH if another caller has changed the

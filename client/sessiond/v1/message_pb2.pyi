@@ -84,7 +84,7 @@ class _FormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Format.ValueTy
     """
 
 class Format(_Format, metaclass=_FormatEnumTypeWrapper):
-    """Format names the provider whose message json holds."""
+    """Format names the provider of the message in Message.json."""
 
 FORMAT_UNSPECIFIED: Format.ValueType  # 0
 """No provider: the content is parts."""
@@ -132,7 +132,7 @@ class Message(_message.Message):
     stores ROLE_OTHER.
     """
     format: Global___Format.ValueType
-    """format names the provider whose message json holds. Required with json, unset with parts."""
+    """format names the provider of the message in json. Required with json, unset with parts."""
     json: _builtins.str
     """json is a provider's own message, a JSON object of at most 200 levels. It is validated once and kept byte for byte, with its spacing, key order
     and number spelling. A message is refused if its role is unknown, or if its content does not have the shape that the format requires, e.g. if a
@@ -140,9 +140,9 @@ class Message(_message.Message):
     """
     parent_seq: _builtins.int
     """parent_seq is the seq of the message that this one follows, if it is not the previous message. The parent must be stored already, or precede this
-    message in the same batch. 0 = the previous message, or no message if is_root is set. A model gets as history the path from the newest message
-    through its parents. If a model has answered another message than the previous one, the turn stores the answer with that message's seq as its
-    parent_seq.
+    message in the same batch. 0 = the previous message, or no message if is_root is set. The history that a model gets is the path from the newest
+    message through its parents. If a model has answered another message than the previous one, the turn stores the answer with that message's seq as
+    its parent_seq.
     """
     content_bytes: _builtins.int
     """content_bytes is the size of json in UTF-8, or of parts encoded. Unit: bytes. Output only."""
@@ -158,7 +158,7 @@ class Message(_message.Message):
     last message of a Send has none, it is stored with the UUIDv7 that SendResponse.message_id returns.
     """
     format_name: _builtins.str
-    """format_name names the program whose message json holds, e.g. "claude-code". Required with FORMAT_OTHER, unset otherwise. At most 64
+    """format_name names the program that wrote the message in json, e.g. "claude-code". Required with FORMAT_OTHER, unset otherwise. At most 64
     characters, no control characters.
     """
     incomplete: _builtins.bool
@@ -328,8 +328,8 @@ class Blob(_message.Message):
     URL or content, such as image_url.url, source.data or inlineData.data. The same string anywhere else is text.
     """
     asset_id: _builtins.str
-    """asset_id names an asset of the project (AssetService). The asset must exist when the message is stored, and is kept as long as the message is
-    reachable.
+    """asset_id names an asset of the project (AssetService). The asset must exist when the message is stored, and is kept as long as a message
+    refers to it.
     """
     name: _builtins.str
     """name of the file, for people. Empty = none."""

@@ -302,7 +302,9 @@ class RequeueMessagesRequest(_message.Message):
     from_seq: _builtins.int
     """from_seq selects all messages from this seq on. At least 1."""
     request_id: _builtins.str
-    """request_id makes the call safe to repeat: the same id again returns the first message_count. At most 128 characters. Empty = none."""
+    """request_id makes the call safe to repeat: a repetition with the same id returns the first call's message_count. At most 128 characters. Empty =
+    none.
+    """
     @_builtins.property
     def seqs(self) -> Global___SeqList:
         """seqs selects the messages with these seqs. Pending and leased messages stay as they are."""
@@ -410,7 +412,7 @@ class ProcessingCounts(_message.Message):
     SUCCESS_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
     pending: _builtins.int
-    """pending counts the messages that are not processed yet, or to be processed again."""
+    """pending counts the messages that are not processed yet, or that are to be processed again."""
     running: _builtins.int
     """running counts the leased messages."""
     success: _builtins.int

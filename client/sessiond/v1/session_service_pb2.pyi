@@ -45,7 +45,7 @@ class _OnDuplicateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnDuplica
     """
 
 class OnDuplicate(_OnDuplicate, metaclass=_OnDuplicateEnumTypeWrapper):
-    """OnDuplicate says what an append does with a message whose message_id a stored message, or an earlier message of the request, has already."""
+    """OnDuplicate says what an append does with a message that has the message_id of a stored message, or of an earlier message of the request."""
 
 ON_DUPLICATE_UNSPECIFIED: OnDuplicate.ValueType  # 0
 """Refuse."""
@@ -66,8 +66,8 @@ class _SessionOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionO
     SESSION_ORDER_UNSPECIFIED: _SessionOrder.ValueType  # 0
     """The most recently active first."""
     SESSION_ORDER_ACTIVE_DESC: _SessionOrder.ValueType  # 1
-    """The most recently active first. If more than 1,000 of the project's sessions (of the filter's user, if it names one) were active in one
-    minute, the order of these sessions is stable, but arbitrary.
+    """The most recently active first. If more than 1,000 sessions were last active in the same minute, the order of these sessions is stable, but
+    arbitrary. All sessions of the project count or, if the filter names a user, all sessions of this user.
     """
     SESSION_ORDER_CREATED_DESC: _SessionOrder.ValueType  # 2
     """The newest first."""
@@ -76,7 +76,7 @@ class _SessionOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionO
     SESSION_ORDER_ID_ASC: _SessionOrder.ValueType  # 4
     """By session_id, in the order of its UTF-8 bytes."""
     SESSION_ORDER_ACTIVE_ASC: _SessionOrder.ValueType  # 5
-    """The least recently active first; crowded minutes as in SESSION_ORDER_ACTIVE_DESC."""
+    """The least recently active first. If many sessions were active in the same minute, see SESSION_ORDER_ACTIVE_DESC."""
 
 class SessionOrder(_SessionOrder, metaclass=_SessionOrderEnumTypeWrapper):
     """SessionOrder is an order of sessions."""
@@ -84,8 +84,8 @@ class SessionOrder(_SessionOrder, metaclass=_SessionOrderEnumTypeWrapper):
 SESSION_ORDER_UNSPECIFIED: SessionOrder.ValueType  # 0
 """The most recently active first."""
 SESSION_ORDER_ACTIVE_DESC: SessionOrder.ValueType  # 1
-"""The most recently active first. If more than 1,000 of the project's sessions (of the filter's user, if it names one) were active in one
-minute, the order of these sessions is stable, but arbitrary.
+"""The most recently active first. If more than 1,000 sessions were last active in the same minute, the order of these sessions is stable, but
+arbitrary. All sessions of the project count or, if the filter names a user, all sessions of this user.
 """
 SESSION_ORDER_CREATED_DESC: SessionOrder.ValueType  # 2
 """The newest first."""
@@ -94,7 +94,7 @@ SESSION_ORDER_CREATED_ASC: SessionOrder.ValueType  # 3
 SESSION_ORDER_ID_ASC: SessionOrder.ValueType  # 4
 """By session_id, in the order of its UTF-8 bytes."""
 SESSION_ORDER_ACTIVE_ASC: SessionOrder.ValueType  # 5
-"""The least recently active first; crowded minutes as in SESSION_ORDER_ACTIVE_DESC."""
+"""The least recently active first. If many sessions were active in the same minute, see SESSION_ORDER_ACTIVE_DESC."""
 Global___SessionOrder: _TypeAlias = SessionOrder  # noqa: Y015
 
 class _MessageOrder:
@@ -540,7 +540,7 @@ class DeleteSessionsRequest(_message.Message):
     """dry_run counts the sessions and removes nothing. Default false."""
     request_id: _builtins.str
     """request_id makes the call safe to repeat: a repetition with the same id removes only sessions that existed when the first request started, and
-    counts only those that it removes itself. Not recorded for a dry run. At most 128 characters. Empty = none.
+    counts only those that it removes itself. The request_id of a dry run is not recorded. At most 128 characters. Empty = none.
     """
     @_builtins.property
     def filter(self) -> Global___SessionFilter:
@@ -657,7 +657,7 @@ class CopySessionRequest(_message.Message):
 
     @_builtins.property
     def state_patch(self) -> _session_state_pb2.StatePatch:
-        """state_patch changes the copy's state, which is otherwise the source's, in the same commit."""
+        """state_patch changes the state that the copy takes over from the source, in the same commit."""
 
     def __init__(
         self,
@@ -1100,7 +1100,7 @@ class StoreMessagesResponse(_message.Message):
     last_seq: _builtins.int
     """last_seq is the seq of the last message that was stored; if all were skipped, the session's last_seq."""
     epoch: _builtins.int
-    """epoch is the session's epoch, in which first_seq and last_seq hold."""
+    """epoch is the session's epoch, to which first_seq and last_seq belong."""
     skipped_count: _builtins.int
     """skipped_count is the number of messages that were left out because the session had their message_id."""
     @_builtins.property
@@ -1295,7 +1295,7 @@ class ImportMessagesResponse(_message.Message):
     skipped_count: _builtins.int
     """skipped_count as in StoreMessagesResponse."""
     epoch: _builtins.int
-    """epoch is the session's epoch, in which first_seq and last_seq hold."""
+    """epoch is the session's epoch, to which first_seq and last_seq belong."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """create_time as in StoreMessagesResponse."""

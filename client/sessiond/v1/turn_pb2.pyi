@@ -238,8 +238,8 @@ class Turn(_message.Message):
 
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___FitChange]:
-        """changes lists stored content that the turn's last request to the model does not contain, or contains in another form: at most 100, in
-        the order in which they were made. Written when the turn ends.
+        """changes says which stored content the turn's last request to the model does not contain, or contains in another form. At most 100 changes, in the
+        order in which they were made. Written when the turn ends.
         """
 
     def __init__(

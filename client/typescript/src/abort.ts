@@ -10,7 +10,7 @@ export function throwIfAborted(signals: readonly (AbortSignal | undefined)[]): v
  *
  * AbortSignal.any() is not used: it would keep each derived signal alive as long as its sources.
  *
- * @returns a function that cancels this.
+ * @returns a function that stops waiting for the signals.
  */
 export function onAbort(
   signals: readonly (AbortSignal | undefined)[],

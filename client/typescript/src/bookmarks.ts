@@ -36,7 +36,7 @@ export interface Bookmark {
 
 /** How a bookmark is created. */
 export interface CreateBookmarkOptions extends ChangeOptions {
-  /** The message that it stands after; 0 = before the first message. Default: the newest. */
+  /** Seq of the message that the bookmark follows. 0 = before the first. Default: the newest. */
   readonly seq?: number | undefined;
   /** Text for people to read, at most 1,024 characters. */
   readonly description?: string | undefined;
@@ -46,7 +46,7 @@ export interface CreateBookmarkOptions extends ChangeOptions {
 
 /** Changes of a bookmark. Fields that are not given are not changed. */
 export interface UpdateBookmarkOptions extends ChangeOptions {
-  /** The message that it stands after; 0 = before the first message. */
+  /** Seq of the message that the bookmark follows. 0 = before the first message. */
   readonly seq?: number | undefined;
   /** Text for people to read, at most 1,024 characters. "" removes it. */
   readonly description?: string | undefined;
@@ -121,7 +121,7 @@ export class Bookmarks extends Calls {
   /**
    * Move a bookmark.
    *
-   * @param seq - the message that it stands after; 0 = before the first. Default: the newest.
+   * @param seq - the message that the bookmark follows; 0 = before the first. Default: the newest.
    * @throws BookmarkNotFound if there is no such bookmark.
    * @throws MessageNotFound if no message has this seq.
    */

@@ -14,8 +14,8 @@ import { MAX_STREAM_DELAY_MS } from "./protocol/retry.js";
 import type { EventHandler } from "./types/event.js";
 import { eventBatches, type Place, placeAfter, placeOf } from "./watching.js";
 
-// How long a send waits for the watch to open, and how long its answer is held back until the
-// handlers have seen it.
+// A send waits at most READY_TIMEOUT_MS for the watch to open. The answer is returned when the
+// handlers have been called with it, or after DELIVERED_TIMEOUT_MS.
 const READY_TIMEOUT_MS = 5_000;
 const DELIVERED_TIMEOUT_MS = 5_000;
 
@@ -88,7 +88,7 @@ export class Handlers {
     };
   }
 
-  /** Wait until the watch, if there are handlers, is open, for at most 5 seconds. */
+  /** If there are handlers, wait until their watch is open, for at most 5 seconds. */
   async ready(): Promise<void> {
     const progress = this.#progress;
     if (progress && !(await progress.until(() => progress.isOpen, READY_TIMEOUT_MS))) {

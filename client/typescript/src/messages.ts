@@ -114,7 +114,7 @@ export abstract class MessageCalls extends Calls {
    * other iterables can be read only once, so the error is thrown.
    *
    * @param sessionId - the session.
-   * @param messages - what storeMessages takes, any number, also as an async iterable.
+   * @param messages - any number of values that storeMessages accepts, also as an async iterable.
    * @param options - timeoutMs has no default here.
    * @throws SessiondError as storeMessages does, except BatchTooLarge; and any error that iterating
    * over the messages throws. Nothing is stored then.
@@ -164,8 +164,9 @@ export abstract class MessageCalls extends Calls {
    * Remove the newest messages of a session, and optionally append others in their place, in one
    * commit, in constant time. Copies keep the messages.
    *
-   * Exactly one of toSeq, dropLast, toBookmark and beforeMessageId is required. Seqs have no gaps, so the next
-   * message gets the seq after the last one that is kept; the session's epoch grows by one.
+   * Exactly one of toSeq, dropLast, toBookmark and beforeMessageId is required. Seqs have no gaps,
+   * so the next message gets the seq after the last one that is kept; the session's epoch grows by
+   * one.
    *
    * @throws SessionNotFound if there is no such session.
    * @throws SessionDestroyed if the session is destroyed.

@@ -342,7 +342,7 @@ export class SessionPool {
     }
   }
 
-  /** Destroy a session, and keep it as long as the given template, or for ever. */
+  /** Destroy a session, but keep it: with the idle TTL of the given template, or for ever. */
   async #preserve(sessionId: string): Promise<void> {
     const { sessions } = this.#client;
     const template = this.#templateId === undefined ? undefined : await this.#template;

@@ -111,7 +111,7 @@ export class Processing extends LeaseCalls {
     const { maxAttempts = 5, signal } = options;
     try {
       if (lease.attempt > maxAttempts) {
-        // No earlier worker reported an outcome: the messages may have crashed them.
+        // No earlier worker reported an outcome: the messages may have crashed the workers.
         await this.#fail(lease, `leased ${lease.attempt - 1} times without an outcome`);
         return 0;
       }

@@ -54,7 +54,8 @@ export interface SessionContext {
 }
 
 /**
- * One session: the calls of `client.sessions` without the id. Clients create it.
+ * The handle of one session: the calls of `client.sessions`, without the session id. Clients create
+ * handles.
  *
  * `send`, `sendAndWait` and `stream` first wait until the handlers added with `on` can receive the
  * new events.

@@ -184,8 +184,8 @@ export abstract class TurnCalls extends MessageCalls {
   /**
    * Start a turn and stream its events: the prompt, the model's deltas, and its messages.
    *
-   * After a broken connection the client reconnects. "assistant.message_delta" events may be missed
-   * meanwhile; messages are not.
+   * After a broken connection the client reconnects, and continues with the next character. A
+   * stream that joins a running turn begins with "assistant.message_partial", the text so far.
    *
    * @returns a lazy list that ends with the turn; nothing is sent until it is iterated over.
    *   Iterating again joins the same turn. If the turn fails, iterating throws as sendAndWait does.

@@ -98,8 +98,10 @@ export async function* eventBatches(
 /** A place in a session's history. */
 export interface Place {
   readonly afterSeq: number;
-  /** The epoch to which the seq belongs. `undefined` = that of the earlier place, or of the
-   * response. */
+  /**
+   * The epoch to which afterSeq belongs. `undefined` = the epoch of the earlier place, or of the
+   * response.
+   */
   readonly afterEpoch: number | undefined;
 }
 
@@ -121,7 +123,7 @@ export function placeAfter(
   return type === "session.recreated" ? { afterSeq: 0, afterEpoch: undefined } : undefined;
 }
 
-/** Return the place after a session's newest message, and the etag, which names the incarnation. */
+/** Return the place after a session's newest message, and its etag as the incarnation. */
 export async function placeOf(
   connection: Connection,
   sessionId: string,

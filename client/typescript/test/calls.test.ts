@@ -1,4 +1,4 @@
-// Retries, request ids, deadlines and errors of single calls, against a server that fails as told.
+// Retries, request ids, deadlines and errors of single calls, with failures of a fake server.
 
 import assert from "node:assert/strict";
 import { getEventListeners } from "node:events";
@@ -79,7 +79,7 @@ describe("a call", () => {
     const { server, client } = await fake();
     const draining = failure("UNAVAILABLE", "x", { reason: "SERVER_DRAINING", retryAfterMs: 1 });
     const cancelled = failure("CANCELLED", "CANCELLED");
-    // More failures than a count of five retries would allow.
+    // Six failures. If five retries were the limit, the call would fail.
     const failures = [draining, cancelled, draining, cancelled, draining, cancelled];
     server.on("GetSession", ...failures, SESSION);
     await client.sessions.get("s", { timeoutMs: 60_000 });

@@ -103,8 +103,9 @@ def _parsed(
     """Parse the directory, and return the flags for the settings as well.
 
     Raises:
-        CommandError: if the directory does not come first. After a flag that this parser does not
-            know, the parser could take the directory for the flag's value.
+        CommandError: if the directory does not come first. This parser does not know the flags for
+            the settings. It would take the value of such a flag for the directory if the flag came
+            first.
     """
     if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help"):
         raise CommandError("name the directory first, then the flags", exit_code=2)

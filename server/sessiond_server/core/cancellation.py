@@ -12,9 +12,10 @@ def check_cancelled() -> None:
     """Raises CancelledError if the running task has been cancelled.
 
     In Python 3.11, asyncio.wait_for, which the database driver uses, loses a cancellation that
-    arrives together with its result. A call whose client is gone would then wait forever for the
-    next piece. It could also mistake a broken stream for a complete one, because gRPC ends the
-    iteration in the same way. Only the cancellation of the call tells that the stream is broken.
+    arrives together with the awaited result. A call whose client is gone would then wait forever
+    for the next piece. It could also mistake a broken stream for a complete one, because gRPC ends
+    the iteration in the same way. Only the cancellation of the call tells that the stream is
+    broken.
     """
     task = asyncio.current_task()
     if task and task.cancelling():

@@ -103,7 +103,9 @@ class EventPublisher(Protocol):
         """Publish an ephemeral event."""
 
     def hold_delivery(self, key: UUID) -> AbstractContextManager[None]:
-        """Hold back delivery of a session's messages while a commit and its events are published.
+        """Hold back the delivery of a session's messages during the block.
+
+        The block commits a change and publishes the events of the change.
 
         Watchers in this process therefore receive them in the order of the commit.
         """

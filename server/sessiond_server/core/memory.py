@@ -1,4 +1,4 @@
-"""Returns memory that large requests have used to the system, and watches for a shortage."""
+"""Gives memory back to the system after large requests, and watches for a shortage."""
 
 import asyncio
 import ctypes
@@ -65,7 +65,7 @@ class Memory:
         if self._trim and (self.is_short or self._taken >= TRIM_BYTES):
             # Large requests in progress still hold memory, so one more trim follows this one.
             self._taken = TRIM_BYTES if self._taken > TRIM_BYTES else 0
-            # The call takes up to tens of milliseconds, without the interpreter's lock.
+            # The call takes up to tens of milliseconds, without holding the interpreter's lock.
             await asyncio.to_thread(self._trim, 0)
 
 

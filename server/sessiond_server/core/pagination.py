@@ -102,7 +102,7 @@ class Paging:
 
 def fingerprint(*query: object) -> str:
     """Returns a hash of a query, the same in every process: 12 hexadecimal digits."""
-    # Not repr(): the order of a protobuf map's keys differs between processes.
+    # repr() would not do, because the order of a protobuf map's keys differs between processes.
     encoded = orjson.dumps(query, default=str, option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(encoded, digest_size=6).hexdigest()
 

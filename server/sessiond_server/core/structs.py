@@ -71,7 +71,7 @@ def _value(value: Value, path: str, key: str, depth: int) -> Any:
             number = value.number_value
             if not math.isfinite(number):
                 raise invalid(f"{path}.{key}", "is not a finite number, as JSON requires")
-            # Every larger double is a whole number, and most of them result from rounding.
+            # Every double beyond 2^53 is a whole number, but it may have been rounded.
             if abs(number) > MAX_INTEGER:
                 raise invalid(
                     f"{path}.{key}",

@@ -31,8 +31,8 @@ _CLIENT_SETTINGS = {
 # they would also apply to the next client that gets the connection.
 #
 # On each connection, PostgreSQL plans the first five executions of a prepared statement for their
-# particular values. The hot statements have one good plan for all values, and planning with the
-# values of a batch means processing half a megabyte of messages.
+# particular values. This is not worth its time: the hot statements have one good plan for all
+# values, and the values of a batch are half a megabyte of messages.
 _SESSION_SETTINGS = {
     "default_transaction_isolation": "read committed",
     "plan_cache_mode": "force_generic_plan",
@@ -72,7 +72,8 @@ class ConnectionPool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
             return None
         connection = self._pool.pop()
         if not is_silent(connection):
-            # getconn() continues with this connection, and its user meets the error.
+            # Put it first, so that getconn() returns it next. PooledConnection then checks it with
+            # a round trip.
             self._pool.appendleft(connection)
             return None
         # Record the smallest number of idle connections: the pool closes those that were never
@@ -107,7 +108,8 @@ class _KeptStatements(PrepareManager):
     """The statements that psycopg has prepared on a connection. They outlive a rollback.
 
     psycopg runs DEALLOCATE ALL after each rollback, since tables may have been dropped and
-    recreated. No connection of the pool does that, and each statement would be planned again.
+    recreated. No connection of the pool drops tables, and after DEALLOCATE ALL, each statement
+    would have to be planned again.
     """
 
     def clear(self) -> bool:
@@ -132,8 +134,8 @@ async def configure(
     """Configure a new connection of the pool, with one round trip.
 
     Behind a pooler in transaction mode, such as PgBouncer, each transaction may run on another
-    connection to PostgreSQL. Such a pooler makes up process ids for its clients. They differ from
-    the id of the PostgreSQL process that serves them.
+    connection to PostgreSQL. Such a pooler makes up process ids for its clients. Such an id differs
+    from that of the PostgreSQL process that serves the client.
 
     Args:
         connection: the connection.
@@ -205,7 +207,7 @@ async def closing(
 
 
 def is_silent(connection: AsyncConnection[Any]) -> bool:
-    """Return whether there is nothing to read on an idle connection, so that it is intact.
+    """Return whether an idle connection has nothing to read. It is then intact.
 
     A server that ends a connection sends a message and closes the socket. A server whose settings
     are reloaded also sends something.
@@ -219,7 +221,7 @@ def is_silent(connection: AsyncConnection[Any]) -> bool:
 
 
 async def is_usable(connection: AsyncConnection[Any]) -> bool:
-    """Return whether an idle connection is intact. It makes no round trip if it is silent."""
+    """Return whether an idle connection is intact. For a silent one, this takes no round trip."""
     if is_silent(connection):
         return True
     try:

@@ -1,7 +1,7 @@
 """Cursors that measure how long each statement takes, and name the statements in metrics.
 
-A statement is named after the constant that holds it: `turns.store._GET` is `turns.get`. One that
-is assembled for its call is named after the function that runs it.
+A statement is named after the constant that holds it: `turns.store._GET` is `turns.get`. A
+statement that is assembled for its call is named after the function that runs it.
 """
 
 import sys
@@ -21,7 +21,7 @@ _PACKAGE = "sessiond_server."
 # Functions that run statements for their callers.
 _CARRIERS = frozenset({"execute", "rows", "page_of", "_run_prepared"})
 # Maximum number of texts whose names are remembered. There are a few hundred constant statements.
-# Further texts were assembled for one call, and their names are looked up each time.
+# Any further text was probably assembled for one call, and its name is looked up each time.
 _MAX_KNOWN = 2000
 
 log = structlog.get_logger(__name__)

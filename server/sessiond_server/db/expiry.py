@@ -5,9 +5,9 @@ Every statement about a caller's session contains ALIVE.
 
 from sqlalchemy import Boolean, ColumnElement, literal_column
 
-# Every access to a session sets used_at. ALIVE compares it with the time of the statement, because
-# the time of a long transaction would keep a session alive. A session with a running turn is alive,
-# however long the model takes.
+# Every access to a session sets used_at. ALIVE compares it with the start time of the statement.
+# The start time of a long transaction would let a session that has expired since then look alive. A
+# session with a running turn is alive, however long the model takes.
 ALIVE = (
     "(idle_ttl_ms IS NULL OR used_at + idle_ttl_ms * interval '1 millisecond'"
     " > statement_timestamp() OR running_turn IS NOT NULL)"

@@ -2,10 +2,10 @@
 
 The primary key of `requests` is (key, log, request_id). Appends and changes to a session's tasks,
 bookmarks and turns are recorded under the session's own log, so that a re-created session starts
-clean. Changes to the session itself are recorded under NO_LOG: some of them create or delete the
-log, and the others, such as Destroy, must not be applied to a re-created session when they are
-repeated. Creations and deletions by filter do not name a session, so they are recorded under a key
-made from the request_id (core.ids.creation_key, deletion_key).
+clean. Changes to the session itself are recorded under NO_LOG. Some of these changes create or
+delete the log. The others, such as Destroy, must not be applied to a re-created session when a
+client repeats them. Creations and deletions by filter do not name a session, so they are recorded
+under a key made from the request_id (core.ids.creation_key, deletion_key).
 
 An append writes its record in its own statement (messages/store/append.py), which fails on the
 primary key if the request_id is a duplicate. All other changes call `record_request`.
@@ -35,10 +35,10 @@ class RecordedRequest:
 
     Attributes:
         first_seq, last_seq: the messages that the request stored; 0 if it stored none.
-        result: id of what the request created or changed: a session_id, task_id, turn_id or
-            bookmark's name.
+        result: id of the object that the request created or changed: a session_id, a task_id, a
+            turn_id, or the name of a bookmark.
         created_at: time of the request; for an append, created_at of its messages.
-        epoch: epoch of the session, in which the seqs hold.
+        epoch: epoch of the session, to which these seqs belong.
     """
 
     content_hash: bytes
@@ -55,7 +55,7 @@ class RequestRecord:
 
     Attributes:
         content_hash: hash of the request's content, computed by the function `content_hash`.
-        result: RecordedRequest.result of this request, which a repetition needs.
+        result: the result that a repetition of the request returns; see RecordedRequest.
     """
 
     key: UUID

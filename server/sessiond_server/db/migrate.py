@@ -1,7 +1,7 @@
 """Runs Alembic migrations in one transaction, under a lock, so that servers can start together.
 
-The lock belongs to the transaction: a pooler in transaction mode would leave a session's lock on
-one of its connections.
+The lock belongs to the transaction. A lock of a PostgreSQL session would stay on one of the
+connections of a pooler in transaction mode.
 """
 
 import psycopg
@@ -68,7 +68,7 @@ def upgrade(database_url: str, *, lock_timeout_s: float = 5.0, wait_s: float = 3
                 f"end it with SELECT pg_terminate_backend({holders or 'PID'})"
             ) from None
         _set(connection, "lock_timeout", f"{lock_timeout_s}s")
-        # An index of a large table takes longer than a role's timeout may allow.
+        # Building an index of a large table may take longer than a role's timeout allows.
         _set(connection, "statement_timeout", "0")
         if _is_newer(connection):
             check_support(_revision(connection), _oldest_server(connection))

@@ -65,7 +65,7 @@ class Contention(Exception):
 
 
 class LockTimeout(Contention):
-    """A statement waited for a lock for as long as a connection may. Nothing was changed."""
+    """A statement did not get a lock within the connection's lock_timeout. Nothing was changed."""
 
 
 class StatementCanceled(Contention):
@@ -135,8 +135,8 @@ class Database:
             },
         )
         self._dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
-        # True has no effect on connections that do not keep a session, whose prepare_threshold is
-        # None.
+        # True has no effect on connections that do not keep a session, because their
+        # prepare_threshold is None.
         self.prepare: bool | None = True
 
     async def open(self) -> None:

@@ -96,7 +96,7 @@ class PreparedStatement:
         Args:
             name: its name in metrics, traces and the log. Several statements may have the same one.
             text: the statement.
-            types: the types of its placeholders, by name. Others are ignored.
+            types: the types of its placeholders, by name. Other names are ignored.
             columns: the types of its result's columns.
         """
         self._name = name
@@ -120,7 +120,7 @@ class PreparedStatement:
 
         Args:
             connection: the connection. Nothing is prepared if its prepare_threshold is None.
-            values: the value of each placeholder, by name. Others are ignored.
+            values: the value of each placeholder, by name. Other names are ignored.
 
         Raises:
             psycopg.Error: if the statement failed.

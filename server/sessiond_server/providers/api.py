@@ -109,8 +109,9 @@ class ApiProvider(ABC):
     _messages_key = "messages"
     # Fields that the caller's options override.
     _defaults: Mapping[str, Any] = MappingProxyType({})
-    # A default that some servers and models refuse, and a pattern that recognises their refusal.
-    # Once a model has refused it, requests to that model omit it.
+    # A field with its default value, which some servers and models refuse, and a pattern that
+    # matches the text of their refusal. After a model has refused the field, requests to that model
+    # omit it.
     _optional: tuple[str, Any, str] | None = None
 
     def __init__(

@@ -84,8 +84,8 @@ class ModelRequest:
         describe_assets: describes the assets that messages refer to.
         load_asset: loads the content of one such asset.
         max_request_bytes: maximum size of the request, assets included. 0 = no limit.
-        on_report: receives the report of what the request lacks or contains in another form, before
-            the request is sent.
+        on_report: called before the request is sent, with a report of the content that the request
+            lacks, or contains in another form.
     """
 
     model: str
@@ -163,8 +163,8 @@ class Provider(Protocol):
             Deltas as they arrive, then exactly one Answer.
 
         Raises:
-            ModelFault: if the call fails, after the retries that are safe. Nothing is retried after
-                a delta.
+            ModelFault: if the call fails and cannot safely be retried, or the retries fail as well.
+                Nothing is retried after a delta.
         """
 
     async def preview(self, request: ModelRequest) -> Preview:

@@ -108,8 +108,8 @@ class RequestBody:
 
     async def _chunks(self) -> AsyncGenerator[bytes, None]:
         uses = Counter(piece.asset_id for piece in self._pieces if isinstance(piece, AssetString))
-        # The encoded content of assets that occur again: each asset is loaded and encoded only
-        # once.
+        # The encoded contents of assets that occur again further on, because each asset is loaded
+        # and encoded only once.
         kept: dict[str, list[bytes]] = {}
         for piece in self._pieces:
             if isinstance(piece, bytes):

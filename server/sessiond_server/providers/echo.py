@@ -86,7 +86,7 @@ class Echo:
         )
 
     async def preview(self, request: ModelRequest) -> Preview:
-        """See Provider. The request has the texts of the history, which this model counts."""
+        """See Provider. The request has only the texts of messages; this model reads no more."""
         history = [
             {
                 "role": Role.Name(entry.role).removeprefix("ROLE_").lower(),

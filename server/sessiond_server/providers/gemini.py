@@ -55,7 +55,7 @@ class GeminiAnswerBuilder(AnswerBuilder):
                     yield Delta(require_text(text), is_reasoning=part.get("thought") is True)
 
     def _append(self, part: JSON) -> None:
-        """Add a part. Text is joined to the preceding text unless either has further fields."""
+        """Add a part. Join it to the last part if both are plain texts of the same kind."""
         last = self._parts[-1] if self._parts else {}
         is_text = part.keys() - {"thought"} == last.keys() - {"thought"} == {"text"}
         if is_text and part.get("thought") == last.get("thought"):

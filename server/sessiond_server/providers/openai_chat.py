@@ -153,7 +153,7 @@ def _merge(whole: dict[str, Any], delta: dict[str, Any]) -> None:
     """Merge a delta into the message so far.
 
     Raises:
-        TypeError, AttributeError: if the delta does not fit.
+        TypeError, AttributeError: if a value of the delta has another type than in the message.
     """
     for key, value in delta.items():
         before = whole.get(key)

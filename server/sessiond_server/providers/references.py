@@ -18,7 +18,7 @@ def asset_ids_of(messages: Sequence[Message]) -> list[str]:
 def _asset_ids(message: Message) -> Iterator[str]:
     if message.HasField("parts"):
         yield from _of_pieces(read(message).pieces)
-    # Parsing a message costs more than searching for the prefix, which has only one spelling.
+    # Search the text first, because parsing costs more. Only the unescaped prefix is a reference.
     elif ASSET_PREFIX in message.json:
         value = parse(message.json)
         for sha256, _ in references(value, message.format) if isinstance(value, dict) else ():

@@ -28,8 +28,9 @@ async def with_retries(attempt: Attempt, *, retries: int) -> AsyncGenerator[Delt
         The pieces of the successful attempt.
 
     Raises:
-        ProviderFault: from the last attempt; immediately if something was streamed, the fault is
-            not transient, or the provider requests a wait of more than MAX_RETRY_AFTER_S.
+        ProviderFault: from the last attempt; at once, without further attempts, if something was
+            streamed, if the fault is not transient, or if the provider requests a wait of more than
+            MAX_RETRY_AFTER_S.
     """
     for count in range(retries + 1):
         streamed = False

@@ -159,7 +159,7 @@ class Models:
     def _key_of(self, settings: ProviderSettings) -> tuple[str, str]:
         """Return the key of a provider, and the variable that has to hold it, or "api_key_file".
 
-        Both may be "": there is no key, or none is needed.
+        The key is "" if there is none. The variable is "" if no key is needed.
         """
         if settings.type is None or settings.type == "echo":
             return "", ""

@@ -144,10 +144,10 @@ def merge_built_in(own: Mapping[str, ProviderSettings]) -> dict[str, ProviderSet
 
     Returns:
         Providers by name, in the order in which their patterns are tried: the operator's own first.
-        An operator's openai with the built-in patterns comes after openai-responses.
+        If the operator's own openai has no patterns, openai-responses comes before it.
 
     Raises:
-        ValueError: if a provider has no type, or a setting that its type does not have.
+        ValueError: if a provider has no type, or has a setting that its type does not have.
     """
     providers: dict[str, ProviderSettings] = {}
     for name, override in own.items():

@@ -31,8 +31,8 @@ LARGE_RPCS = frozenset(
 )
 
 # While calls are held, the server counts as quiet when no call has arrived for QUIET_S. Callers
-# that wait for each response fall silent within milliseconds. Other callers may never do so, and
-# calls are held for at most MAX_HOLD_S.
+# that wait for each response fall silent within milliseconds. Other callers may never fall silent,
+# so calls are held for at most MAX_HOLD_S.
 QUIET_S = 0.05
 MAX_HOLD_S = 0.5
 
@@ -44,7 +44,7 @@ MAX_SPREAD_S = 5.0
 
 
 class _Running(Interruptible):
-    """A context manager that is in a set for the duration of its block.
+    """A context manager that adds itself to a set, and removes itself after its block.
 
     It is a class, because a context manager made from a generator takes twice as long for each
     call.

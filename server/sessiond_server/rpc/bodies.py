@@ -56,7 +56,7 @@ class Gate(grpc.GenericRpcHandler):
 
 
 async def whole(request: AsyncIterator[bytes]) -> bytes:
-    """Read the request of a call with a single request."""
+    """Read the only request of a call from its stream."""
     try:
         return await anext(request)
     except StopAsyncIteration:

@@ -200,7 +200,7 @@ def updated_paths(
     request: UpdateSessionRequest | UpdateTaskRequest | UpdateBookmarkRequest,
     is_set: Mapping[str, bool],
 ) -> list[str]:
-    """Returns the paths that an update changes: those in its mask, or else those of all set fields.
+    """Returns the paths that an update changes: those of its mask; without one, of all set fields.
 
     Args:
         request: the update.

@@ -46,7 +46,7 @@ def encoded(response: ProtoMessage | bytes) -> bytes:
 def decoder(method: MethodDescriptor, received: Callable[[int], None]) -> Decode:
     """Return a function that decodes the requests of a method.
 
-    It raises MALFORMED_REQUEST if the bytes are no request.
+    The returned function raises MALFORMED_REQUEST if the bytes are no request.
 
     Args:
         method: the method.

@@ -22,7 +22,7 @@ DOMAIN = "sessiond.v1"
 DETAILS_KEY = "grpc-status-details-bin"
 MAX_LOGGED_CHARACTERS = 500
 MAX_VIOLATIONS = 20
-# A text may quote a session_id of 2,048 bytes, and gRPC may send each byte as three.
+# A text may quote a session_id of 2,048 bytes, and gRPC may encode each byte as three (%XX).
 MAX_TEXT_BYTES = 1000
 
 # Status code for each reason. error_reason.proto documents the codes; a test compares the two.
@@ -184,8 +184,9 @@ def text_of(fault: Fault) -> str:
 def log_text(fault: Fault) -> str:
     """Return the text of a fault for the log, which must not contain the content of messages.
 
-    Faults about fields quote the values, and providers quote what they reject. For these faults,
-    the text consists of the paths of the fields. For others, it is the message of the fault.
+    Faults about fields quote the values, and providers quote the content that they reject. For
+    these faults, the text consists of the paths of the fields. For others, it is the message of the
+    fault.
     """
     is_quoting = CODES[fault.reason] is grpc.StatusCode.INVALID_ARGUMENT
     if is_quoting or fault.reason.startswith("MODEL_"):

@@ -51,9 +51,10 @@ log = structlog.get_logger("sessiond.calls")
 
 
 class Servicer(Protocol):
-    """Methods named after the RPCs: (request, caller) -> response, with iterators for streams.
+    """Has a method for each RPC, named after it: (request, caller) -> response.
 
-    A response is a protobuf message or an encoded one.
+    A stream of requests or responses is an iterator. A response is a protobuf message or an
+    encoded one.
     """
 
     @property

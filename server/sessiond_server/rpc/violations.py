@@ -2,7 +2,8 @@
 
 The features check a request field by field, and raise at the first invalid one. Only then does this
 module check the whole request, so that valid requests cost nothing. It reports the fields that are
-invalid by themselves. Only the features check what depends on stored data or on another field.
+invalid by themselves. Rules that depend on stored data or on another field are checked only by the
+features.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -62,7 +63,7 @@ def _text(most: int) -> Check:
 
 def _ttl(value: Any, path: str) -> None:
     milliseconds = conversions.milliseconds(value)
-    # An idle_ttl_ms of -1 means that the session does not expire.
+    # -1 ms is not a valid idle_ttl. Inside the server, it is NEVER: the session does not expire.
     checked_ttl(0 if milliseconds == NEVER else milliseconds, path)
 
 
@@ -84,7 +85,7 @@ def _at_most(most: int, default: int) -> Check:
     return lambda value, path: bounded(path, value, default, most)
 
 
-# Checks by "Message.field", or by the field's name in any message.
+# The checks of fields. A key is "Message.field", or the name of a field in any message.
 _CHECKS: dict[str, Check] = {
     "session_id": check_session_id,
     "new_session_id": check_session_id,

@@ -118,7 +118,7 @@ class BulkDeletions:
             except LockTimeout:
                 # The lock is on a table, because locked sessions are skipped. The whole call is
                 # tried again only if nothing is deleted yet, because the result of the new call
-                # does not count what this one has deleted.
+                # would not count the sessions that this call has deleted.
                 if not done.sessions:
                     raise
                 if clock() >= ends_at:

@@ -223,5 +223,6 @@ class LockedSessions:
         for key in keys:
             if awaited := self._awaited.get(key):
                 awaited.was_locked = True
-                # Sessions that this check left out come first in the next check.
+                # Move the session to the end, so that the next check begins with the sessions that
+                # this check left out.
                 self._awaited[key] = self._awaited.pop(key)

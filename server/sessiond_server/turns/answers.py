@@ -25,7 +25,7 @@ def messages_of(answer: Answer, running: RunningTurn, route: Route) -> list[Mess
     messages = [
         Message(format=route.provider.format, json=text, turn=origin) for text in answer.messages
     ]
-    # The usage counts for the whole answer, so only its last message keeps it.
+    # The usage is that of the whole answer, so only the answer's last message keeps it.
     for message in messages[:-1]:
         message.turn.ClearField("usage")
     return messages

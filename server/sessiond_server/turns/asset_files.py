@@ -21,7 +21,8 @@ MAX_KNOWN = 10_000
 class AssetFiles:
     """Describes and loads the assets that messages refer to.
 
-    An asset is named by the hash of its content, so its first bytes are read once for each process.
+    An asset's id is the hash of its content, so the content never changes. Each process therefore
+    reads the first bytes of an asset only once.
     """
 
     def __init__(self, assets: Assets, *, max_request_bytes: int) -> None:
@@ -29,7 +30,8 @@ class AssetFiles:
 
         Args:
             assets: the assets.
-            max_request_bytes: size above which a request is refused anyway.
+            max_request_bytes: maximum size of a request. The first bytes are not read for a larger
+                request, because it will be refused.
         """
         self._assets = assets
         self._max_request_bytes = max_request_bytes

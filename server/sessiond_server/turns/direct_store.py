@@ -55,10 +55,10 @@ FROM {HEAD_SOURCE} LEFT JOIN LATERAL (
 ) AS recorded ON true
 WHERE key = %(key)s AND project_id = %(project_id)s AND {ALIVE}"""
 
-# Every change of a session's turns also sets active_at. If active_at still has the value of the
-# statement's snapshot, the open turns are those of the snapshot as well. This check is necessary
-# because, if the session's row has changed since the snapshot, PostgreSQL rereads that row only,
-# and not the turns.
+# Every change of a session's turns also sets active_at. If active_at still has the value that it
+# has in the statement's snapshot, the snapshot also shows the current open turns. This check is
+# necessary because, if the session's row has changed since the snapshot, PostgreSQL rereads that
+# row only, and not the turns.
 _ALONE = f"""
         AND key = (SELECT key FROM sessions WHERE key = %(key)s FOR NO KEY UPDATE SKIP LOCKED)
         AND active_at = (SELECT active_at FROM sessions WHERE key = %(key)s)
@@ -230,7 +230,7 @@ class DirectStore:
         self._database = database
 
     def connection(self) -> PooledConnection:
-        """Return Database.connection."""
+        """Return a context manager that lends a connection; see Database.connection."""
         return self._database.connection()
 
     async def opening(self, key: UUID, project_id: UUID, request_id: str) -> Opening | None:
@@ -361,8 +361,8 @@ class DirectStore:
             log: the session's log.
             answered_seq: seq of the message that the model has answered; nothing is stored unless
                 it is the session's newest message.
-            end_seq: the last message that the turn is known to have; nothing is stored if it has
-                later ones.
+            end_seq: seq of the turn's last message that the caller knows; nothing is stored if the
+                turn has a later message.
             columns: stop_reason, usage, changes and change_count; see the table.
             drops_text: whether to delete the saved text of the turn.
 
@@ -381,8 +381,9 @@ class DirectStore:
             if not drops_text:
                 found = await statement.run(connection, parameters)
             else:
-                # If a process is saving text, the first statement waits for it. The text is then
-                # visible only to a later statement, so a second one deletes it.
+                # If a process is saving text, the first statement waits for that process. The first
+                # statement does not see the text that was saved meanwhile, so a second statement
+                # deletes it.
                 async with connection.transaction():
                     found = await statement.run(connection, parameters)
                     if found:
@@ -400,7 +401,7 @@ class DirectStore:
 
 
 def _check_refused(error: psycopg.Error) -> None:
-    """Raise an error that the transaction would meet as well; log any other error."""
+    """Raise a transient error, because a transaction would meet it too. Log any other error."""
     if isinstance(error, TRANSIENT_ERRORS):
         raise error
     log.warning("turn_statement_refused", error=error.diag.message_primary or str(error))

@@ -88,5 +88,5 @@ def printable(given: object) -> str:
 
 
 def storable(text: str) -> str:
-    """Return a text without what PostgreSQL's jsonb rejects: NUL, and halves of surrogate pairs."""
+    """Replace the characters that jsonb cannot hold: NUL, and halves of surrogate pairs."""
     return replace_surrogates(text).replace("\0", "\ufffd")

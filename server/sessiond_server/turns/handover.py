@@ -1,4 +1,7 @@
-"""Hands over turns that outlast a drain, to another process or to this one after its restart."""
+"""Hands over the turns that are still running when this process ends.
+
+Another process continues these turns, or this one does after its restart.
+"""
 
 import time
 from uuid import UUID

@@ -34,7 +34,8 @@ class TurnLanes:
         """
         self._share = share = max(pool_size // 4, 1)
         self._starts = asyncio.Semaphore(share)
-        # The number of blocks of `start` that run or wait, and whether none waits.
+        # The number of blocks of `start` that run or wait. _is_quiet is set while none of them
+        # waits.
         self._starting = 0
         self._is_quiet = asyncio.Event()
         self._is_quiet.set()
@@ -44,7 +45,7 @@ class TurnLanes:
 
     @asynccontextmanager
     async def start(self) -> AsyncIterator[None]:
-        """Wait for room in the lane of the Sends whose turns are not stored yet. Run the block."""
+        """Run the block once there is room in the lane for Sends whose turns are not stored yet."""
         self._starting += 1
         if self._starting > self._share:
             self._is_quiet.clear()

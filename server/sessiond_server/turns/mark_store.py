@@ -13,7 +13,8 @@ SELECT first_seq, kept_seqs, task_seq FROM context_marks
 WHERE key = %(key)s AND log = %(log)s AND max_messages = %(max_messages)s
     AND max_tokens = %(max_tokens)s AND keep_fraction = %(keep_fraction)s AND epoch = %(epoch)s"""
 
-# Inserts only for a session that exists: the purger removes the rows of all others.
+# Inserts a row only if the session exists. After the purger has removed the rows of a deleted
+# session, a new row would stay forever.
 _PUT = """
 INSERT INTO context_marks (key, log, max_messages, max_tokens, keep_fraction, first_seq, kept_seqs,
     task_seq, epoch)

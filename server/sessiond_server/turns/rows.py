@@ -43,7 +43,7 @@ class TurnRow:
 
 @dataclass(frozen=True, slots=True)
 class OwnedTurn:
-    """A turn, its options, and the process that runs it (None = the turn is queued)."""
+    """A turn, its options, and the process that runs it (None = no process runs it)."""
 
     turn: TurnRow
     options: dict[str, Any]

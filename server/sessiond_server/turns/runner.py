@@ -107,7 +107,7 @@ class TurnRunner:
         The parameters are those of sessions.store.lock.change.
 
         Yields:
-            The changes, with the session's row locked. The block is followed by the commit.
+            The changes, with the session's row locked. The commit follows the block.
 
         Raises:
             SessionMissing: if the project has no such session.
@@ -228,7 +228,7 @@ class TurnRunner:
         self._slots.release(turn_id)
 
     def _thaw(self, changes: TurnChanges) -> None:
-        """Resume publishing the texts of turns that the transaction was to end, but did not."""
+        """Let the texts of frozen turns be published again, in case the turns have not ended."""
         for running in changes.frozen:
             running.text.is_frozen = False
             self._announcements.flush(running)

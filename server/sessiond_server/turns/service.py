@@ -107,8 +107,8 @@ class Turns:
         key, turn_id, record = session_key(project_id, session_id), uuid7(), None
         if sending.request_id:
             record = RequestRecord(key, sending.request_id, content_of(sending), str(turn_id))
-            # Look for a repeated request before the checks: session and settings may have changed
-            # since.
+            # Look for a repeated request before the checks. If the request is repeated, the session
+            # and its settings may have changed since the first request, and the checks could fail.
             if opening.first:
                 return await self._joined(sending, record, *opening.first)
         check_text("model", sending.model, MAX_NAME_CHARACTERS)
@@ -352,7 +352,7 @@ class Turns:
         if first_hash != record.content_hash:
             raise request_id_reused(record.request_id)
         # Read the session before the turn. If the turn is still queued when it is read, its
-        # messages then follow this last_seq.
+        # messages will be stored after this last_seq.
         session = await self._sessions.get(record.key, sending.project_id)
         row = await self.own(sending.project_id, sending.session_id, turn_id)
         last_seq, epoch = (session.last_seq, session.epoch) if session else (0, 0)

@@ -178,7 +178,7 @@ class RunningTurn:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Exclude the time of the block from the timeout: the turn waits for other turns in it."""
+        """Do not count the time of the block, in which the turn waits for others, as turn time."""
         self.waiting_since = time.monotonic()
         try:
             yield
@@ -214,7 +214,8 @@ class TurnNews:
         rewound: the event of a rewind; None if the commit does not rewind the session.
         ended: the turns that have ended.
         started: the turn that has started.
-        settled: id of the turn that is over for this process; None = no turn of this process is.
+        settled: id of the turn that is over for this process; None = no turn of this process is
+            over.
         has_appended: whether messages were appended.
         messages: these messages, if they are known to be consecutive.
         is_idle: whether no turn is running or queued.

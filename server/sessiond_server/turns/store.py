@@ -261,10 +261,10 @@ class TurnStore:
         return [QueuedTurn(**row) for row in await _rows(change, _STEERING, turn_id=turn_id)]
 
     async def hold(self, change: Change, turn_id: UUID) -> bool:
-        """Hold the turns that steer a turn, until its calls have results.
+        """Hold the turns that were sent to steer a turn, until the calls of that turn have results.
 
         Returns:
-            Whether any turn steers it.
+            Whether there are any such turns.
         """
         return bool(await _rows(change, _HOLD, turn_id=turn_id))
 
@@ -294,7 +294,7 @@ class TurnStore:
 
         Raises:
             AssetMissing: if a message refers to an asset that does not exist.
-            MessageIdTaken: if the session has a message_id of the messages.
+            MessageIdTaken: if the session already has a message with one of the message_ids.
         """
         appended = await self._appends.append_fenced(change.connection, append, rows, turn_id)
         if appended:

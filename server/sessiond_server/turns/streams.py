@@ -104,8 +104,8 @@ class TurnStreams:
                     await live.aclose()
                     live = self._watch(sending, after_seq, accepted.epoch)
                     first = await anext(live)
-                    # Look the turn up only now: a client that sees the turn running also receives
-                    # its end.
+                    # Look the turn up only now that the watch has begun. If it is still running,
+                    # the watch receives the event of its end.
                     await follower.is_over_at(after_seq)
                 yield Step(
                     turn=await self._effective_turn(sending, follower.own),
@@ -278,7 +278,7 @@ class TurnFollower:
         return None if turn.state in (TurnState.QUEUED, TurnState.RUNNING) else turn
 
     def _may_have_joined(self, messages: Iterable[Sequence[event_pb2.Event]]) -> bool:
-        """Whether another turn has begun, of which the held messages may have become a part."""
+        """Whether another turn has begun, which the held messages may have joined."""
         ids = {str(turn_id) for turn_id in (self.own.turn_id, self.own.steers) if turn_id}
         return bool(self.own.steers or self.own.held_until) and any(
             event.message.turn.turn_id not in {"", *ids} for event in chain(*messages)
@@ -293,7 +293,7 @@ class TurnFollower:
     def _filter(
         self, chunks: Sequence[Chunk], messages: Sequence[Sequence[event_pb2.Event]]
     ) -> tuple[bytes, bool]:
-        """Return the turn's events, and whether one of them ends it or the turn that it steers.
+        """Return the turn's events, and whether one of them ends this turn or the one it steers.
 
         Args:
             chunks: the watched events.

@@ -178,7 +178,8 @@ class TurnTransitions:
         owned = await self._store.find(change, turn_id) if change.log == running.log else None
         if owned and owned.turn.state == TurnState.RUNNING:
             if owned.turn.end_seq > running.end_seq:
-                # An earlier commit was not acknowledged; the turn resumes after that commit.
+                # An earlier commit of this turn has succeeded without an acknowledgement. The turn
+                # resumes after the messages of that commit.
                 changes.has_appended = True
                 return owned.turn.end_seq
             if change.state == SessionStatus.DESTROYED:
@@ -285,9 +286,11 @@ class TurnTransitions:
         last_seq = (await self._store.open(changes.change)).last_seq if parent_seq else 0
         if parent_seq > last_seq:
             raise parent_not_found(changes.session_id, parent_seq, last_seq)
-        # Messages that wait for results continue the branch of the calls, not that of the parent.
+        # Held messages continue the branch of the calls whose results they wait for, so they do not
+        # join a turn that continues another parent.
         held = [] if parent_seq else await self._store.steering(changes.change, turn_id)
-        # Held messages were sent earlier, but they follow the results that they waited for.
+        # Held messages were sent before the results that they wait for, but are appended after
+        # them.
         is_first = queued.was_held or any(has_results(message) for message in messages)
         end_seq = 0 if is_first else await self._join(changes, turn_id, held)
         if messages:

@@ -118,9 +118,10 @@ def window_size(newest_first: Sequence[Message], size: int, *, is_whole: bool) -
 
 
 def _pairing_base(entries: Sequence[Entry], wanted: int, *, is_whole: bool) -> int | None:
-    """Return the last place, up to `wanted`, from which pairing needs no earlier messages.
+    """Return the last place, up to `wanted`, at which the pairing of calls with results may begin.
 
-    An answer begins at that place, or no results follow it before the next answer.
+    An answer begins at that place, or no results follow it before the next answer. So no result
+    belongs to a call before that place.
     """
     rest = entries[wanted:]
     answer = next((i for i, entry in enumerate(rest) if _is_answer(entry)), len(rest))
@@ -182,7 +183,8 @@ class TaskSearch:
         self.seq = 0
         self.is_done = False
         self._is_loop = False
-        # Whether the last message added was an answer, and whether its known part has calls.
+        # Whether the last message added belongs to an answer, and whether any message of this
+        # answer that was added so far has calls.
         self._is_answer = False
         self._has_calls = False
 

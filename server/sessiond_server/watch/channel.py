@@ -77,10 +77,11 @@ class Channel:
         Args:
             history: store of the messages.
             cuts: store of the remembered rewinds.
-            wait_for_publication: waits until the events of all commits in progress in this process
-                are published, for the session with the given key.
-            on_missing_text: called if a piece of the running answer's text was missed; it has to
-                call `fill`.
+            wait_for_publication: waits until this process has published the events of its commits
+                in progress. It gets the key of a session, and waits only for commits of that
+                session.
+            on_missing_text: called with this channel if it has missed a piece of the running
+                answer's text; it has to call `fill`.
             project_id: the session's project.
             session_id: the session.
             head: the session's current state. The channel begins after its last message.
@@ -396,14 +397,14 @@ class Channel:
         return self.text
 
     def _is_old(self, chunk: Chunk, piece: TextPiece) -> bool:
-        """Return whether an unknown text belongs to an answer that must have been delivered."""
+        """Return whether a piece of an unknown text belongs to an answer delivered before."""
         is_before = chunk.after_seq is not None and chunk.after_seq < self._first_seq
         return piece.answered_seq < self._newest_answer or (
             is_before and piece.turn_id != self._first_turn
         )
 
     def _is_late_text(self, piece: TextPiece) -> bool:
-        """Return whether the answer that contains this piece was delivered or replaced."""
+        """Return whether the answer with this piece was delivered, or a later answer has begun."""
         turn_id, seq = self._answered
         if piece.turn_id == turn_id and piece.answered_seq < seq:
             return True

@@ -28,7 +28,8 @@ class TextPiece:
         answered_seq: seq of the message that the model answers. A turn that is steered has several
             answers.
         offset: number of characters before the piece.
-        text: the characters. "" = the piece only tells the length of the text, as its offset.
+        text: the characters. "" = the piece has no text; its offset is the number of characters
+            that are in the database.
     """
 
     turn_id: str
@@ -144,7 +145,7 @@ class LiveText:
         return new
 
     def fill(self, piece: TextPiece) -> list[TextPiece]:
-        """Add the text from the database, and those missing pieces that follow it.
+        """Add the text that was looked up, and those missing pieces that follow it.
 
         Returns:
             The pieces that are new.

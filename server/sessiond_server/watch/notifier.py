@@ -23,7 +23,7 @@ from sessiond_server.watch.store import WatchStore
 # Notifications are collected for this long, so that a busy server sends a few dozen per second
 # rather than one per append.
 COLLECT_S = 0.02
-# With more sessions than this, a single item says that any session may have new messages.
+# If more sessions than this have new messages, a single item says that any session may have some.
 MAX_KEYS = 500
 # When more events than MAX_DELTAS are queued, new deltas are dropped. Other events are rarer,
 # because each requires a commit, so they are dropped only above MAX_EVENTS.

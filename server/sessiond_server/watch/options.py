@@ -75,7 +75,8 @@ def check_place(head: LogHead, after_seq: int | None, epoch: int) -> None:
     """Check the epoch and the seq after which a watcher begins.
 
     Raises:
-        Fault: INVALID_FIELD if the session has never reached this epoch, or this seq in it.
+        Fault: INVALID_FIELD if the epoch is later than the session's, or if it is the session's
+            epoch and the seq is after the last message.
     """
     if epoch > head.epoch:
         raise invalid(

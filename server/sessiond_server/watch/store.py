@@ -67,8 +67,8 @@ DELETE FROM notice_readers WHERE reader IN (
     SELECT reader FROM notice_readers WHERE seen_at < statement_timestamp() - interval '5 minutes'
     ORDER BY reader FOR UPDATE SKIP LOCKED)"""
 
-# Pause between two reads of the table, and the number of such pauses between two reads while no
-# caller waits for events.
+# Pause between two reads of the table. While no caller waits for events, a read follows only after
+# IDLE_PAUSES such pauses.
 READ_PAUSE_S, IDLE_PAUSES = 0.05, 5
 # Maximum time between the timestamp of a notice and its commit.
 OVERLAP_S = 2.0

@@ -1,8 +1,8 @@
 """Brings the texts of running answers to the channels of their sessions.
 
 In the process that runs a turn, the channel of the turn's session receives every delta. Another
-process in which the session is watched asks that process to send the deltas. It reads text that it
-has missed from the database.
+process in which the session is watched asks the first one to send the deltas. If it misses a piece
+of the text, it reads the whole text so far from the database.
 """
 
 import asyncio

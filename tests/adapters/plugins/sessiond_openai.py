@@ -20,7 +20,7 @@ from sessiond.adapters._backend import Backend
 from tests.utils import simple_session
 
 _RUN = uuid.uuid4().hex
-# Without a timeout: tests set the clock, from which gRPC makes its deadlines.
+# There is no timeout, because gRPC computes deadlines from the clock, which tests set.
 _CLIENT = Client(timeout=None)
 
 

@@ -1,4 +1,4 @@
-"""Agents of Pydantic AI, their processes killed, their sessions continued by others."""
+"""Agents of Pydantic AI whose processes are killed and whose sessions others continue."""
 
 from collections.abc import Iterator
 from pathlib import Path

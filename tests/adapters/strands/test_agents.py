@@ -1,4 +1,4 @@
-"""Agents of Strands, their processes killed, their sessions continued by others."""
+"""Agents of Strands whose processes are killed and whose sessions others continue."""
 
 from collections.abc import Iterator
 

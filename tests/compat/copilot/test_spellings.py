@@ -353,7 +353,7 @@ class TestHandlers:
         def failing(event: Event) -> None:
             raise ValueError(event.type)
 
-        # Called in the loop, where handlers of the async client run.
+        # Register the handlers in the loop, because the async client runs them there.
         colour.client.on_lifecycle(lambda event: everything.append((event.type, event.session_id)))
         unsubscribe = colour.client.on_lifecycle(
             "session.deleted", lambda event: deleted.append(event.session_id)

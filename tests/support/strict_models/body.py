@@ -9,7 +9,7 @@ from typing import Any
 
 from .refusal import JSON, Api, Refusal
 
-# Levels of nested arrays and objects in a body. The APIs do not document theirs. Gemini's frontend
+# Levels of nested arrays and objects in a body. These limits are not documented. Gemini's frontend
 # has the limit of protocol buffers. The others accept somewhat more levels than a stored message
 # can have.
 MAX_NESTING: dict[Api, int] = {

@@ -74,7 +74,7 @@ class PromptCache:
         head = [(key, body[key]) for key in _HEAD[api] if key in body]
         messages = body.get(_MESSAGES[api], [])
         messages = messages if isinstance(messages, list) else [messages]
-        # The parts before the messages are one unit: only after an equal unit do messages count.
+        # The parts before the messages are one unit. If it differs, no message counts.
         units = [_as_json(head), *(_as_json(message) for message in messages)]
         earlier = self._earlier[api, conversation]
         shared = max((_common(units, other) for other in earlier), default=0)

@@ -180,7 +180,7 @@ class Fields:
             self.schema(self.kind(function["parameters"], "an object", f"{path}.parameters"), path)
 
     def schema(self, schema: JSON, path: str) -> None:
-        """Check the top of the schema of a function's parameters."""
+        """Check the top level of the schema of a function's parameters."""
         if schema and schema.get("type") != "object":
             self.refuse(
                 f"Invalid schema for function: schema must be a JSON Schema of 'type: \"object\"', "

@@ -158,7 +158,7 @@ class _Chat(Fields):
             self.function_name(inner, f"{path}.custom")
 
     def _thinks(self, body: JSON) -> bool:
-        """Return whether thinking is on. It is on by default, except for models without it."""
+        """Return whether thinking is on: by default, for all models but those without thinking."""
         thinking = body.get("thinking")
         disabled = isinstance(thinking, dict) and thinking.get("type") == "disabled"
         return (

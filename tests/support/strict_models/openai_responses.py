@@ -77,7 +77,8 @@ def validate_openai_responses(
 
     Args:
         body: the request.
-        signatures: returns whether the API made the encrypted content of the item with an id.
+        signatures: returns whether the API made an item's encrypted content. Its second
+            argument is the item's id.
         reasoning_of: maps the id of an item to the id of the reasoning item that the API put
             before it.
 

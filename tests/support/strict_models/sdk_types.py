@@ -150,8 +150,8 @@ def _with_lists(schema: Any) -> Any:
     """Return a schema that accepts only JSON, and checks all of it.
 
     A generator becomes a list, because pydantic checks a generator's items only when they are
-    read. For a pydantic model, which only the SDK's answers have, only an instance is accepted and
-    no dict, because models ignore unknown keys.
+    read. Only the SDK's answers are pydantic models. For a model, the schema accepts only an
+    instance and no dict, because models ignore unknown keys.
     """
     if isinstance(schema, dict):
         if schema.get("type") == "generator":
@@ -168,7 +168,7 @@ def _with_lists(schema: Any) -> Any:
 
 
 def _without(value: Any, keys: frozenset[str]) -> Any:
-    """Return a body without some keys of its own and of its messages, and without UNTYPED_KEYS."""
+    """Return a body without `keys`, also in its messages, and without UNTYPED_KEYS."""
     messages = value.get("messages")
     plain = {key: entry for key, entry in value.items() if key not in keys}
     if isinstance(messages, list):

@@ -85,9 +85,9 @@ def conversation_of(exchange: Exchange) -> str:
 class StrictModelServer:
     """Serves all APIs on a port of 127.0.0.1, in a thread of its own.
 
-    Each accepted request gets the next reply of the script. If none is left, a newest message of
-    the form `call NAME {"its": "arguments"}` gets that tool call, and any other request gets
-    `default`.
+    Each accepted request gets the next reply of the script. If none is left, a request whose
+    newest message has the form `call NAME {"its": "arguments"}` is answered with a call of that
+    tool. Any other request is answered with `default`.
     The server only streams, and serves one request per connection.
 
     Args:

@@ -25,7 +25,8 @@ KEY = "pydantic_ai"
 """
 
 DELETED = {"is_deleted": True}
-"""In the place of a record: the session is about to be deleted, and holds no conversation."""
+"""Stands in the place of a record when the session is about to be deleted. Such a session holds no
+conversation."""
 
 _VERSION = 1
 
@@ -137,7 +138,10 @@ async def _continued(
 async def _left(
     client: AsyncClient, info: SessionInfo, tips: Sequence[str], head_seq: int
 ) -> list[str]:
-    """Return the tips that the session still has, without those on the path to its head."""
+    """Return those of `tips`, the ids of the last entries of branches, that remain branches.
+
+    An entry is left out if the session no longer has it, or if it is on the path to the head.
+    """
     if not tips:
         return []
     path = {

@@ -295,7 +295,7 @@ class SessiondConversationStore(ConversationStore):
     async def _history(
         self, client: AsyncClient, head_id: str, session_id: str, seq: int, limit: int | None
     ) -> list[ConversationEntry] | None:
-        """Return the entries up to `head_id`, which has the seq; None if another message has it."""
+        """Return the entries up to `head_id`; None if its message no longer has the given seq."""
         entries: list[ConversationEntry] = []
         through: int | None = None
         wanted = None if limit is None else limit + 1  # one more, for the parent of the first one

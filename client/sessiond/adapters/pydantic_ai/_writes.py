@@ -200,7 +200,7 @@ class Writer:
         root: str,
         find: Find,
     ) -> int:
-        """Create the session of a conversation by copying another up to the entry `root`."""
+        """Create the session of a conversation by copying another one up to the entry `root`."""
         found = await find(root)
         if found is None:
             raise ConversationConflict(record.conversation_id)

@@ -209,8 +209,8 @@ class SessiondSessionRepository(SessionRepository):
         """Append a message to the history of an agent.
 
         Raises:
-            SessionException: if there is no such agent, or if the message_id is not the one after
-                that of the agent's last message.
+            SessionException: if there is no such agent, or if the message_id does not directly
+                follow the message_id of the agent's last message.
         """
         id, number = self._id(session_id, agent_id), session_message.message_id
         what = f"Message {number} cannot be added to agent {agent_id} of session {session_id}"

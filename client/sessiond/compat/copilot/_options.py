@@ -12,12 +12,12 @@ from sessiond._types.session import SessionInfo
 WAIT_TIMEOUT_S = 60.0
 DESTROY_TIMEOUT_S = 60.0
 
-# More than the server allows to run and queue in one session.
+# More turns than the server allows to run and to wait in one session.
 MAX_SENT = 1000
 
 
 class ResumeConfig(TypedDict, total=False):
-    """The changes to make when a session is resumed: the fields of SessionConfig except its id."""
+    """The changes when a session is resumed: the fields of SessionConfig except session_id."""
 
     model: str | None
     """Name of the model. Default: the server's default model."""

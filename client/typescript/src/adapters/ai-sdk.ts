@@ -149,8 +149,9 @@ export class ChatStore<UIMessage extends ChatMessage = ChatMessage> {
   }
 
   /**
-   * Record the stream of an answer while it is written, so that any server can resume it. It is the
-   * chat's active stream until it ends, or stopStream() is called, which also cancels it here.
+   * Record the stream of an answer while it is written, so that any server can resume it. The
+   * stream is the chat's active stream until it ends or stopStream() is called. stopStream() also
+   * cancels the stream here.
    *
    * @returns once the stream has ended.
    */

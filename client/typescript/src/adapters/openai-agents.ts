@@ -126,8 +126,8 @@ export class AgentsSession<Item extends object = any> {
   }
 
   /**
-   * Change the history atomically and once: the same operationId with the same transaction changes
-   * nothing more.
+   * Change the history atomically and once: a repeated call with the same operationId and the same
+   * transaction changes nothing.
    *
    * @throws HistoryTransactionError if the operationId was used for another transaction, or if the
    *   history does not end with the expected suffix. The history is unchanged.

@@ -294,7 +294,7 @@ export class AcontextSessionCalls {
     await translated(() => this.#client.sessions.update(sessionId, { config: options.configs }));
   }
 
-  /** Change some of the configs: null deletes a key; return all of them. */
+  /** Change some of the configs (null deletes a key), and return all configs. */
   async patchConfigs(sessionId: string, options: { configs: JsonObject }): Promise<JsonObject> {
     return await translated(
       async () =>

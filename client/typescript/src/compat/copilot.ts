@@ -78,8 +78,8 @@ export class CopilotClient {
   }
 
   /**
-   * Create a session, or continue the existing session with the same id, which keeps its messages
-   * and settings; only infiniteSessions: true still takes effect.
+   * Create a session, or continue the existing session with the same id. An existing session keeps
+   * its messages and settings; only `infiniteSessions: true` still takes effect.
    *
    * @throws TypeError if a setting is unknown or not supported.
    */

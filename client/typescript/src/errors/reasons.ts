@@ -448,10 +448,10 @@ export class ModelRateLimited extends TurnFailed {
 
 /**
  * The model's provider rejects the request (other HTTP 4xx): the provider does not know the model,
- * the history is too long or violates the provider's rules, or an option is wrong. Also, if
- * nothing of the history can be sent. Metadata: session_id, turn_id, model, provider, http_status
- * if there was one, and seqs: the stored messages that the rejection is about, if the provider
- * named any, separated by commas.
+ * the history is too long or violates the provider's rules, or an option is wrong. The server
+ * itself rejects a turn with this reason if nothing of the history can be sent. Metadata:
+ * session_id, turn_id, model, provider, http_status if there was one, and seqs: the seqs of the
+ * stored messages that the rejection is about, separated by commas, if they are known.
  *
  * Reason: `MODEL_REQUEST_REJECTED`. Status code: `FAILED_PRECONDITION`.
  */
@@ -495,8 +495,8 @@ export class ModelAnswerInvalid extends TurnFailed {
 
 /**
  * The history, or the request with its assets, is too large to be sent to a model. Metadata:
- * session_id, turn_id, context_bytes (at least this many), max_bytes; for a request that is too
- * large also model, provider.
+ * session_id, turn_id, context_bytes (the size, or a lower bound of it), max_bytes; for a request
+ * that is too large also model, provider.
  *
  * Reason: `CONTEXT_TOO_LARGE`. Status code: `FAILED_PRECONDITION`.
  */

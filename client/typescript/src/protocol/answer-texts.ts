@@ -12,13 +12,13 @@ interface Seen {
 }
 
 /**
- * Passes each character of a running answer on once, over any number of connections.
+ * Passes on each character of a running answer once, over any number of connections.
  *
  * A connection to a running turn begins with the text so far. After a reconnect, only its new part
  * is passed on, as a delta.
  */
 export class AnswerTexts {
-  /** By turn. */
+  /** What has been passed on, by turn. */
   readonly #seen = new Map<string, Seen>();
 
   /** Return the events without the text that has been passed on. */

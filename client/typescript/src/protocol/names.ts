@@ -54,7 +54,7 @@ class Names<Name extends string> {
 
 /** Who speaks in a message. */
 export type Role = NamesOf<keyof typeof RoleEnum, "ROLE_">;
-/** The provider whose message `json` is. */
+/** The provider of the message in `json`. */
 export type Format = NamesOf<keyof typeof FormatEnum, "FORMAT_">;
 /** The status of a session: "active" accepts appends, "destroyed" does not until a resume. */
 export type SessionStatus = NamesOf<keyof typeof SessionStatusEnum, "SESSION_STATUS_">;

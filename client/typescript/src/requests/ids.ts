@@ -2,8 +2,8 @@ import { checkText } from "../protocol/checks.js";
 import { invalidField } from "../protocol/invalid.js";
 
 /**
- * Return the caller's request_id, or else a random one: without a request_id, a retry could act
- * twice.
+ * Return the caller's request_id, or else a random one. Without a request_id, a retry could make a
+ * change a second time.
  */
 export function requestIdOr(given: string | undefined): string {
   if (given === undefined || given === "") return crypto.randomUUID();

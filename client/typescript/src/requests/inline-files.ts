@@ -148,7 +148,8 @@ function* filesOf(
   if (!isObject(value)) return;
   for (const [holder, key] of placesOf(value, format)) {
     const text: unknown = holder[key];
-    // Base64 takes four characters for three bytes. A source may also be plain text.
+    // Encoded content is longer than the content itself, so a text shorter than `least` holds a
+    // file that is too small. A source of the type "text" is plain text.
     if (typeof text !== "string" || text.length < least || holder.type === "text") continue;
     const isUrl = /ur[il]$/i.test(key);
     const { content, mediaType } = decoded(text, isUrl);

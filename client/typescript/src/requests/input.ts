@@ -17,8 +17,8 @@ export interface NewMessageFields {
   /** Labels of this message: a JSON object of at most 64 KiB. */
   readonly metadata?: JsonObject | undefined;
   /**
-   * Seq of the message that this one follows, which must exist, or precede this message in the same
-   * batch. Default: the previous message.
+   * Seq of the message that this one follows. That message must exist, or precede this one in the
+   * same batch. Default: the previous message.
    */
   readonly parentSeq?: number | undefined;
   /** The content in sessiond's own types, 1 to 1,000 parts. */

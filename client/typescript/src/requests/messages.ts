@@ -110,7 +110,7 @@ export interface ReadOptions extends CallOptions {
   readonly view?: MessageView | undefined;
 }
 
-/** How far a session is rewound. Exactly one of the first four is required. */
+/** How far a session is rewound. Exactly one of the first four options is required. */
 export interface RewindOptions extends Omit<StoreOptions, "create" | "onDuplicate"> {
   /** The last seq to keep. 0 removes all messages. */
   readonly toSeq?: number | undefined;

@@ -35,7 +35,7 @@ export interface SendFields {
   readonly attachments?: readonly AttachmentInput[] | undefined;
   /**
    * If a turn is running, "enqueue" (default) waits for a turn of its own, and "immediate" steers
-   * the running turn. If tool calls have no results yet, "immediate" waits for them.
+   * the running turn. If tool calls have no results yet, "immediate" waits for the results.
    */
   readonly mode?: SendMode | undefined;
   /** Model to ask. Default: the session's, or the server's default. */

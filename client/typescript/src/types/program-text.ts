@@ -5,9 +5,9 @@ import type { Format } from "../protocol/names.js";
 type TextOf = (blob: JsonObject, format: Format) => string;
 
 /**
- * Return the text of a message that an agents' program or a framework wrote. Empty if the format is
- * unknown, or has no text. A note of the program has a text if people are meant to read it, such as
- * the summary of a session.
+ * Return the text of a message that an agents' program or a framework wrote. Empty if the message
+ * has no text, or if the format is unknown. A note of the program has a text if people are meant to
+ * read it, such as the summary of a session.
  */
 export function textOfProgram(blob: JsonObject, formatName: string, textOf: TextOf): string {
   switch (formatName) {

@@ -87,7 +87,7 @@ export interface StoredRange {
   readonly createTimeText: string | undefined;
   /** Number of messages that were left out because the session had their messageIds. */
   readonly skipped: number;
-  /** The session's epoch, in which the seqs hold. See `SessionInfo.epoch`. */
+  /** The session's epoch, to which the seqs belong. See `SessionInfo.epoch`. */
   readonly epoch: number;
 }
 

@@ -80,7 +80,7 @@ export function failure(
   return Object.assign(new Error(text), { code: status[code], details: text, metadata });
 }
 
-/** A server whose methods answer as they were told; the last answer holds for all later calls. */
+/** A server whose methods give the answers of `on`. The last answer is repeated for later calls. */
 export class FakeServer {
   readonly received: Received[] = [];
   target = "";

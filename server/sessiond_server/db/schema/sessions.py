@@ -72,8 +72,9 @@ sessions = Table(
     Column(
         "used_at", TIME, nullable=False, comment="expired when used_at + idle_ttl_ms has passed"
     ),
-    # Time of the purger's next check of the session, which is never later than its expiry. Since it
-    # may be earlier, accesses need not update this column and its index.
+    # Time when the purger next checks whether the session has expired. It may be earlier than the
+    # expiry, but not later. An access only postpones the expiry, so it need not update this column
+    # and its index.
     Column("expiry_check_at", TIME),
     Column(
         "base_seq",
@@ -209,7 +210,8 @@ messages = Table(
     },
 )
 
-# The messages whose parent is not the previous message. A copy reads its source's rows.
+# The messages whose parent is not the previous message. For the messages that a copy shares with
+# its source, the copy reads the source's rows.
 parent_links = Table(
     "parent_links",
     metadata,
@@ -219,7 +221,8 @@ parent_links = Table(
     Column("parent_seq", BigInteger, nullable=False, comment="less than seq - 1"),
 )
 
-# The message_ids of the messages that have one. A copy reads its source's rows.
+# The message_ids of the messages that have one. For the messages that a copy shares with its
+# source, the copy reads the source's rows.
 message_ids = Table(
     "message_ids",
     metadata,
@@ -232,8 +235,8 @@ message_ids = Table(
 
 # A session's message log holds the messages above base_seq. The messages from 1 to base_seq are in
 # other logs. Each segment of the session is a range of such a log, and the segments leave no gap.
-# In this way, a copy shares messages with its source. The purger removes the messages of a log that
-# neither the log's own session nor a segment contains.
+# In this way, a copy shares messages with its source. From each log, the purger removes the
+# messages that are neither in the log's own session nor in any segment.
 segments = Table(
     "segments",
     metadata,

@@ -138,6 +138,7 @@ class BulkDeletionStore:
 
 
 def _is_one_of(keys: Sequence[UUID]) -> ColumnElement[bool]:
-    # The keys are one text: psycopg would search each key of a list for characters to escape.
+    # The keys are passed as one text, because psycopg would search each key of a list for
+    # characters to escape.
     text = literal(f"{{{','.join(map(str, keys))}}}", Text)
     return T.key == any_(cast(text, ARRAY(Uuid)))

@@ -80,8 +80,8 @@ async def delete_locked(
     """Deletes sessions whose rows the transaction has locked FOR UPDATE.
 
     The caller must take the lock in an earlier statement. While a statement waits for the lock,
-    another transaction may move the session's segments, and a statement sees only what was
-    committed before it started.
+    another transaction may move the session's segments. The waiting statement would not see the
+    moved segments, because they were committed after it started.
     """
     if keys:
         await connection.execute(_DELETE, {"keys": list(keys)}, prepare=database.prepare)

@@ -171,8 +171,8 @@ def _is_crowded(
     chosen: SessionFilter, minute: ColumnElement[int], after: ActivityKey | None
 ) -> ColumnElement[bool]:
     # Counts the sessions of the minute in the index that orders the listing, and ignores conditions
-    # that this index cannot check. If only few sessions matched them, counting the matches would
-    # read the whole minute.
+    # that this index cannot check. If only few sessions matched those conditions, counting the
+    # matches would read the whole minute.
     other = T.key.table.alias("other")
     conditions = [other.c.project_id == chosen.project_id, other.c.active_minute == minute]
     if chosen.user_name:

@@ -125,8 +125,8 @@ async def change(
     async with database.transaction() as connection:
         parameters = {"key": key, "project_id": project_id}
         if excludes_copies:
-            # Before the update: an update that is followed by a stronger lock could deadlock with a
-            # copy that updates used_at.
+            # Take this lock before the update. If the update came first, the stronger lock could
+            # deadlock with a copy that updates used_at.
             await database.rows(_LOCK_WHOLE, parameters, on=connection)
         rows = await database.rows(_LOCK, parameters, on=connection)
         if not rows:

@@ -1,7 +1,7 @@
 """The states of sessions: a row for each top-level key, whose value is JSON text.
 
-A change of one key writes one row, whatever the size of the rest, and appends leave the table
-alone. The rows belong to the log that identifies the session, so a re-created session has none.
+A change of one key writes one row, whatever the size of the rest, and appends do not write to the
+table. The rows belong to the log that identifies the session, so a re-created session has none.
 """
 
 import hashlib
@@ -32,7 +32,8 @@ SELECT given.key, (
     FROM session_state AS s WHERE s.key = given.key AND s.log = given.log
 ) FROM unnest(%(keys)s::uuid[], %(logs)s::uuid[]) AS given (key, log)"""
 
-# `removed` and `changed` see the rows as they were before the statement, and change different keys.
+# `removed` and `changed` see the rows as they were before the statement. They never change the
+# same key.
 _PATCH = f"""
 WITH given AS (
     SELECT * FROM unnest(%(names)b::text[], %(values)b::text[]) AS g (name, value)

@@ -1,8 +1,8 @@
 """Rewinds.
 
 Servers of the previous version may keep running as long as no session is rewound. They would look
-for the messages of a rewound session in the wrong log. An append to such a session by one of them
-fails on the constraint, and stores nothing.
+for the messages of a rewound session in the wrong log. If one of them appends to such a session,
+the append fails on the constraint and stores nothing.
 
 Revision ID: 0006
 Revises: 0005

@@ -1,8 +1,8 @@
 """The message_ids of messages.
 
 Servers of the previous version may keep running, but they store no message_ids. When they flatten a
-copy, the copy no longer finds the message_ids in the logs of its source, and would accept them a
-second time. Finish the upgrade before clients send message_ids.
+copy, they do not copy the message_ids of its source. The copy would then accept messages with these
+message_ids a second time. Finish the upgrade before clients send message_ids.
 
 Revision ID: 0007
 Revises: 0006

@@ -1,7 +1,7 @@
 """Notifications for servers that cannot listen; which servers run on the schema.
 
-Servers of the previous version may keep running: they do not write notices, so that servers behind
-a pooler see their changes at the next poll, as before.
+Servers of the previous version may keep running: they do not write notices. Servers behind a pooler
+therefore see their changes at the next poll, as before.
 
 Revision ID: 0011
 Revises: 0010

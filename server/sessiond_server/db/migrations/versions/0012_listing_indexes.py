@@ -1,4 +1,4 @@
-"""Indexes in the order of listings by activity, for minutes with many active sessions.
+"""Indexes by (active_minute, key), for listings of minutes with many active sessions.
 
 Servers of the previous version may keep running: their listings also use the new indexes.
 

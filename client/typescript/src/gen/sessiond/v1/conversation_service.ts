@@ -77,7 +77,7 @@ export interface SendRequest {
   /**
    * keep_partial says what happens to the text that the model has written when the turn fails or is aborted. True keeps it as an assistant
    * message that is marked incomplete; false drops it. Reasoning and tool calls are never kept. Unset = the server's setting, by default true.
-   * A steering message has the value of the turn that it steers.
+   * If the message steers a running turn, the keep_partial of that turn applies.
    */
   keepPartial?:
     | boolean
@@ -159,8 +159,8 @@ export interface PreviewTurnResponse {
   /** seqs of the stored messages that the request is made of, in order. */
   seqs: number[];
   /**
-   * changes lists stored content that the request does not contain, or contains in another form: at most 100. In it, the messages of this call have
-   * the seqs that follow the session's newest message.
+   * changes says which stored content the request does not contain, or contains in another form. At most 100 changes. In this list, the messages of
+   * this call have the seqs that follow the session's newest message.
    */
   changes: FitChange[];
   /** change_count is the number of all changes, including those beyond 100. */
@@ -242,7 +242,10 @@ export interface WatchRequest {
 export interface WatchResponse {
   /** events in the order in which they happened. */
   events: Event[];
-  /** epoch is the session's epoch at the beginning of the stream, or after_epoch. Only in the first response for a session. */
+  /**
+   * epoch is the after_epoch of the request or, if it has none, the session's epoch at the beginning of the stream. Only in the first response for
+   * a session.
+   */
   epoch?:
     | number
     | undefined;
@@ -1400,13 +1403,13 @@ export const ConversationServiceDefinition = {
      * progress: first the turn itself, then events ("user.message", "assistant.turn_start", "assistant.message_delta", "assistant.message",
      * "assistant.turn_end", and "session.idle" if no other turn waits), and last the turn as it ended. If the turn fails or is aborted, the stream ends
      * with the turn's error, whose metadata has session_id and turn_id; the sent messages are kept. A turn does not need its stream: it continues when
-     * the client leaves, unless abort_on_disconnect is set. A call with the same request_id joins the first turn, on whichever server it runs. It
-     * begins with the text so far ("assistant.message_partial"), or returns how the turn ended. Errors: SESSION_NOT_FOUND, SESSION_DESTROYED,
-     * INVALID_FIELD, INVALID_JSON, UNKNOWN_ROLE, PARENT_NOT_FOUND, MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND, REQUEST_ID_REUSED,
-     * HISTORY_REWOUND, MODEL_NOT_CONFIGURED, LIMIT_EXCEEDED (queued turns). After these errors, nothing is stored. Errors of the turn:
-     * MODEL_ACCESS_DENIED, MODEL_RATE_LIMITED, MODEL_REQUEST_REJECTED, MODEL_UNAVAILABLE, MODEL_TIMED_OUT, MODEL_ANSWER_INVALID, CONTEXT_TOO_LARGE,
-     * TURN_TIMED_OUT, TURN_ABORTED, TURN_LOST. Errors of the stream alone, after which the client should join the turn again: SERVER_DRAINING,
-     * WATCHER_TOO_SLOW.
+     * the client leaves, unless abort_on_disconnect is set. A call with the same request_id joins the first turn, on whichever server it runs. The
+     * stream of that call begins with the text so far ("assistant.message_partial"), or returns how the turn ended. Errors: SESSION_NOT_FOUND,
+     * SESSION_DESTROYED, INVALID_FIELD, INVALID_JSON, UNKNOWN_ROLE, PARENT_NOT_FOUND, MESSAGE_TOO_LARGE, BATCH_TOO_LARGE, ASSET_NOT_FOUND,
+     * REQUEST_ID_REUSED, HISTORY_REWOUND, MODEL_NOT_CONFIGURED, LIMIT_EXCEEDED (queued turns). After these errors, nothing is stored. Errors of the
+     * turn: MODEL_ACCESS_DENIED, MODEL_RATE_LIMITED, MODEL_REQUEST_REJECTED, MODEL_UNAVAILABLE, MODEL_TIMED_OUT, MODEL_ANSWER_INVALID,
+     * CONTEXT_TOO_LARGE, TURN_TIMED_OUT, TURN_ABORTED, TURN_LOST. Errors of the stream alone, after which the client should join the turn again:
+     * SERVER_DRAINING, WATCHER_TOO_SLOW.
      */
     send: {
       name: "Send",
@@ -1430,9 +1433,9 @@ export const ConversationServiceDefinition = {
       options: {},
     },
     /**
-     * PreviewTurn returns the request that a Send with these fields would make now, as the model's API would receive it, and how it differs from the
-     * stored messages. Nothing is stored, and no model is called. Errors: those of Send after which nothing is stored; CONTEXT_TOO_LARGE;
-     * FORMAT_UNREADABLE; and MODEL_REQUEST_REJECTED, if nothing of the history can be sent.
+     * PreviewTurn returns the request that a Send with these fields would make now, as the model's API would receive it, and the differences between
+     * the request and the stored messages. Nothing is stored, and no model is called. Errors: those of Send after which nothing is stored;
+     * CONTEXT_TOO_LARGE; FORMAT_UNREADABLE; and MODEL_REQUEST_REJECTED, if nothing of the history can be sent.
      */
     previewTurn: {
       name: "PreviewTurn",

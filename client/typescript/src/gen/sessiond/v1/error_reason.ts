@@ -139,9 +139,9 @@ export enum ErrorReason {
   ERROR_REASON_MODEL_RATE_LIMITED = 43,
   /**
    * ERROR_REASON_MODEL_REQUEST_REJECTED - FAILED_PRECONDITION: the model's provider rejects the request (other HTTP 4xx): the provider does not know the model, the history is too long or
-   * violates the provider's rules, or an option is wrong. Also, if nothing of the history can be sent. Metadata: session_id, turn_id, model,
-   * provider, http_status if there was one, and seqs: the stored messages that the rejection is about, if the provider named any, separated by
-   * commas.
+   * violates the provider's rules, or an option is wrong. The server itself rejects a turn with this reason if nothing of the history can be sent.
+   * Metadata: session_id, turn_id, model, provider, http_status if there was one, and seqs: the seqs of the stored messages that the rejection is
+   * about, separated by commas, if they are known.
    */
   ERROR_REASON_MODEL_REQUEST_REJECTED = 44,
   /**
@@ -158,7 +158,7 @@ export enum ErrorReason {
   ERROR_REASON_MODEL_ANSWER_INVALID = 47,
   /**
    * ERROR_REASON_CONTEXT_TOO_LARGE - FAILED_PRECONDITION: the history, or the request with its assets, is too large to be sent to a model. Metadata: session_id, turn_id,
-   * context_bytes (at least this many), max_bytes; for a request that is too large also model, provider.
+   * context_bytes (the size, or a lower bound of it), max_bytes; for a request that is too large also model, provider.
    */
   ERROR_REASON_CONTEXT_TOO_LARGE = 48,
   /** ERROR_REASON_TURN_TIMED_OUT - ABORTED: the turn ran for longer than its turn_timeout. Metadata: session_id, turn_id, timeout_s. */

@@ -28,8 +28,8 @@ export interface Event {
    * session with its id. Ephemeral events of the session's turns have data.turn_id. "assistant.turn_start" has data.model.
    * "assistant.message_partial" is what a watcher that joins a running turn receives first: data.content is the text of the running answer so far.
    * "assistant.message_delta" says that the model added the text data.delta_content to its answer; data.offset is the number of Unicode code points
-   * before this text. Both have data.answered_seq, the seq of the message that the model answers; it distinguishes the answers of a steered turn. If
-   * the Send has a parent_seq, answered_seq is instead the seq of the newest message when the turn began. "assistant.reasoning_delta" has
+   * before this text. Both events have data.answered_seq, the seq of the message that the model answers; it distinguishes the answers of a steered
+   * turn. If the Send has a parent_seq, answered_seq is instead the seq of the newest message when the turn began. "assistant.reasoning_delta" has
    * data.delta_content. "session.error" has the reason, message and metadata of TurnError. "assistant.turn_end" has data.state ("completed", "failed"
    * or "aborted") and data.stop_reason. "session.idle" says that no turn is running or queued any more. Further types may be added: ignore those that
    * you do not know.

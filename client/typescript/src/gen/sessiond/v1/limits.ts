@@ -25,8 +25,8 @@ export interface ProjectLimits {
     | undefined;
   /**
    * messages_per_second is the maximum number of messages that calls may store per second, at each server process. A single call with more messages
-   * than that succeeds if nothing was stored in the previous second; the following calls are then refused until the rate has made up for it. Imports
-   * are slowed down instead of refused. Other calls above the limit fail with RATE_LIMITED.
+   * than that succeeds if nothing was stored in the previous second; the following calls are then refused for about as long as its messages would
+   * have taken at this rate. Imports are slowed down instead of refused. Other calls above the limit fail with RATE_LIMITED.
    */
   messagesPerSecond?:
     | number
@@ -36,7 +36,7 @@ export interface ProjectLimits {
     | number
     | undefined;
   /**
-   * max_bytes is the maximum sum of the content_bytes of all sessions, where a copy counts in full, and of the sizes of all assets. Calls above the
+   * max_bytes is the maximum number of bytes: the content_bytes of all sessions plus the sizes of all assets. A copy counts in full. Calls above the
    * limit fail with QUOTA_EXCEEDED.
    */
   maxBytes?:
@@ -47,8 +47,8 @@ export interface ProjectLimits {
     | number
     | undefined;
   /**
-   * model_tokens_per_day is the maximum number of input and output tokens that models report for turns from midnight to midnight UTC. Turns that are
-   * running when the limit is reached continue; further turns fail with QUOTA_EXCEEDED.
+   * model_tokens_per_day is the maximum number of input and output tokens that models report for the turns of one day, from midnight to midnight UTC.
+   * Turns that are running when the limit is reached continue; further turns fail with QUOTA_EXCEEDED.
    */
   modelTokensPerDay?:
     | number

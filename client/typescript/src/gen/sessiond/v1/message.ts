@@ -32,7 +32,7 @@ export enum Role {
   ROLE_OTHER = 6,
 }
 
-/** Format names the provider whose message json holds. */
+/** Format names the provider of the message in Message.json. */
 export enum Format {
   /** FORMAT_UNSPECIFIED - No provider: the content is parts. */
   FORMAT_UNSPECIFIED = 0,
@@ -68,7 +68,7 @@ export interface Message {
    * stores ROLE_OTHER.
    */
   role: Role;
-  /** format names the provider whose message json holds. Required with json, unset with parts. */
+  /** format names the provider of the message in json. Required with json, unset with parts. */
   format: Format;
   /** content of the message. Exactly one is required. */
   content?:
@@ -85,9 +85,9 @@ export interface Message {
     | undefined;
   /**
    * parent_seq is the seq of the message that this one follows, if it is not the previous message. The parent must be stored already, or precede this
-   * message in the same batch. 0 = the previous message, or no message if is_root is set. A model gets as history the path from the newest message
-   * through its parents. If a model has answered another message than the previous one, the turn stores the answer with that message's seq as its
-   * parent_seq.
+   * message in the same batch. 0 = the previous message, or no message if is_root is set. The history that a model gets is the path from the newest
+   * message through its parents. If a model has answered another message than the previous one, the turn stores the answer with that message's seq as
+   * its parent_seq.
    */
   parentSeq: number;
   /** metadata holds the caller's own labels for this message, as a JSON object. Limits as for Session.config. Never changes. */
@@ -117,7 +117,7 @@ export interface Message {
    */
   messageId: string;
   /**
-   * format_name names the program whose message json holds, e.g. "claude-code". Required with FORMAT_OTHER, unset otherwise. At most 64
+   * format_name names the program that wrote the message in json, e.g. "claude-code". Required with FORMAT_OTHER, unset otherwise. At most 64
    * characters, no control characters.
    */
   formatName: string;
@@ -188,8 +188,8 @@ export interface Blob {
     { $case: "uri"; value: string }
     | //
     /**
-     * asset_id names an asset of the project (AssetService). The asset must exist when the message is stored, and is kept as long as the message is
-     * reachable.
+     * asset_id names an asset of the project (AssetService). The asset must exist when the message is stored, and is kept as long as a message
+     * refers to it.
      */
     { $case: "assetId"; value: string }
     | undefined;

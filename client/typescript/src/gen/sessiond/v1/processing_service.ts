@@ -126,7 +126,10 @@ export interface RequeueMessagesRequest {
     /** seqs selects the messages with these seqs. Pending and leased messages stay as they are. */
     { $case: "seqs"; value: SeqList }
     | undefined;
-  /** request_id makes the call safe to repeat: the same id again returns the first message_count. At most 128 characters. Empty = none. */
+  /**
+   * request_id makes the call safe to repeat: a repetition with the same id returns the first call's message_count. At most 128 characters. Empty =
+   * none.
+   */
   requestId: string;
 }
 
@@ -152,7 +155,7 @@ export interface GetProcessingCountsRequest {
 
 /** ProcessingCounts is the number of messages in each status. */
 export interface ProcessingCounts {
-  /** pending counts the messages that are not processed yet, or to be processed again. */
+  /** pending counts the messages that are not processed yet, or that are to be processed again. */
   pending: number;
   /** running counts the leased messages. */
   running: number;

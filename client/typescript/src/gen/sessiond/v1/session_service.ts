@@ -22,7 +22,7 @@ export const protobufPackage = "sessiond.v1";
 
 export const protobufFileName = "sessiond/v1/session_service.proto";
 
-/** OnDuplicate says what an append does with a message whose message_id a stored message, or an earlier message of the request, has already. */
+/** OnDuplicate says what an append does with a message that has the message_id of a stored message, or of an earlier message of the request. */
 export enum OnDuplicate {
   /** ON_DUPLICATE_UNSPECIFIED - Refuse. */
   ON_DUPLICATE_UNSPECIFIED = 0,
@@ -40,8 +40,8 @@ export enum SessionOrder {
   /** SESSION_ORDER_UNSPECIFIED - The most recently active first. */
   SESSION_ORDER_UNSPECIFIED = 0,
   /**
-   * SESSION_ORDER_ACTIVE_DESC - The most recently active first. If more than 1,000 of the project's sessions (of the filter's user, if it names one) were active in one
-   * minute, the order of these sessions is stable, but arbitrary.
+   * SESSION_ORDER_ACTIVE_DESC - The most recently active first. If more than 1,000 sessions were last active in the same minute, the order of these sessions is stable, but
+   * arbitrary. All sessions of the project count or, if the filter names a user, all sessions of this user.
    */
   SESSION_ORDER_ACTIVE_DESC = 1,
   /** SESSION_ORDER_CREATED_DESC - The newest first. */
@@ -50,7 +50,7 @@ export enum SessionOrder {
   SESSION_ORDER_CREATED_ASC = 3,
   /** SESSION_ORDER_ID_ASC - By session_id, in the order of its UTF-8 bytes. */
   SESSION_ORDER_ID_ASC = 4,
-  /** SESSION_ORDER_ACTIVE_ASC - The least recently active first; crowded minutes as in SESSION_ORDER_ACTIVE_DESC. */
+  /** SESSION_ORDER_ACTIVE_ASC - The least recently active first. If many sessions were active in the same minute, see SESSION_ORDER_ACTIVE_DESC. */
   SESSION_ORDER_ACTIVE_ASC = 5,
 }
 
@@ -244,7 +244,7 @@ export interface DeleteSessionsRequest {
   dryRun: boolean;
   /**
    * request_id makes the call safe to repeat: a repetition with the same id removes only sessions that existed when the first request started, and
-   * counts only those that it removes itself. Not recorded for a dry run. At most 128 characters. Empty = none.
+   * counts only those that it removes itself. The request_id of a dry run is not recorded. At most 128 characters. Empty = none.
    */
   requestId: string;
 }
@@ -314,7 +314,7 @@ export interface CopySessionRequest {
   keepTaskLinks: boolean;
   /** request_id makes the call safe to repeat. At most 128 characters. Empty = none. */
   requestId: string;
-  /** state_patch changes the copy's state, which is otherwise the source's, in the same commit. */
+  /** state_patch changes the state that the copy takes over from the source, in the same commit. */
   statePatch?: StatePatch | undefined;
 }
 
@@ -472,7 +472,7 @@ export interface StoreMessagesResponse {
   createTime?:
     | Timestamp
     | undefined;
-  /** epoch is the session's epoch, in which first_seq and last_seq hold. */
+  /** epoch is the session's epoch, to which first_seq and last_seq belong. */
   epoch: number;
   /** skipped_count is the number of messages that were left out because the session had their message_id. */
   skippedCount: number;
@@ -550,7 +550,7 @@ export interface ImportMessagesResponse {
     | undefined;
   /** skipped_count as in StoreMessagesResponse. */
   skippedCount: number;
-  /** epoch is the session's epoch, in which first_seq and last_seq hold. */
+  /** epoch is the session's epoch, to which first_seq and last_seq belong. */
   epoch: number;
 }
 

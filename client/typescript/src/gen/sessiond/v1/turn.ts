@@ -126,8 +126,8 @@ export interface Turn {
     | Timestamp
     | undefined;
   /**
-   * changes lists stored content that the turn's last request to the model does not contain, or contains in another form: at most 100, in
-   * the order in which they were made. Written when the turn ends.
+   * changes says which stored content the turn's last request to the model does not contain, or contains in another form. At most 100 changes, in the
+   * order in which they were made. Written when the turn ends.
    */
   changes: FitChange[];
   /** change_count is the number of all changes, including those beyond 100. */
