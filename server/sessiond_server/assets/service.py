@@ -123,7 +123,7 @@ class Assets:
     async def _within_quota(
         self, project_id: UUID, room: Reservation, pieces: AsyncIterator[bytes]
     ) -> AsyncGenerator[bytes, None]:
-        """Yield the pieces of an upload of unknown size, and reserve each of them in `room`."""
+        """Yield the pieces of an upload of unknown size, and add each to the reservation `room`."""
         async for piece in pieces:
             (await self._quotas.reserve(project_id, max_bytes=len(piece))).give_back()
             room.more("max_bytes", len(piece))

@@ -55,8 +55,8 @@ class AnthropicFiles:
             own: its block in the stored message, if that is in the API's own format.
 
         Returns:
-            The type and the content of the block, and "". If the file is not sent: None, and the
-            reason, which is "" if the API has no block for such a file.
+            The block, with its type and its content only, and "". If the file is not sent, None
+            and the reason. The reason is "" if the API has no block for such a file.
         """
         if self.is_surplus(piece):
             return None, TOO_MANY

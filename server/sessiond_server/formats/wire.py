@@ -29,7 +29,7 @@ class StoredObject(dict[str, Any]):
 
 
 class AssetString(str):
-    """A request's string with the content of an asset.
+    """A string of a request that stands for the content of an asset.
 
     As a str it is the reference "sessiond-asset:ASSET_ID".
 
@@ -52,7 +52,7 @@ class AssetString(str):
 
 
 class JoinedString(str):
-    """A request's string with the contents of assets among other text; see join().
+    """A string of a request that consists of texts and of contents of assets; see join().
 
     As a str it has the references in place of the contents.
 

@@ -1,10 +1,10 @@
-"""Hand-written wire encoding of messages, which splices responses from stored bodies.
+"""Hand-written wire encoding of messages, which assembles responses from stored bodies.
 
-No Python object is created for a message. A `GetMessagesResponse` begins with its `repeated Message
-messages = 1`. Each element consists of a tag, a length and the encoded message. An encoded message
-consists of the fields that the server assigns, followed by the stored body. A property test
-compares the result with the output of the generated code. The encoding is specified at
-https://protobuf.dev/programming-guides/encoding/.
+No Python object is created for a message. A `GetMessagesResponse` begins with the elements of its
+field `repeated Message messages = 1`. Each element consists of a tag, a length and the encoded
+message. An encoded message consists of the fields that the server assigns, followed by the stored
+body. A property test compares the result with the output of the generated code. The encoding is
+specified at https://protobuf.dev/programming-guides/encoding/.
 """
 
 from collections.abc import Sequence

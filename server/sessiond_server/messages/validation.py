@@ -423,7 +423,7 @@ class MessageValidator:
 
 
 def _as_bytes(text: str | bytes) -> bytes:
-    """Return `json` of a message, which rpc/decoding.py reads as bytes."""
+    """Return the field json of a message as bytes, which it already is after rpc/decoding.py."""
     return text if isinstance(text, bytes) else text.encode()
 
 
