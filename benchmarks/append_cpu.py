@@ -184,7 +184,7 @@ def _backend(url: str) -> int:
 
 @contextmanager
 def _database(url: str, number: int) -> Iterator[str]:
-    """Create a database on the server of another one, and drop it at the end."""
+    """Create a database on the server of another database, and drop it at the end."""
     name = f"tree_{number}_{os.getpid()}"
     parts = urlsplit(url)
     with psycopg.connect(url, autocommit=True) as connection:

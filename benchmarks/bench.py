@@ -52,7 +52,7 @@ class Bench:
     def in_turns(self, names: tuple[str, ...], rounds: int) -> Iterator[tuple[str, Subject]]:
         """Yield every subject once in each round.
 
-        Each round starts with the next subject, so that none always follows the same one.
+        Each round starts with another subject, so that no subject always runs after the same one.
         """
         for number in range(rounds):
             first = number % len(names)

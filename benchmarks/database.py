@@ -53,7 +53,7 @@ class Databases:
             )
 
     def settle(self) -> None:
-        """Vacuum, analyse and checkpoint, so that no measurement pays for earlier writes."""
+        """Vacuum, analyse and checkpoint, so that earlier writes do not slow a measurement."""
         for url in (self.sessiond_url, self.peers_url):
             with psycopg.connect(url, autocommit=True) as connection:
                 connection.execute("VACUUM ANALYZE")

@@ -11,7 +11,7 @@ FLOOR_BATCH = 1000  # rows of one unnest statement
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]
-    """A connection without asyncpg's reset on its return to the pool, which costs a round trip."""
+    """A connection that asyncpg does not reset for the pool. A reset costs a round trip."""
 
     def get_reset_query(self) -> str:
         return ""

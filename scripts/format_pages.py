@@ -29,7 +29,7 @@ _WRITERS: Mapping[str, Callable[[History], FittedRequest]] = {
     "Anthropic": anthropic.fit,
     "Gemini": gemini.fit,
 }
-# The first bytes of files, because content that is not of the declared type is not sent.
+# First bytes of a PNG and a PDF. A file is sent only if its content has the declared type.
 _PNG, _PDF = "iVBORw0KGgo=", "JVBERi0xLjQ="
 _ROLES = {"user": "USER", "assistant": "ASSISTANT", "model": "ASSISTANT", "tool": "TOOL"}
 

@@ -73,7 +73,7 @@ AIMOCK = (
     / "cli.js"
 )
 
-# Fixtures and folders of tests that need a database or another process, and so are no unit tests.
+# Fixtures and folders of tests that are no unit tests: they need a database or another process.
 HEAVY_FIXTURES = {"postgres", "start_server", "data_dir", "aimock_of_npm"}
 HEAVY_FOLDERS = {"acceptance", "docs", "languages", "runtime", "support"}
 # These tests prove something about SQL, so they also run on other versions of PostgreSQL.

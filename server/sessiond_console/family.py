@@ -44,7 +44,7 @@ class Family:
         return next((node for node in self.nodes if node.session_id == session_id), None)
 
     def cut_of(self, first: str, second: str) -> int:
-        """Return the last seq that two sessions share by their origins; 0 if they share none."""
+        """Return the last seq that two sessions share because of copying; 0 if they share none."""
         paths = [dict(_path(self.root, session_id)) for session_id in (first, second)]
         shared = [session_id for session_id in paths[0] if session_id in paths[1]]
         # shared[0] is the nearest common ancestor. paths[i][shared[0]] is the last seq that session

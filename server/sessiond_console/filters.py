@@ -42,7 +42,7 @@ _OTHER_NAMES = {"state": "status", "from": "active_from", "before": "active_befo
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """The sessions to list, as the query of the page's address selects them."""
+    """The conditions on the sessions to list, from the query of the page's address."""
 
     fields: dict[str, str]
     """The form's fields that are set, by name."""

@@ -26,7 +26,7 @@ class Options:
     timeout_s: float = 30.0
     """Deadline of a call to the server, in seconds."""
     allowed_hosts: frozenset[str] = field(init=False)
-    """Host names that requests may have; anything else may be DNS rebinding."""
+    """Host names that requests may have. A request with another name may be DNS rebinding."""
 
     def __post_init__(self) -> None:
         host = self.listen.rpartition(":")[0]

@@ -166,8 +166,8 @@ async def _keep(
                 __name__,
                 str(write_end),
                 env=environment,
-                # The worker reads from its end of this pipe: a line of JSON has variables that have
-                # changed, and EOF means that the parent has ended.
+                # The worker reads from its end of this pipe. A line of JSON contains the variables
+                # that have changed. EOF means that the parent has ended.
                 stdin=asyncio.subprocess.PIPE,
                 # The worker's stdout is not a pipe: without a reader, a pipe would fill up and
                 # block the worker's event loop.

@@ -211,7 +211,7 @@ def check_append(append: Append, there: list[str]) -> None:
 
 
 def check_order(load: Load) -> None:
-    """Check that each writer's appends are in order, because it waits for one before the next."""
+    """Check that each writer's appends are in order. A writer waits for one before the next."""
     last: dict[tuple[int, str], int] = {}
     for append in load.appends:
         if append.stored:

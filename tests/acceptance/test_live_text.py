@@ -23,7 +23,7 @@ Start = Callable[..., ServerProcess]
 
 pytestmark = pytest.mark.slow
 
-# 600 deltas in about six seconds, with characters beyond the first plane.
+# 600 deltas in about six seconds, with characters outside the Basic Multilingual Plane.
 TEXT = "".join(f"{number:04}\N{GRINNING FACE} " for number in range(600)).strip()
 OPTIONS = {"echo_text": TEXT, "echo_delay_ms": 10}
 VISITS = 50

@@ -35,7 +35,7 @@ async def test_fifty_tasks_share_five_sessions_without_mixing(client: AsyncClien
                 most = max(most, pool.leased)
                 first = await session.send_and_wait(f"I am {number}.")
                 second = await session.send_and_wait(f"Still {number}.")
-                # The three messages of the template, and its own.
+                # The model received the template's three messages and the session's own ones.
                 assert (first.content, second.content) == (
                     f"echo of 4 messages: I am {number}.",
                     f"echo of 6 messages: Still {number}.",

@@ -1,4 +1,4 @@
-"""References to assets: the places of a message that may hold one, and its checks."""
+"""References to assets: the places of a message where they may be, and their checks."""
 
 import json
 from pathlib import Path

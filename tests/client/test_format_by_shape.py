@@ -1,4 +1,4 @@
-"""The format of messages that are stored without one, detected by their shape."""
+"""Messages that are stored without a format: the client detects it by their shape."""
 
 import json
 import typing

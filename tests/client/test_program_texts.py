@@ -1,4 +1,4 @@
-"""`content` of the messages of other programs, which is their text."""
+"""The `content` of messages of other programs is their text."""
 
 import json
 from typing import Any

@@ -224,7 +224,7 @@ class TestAttachments:
         assert [(p.media_type, p.WhichOneof("source")) for p in parts] == [
             ("image/png", "asset_id"),
             ("image/png", "inline"),
-            ("image/png", "asset_id"),  # together they would be too large
+            ("image/png", "asset_id"),  # inline, both would be too large together
             ("image/gif", "asset_id"),
         ]
         assert [

@@ -1,4 +1,4 @@
-"""The public names of the package, and its agreement with files elsewhere."""
+"""The public names of the package, and other files that must agree with them."""
 
 import inspect
 import subprocess

@@ -46,21 +46,21 @@ CLASSES = {
 
 # Calls that TypeScript lacks, or has under another name.
 CALLS = {
-    "stubs": "call",  # generated stubs; `client.call` and `rpc`
-    "metadata": None,  # for the stubs
+    "stubs": "call",  # instead of stubs, TypeScript has `client.call` and `rpc`
+    "metadata": None,  # only calls of the stubs need it
     "stop": "close",
-    "importTranscripts": None,  # a tool for files of other programs: Python and the command have it
+    "importTranscripts": None,  # only Python and the command import transcripts
 }
 
 # Options that TypeScript lacks, or has under another name.
 OPTIONS = {
     "stub": "method",
     "blob": "message",
-    "keywords": None,  # of Python's signatures
+    "keywords": None,  # a parameter `**keywords`, which TypeScript cannot have
     "options": None,
     "settings": None,
     "conditions": None,
-    "paths": None,  # of import_transcripts
+    "paths": None,  # this and the next three: of import_transcripts
     "program": None,
     "idPrefix": None,
     "keepBadLines": None,

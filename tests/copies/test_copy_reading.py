@@ -150,7 +150,7 @@ class TestReading:
     async def test_a_page_that_a_purge_made_short_is_not_cached(
         self, wire: Wire, server: Running, purger: Purger
     ) -> None:
-        """The purge deletes most of a range that the reader queries, so it finds only the end."""
+        """The purge deletes most of the range that the reader queries, up to near its end."""
         await wire.create("c0")
         for i in range(18):
             texts = (

@@ -1,4 +1,4 @@
-"""Tests of Database: its statements, and its distinction of failures."""
+"""Tests of Database: its statements, and the kinds of failures that it distinguishes."""
 
 import asyncio
 import select

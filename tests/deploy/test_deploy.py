@@ -157,7 +157,7 @@ def test_the_chart_is_valid(values: tuple[str, ...], tmp_path: Path) -> None:
     for found in yaml.safe_load_all(rendered(*values)):
         kinds.append(found["kind"])
         if found["apiVersion"].startswith("monitoring.coreos.com/"):
-            continue  # kinds of the Prometheus operator
+            continue  # a resource of the Prometheus operator, not of Kubernetes
         validate.validate(found, "1.31", strict=True)
     assert {"Deployment", "Service", "ServiceAccount", "Job", "PodDisruptionBudget"} <= set(kinds)
 

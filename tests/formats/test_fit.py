@@ -26,7 +26,7 @@ EXAMPLES = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-# Seconds, generous enough for a busy machine.
+# A timeout in seconds that is long enough for a busy machine.
 pytestmark = pytest.mark.timeout(3 * EXAMPLES.max_examples)
 
 

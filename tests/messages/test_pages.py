@@ -118,8 +118,8 @@ def test_the_page_cache_is_bounded_and_evicts_the_least_recently_used() -> None:
         cache.put(key, EncodedPage(b"x" * 1000, 1, 1, 1))
         cache.get(keys[0])
         assert cache.bytes <= 10_000
-    assert cache.get(keys[0])  # used in between
+    assert cache.get(keys[0])  # it was used after each put
     assert not cache.get(keys[1])
     assert cache.get(keys[29])
     cache.put(PageKey(log, log, 99, 10, 10), EncodedPage(b"x" * 5000, 1, 1, 1))
-    assert not cache.get(PageKey(log, log, 99, 10, 10))  # one page does not evict all others
+    assert not cache.get(PageKey(log, log, 99, 10, 10))  # too large: it would evict many pages

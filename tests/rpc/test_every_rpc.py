@@ -54,7 +54,7 @@ async def test_an_unknown_session_is_not_found(wire: Wire, name: str) -> None:
 @pytest.mark.parametrize("name", BY_ID)
 async def test_a_malformed_id_names_the_field(wire: Wire, name: str, session_id: str) -> None:
     if (name, session_id) in (("GetProcessingCounts", ""), ("Watch", "")):
-        return  # all sessions
+        return  # an empty id means all sessions
     error = await error_of(call(wire, name, CALLS[name](session_id)))
     assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
     assert list(error.fields) == ["session.session_id" if name == "UpdateSession" else "session_id"]

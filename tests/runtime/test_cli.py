@@ -158,7 +158,7 @@ def test_keys_from_creation_to_revocation(
     made = sessiond("keys", "create", "--project", "acme", "--label", "worker", **environment)
     assert made.returncode == 0
     secret = made.stdout.strip()
-    assert re.fullmatch(r"sk-sessiond-[0-9a-f]{16}-[\w-]{43}", secret)  # only the key, for scripts
+    assert re.fullmatch(r"sk-sessiond-[0-9a-f]{16}-[\w-]{43}", secret)  # no other text
     [listed] = json.loads(
         sessiond("keys", "list", "--project", "acme", "--json", **environment).stdout
     )

@@ -40,7 +40,7 @@ async def test_a_new_session_has_what_its_creator_chose(wire: Wire) -> None:
 
 async def test_the_server_makes_ids_that_sort_by_time(wire: Wire) -> None:
     first = await wire.create()
-    await asyncio.sleep(0.002)  # the ids count milliseconds
+    await asyncio.sleep(0.002)  # ids begin with the time in milliseconds
     second = await wire.create()
     assert uuid.UUID(first.session_id).version == 7
     assert first.session_id < second.session_id

@@ -22,11 +22,11 @@ WORDS = [
     "日本の地図",
     "e\u0301te\u0301",  # decomposed accents
     "👩‍👩‍👧",  # joined by U+200D
-    "𝔸𝔹",  # beyond the basic plane
+    "𝔸𝔹",  # outside the Basic Multilingual Plane
     "\u202bשלום\u202c",  # right to left
     "line\nbreak\r\n",
     "tab\tend",
-    "\u2028",  # a line separator, but none to JSON
+    "\u2028",  # a line separator of Unicode, but not of JSON
     "\x7f\x01",
     "<|endoftext|>",
     "&amp;%20\\u0061",

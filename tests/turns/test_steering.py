@@ -88,7 +88,7 @@ async def test_stored_results_wake_what_is_held(
     one: Wire, models: ModelServer, *, one_by_one: bool
 ) -> None:
     _, steering = await steered(one, models)
-    await one.store("one", "a note")  # no result
+    await one.store("one", "a note")  # this is not a result
     for results in [[r] for r in RESULTS] if one_by_one else [RESULTS]:
         assert len(models.requests) == 1
         await one.store("one", *results)

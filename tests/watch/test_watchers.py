@@ -76,7 +76,7 @@ class TestShutdown:
 class TestConnections:
     async def test_watchers_hold_no_connection(self, server: Running, wire: Wire) -> None:
         await wire.create("one")
-        watchers = [await watching(wire, "one") for _ in range(50)]  # the pool has fewer
+        watchers = [await watching(wire, "one") for _ in range(50)]  # more than pool_size
         await wire.store("one", "x")
         for watcher in watchers:
             assert seqs(await watcher.through(1)) == [1]

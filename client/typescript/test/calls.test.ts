@@ -1,4 +1,4 @@
-// Retries, request ids, deadlines and errors of single calls, against a server that fails as told.
+// Retries, request ids, deadlines and errors of single calls, with failures of a fake server.
 
 import assert from "node:assert/strict";
 import { getEventListeners } from "node:events";

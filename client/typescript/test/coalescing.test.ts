@@ -1,4 +1,4 @@
-// Concurrent appends share calls, against a server that answers as told and against a real one.
+// Concurrent appends share calls, against a fake server and a real one.
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

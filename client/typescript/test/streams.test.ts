@@ -1,4 +1,4 @@
-// Streams that break, against a server that breaks them as told.
+// Streams that a fake server breaks as each test says.
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";

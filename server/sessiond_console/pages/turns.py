@@ -59,7 +59,7 @@ def _list(site: Site) -> Page:
             turns=[(turn, Bar(turn, longest)) for turn in turns],
             state=state,
             states=TURN_STATES,
-            # A filtered page, or a later one, does not show the turn that is running.
+            # A filtered page, or a later one, may lack the turn that is running.
             may_be_under_way=bool(state or text(request.query_params, "token"))
             or any(turn.state in ("running", "queued") for turn in turns),
             next_page=session_path(session_id, "turns", state=state, token=token) if token else "",

@@ -18,8 +18,8 @@ MESSAGES_A_BATCH = 200
 class Flattener:
     """Flattens long chains in the purger's rounds.
 
-    Every server runs a flattener. If two of them choose the same session, both do the work and one
-    of them succeeds.
+    Every server runs a flattener. If two of them choose the same session, both copy the messages,
+    and one of them replaces the list of segments.
     """
 
     def __init__(self, store: FlatteningStore) -> None:

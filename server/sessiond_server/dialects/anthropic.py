@@ -232,7 +232,7 @@ class _Writer(AnthropicBlocks):
         return _Sent({"role": "system", "content": blocks}, entries)
 
     def _quoted(self, sent: _Sent) -> _Sent:
-        """Return instructions as text of the user, marked as instructions."""
+        """Return a user's message that contains the instructions, marked as such."""
         [entry] = sent.entries
         blocks = [*sent.message["content"]]
         self._lost(entry, ChangeKind.ROLE_CHANGED, "system")

@@ -242,7 +242,7 @@ class AnthropicBlocks:
 
 
 class _Same:
-    """An object that is equal to itself only."""
+    """Wraps an object. Two wrappers are equal only if they wrap the identical object."""
 
     def __init__(self, value: JSON | None) -> None:
         self.value = value

@@ -10,7 +10,7 @@ from sessiond_server.formats.report import ChangeKind, Report, key_of
 # SDKs write many such fields.
 NULLS = "fields that are null"
 _OF_FIELDS = {ChangeKind.FIELD_REMOVED, ChangeKind.FIELD_CHANGED}
-# For each kind of change: the keys whose values it changes, and whose differences therefore need no
+# For each kind of change, the keys whose values it changes. Differences at these keys need no
 # report of their own. A kind that is not listed may change the value of any key.
 _EXPLAINED = {
     ChangeKind.ID_CHANGED: {"id", "callid", "toolcallid", "tooluseid"},

@@ -258,7 +258,7 @@ def is_openai_file(file_id: str) -> bool:
 
 
 def is_native(entry: Entry, pieces: Sequence[Piece]) -> bool:
-    """Whether these are all pieces of the message, so that its stored JSON can be sent."""
+    """Whether `pieces` are all pieces of the message, so that its stored JSON can be sent."""
     return bool(entry.value) and [*map(id, entry.pieces)] == [*map(id, pieces)]
 
 

@@ -1,4 +1,4 @@
-"""Answers that were cut off: their messages, and the note that tells a model about it."""
+"""Messages of answers that were cut off, and the note that tells this to a model."""
 
 import json
 

@@ -226,7 +226,7 @@ def _are_of_one_answer(first: Entry, second: Entry) -> bool:
 
 
 class _OpenCalls:
-    """The calls of one answer that have no result yet, found without searching all of them."""
+    """Finds the calls of one answer that have no result yet, without searching all calls."""
 
     def __init__(self) -> None:
         # Each call is in the queues ("any", NAME) and ("any", ""). A call with an id is also in the

@@ -150,8 +150,8 @@ class Entry:
             with the same id form one answer. "" = the format does not say.
         thread: MAIN_THREAD, or the id of the subagent that the message belongs to; UNNAMED_AGENT
             for a subagent without an id. "" = the format has no threads.
-        replaces: what the summary in this message replaces: EVERYTHING before it, or only the
-            ANSWERS before it. "" = the message is not a summary that its program made.
+        replaces: which earlier messages the summary in this message replaces: EVERYTHING, or only
+            the ANSWERS. "" = the message is not a summary that its program made.
         own_id: the id by which other messages of its program know the message. "" = none.
         keeps: the own_ids of earlier messages that the next summary does not replace.
         sayings: an entry with the same seq for each speaker, if the message has several speakers.

@@ -98,7 +98,7 @@ def stored_or_new(new: JSON, stored: JSON, raw: str) -> JSON:
     Args:
         new: the message for the request.
         stored: the parsed stored message.
-        raw: its text. "" = it cannot be sent as it is stored.
+        raw: the JSON text of the stored message. "" = it cannot be sent as it is stored.
     """
     return StoredObject(new, raw) if raw and new == stored and not _has_assets(new) else new
 

@@ -17,14 +17,14 @@ async def newest_branch(
 ) -> tuple[Segment, ...]:
     """Return the path to the session's newest message, or to the message `through`.
 
-    The path leads to `through` if that is not on the path to the newest message. This needs no
-    query for a session without branches.
+    The path leads to `through` if `is_end` is true, or if the path to the newest message does not
+    contain `through`. For a session without branches, no query is needed.
 
     Args:
         store: reads the links.
         head: the session's head.
         through: seq of a message that the path contains. 0 = the session's newest message.
-        is_end: whether the path ends with the message `through`.
+        is_end: whether the path must end with the message `through`.
 
     Returns:
         The segments that hold the messages of the path, in order.

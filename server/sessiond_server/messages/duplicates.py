@@ -8,7 +8,7 @@ from sessiond_server.core.errors import Fault
 
 
 class MessageAlreadyExists(Fault):
-    """MESSAGE_ALREADY_EXISTS, for ids that the session has.
+    """The fault MESSAGE_ALREADY_EXISTS, for message_ids that the session has already.
 
     Attributes:
         stored: all ids of the request that the session has, with their seqs.

@@ -157,8 +157,8 @@ class JoinedAppends:
         Returns:
             For each append, its result or its error. An append whose session is locked, or which
             must be stored alone, now waits, and its WaitingAppend is returned instead. None if the
-            caller has to put the appends into the queues, because other appends to their sessions
-            are being stored or wait, or because no statement may start that can store them all.
+            caller has to put the appends into the queues. This is the case if other appends to the
+            sessions are being stored or wait, or if no statement that stores all may start now.
         """
         keys = [one.append.key for one in requests]
         is_busy = any(key in self._busy or key in self._ready for key in keys)
@@ -341,7 +341,7 @@ class JoinedAppends:
         return chosen
 
     async def _run(self, all_series: list[Series], slot: Slot) -> None:
-        """Store series, and let the next appends to their sessions start."""
+        """Store several series of appends, and let the next appends to their sessions start."""
         busy = {series[0].key: series for series in all_series}
         left: dict[UUID, Series] = {}
         try:
@@ -374,10 +374,10 @@ class JoinedAppends:
         return True
 
     async def _store_together(self, all_series: list[Series]) -> dict[UUID, Series]:
-        """Store series in one statement.
+        """Store several series of appends in one statement.
 
         Returns:
-            The series that were left out, by session, because a condition did not hold or because
+            By session, the series that were left out, because a condition did not hold or because
             the session is locked.
         """
         stored = await self._try(

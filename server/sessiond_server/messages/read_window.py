@@ -18,8 +18,8 @@ GROWTH = 4
 # Maximum number of messages that one query of a read by role scans across several segments. The
 # query reads all of them before sorting.
 MAX_SCAN = 16_384
-# A page needs no byte limit if it could not exceed this size even if each of its messages were as
-# large as the largest one of the session.
+# A page gets a limit of bytes only if its maximum number of messages, times the size of the
+# session's largest message, exceeds this.
 SAFE_BYTES = 8 * MAX_BYTES
 
 
@@ -42,7 +42,7 @@ class Reading:
         after_message_id: message_id of the message after which the read begins, instead of
             after_seq.
         expected_epoch: the epoch that the session must have; None = any.
-        branch_of: seq of the message that the branch to read ends with; 0 = all branches.
+        branch_of: seq of the last message of the branch to read; 0 = all branches.
         since_epoch: the epoch of the page that this read continues; None = it continues no page.
             Rewinds since that epoch must have kept the message at after_seq, or the one at
             through_seq if the read is descending.

@@ -70,7 +70,7 @@ _HEADS = {
 class MessageValidator:
     """Checks and encodes the messages of one append, in one or more pieces.
 
-    The validator also collects the data about all messages that the append needs.
+    The validator also collects what the append needs to know about all messages.
 
     Attributes:
         totals: totals of the messages so far.

@@ -70,7 +70,7 @@ Series = list[WaitingAppend]
 
 
 class Group:
-    """Series that are stored together, each for a different session."""
+    """Several series of appends that are stored together, each to a different session."""
 
     __slots__ = ("all_series", "task")
 

@@ -128,7 +128,7 @@ class Keys:
         return paging.page(rows, lambda row: (row.created_at, row.key_id))
 
     async def revoke_key(self, key_id: str) -> KeyRow:
-        """Revoke a key. Servers refuse it as soon as their cached copies expire.
+        """Revoke a key. Each server refuses it as soon as the copy in its cache expires.
 
         Raises:
             Fault: API_KEY_NOT_FOUND; INVALID_FIELD for a malformed key_id.

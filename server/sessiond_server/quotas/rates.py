@@ -29,8 +29,8 @@ class TokenBucket:
     def take(self, count: int) -> float:
         """Take tokens if the bucket has them.
 
-        A full bucket even gives more tokens than it holds, if a call needs them. Its level is then
-        negative, and it gives no tokens until the rate has made up for it.
+        If a call needs more tokens than the bucket can hold, a full bucket gives them. Its level is
+        then negative, and it gives no tokens until the rate has made up for it.
 
         Returns:
             0 if the tokens were taken; otherwise the time after which to try again, in seconds.

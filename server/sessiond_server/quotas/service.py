@@ -1,7 +1,7 @@
 """Enforces the limits of projects, in memory as far as possible.
 
-A project is known here while it has limits and calls arrive. For any other project each check is
-one look-up in a dict.
+A project is kept in memory while it has limits and sends calls. For any other project, each check
+is one look-up in a dict.
 """
 
 import asyncio
@@ -168,7 +168,7 @@ class Quotas:
             project.set_limits(limits)
 
     def effective(self, own: ProjectLimits) -> ProjectLimits:
-        """Return the effective limits of a project with these limits of its own."""
+        """Return the effective limits of a project, given the limits that were set for it."""
         return own.effective(self._defaults)
 
     def begin_call(self, project_id: UUID) -> None:

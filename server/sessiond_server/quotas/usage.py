@@ -72,8 +72,8 @@ class ProjectUsage:
     async def renew(self) -> bool:
         """Count again, unless the last count is recent; return whether it counted.
 
-        If amounts were freed since the last count began, it is renewed even if it is recent,
-        provided that it took little time.
+        If amounts were freed since the last count began, even a recent count is renewed, provided
+        that it took little time.
         """
         is_old = self._is_older(URGENT_RECOUNT_S, URGENT_RECOUNT_SHARE)
         if not is_old and not (self._has_freed and self._took_s <= URGENT_RECOUNT_S):

@@ -396,8 +396,8 @@ class ServerSettings(BaseSettings):
                 f"--max-message-bytes is {self.max_message_bytes}, but --max-batch-bytes only "
                 f"{self.max_batch_bytes}: no call could store such a message"
             )
-        # A batch that is a little too large must reach sessiond, whose error names the limit,
-        # unlike gRPC's.
+        # A batch that is a little too large must reach sessiond, because sessiond's error names
+        # the limit, and gRPC's does not.
         if self.max_request_bytes < self.max_batch_bytes * 5 // 4:
             raise ValueError(
                 f"--max-request-bytes is {self.max_request_bytes}; with --max-batch-bytes "

@@ -112,8 +112,8 @@ async def metrics_endpoint(listen: str | None, workers: int) -> AsyncIterator[No
 
     Args:
         listen: HOST:PORT; None = there is no endpoint.
-        workers: number of processes that serve. The block must start them, so that they inherit
-            DIRECTORY_VARIABLE, which is set before.
+        workers: number of processes that serve. They must be started within the block, because
+            they inherit DIRECTORY_VARIABLE, which is set at the start of the block.
 
     Raises:
         OSError: if the address cannot be bound.

@@ -168,7 +168,7 @@ def _with_lists(schema: Any) -> Any:
 
 
 def _without(value: Any, keys: frozenset[str]) -> Any:
-    """Return a body without some keys of its own and of its messages, and without UNTYPED_KEYS."""
+    """Return a body without `keys`, also in its messages, and without UNTYPED_KEYS."""
     messages = value.get("messages")
     plain = {key: entry for key, entry in value.items() if key not in keys}
     if isinstance(messages, list):

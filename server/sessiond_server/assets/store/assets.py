@@ -104,8 +104,8 @@ SELECT a.project_id, a.sha256 FROM assets a JOIN {_GIVEN} USING (project_id, sha
 WHERE a.touched_at < now() - %(grace)s
 ORDER BY a.project_id, a.sha256 FOR UPDATE OF a SKIP LOCKED"""
 
-# This statement must follow the one that locks, so that it sees everything committed before the
-# lock.
+# This statement must run after the statement that takes the locks. It then sees everything that was
+# committed before the locks were taken.
 _RELEASE = f"""
 WITH gone AS (
     DELETE FROM assets a USING {_GIVEN}

@@ -80,8 +80,8 @@ bump AS (
 
 
 # The condition that the session has none of the message_ids. If the session got another message log
-# while the statement waited, the segments that the statement has searched are outdated, so the
-# condition does not hold then either.
+# while the statement waited, the statement has searched outdated segments. The condition then does
+# not hold either.
 _IS_NEW = (
     f"AND {MESSAGE_LOG} = (SELECT {MESSAGE_LOG} FROM sessions WHERE key = %(key)s)"
     + message_ids.IS_NEW

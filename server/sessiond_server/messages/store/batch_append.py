@@ -155,7 +155,7 @@ class BatchAppendStore:
         self._database = database
 
     async def append(self, many: Sequence[Series]) -> list[list[Appended] | None]:
-        """Store series of appends, each to a different session.
+        """Store several series of appends, each series to a different session.
 
         Each series is stored completely or not at all, independently of the others.
 

@@ -2,7 +2,7 @@
 
 A message_id is unique among the current messages of a session. For messages in the session's own
 log, the unique constraint of the table ensures this. For messages in shared segments, each append
-looks up whether they have one of its ids.
+looks up whether one of them has one of the new ids.
 """
 
 from collections.abc import Iterator, Sequence
@@ -41,7 +41,7 @@ FROM {segments}, unnest(%(ids)b::text[]) AS wanted (message_id), LATERAL (
 ) AS found"""
 
 FOUND = _FOUND.format(segments=UNNESTED)
-"""Selects the messages in some segments that have one of the ids."""
+"""Selects those messages in some segments that have one of the ids."""
 
 _SHARED = """(
     SELECT src_key AS key, src_log AS log, first_seq, last_seq FROM segments
@@ -60,7 +60,7 @@ STORED = _FOUND.format(
     SELECT src_key, src_log, first_seq, last_seq FROM segments WHERE segments.key = %(key)s
 ) AS segment""",
 )
-"""Selects the ids that the session has, with their seqs."""
+"""Selects those of the ids that the session has, with their seqs."""
 
 
 class MessageIdTaken(Exception):

@@ -1,7 +1,8 @@
 """Segments: ranges of logs in which the messages of a session are stored.
 
-A session's oldest messages are in its segments: ranges of logs that it had before a rewind, or that
-it shares with the session it was copied from. Its newer messages are in its message log.
+A session's oldest messages are in its segments. These are ranges of logs that the session had
+before a rewind, or of logs of the session from which it was copied. The session's newer messages
+are in its message log.
 """
 
 from collections.abc import Sequence
@@ -65,7 +66,7 @@ def columns(segments: Sequence[Segment]) -> dict[str, object]:
 
 
 def cut(segments: Sequence[Segment], after: int, through: int) -> list[Segment]:
-    """Return the parts of ordered segments that contain after < seq <= through."""
+    """Return the parts of ordered segments that hold the seqs after < seq <= through."""
     return [
         replace(s, first_seq=max(s.first_seq, after + 1), last_seq=min(s.last_seq, through))
         for s in segments

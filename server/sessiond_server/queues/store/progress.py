@@ -251,7 +251,7 @@ class ProgressStore:
         async with self._recorded(record, log) as (connection, told):
             row = await lock_row(self._database, connection, parameters)
             if row is None:
-                return await told(0)  # it was never distributed, so every message is pending
+                return await told(0)  # never distributed, so every message is pending
             if seqs is None:
                 changed = await self._database.rows(_REQUEUE_FAILED, parameters, on=connection)
             else:

@@ -39,7 +39,7 @@ WHERE e.key = given.key AND e.log = given.log AND e.queue = %(queue)s"""
 
 @dataclass(frozen=True, slots=True)
 class LeaseRef:
-    """A lease of a session's messages in a queue. It contains the session's key and log."""
+    """Identifies a lease of a session's messages in a queue; key and log are the session's."""
 
     key: UUID
     log: UUID

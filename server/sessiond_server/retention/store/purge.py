@@ -46,7 +46,7 @@ FROM {_GIVEN} LEFT JOIN LATERAL (
     SELECT log, {MESSAGE_LOG} AS message_log FROM sessions WHERE key = given.key LIMIT 1
 ) AS session ON true"""
 
-# Returns the ranges of seqs in a log that no segment refers to.
+# Returns those ranges of seqs in a log to which no segment refers.
 _UNREACHED = """
 SELECT lower(gap), upper(gap) FROM (
     SELECT unnest(int8multirange(int8range(1, NULL))
@@ -187,10 +187,10 @@ class _Kind(NamedTuple):
     """The parts of a log that are still in use.
 
     Attributes:
-        key: the log is the pair of key and log.
-        is_live: a session's new messages are stored in it.
-        is_of_session: it identifies a session that exists.
-        is_shared: a segment refers to it.
+        key, log: identify the log.
+        is_live: whether a session's new messages are stored in the log.
+        is_of_session: whether the log is the first log of a session that exists.
+        is_shared: whether a segment refers to the log.
     """
 
     key: UUID
@@ -224,8 +224,8 @@ class PurgeStore:
         """Delete rows of queued logs: all messages that no segment refers to, and all other rows.
 
         The lock on a log's entry excludes other purgers. Meanwhile, no additional messages of the
-        log can become reachable: a copy reaches only what its source reaches, and a deletion or a
-        rewind of the source waits for the copy's commit and then queues the log again.
+        log can become reachable, because a copy reaches only what its source reaches. A deletion or
+        a rewind of the source waits for the copy's commit, and then queues the log again.
 
         Args:
             logs: maximum number of logs.
@@ -284,7 +284,7 @@ class PurgeStore:
     async def _delete_messages(
         self, connection: AsyncConnection[TupleRow], key: UUID, log: UUID, batch: int
     ) -> tuple[int, int]:
-        """Delete messages of a log that no segment refers to.
+        """Delete those messages of a log to which no segment refers.
 
         Returns the number of deleted messages, and the number of deleted rows.
         """
