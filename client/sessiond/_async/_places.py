@@ -31,7 +31,7 @@ class Places:
         self._lock = Lock()
         self._waiters: deque[_Waiter] = deque()
         self._closed = False
-        # Where sessions are lent and taken back: the process and the event loop of the first use.
+        # The process and the event loop that first used the pool. Only they may use it.
         self._scope: object = None
         self._generation = forks.generation
 

@@ -38,7 +38,7 @@ from sessiond._types.turn import SentMessage, Turn, TurnPreview
 
 
 class AsyncSession:
-    """One session's handle, which clients create: the calls of `client.sessions` without the id.
+    """A session's handle: the calls of `client.sessions` without the id. Clients create handles.
 
     `send`, `send_and_wait` and `stream` first wait until the handlers added with `on` can receive
     the new events.

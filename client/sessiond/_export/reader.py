@@ -213,7 +213,7 @@ class Assembler:
         if self._asset and kind != "asset":
             raise self._interruption(place, self._asset)
         if kind in ("message", "asset") and not self._is_head_sent:
-            # Sent at once, so that the server can refuse the session before it receives the rest.
+            # This piece is sent at once, so that the server can refuse the session before the rest.
             self._is_head_sent = True
             ready.append(self._take_piece())
         fields = Fields(place, value)

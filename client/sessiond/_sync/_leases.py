@@ -34,10 +34,10 @@ class LeaseCalls(Calls):
         wait: timedelta | float | None = None,
         timeout: float | None = None,
     ) -> list[Lease]:
-        """Lease pending messages of sessions without a lease, the longest pending ones first.
+        """Lease pending messages of sessions that no worker has leased.
 
-        The call is not retried: if its response is lost, the messages are leased again when the
-        lease has expired.
+        The messages that have been pending longest are leased first. The call is not retried: if
+        its response is lost, the messages are leased again when the lease has expired.
 
         Args:
             queue: name of the queue: 1 to 64 characters of a-z, 0-9, "-" and "_". A project has at

@@ -389,7 +389,7 @@ def resumed_responses(
         finally:
             watchdog.close()
             # A pending read ends with the call. Cancelling the read itself would make gRPC keep the
-            # response that it was to return.
+            # response that the read was to return.
             call.cancel()
             stubs.forget(call)
             if opened:

@@ -13,8 +13,8 @@ from sessiond._types.transcripts import BadLine
 FORMAT_NAME = "codex"
 # Every line has at least one of these keys. The first versions wrote items without an envelope.
 _KEYS = frozenset({"payload", "record_type", "role", "call_id", "summary", "instructions"})
-# How the texts begin that the program writes in the user's name: tags, and the instructions of the
-# repository.
+# The beginning of a text that the program writes in the user's name: a tag, or the heading of the
+# repository's instructions.
 _PROGRAMS_TEXT = re.compile(r"\s*(<[a-z_]+[ >]|# AGENTS\.md)")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 

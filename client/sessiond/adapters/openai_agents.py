@@ -237,7 +237,7 @@ class SessiondSession:
         try:
             end = await self._backend.run(read)
         except HistoryRewound:
-            return None  # between the two calls
+            return None  # the session was rewound while it was read
         # One item more than wanted shows whether there are more.
         skipped = max(0, len(end.places) - limit)
         items = [place.item for place in end.places[skipped:]]

@@ -1027,7 +1027,9 @@ class StoreMessagesRequest(_message.Message):
     session_id: _builtins.str
     """session_id of the session. Required."""
     expected_last_seq: _builtins.int
-    """expected_last_seq, if set, must be the session's last_seq (0 = the session is empty); otherwise nothing is stored or skipped (SEQUENCE_CONFLICT)."""
+    """expected_last_seq, if set, must be the session's last_seq (0 = the session is empty). Otherwise the request fails (SEQUENCE_CONFLICT), even if
+    all of its messages would be skipped.
+    """
     request_id: _builtins.str
     """request_id makes the call safe to repeat. At most 128 characters. Empty = none. A repetition returns the first result, even if a rewind has
     removed the messages since. It does not restore them.
@@ -1039,8 +1041,8 @@ class StoreMessagesRequest(_message.Message):
     on_duplicate: Global___OnDuplicate.ValueType
     """on_duplicate says what happens to messages whose message_id the session has already. Unspecified = REFUSE."""
     state_etag: _builtins.str
-    """state_etag, if set, must be the etag of the session's current state; otherwise nothing is stored or skipped (ETAG_MISMATCH). Empty = no check. If
-    the request creates the session (see create), the current state is {}.
+    """state_etag, if set, must be the etag of the session's current state. Otherwise the request fails (ETAG_MISMATCH), even if all of its messages
+    would be skipped. Empty = no check. If the request creates the session (see create), the current state is {}.
     """
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:

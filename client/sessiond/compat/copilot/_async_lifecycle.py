@@ -17,7 +17,7 @@ READY_TIMEOUT_S = 5.0
 
 
 class AsyncLifecycle:
-    """The lifecycle handlers of one client. Each handler has its own stream; there are few."""
+    """The lifecycle handlers of one client. Each has its own stream, as there are few handlers."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection

@@ -18,7 +18,7 @@ READY_TIMEOUT_S = 5.0
 
 
 class Lifecycle:
-    """The lifecycle handlers of one client. Each handler has its own stream; there are few."""
+    """The lifecycle handlers of one client. Each has its own stream, as there are few handlers."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -426,7 +426,10 @@ export interface StoreMessagesRequest {
   sessionId: string;
   /** messages in their order. 1 to 1,000, together at most 32 MiB of content, each at most 16 MiB unless the server's operator says otherwise. */
   messages: Message[];
-  /** expected_last_seq, if set, must be the session's last_seq (0 = the session is empty); otherwise nothing is stored or skipped (SEQUENCE_CONFLICT). */
+  /**
+   * expected_last_seq, if set, must be the session's last_seq (0 = the session is empty). Otherwise the request fails (SEQUENCE_CONFLICT), even if
+   * all of its messages would be skipped.
+   */
   expectedLastSeq?:
     | number
     | undefined;
@@ -456,8 +459,8 @@ export interface StoreMessagesRequest {
     | Session
     | undefined;
   /**
-   * state_etag, if set, must be the etag of the session's current state; otherwise nothing is stored or skipped (ETAG_MISMATCH). Empty = no check. If
-   * the request creates the session (see create), the current state is {}.
+   * state_etag, if set, must be the etag of the session's current state. Otherwise the request fails (ETAG_MISMATCH), even if all of its messages
+   * would be skipped. Empty = no check. If the request creates the session (see create), the current state is {}.
    */
   stateEtag: string;
 }
