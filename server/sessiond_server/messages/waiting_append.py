@@ -25,7 +25,7 @@ class WaitingAppend:
         group: the group of appends that is stored in the same statement as this one; None while
             this append waits.
         is_due: whether the caller's time is nearly over.
-        must_be_alone: whether it has to be stored alone, because a shared statement left it out.
+        must_be_alone: whether it must be stored alone, because shared statements did not store it.
         lock_timeouts: how often it was not stored because of a lock other than its session's row.
         times_locked: how often it was not stored because its session's row was locked.
     """

@@ -1,8 +1,8 @@
 """Segments: ranges of logs in which the messages of a session are stored.
 
 A session's oldest messages are in its segments. These are ranges of logs that the session had
-before a rewind, or of logs of the session from which it was copied. The session's newer messages
-are in its message log.
+before a rewind, or of logs that it shares with the session from which it was copied. The session's
+newer messages are in its message log.
 """
 
 from collections.abc import Sequence
