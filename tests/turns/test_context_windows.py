@@ -1,4 +1,4 @@
-"""Windows of sessions: cut in steps, remembered, and the same at every server."""
+"""Context windows: they are cut by many messages at once, stored, and the same at every server."""
 
 import json
 from collections.abc import Callable

@@ -215,7 +215,7 @@ class MessageTurn(ProtoRecord[turn_pb2.MessageTurn]):
 
     @property
     def message_id(self) -> str:
-        """The id of a sent message, without its session. Empty for answers."""
+        """The message_id of a sent message, unique in its session. Empty for answers."""
         return self._pb.message_id
 
     @property

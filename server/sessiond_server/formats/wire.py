@@ -54,7 +54,7 @@ class AssetString(str):
 class JoinedString(str):
     """A string of a request that consists of texts and of contents of assets; see join().
 
-    As a str it has the references in place of the contents.
+    Its str value contains a reference to each asset in place of the asset's content.
 
     Attributes:
         parts: the texts and assets that it consists of.

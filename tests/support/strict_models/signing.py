@@ -1,4 +1,7 @@
-"""Signatures of a stand-in. Each is valid only for its text, and only at its stand-in."""
+"""Signatures of thinking by a fake model API.
+
+A signature is valid only for the text that was signed, and only at the API that signed it.
+"""
 
 import base64
 import hashlib

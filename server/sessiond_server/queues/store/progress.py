@@ -159,9 +159,9 @@ class ProgressStore:
             ref: the lease.
             project_id: the caller's project.
             record: makes the acknowledgement safe to repeat; None for none.
-            decide: called with the leased ranges, and with whether a rewind removed other messages
-                of the lease. Returns the changes; None ends the lease. If it raises, nothing is
-                changed.
+            decide: called with the ranges that are still leased, and with True if a rewind has
+                removed messages of the lease. Returns the changes; None ends the lease. If it
+                raises, nothing is changed.
 
         Returns:
             False if the lease has been lost or its session is gone, or if `decide` ended the lease.

@@ -24,7 +24,8 @@ _PROGRAMS_TEXTS = (
     *("<command-name>", "<command-message>", "<local-command-", "<bash-", "<system-reminder>"),
     *("Caveat: The messages below", "[Request interrupted by user"),
 )
-# Attachments in which the user shows something to the model. Others repeat what the program knows.
+# Attachments in which the user shows something to the model. The others are left out: they hold
+# reminders and states of the program.
 _SHOWN_ATTACHMENTS = (
     *("file", "directory", "edited_text_file", "selected_lines_in_ide", "opened_file_in_ide"),
     *("nested_memory", "mcp_resource", "pdf_reference", "compact_file_reference"),
