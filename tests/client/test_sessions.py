@@ -10,13 +10,11 @@ import pytest
 from sessiond import AsyncClient, InvalidField, errors
 from sessiond._protocol.structs import from_struct
 from sessiond.v1 import message_pb2, session_pb2
-from sessiond.v1.bookmark_service_pb2 import ListBookmarksResponse
 from sessiond.v1.session_service_pb2 import (
     SESSION_ORDER_CREATED_ASC,
     DeleteSessionResponse,
-    GetMessagesResponse,
+    ExportSessionResponse,
 )
-from sessiond.v1.task_service_pb2 import ListTasksResponse
 
 ACTIVE = session_pb2.Session(session_id="s", status=session_pb2.SESSION_STATUS_ACTIVE, last_seq=2)
 DESTROYED = session_pb2.Session(session_id="s", status=session_pb2.SESSION_STATUS_DESTROYED)
@@ -182,17 +180,24 @@ async def test_export(colour, server, client) -> None:
         json='{ "role":"user","content":"ü"}',
         format=message_pb2.FORMAT_OPENAI,
     )
-    server.on("GetSession", ACTIVE, session_pb2.Session(session_id="empty"))
-    server.on("ListTasks", ListTasksResponse())
-    server.on("ListBookmarks", ListBookmarksResponse())
-    server.on("GetMessages", [GetMessagesResponse(messages=[message, message])])
+    second = message_pb2.Message()
+    second.CopyFrom(message)
+    second.seq = 2
+    empty = session_pb2.Session(session_id="empty")
+    server.on(
+        "ExportSession",
+        [
+            ExportSessionResponse(session=ACTIVE),
+            ExportSessionResponse(messages=[message, second]),
+        ],
+        [ExportSessionResponse(session=empty)],
+    )
     exported = json.loads(json.dumps(await colour.call(client.sessions.export, "s")))
     assert exported["session"]["session_id"] == "s"
     assert exported["messages"][0]["json"] == message.json
     assert exported["messages"][0]["content"] == "ü"
-    assert server.of("GetMessages")[0].through_seq == 2
     assert (await colour.call(client.sessions.export, "empty"))["messages"] == []
-    assert len(server.of("GetMessages")) == 1
+    assert [call.method for call in server.received] == ["ExportSession"] * 2
 
 
 async def test_listing_filters(colour, server, client) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from google.protobuf.message_factory import GetMessageClass
 
-from sessiond import Lease, NewMessage, SessiondError
+from sessiond import Lease, NewMessage, ProjectLimits, SessiondError
 from sessiond._async._lazy import AsyncLazy
 from sessiond._requests.input import add_batch
 from sessiond._requests.turns import Sending
@@ -76,6 +76,7 @@ RIGHT: dict[str, Any] = {
     "program": "claude-code",
     "failed": True,
     "source": {"session": {}},
+    "limits": ProjectLimits(),
 }
 
 

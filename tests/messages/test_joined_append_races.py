@@ -214,7 +214,7 @@ async def test_a_batch_is_one_statement_even_while_others_run(
     database.can_go_on.set()
     assert await asyncio.gather(*batches) == [[DONE] * 3] * 3
     assert not joined._busy
-    assert joined._statements == 0
+    assert joined._statements.free == 3
 
 
 async def test_a_batch_with_a_session_that_is_being_stored_goes_into_the_queues(

@@ -177,7 +177,7 @@ async def test_appends_are_heap_only_updates(wire: Wire, database_url: str) -> N
     row: dict[str, object] = {"role": 1, "format": 1, "row_tokens": 1, "body": b"x"}
     with psycopg.connect(database_url) as connection:
         for _ in range(20):
-            connection.execute(STATEMENTS[True, False, False].encode(), parameters | row)
+            connection.execute(STATEMENTS[True, False, False, False].encode(), parameters | row)
         [counts] = connection.execute(
             "SELECT pg_stat_get_xact_tuples_updated('sessions'::regclass),"
             " pg_stat_get_xact_tuples_hot_updated('sessions'::regclass)"

@@ -32,6 +32,7 @@ from sessiond_server.turns.window import (
 )
 
 from ..formats.histories import as_message, histories
+from ..formats.program_histories import other_message
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "300"))
 
@@ -71,6 +72,31 @@ def test_random_windows_separate_no_call_from_its_result(
     assert window == window_of(messages, size, len(messages))
     newest = [message for message in messages if not is_instruction(message)]
     assert not newest or newest[-1] in window
+
+
+@pytest.mark.parametrize("first_hidden", [1, 2])
+def test_a_hidden_message_does_not_end_an_answer(first_hidden: int) -> None:
+    """Codex writes its events between the items of an answer. No model is given them."""
+
+    def item(payload: dict[str, Any]) -> Message:
+        return other_message({"type": "response_item", "payload": payload}, "codex")
+
+    def call(call_id: str) -> Message:
+        return item({"type": "function_call", "call_id": call_id, "name": "f", "arguments": "{}"})
+
+    def result(call_id: str) -> Message:
+        return item({"type": "function_call_output", "call_id": call_id, "output": "1"})
+
+    event = other_message(
+        {"type": "event_msg", "payload": {"type": "user_message", "message": "x"}}, "codex"
+    )
+    messages = [call("a"), call("b"), result("a"), result("b")]
+    messages.insert(first_hidden, event)
+    for seq, message in enumerate(messages, 1):
+        message.seq = seq
+    for size in range(1, 6):
+        for taken in range(size, 6):
+            assert window_of(messages, size, taken) == messages
 
 
 def chat(role: str, content: str | None = None, **fields: Any) -> Message:

@@ -15,6 +15,7 @@ from sessiond._types.admin import (
     project_of,
     usage_of,
 )
+from sessiond.errors import invalid_field
 from sessiond.v1 import admin_service_pb2 as pb
 from sessiond.v1 import limits_pb2
 
@@ -204,8 +205,10 @@ class Admin(Calls):
         Raises:
             ProjectNotFound: if there is no such project.
             ETagMismatch: if the limits were changed by another caller.
-            InvalidField: if a limit is negative or above 2**53.
+            InvalidField: if a limit is negative or above 2**53, or `limits` is no ProjectLimits.
         """
+        if not isinstance(limits, ProjectLimits):
+            raise invalid_field("limits", f"must be ProjectLimits, not {type(limits).__name__}")
         request = filled(limits_pb2.SetProjectLimitsRequest(), project=project, etag=etag)
         request.limits.SetInParent()
         filled(

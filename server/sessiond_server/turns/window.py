@@ -120,16 +120,21 @@ def window_size(newest_first: Sequence[Message], size: int, *, is_whole: bool) -
 def _pairing_base(entries: Sequence[Entry], wanted: int, *, is_whole: bool) -> int | None:
     """Return the last place, up to `wanted`, at which the pairing of calls with results may begin.
 
-    An answer begins at that place, or no results follow it before the next answer. So no result
-    belongs to a call before that place.
+    An answer begins at that place, or a message without results, and no results follow it before
+    the next answer. So no result belongs to a call before that place. Hidden messages separate
+    nothing: an answer goes on behind them.
     """
     rest = entries[wanted:]
     answer = next((i for i, entry in enumerate(rest) if _is_answer(entry)), len(rest))
-    if answer and not any(_has_results(entry) for entry in rest[:answer]):
+    between = [entry for entry in rest[:answer] if not entry.is_hidden]
+    if answer and not any(map(_has_results, between)) and (between or answer == len(rest)):
         return wanted
-    for i in range(min(wanted, len(entries) - 1), 0, -1):
-        if _is_answer(entries[i]) and not _is_answer(entries[i - 1]):
-            return i
+    begin = None
+    for i in range(min(wanted, len(entries) - 1), -1, -1):
+        if _is_answer(entries[i]):
+            begin = i
+        elif begin is not None and not entries[i].is_hidden:
+            return begin
     return 0 if is_whole else None
 
 
