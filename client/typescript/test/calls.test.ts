@@ -4,7 +4,10 @@ import assert from "node:assert/strict";
 import { getEventListeners } from "node:events";
 import { describe, test } from "node:test";
 import { Session } from "../src/gen/sessiond/v1/session.js";
-import { StoreMessagesResponse } from "../src/gen/sessiond/v1/session_service.js";
+import {
+  DeleteSessionsResponse,
+  StoreMessagesResponse,
+} from "../src/gen/sessiond/v1/session_service.js";
 import {
   ClientClosed,
   DatabaseUnavailable,
@@ -57,7 +60,7 @@ describe("a call", () => {
       server.on(method, SESSION);
     }
     server.on("DeleteSession", {});
-    server.on("DeleteSessions", { sessionCount: 0, messageCount: 0 });
+    server.on("DeleteSessions", DeleteSessionsResponse.create());
     await client.sessions.storeMessage("s", { role: "user", content: "x" });
     await client.sessions.update("s", { title: "t" });
     await client.sessions.resume("s");
