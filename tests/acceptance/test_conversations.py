@@ -317,9 +317,16 @@ async def test_random_deaths_lose_no_acknowledged_turn(start: Callable[[], Serve
             assert of_turn[0] == f"question {number}"
             if turn.state == TURN_STATE_COMPLETED:
                 assert of_turn[1].endswith(f"question {number}")
-            # A lost turn keeps its saved text. Servers save text twice a second.
+            # A lost turn keeps its saved text, marked as incomplete. Servers save text twice a
+            # second.
             is_answered = turn.state == TURN_STATE_COMPLETED or turn.partial_seq > 0
             assert len(of_turn) == (2 if is_answered else 1)
+            incomplete = [
+                message.seq
+                for message in messages
+                if message.turn.turn_id == turn.turn_id and message.incomplete
+            ]
+            assert incomplete == ([turn.partial_seq] if turn.partial_seq else [])
         assert len({turn_id for turn_id, _ in texts}) == 60
         assert not (
             await wire.conversations.Abort(AbortRequest(session_id="talk", include_queued=True))
