@@ -320,6 +320,22 @@ async def test_the_deadline_is_a_typed_error(colour, server, client) -> None:
     assert len(server.received) <= 1
 
 
+async def test_an_upload_that_ends_while_it_is_sent_raises_a_typed_error(
+    colour, server, client, impatient
+) -> None:
+    async def upload(timeout: float) -> None:
+        with pytest.raises(errors.DeadlineExceeded):
+            await colour.call(client.sessions.import_messages, "s", ["hello"], timeout=timeout)
+
+    async def never(request: Any, context: Any) -> Any:
+        await asyncio.Event().wait()
+
+    server.on("ImportMessages", never)
+    # Some of these calls end between their last request and the end of the requests.
+    for _ in range(10):
+        await asyncio.gather(*(upload(-1 if n % 2 else n / 20_000) for n in range(40)))
+
+
 async def test_a_refused_connection_names_the_target(colour, server, impatient) -> None:
     await server.stop()
     client = colour.client(server.target)

@@ -70,6 +70,10 @@ Source = AsyncIterable[_Item] | Iterable[_Item]
 # one of them then gets a CancelledError, although its task was not cancelled.
 FAULTS = (grpc.RpcError, asyncio.CancelledError)
 
+# What a write raises if the call has ended already. It does not say why the call has ended. The
+# response does, unless gRPC has lost it (see _protocol/status.py).
+_ENDED_EARLY = (grpc.RpcError, aio.InternalError, asyncio.InvalidStateError)
+
 sleep = asyncio.sleep
 
 
@@ -356,12 +360,11 @@ class AsyncStubs:
             async for request in requests:
                 try:
                     await call.write(request)
-                except (grpc.RpcError, asyncio.InvalidStateError):
-                    # The server has ended the call early. The error of the write does not say why.
-                    # The response does, unless gRPC has lost it (see _protocol/status.py).
+                except _ENDED_EARLY:
                     break
             else:
-                await call.done_writing()
+                with suppress(*_ENDED_EARLY):
+                    await call.done_writing()
             return await call
         finally:
             call.cancel()
