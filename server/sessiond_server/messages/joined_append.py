@@ -51,7 +51,7 @@ MAX_WAIT_S = 0.02
 # the server and the database work at the same time. Dividing fewer costs more than it gains.
 MIN_SPLIT = 32
 
-# How many times in a row an append is retried after failing on a lock other than its session row's.
+# Number of consecutive retries of an append that fails on a lock other than its session row's.
 MAX_LOCK_TIMEOUTS = 3
 
 log = structlog.get_logger(__name__)
@@ -265,7 +265,7 @@ class JoinedAppends:
 
     def _begin(self) -> Slot:
         slot = Slot(asyncio.get_running_loop().time() + MAX_WAIT_S)
-        # Beyond MAX_IN_FLIGHT, it is a statement of store_whole, for which no other append waits.
+        # Only store_whole begins statements beyond MAX_IN_FLIGHT. No other append waits for those.
         if len(self._awaited) < MAX_IN_FLIGHT:
             self._awaited[slot] = None
         self._statements.began()
