@@ -8,6 +8,9 @@ ARGS ?=
 # The version of npm's @copilotkit/aimock.
 AIMOCK := 1.43.0
 
+# Without caches of bytecode, each process that the tests start compiles all modules: half of the CPU time of a server's start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup run aimock ts ts-test ts-protos test test-unit test-sql test-all adapters-test languages languages-test test-matrix lint format types protos protos-check sync sync-check bench bench-quick docs docs-serve constraints ci clean
 
