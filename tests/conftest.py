@@ -108,7 +108,10 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests as `unit`, `sql` or neither, by what they use."""
+    """Mark the tests as `unit`, `sql` or neither, by what they use.
+
+    Tests of plans are marked as `every_postgres` where they are defined.
+    """
     for item in items:
         folder = item.path.relative_to(Path(__file__).parent).parts[0]
         fixtures = HEAVY_FIXTURES.intersection(getattr(item, "fixturenames", ()))
@@ -116,6 +119,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("unit")
         elif folder in SQL_FOLDERS:
             item.add_marker("sql")
+            if folder == "db":
+                item.add_marker("every_postgres")
 
 
 def as_url(conninfo: str) -> str:
