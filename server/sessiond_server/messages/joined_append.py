@@ -46,7 +46,7 @@ from sessiond_server.telemetry import metrics
 # the server and the database work at the same time. Dividing fewer costs more than it gains.
 MIN_SPLIT = 32
 
-# How many times in a row an append is retried after failing on a lock other than its session row's.
+# Number of consecutive retries of an append that fails on a lock other than its session row's.
 MAX_LOCK_TIMEOUTS = 3
 
 log = structlog.get_logger(__name__)

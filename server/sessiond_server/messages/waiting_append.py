@@ -158,7 +158,7 @@ class Statements:
     def begin(self) -> Slot:
         """Count a statement that begins, even above the limit."""
         slot = Slot(asyncio.get_running_loop().time() + MAX_WAIT_S)
-        # Beyond MAX_IN_FLIGHT, it is a statement of store_whole, for which no other append waits.
+        # Only store_whole begins statements beyond MAX_IN_FLIGHT. No other append waits for those.
         if len(self._awaited) < MAX_IN_FLIGHT:
             self._awaited[slot] = None
         self._count += 1
