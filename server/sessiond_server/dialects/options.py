@@ -156,7 +156,8 @@ class _Fitting:
             self.body[name] = {}  # finish() sets it, in this place.
             self._generation.update(value)
         elif (name == "tool_choice" and self._is_own_choice(value)) or self._is_own(name):
-            self.body[name] = value
+            # Of two spellings of Gemini's instructions, the writer sends both.
+            self.body[key if name == "systemInstruction" else name] = value
         elif self._api == "gemini" and name in _GENERATION:
             self._generation[name] = value
             self.changes[key] = ChangeKind.FIELD_CHANGED
