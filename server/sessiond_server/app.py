@@ -336,7 +336,7 @@ async def open_services(
         calls = Calls(
             authenticator,
             admission,
-            LockWaits(locked),
+            LockWaits(locked, database.refuse_waiting, settings.pool_size),
             quotas,
             check_messages=appends.invalid_fields,
             default_deadline_s=settings.default_deadline_s,

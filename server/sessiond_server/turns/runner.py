@@ -19,6 +19,7 @@ from sessiond_server.core import events
 from sessiond_server.core.cancellation import cancel_all
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.events import Event, EventPublisher
+from sessiond_server.core.work import begin_work
 from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.providers.base import Answer, ModelFault, ModelRequest, RequestTooLarge
@@ -255,6 +256,7 @@ class TurnRunner:
             self._slots.release(changes.started.turn_id)
 
     async def _run(self, running: RunningTurn) -> None:
+        begin_work("turns")
         is_resumed = True
         try:
             while is_resumed and not running.is_over.is_set():
