@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -96,12 +97,21 @@ SQL_FOLDERS = {
 
 
 def pytest_configure() -> None:
-    """Enable SIGINT, which a shell disables for a pytest in the background."""
+    """Enable SIGINT, which a shell disables for a pytest in the background, and bytecode caches.
+
+    Without the caches, each of the hundreds of processes that the tests start compiles all modules:
+    half of the CPU time of a server's start.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests as `unit`, `sql` or neither, by what they use."""
+    """Mark the tests as `unit`, `sql` or neither, by what they use.
+
+    Tests of plans are marked as `every_postgres` where they are defined.
+    """
     for item in items:
         folder = item.path.relative_to(Path(__file__).parent).parts[0]
         fixtures = HEAVY_FIXTURES.intersection(getattr(item, "fixturenames", ()))
@@ -109,6 +119,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("unit")
         elif folder in SQL_FOLDERS:
             item.add_marker("sql")
+            if folder == "db":
+                item.add_marker("every_postgres")
 
 
 def as_url(conninfo: str) -> str:
