@@ -46,6 +46,7 @@ class Reading:
         since_epoch: the epoch of the page that this read continues; None = it continues no page.
             Rewinds since that epoch must have kept the message at after_seq, or the one at
             through_seq if the read is descending.
+        incarnation: an incarnation or an etag of the session to read; "" = any session with the id.
     """
 
     session_id: str
@@ -62,6 +63,7 @@ class Reading:
     expected_epoch: int | None = None
     branch_of: int = 0
     since_epoch: int | None = None
+    incarnation: str = ""
 
 
 class ReadWindow:

@@ -45,7 +45,7 @@ class TurnLanes:
 
     @asynccontextmanager
     async def start(self) -> AsyncIterator[None]:
-        """Run the block once there is room in the lane for Sends whose turns are not stored yet."""
+        """Wait for room among the Sends that are storing their turns, then run the block."""
         self._starting += 1
         if self._starting > self._share:
             self._is_quiet.clear()
