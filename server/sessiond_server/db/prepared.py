@@ -195,7 +195,8 @@ async def _result_of(connection: AsyncConnection[Any]) -> PGresult:
     """
     pgconn = connection.pgconn
     if pgconn.flush():  # the socket is full
-        return (await connection.wait(execute(pgconn)))[-1]
+        results: Sequence[PGresult] = await connection.wait(execute(pgconn))
+        return results[-1]
     result: PGresult | None = None
     try:
         while True:
