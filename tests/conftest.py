@@ -13,7 +13,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +217,9 @@ class Databases:
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
         self._left: list[str] = []
+        # Both statements wait for all processes of the cluster. One that hangs fails this test,
+        # with its name, and not all later ones.
+        connection.execute("SET statement_timeout = '60s'")
 
     def create(self, template: str | None = None) -> str:
         """Return the name of a new database: empty, or a copy of the template."""
@@ -227,7 +230,7 @@ class Databases:
             # Copying files takes a tenth of the time of writing 8 MB of WAL, because the cluster
             # does not sync.
             statement += sql.SQL(" TEMPLATE {} STRATEGY file_copy").format(sql.Identifier(template))
-        self._connection.execute(statement)
+        self._run(statement)
         return name
 
     def leave(self, name: str) -> None:
@@ -238,7 +241,18 @@ class Databases:
         """Drop the databases that no test needs, except for the newest `but` of them."""
         while len(self._left) > but:
             drop = sql.SQL("DROP DATABASE {} WITH (FORCE)")
-            self._connection.execute(drop.format(sql.Identifier(self._left.pop(0))))
+            self._run(drop.format(sql.Identifier(self._left.pop(0))))
+
+    def _run(self, statement: sql.Composed) -> None:
+        try:
+            self._connection.execute(statement)
+        except psycopg.errors.QueryCanceled as e:
+            for row in self._connection.execute(
+                "SELECT pid, datname, application_name, state, wait_event_type, wait_event, query"
+                " FROM pg_stat_activity WHERE backend_type = 'client backend'"
+            ):
+                e.add_note(str(row))
+            raise
 
 
 @pytest.fixture(scope="session")
@@ -265,16 +279,19 @@ def database_url(postgres: str, databases: Databases, template: str) -> Iterator
     databases.leave(name)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def base_settings() -> Settings:
+    """The settings that the fixture `settings` copies, because reading all variables takes long.
+
+    They are made before any test can change a variable.
+    """
+    return Settings(listen="127.0.0.1:0", purge_interval_s=3600, pool_size=8, tokenizer="estimate")
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(base_settings: Settings, tmp_path: Path) -> Settings:
     """Settings of servers in this process, whose purger runs only when a test runs it."""
-    return Settings(
-        listen="127.0.0.1:0",
-        purge_interval_s=3600,
-        pool_size=8,
-        tokenizer="estimate",
-        asset_store=str(tmp_path / "assets"),
-    )
+    return base_settings.model_copy(update={"asset_store": str(tmp_path / "assets")})
 
 
 @pytest.fixture
@@ -284,10 +301,16 @@ async def server(settings: Settings, database_url: str) -> AsyncIterator[Running
         yield running
 
 
-@pytest.fixture
-async def channel(server: Running) -> AsyncIterator[grpc.aio.Channel]:
+@asynccontextmanager
+async def _channel_to(server: Running) -> AsyncIterator[grpc.aio.Channel]:
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", options=options) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def channel(server: Running) -> AsyncIterator[grpc.aio.Channel]:
+    async with _channel_to(server) as opened:
         yield opened
 
 
@@ -295,6 +318,36 @@ async def channel(server: Running) -> AsyncIterator[grpc.aio.Channel]:
 def wire(channel: grpc.aio.Channel) -> Wire:
     """The raw protocol, without the client."""
     return Wire(channel)
+
+
+@pytest.fixture(scope="module")
+def shared_settings(base_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of the module's shared server. Modules may define their own."""
+    assets = tmp_path_factory.mktemp("shared") / "assets"
+    return base_settings.model_copy(update={"asset_store": str(assets)})
+
+
+@pytest.fixture(scope="module")
+async def shared_channel(
+    shared_settings: Settings, postgres: str, databases: Databases, template: str
+) -> AsyncIterator[grpc.aio.Channel]:
+    """A channel to a server that a module's tests share.
+
+    It is for tests of refused calls, whose result does not depend on what the server stores.
+    """
+    name = databases.create(template)
+    async with (
+        serving(shared_settings, as_url(make_conninfo(postgres, dbname=name))) as server,
+        _channel_to(server) as opened,
+    ):
+        yield opened
+    databases.leave(name)
+
+
+@pytest.fixture(scope="module")
+def shared(shared_channel: grpc.aio.Channel) -> Wire:
+    """The raw protocol of the module's shared server."""
+    return Wire(shared_channel)
 
 
 def purger_of(server: Running) -> Purger:
