@@ -286,9 +286,9 @@ def database_url(postgres: str, databases: Databases, template: str) -> Iterator
 
 @pytest.fixture(scope="session", autouse=True)
 def base_settings() -> Settings:
-    """What `settings` copies, because reading all variables takes milliseconds.
+    """The settings that the fixture `settings` copies, because reading all variables takes long.
 
-    It is made before any test can change a variable.
+    They are made before any test can change a variable.
     """
     return Settings(listen="127.0.0.1:0", purge_interval_s=3600, pool_size=8, tokenizer="estimate")
 

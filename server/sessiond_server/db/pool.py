@@ -371,7 +371,7 @@ class PooledConnection:
         return self._connection
 
     async def _borrow(self, step: Awaitable[_Result]) -> _Result:
-        """Take a step towards a connection, and raise the errors of `Database.connection`."""
+        """Wait for a part of a connection's loan; raise the errors of `Database.connection`."""
         try:
             return await step
         except (PoolTimeout, TooManyRequests) as e:

@@ -1,7 +1,7 @@
 """Starts and ends turns with one statement, in sessions that have no other open turn.
 
-This is the common case. In all other cases, and if a statement of direct_store.py stores nothing,
-the transactions of transitions.py start and end turns.
+Most turns are such turns. For all others, and if a statement of direct_store.py stores nothing, the
+transactions of transitions.py start and end the turn.
 """
 
 from collections.abc import AsyncIterator
