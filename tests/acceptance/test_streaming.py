@@ -77,7 +77,7 @@ def many(database_url: str, start_server: Start) -> ServerProcess:
 def steady(
     postgres: str, databases: Databases, imported: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
-    """A server with the session "many", for tests that change neither the session nor the server."""
+    """A server with the session "many". Tests change neither the session nor the server."""
     name = databases.create(imported)
     log = tmp_path_factory.mktemp("steady") / "server.log"
     server = ServerProcess((), {"SESSIOND_DATABASE_URL": url_of(postgres, name)}, log)
