@@ -141,6 +141,11 @@ def as_url(conninfo: str) -> str:
     ).render_as_string(hide_password=False)
 
 
+def url_of(postgres: str, name: str) -> str:
+    """Return the URL of a database in the cluster."""
+    return as_url(make_conninfo(postgres, dbname=name))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def guardian() -> Iterator[Guardian]:
     """Ends processes that the tests leave running. Such a process fails the run."""
@@ -202,7 +207,7 @@ def template(postgres: str) -> Iterator[str]:
     name = f"sessiond_template_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        migrate.upgrade(as_url(make_conninfo(postgres, dbname=name)))
+        migrate.upgrade(url_of(postgres, name))
         yield name
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
@@ -267,7 +272,7 @@ def databases(postgres: str) -> Iterator[Databases]:
 def empty_database_url(postgres: str, databases: Databases) -> Iterator[str]:
     """The URL of a new database without a schema."""
     name = databases.create()
-    yield as_url(make_conninfo(postgres, dbname=name))
+    yield url_of(postgres, name)
     databases.leave(name)
 
 
@@ -275,7 +280,7 @@ def empty_database_url(postgres: str, databases: Databases) -> Iterator[str]:
 def database_url(postgres: str, databases: Databases, template: str) -> Iterator[str]:
     """The URL of a new database with the schema."""
     name = databases.create(template)
-    yield as_url(make_conninfo(postgres, dbname=name))
+    yield url_of(postgres, name)
     databases.leave(name)
 
 
@@ -337,7 +342,7 @@ async def shared_channel(
     """
     name = databases.create(template)
     async with (
-        serving(shared_settings, as_url(make_conninfo(postgres, dbname=name))) as server,
+        serving(shared_settings, url_of(postgres, name)) as server,
         _channel_to(server) as opened,
     ):
         yield opened
