@@ -1,4 +1,4 @@
-"""What the current task works for: a call of one method, or one job in the background."""
+"""The kind of work that the current task does: a call of an RPC, or a background job."""
 
 from contextvars import ContextVar
 
@@ -6,7 +6,7 @@ _work: ContextVar[str] = ContextVar("work", default="")
 
 
 def begin_work(kind: str) -> None:
-    """Remember what the current task, and the tasks that it creates, work for.
+    """Set the kind of work of the current task and of the tasks that it creates.
 
     Args:
         kind: name of an RPC or of a background job.
@@ -15,5 +15,5 @@ def begin_work(kind: str) -> None:
 
 
 def current_work() -> str:
-    """Return what the current task works for; "" = unknown."""
+    """Return the kind of work that the current task does; "" = unknown."""
     return _work.get()

@@ -17,15 +17,15 @@ MIN_LEFT_S = 0.1
 
 
 class CallsRefused(Exception):
-    """Work of this kind was refused while it waited, because others of its kind met a lock."""
+    """Work of this kind was refused while it waited, because a call of its kind met a lock."""
 
 
 class Places:
     """The places in a pool, and in its queue, that each kind of work holds.
 
-    A kind may hold half of the places. The last quarter of them is left to kinds that hold none.
-    So a call finds a place even if two other kinds of calls do not get on. Work of an unknown kind
-    is counted, but not limited.
+    A kind may hold half of the places. The last quarter of the places is left to kinds that hold
+    none. So a call finds a place even if all calls of two other kinds are blocked. Work of an
+    unknown kind is counted, but not limited.
     """
 
     def __init__(self, size: int) -> None:
@@ -59,11 +59,11 @@ class Places:
         """Wait until the kind may have a place, and take it.
 
         Args:
-            kind: what the place is for.
-            timeout_s: how long to wait at most. Unit: seconds.
+            kind: the kind of work that needs the place.
+            timeout_s: maximum time to wait. Unit: seconds.
 
         Returns:
-            What is left of `timeout_s`, but at least MIN_LEFT_S.
+            The rest of `timeout_s`, but at least MIN_LEFT_S.
 
         Raises:
             PoolTimeout: if there was no place in time.
@@ -100,7 +100,7 @@ class Places:
             self._offer()
 
     def refuse(self, kind: str) -> None:
-        """End the waiting of all callers of a kind, with CallsRefused."""
+        """Raise CallsRefused in all callers of a kind that wait for a place."""
         for taken in self._waiting.pop(kind, ()):
             if not taken.done():
                 taken.set_exception(CallsRefused(kind))

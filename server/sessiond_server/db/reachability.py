@@ -1,4 +1,4 @@
-"""Whether the database accepts connections at all, as opposed to having no free ones."""
+"""Finds out whether the database is away, or only has no free connection."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from psycopg import AsyncConnection
 
 from sessiond_server.db.connections import check_writable, closing
 
-# How long a result is used.
+# Time for which a result is used.
 MAX_AGE_S = 1.0
 CONNECT_TIMEOUT_S = 2
 
@@ -37,7 +37,7 @@ class Reachability:
             await asyncio.wait([self._probe])
 
     async def is_away(self) -> bool:
-        """Return whether a new connection is refused, by a probe of at most a second ago."""
+        """Return whether a probe of the last MAX_AGE_S seconds could not connect."""
         probe = self._probe
         if probe is None or (probe.done() and time.monotonic() - self._probed_at > MAX_AGE_S):
             probe = self._probe = asyncio.create_task(self._cannot_connect())

@@ -606,7 +606,7 @@ export interface GetMessagesRequest {
   incarnation: string;
 }
 
-/** GetMessagesResponse is one batch of a stream. The first batch is small; later ones have about 512 KiB. */
+/** GetMessagesResponse is one batch of a stream. The first batch is small; later ones have about 1 MiB. */
 export interface GetMessagesResponse {
   /** messages of this batch, in order. */
   messages: Message[];
