@@ -42,7 +42,7 @@ def environment(target: str) -> dict[str, str]:
 
 
 def talk(target: str, *arguments: str, lines: str = "") -> subprocess.CompletedProcess[str]:
-    """Runs the command with all lines at once."""
+    """Run the command with all lines at once."""
     return subprocess.run(
         [*COMMAND, *arguments],
         input=lines,
@@ -75,7 +75,7 @@ class Talk:
         self.process.stdin.flush()
 
     def heard(self) -> str:
-        """Returns the next line of its output."""
+        """Return the next line of its output."""
         assert self.process.stdout is not None
         return self.process.stdout.readline().rstrip("\n")
 
@@ -118,13 +118,13 @@ class Terminal:
         os.write(self._ours, text.encode())
 
     def wait_for(self, text: str) -> None:
-        """Waits until the output after the last wait contains a text."""
+        """Wait until the output after the last wait contains a text."""
         while text not in self.shown:
             self.shown += os.read(self._ours, 1000).decode()
         self.shown = self.shown.partition(text)[2]
 
     def interrupt(self, text: str) -> None:
-        """Presses Ctrl-C until a text is shown.
+        """Press Ctrl-C until a text is shown.
 
         A Ctrl-C just before Python starts to wait for keys has no effect until the next Ctrl-C.
         """
