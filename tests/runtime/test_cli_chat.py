@@ -25,8 +25,8 @@ AGAIN_S = 10
 
 
 @pytest.fixture
-def server(start_server: Callable[..., ServerProcess], database_url: str) -> ServerProcess:
-    return start_server(SESSIOND_DATABASE_URL=database_url)
+def server(own_project: ServerProcess) -> ServerProcess:
+    return own_project
 
 
 @pytest.fixture
@@ -36,9 +36,9 @@ def client(server: ServerProcess) -> Iterator[Client]:
 
 
 def environment(target: str) -> dict[str, str]:
-    return {k: v for k, v in os.environ.items() if not k.startswith("SESSIOND_")} | {
-        "SESSIOND_TARGET": target
-    }
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("SESSIOND_")}
+    key = os.environ.get("SESSIOND_API_KEY", "")
+    return clean | {"SESSIOND_TARGET": target, "SESSIOND_API_KEY": key}
 
 
 def talk(target: str, *arguments: str, lines: str = "") -> subprocess.CompletedProcess[str]:
@@ -178,13 +178,13 @@ def test_a_session_is_continued(server: ServerProcess, client: Client) -> None:
 
 
 def test_a_failed_turn_is_reported_and_the_next_prompt_sent(
-    server: ServerProcess, client: Client
+    server: ServerProcess, client: Client, tmp_path: Path
 ) -> None:
     session = client.create_session(
         "chat-1",
         config={"model_options": {"echo_fault": "MODEL_UNAVAILABLE", "echo_fault_after": 2}},
     )
-    with talking(server.target, "chat-1", server.log.with_suffix(".notes")) as failing:
+    with talking(server.target, "chat-1", tmp_path / "notes") as failing:
         failing.say("Hello")
         assert failing.heard() == "echo of "
         failing.wait_for_note("the turn failed: MODEL_UNAVAILABLE")
@@ -320,13 +320,14 @@ def test_ctrl_c_aborts_a_queued_turn(server: ServerProcess, client: Client) -> N
 
 
 def test_a_server_that_stays_away(
-    server: ServerProcess,
-    tmp_path: Path,
+    start_server: Callable[..., ServerProcess],
+    database_url: str,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     for name in ("PATIENCE_S", "SILENCE_S"):
         monkeypatch.setattr(chat, name, 0.1)
+    server = start_server(SESSIOND_DATABASE_URL=database_url)
     with Client(server.target) as client:
         session = client.create_session("chat-1")
         server.kill()
