@@ -19,6 +19,7 @@ from ..support.waiting import PATIENCE_S, until_async
 from ..support.wire import Wire
 from .calls import send_held, turn_of
 
+PROJECT = uuid4()
 OPTIONS = {"echo_text": "one two", "echo_delay_ms": 20}
 
 
@@ -98,7 +99,7 @@ async def test_histories_are_read_after_the_sends_that_wait() -> None:
     ends = [asyncio.Event() for _ in range(3)]
 
     async def start(number: int) -> None:
-        async with lanes.start():
+        async with lanes.start(PROJECT):
             order.append(f"start {number}")
             await ends[number].wait()
 
@@ -125,7 +126,7 @@ async def test_a_history_is_read_though_sends_never_stop(monkeypatch: pytest.Mon
     lanes, end = TurnLanes(4, 1), asyncio.Event()
 
     async def start() -> None:
-        async with lanes.start():
+        async with lanes.start(PROJECT):
             await end.wait()
 
     starts = [asyncio.create_task(start()) for _ in range(2)]
