@@ -175,9 +175,6 @@ async def open_services(
         def is_draining() -> bool:
             return admission.is_draining
 
-        def arrived() -> int:
-            return admission.arrived
-
         assets = Assets(stores.assets, objects, limits, quotas)
         stack.push_async_callback(assets.close)
         watching = WatchHub(
@@ -206,7 +203,6 @@ async def open_services(
         direct = DirectTurns(
             *(stores.direct, stores.joined_turns, lanes, models, limits, counts),
             *(watching, lease, slots),
-            arrived=arrived,
         )
         stack.push_async_callback(direct.close)
         files = AssetFiles(assets, max_request_bytes=settings.max_model_request_bytes)
@@ -246,7 +242,6 @@ async def open_services(
             stores.joined_turns,
             quotas,
             lanes,
-            arrived=arrived,
             save_remote_text=partial(watching.texts.saved, freeze=True),
         )
         stack.push_async_callback(turns.close)

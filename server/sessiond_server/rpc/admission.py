@@ -99,14 +99,14 @@ class Admission:
         self._max_calls = max_calls
         self._max_streams = max_streams
         self._running: set[Interruptible] = set()
-        self.arrived = 0
+        self._arrived = 0
         # Set = new calls begin at once.
         self._gate = asyncio.Event()
         self._gate.set()
 
     def begin(self, method: str) -> None:
         """Count a call that has arrived, whether it is admitted or not."""
-        self.arrived += 1
+        self._arrived += 1
         self._count(method, 1)
 
     @property
@@ -207,8 +207,8 @@ class Admission:
         clock = asyncio.get_running_loop().time
         end = clock() + MAX_HOLD_S
         arrived = -1
-        while arrived != self.arrived and clock() < end:
-            arrived = self.arrived
+        while arrived != self._arrived and clock() < end:
+            arrived = self._arrived
             await asyncio.sleep(QUIET_S)
 
     def check_draining(self) -> None:

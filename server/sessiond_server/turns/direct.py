@@ -5,7 +5,7 @@ This is the common case. Turns of different sessions that start at the same time
 the transactions of transitions.py start and end turns.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
@@ -74,7 +74,6 @@ class DirectTurns:
         lanes: limit the statements that run at the same time.
         lease: the lease for turns that are started.
         slots: the process's slots. If none is free, no turn is started.
-        arrived: see Joiner.
     """
 
     def __init__(
@@ -88,13 +87,11 @@ class DirectTurns:
         publisher: EventPublisher,
         lease: TurnLease,
         slots: TurnSlots,
-        *,
-        arrived: Callable[[], int],
     ) -> None:
         self._store = store
         self._joined = joined
         self._lanes = lanes
-        self._joiner = Joiner(self._start_together, lanes, arrived)
+        self._joiner = Joiner(self._start_together, lanes)
         self._models = models
         self._limits = limits
         self._tokenizer = tokenizer

@@ -44,7 +44,7 @@ NO_ID = UUID(int=0)
 # The LIMIT excludes no rows. The planner does not know its value and assumes one row, so it looks
 # up each session by key, even if the table is small or was small when it was analysed. For the same
 # reason, projects are compared by a function call, which cannot use an index.
-_OPENINGS = f"""
+OPENINGS = f"""
 WITH asked AS MATERIALIZED (
     SELECT * FROM unnest(%(keys)b::uuid[], %(projects)b::uuid[], %(request_ids)b::text[])
         WITH ORDINALITY AS a (a_key, a_project, a_request_id, place)
@@ -61,7 +61,7 @@ LEFT JOIN LATERAL (
 
 _PREPARED_OPENINGS = PreparedStatement(
     "turns.joined.openings",
-    _OPENINGS,
+    OPENINGS,
     {
         **dict.fromkeys(("keys", "projects"), UUID_KEY_ARRAY),
         "request_ids": TEXT_ARRAY,
@@ -173,7 +173,7 @@ stored AS (
 )"""
 
 # A duplicate request_id fails on the primary key, so that nothing is stored at all.
-_STARTS = f"""WITH {_HOLD}, {_BUMP}, {_BEGIN}, {_RECORD}, {_STORE}
+STARTS = f"""WITH {_HOLD}, {_BUMP}, {_BEGIN}, {_RECORD}, {_STORE}
 SELECT place, last_seq, active_at, message_log, epoch, log, total_bytes, base_seq, is_branched,
     revision, largest_bytes
 FROM bump"""
@@ -196,7 +196,7 @@ _COLUMNS: dict[str, Type] = {
 _TYPES = {**_COLUMNS, "limit": INT8, "holder": UUID_KEY, "lease_s": FLOAT8}
 _PREPARED_STARTS = PreparedStatement(
     "turns.joined.starts",
-    _STARTS,
+    STARTS,
     _TYPES,
     (INT8, INT8, TIMESTAMPTZ, UUID_KEY, INT8, UUID_KEY, INT8, INT8, BOOL, INT8, INT8),
 )
@@ -264,7 +264,7 @@ class JoinedStore:
 
 
 def _parameters_of(starts: Sequence[Start]) -> dict[str, object]:
-    """Return the parameters of _STARTS.
+    """Return the parameters of STARTS.
 
     They form four tables, each as a list of columns: sessions, records, message_ids and messages.
     The rows of the last three contain the place of their session in the first, from 1.

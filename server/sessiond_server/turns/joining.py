@@ -13,11 +13,6 @@ from sessiond_server.turns.lanes import TurnLanes
 # Maximum number of requests in a statement.
 MAX_TOGETHER = 32
 
-# gRPC hands over calls one by one, and each waits for all that is ready to run. So the callers of a
-# statement continue one by one, and not while further calls arrive. Calls count as arriving when
-# one has arrived in the last QUIET_S. A caller waits for them at most MAX_PAUSE_S.
-QUIET_S, MAX_PAUSE_S = 0.001, 0.01
-
 # While this many statements run, further requests wait, and then share a statement.
 MAX_STATEMENTS = 2
 
@@ -33,19 +28,14 @@ class Joiner(Generic[Asked, Found]):
     answered wait, and are then answered together, one of each project in turn.
     """
 
-    def __init__(
-        self, answer: Answer[Asked, Found], lanes: TurnLanes, arrived: Callable[[], int]
-    ) -> None:
+    def __init__(self, answer: Answer[Asked, Found], lanes: TurnLanes) -> None:
         """Create the empty queue.
 
         Args:
             answer: answers some requests, in their order. If it raises an error, each caller gets
                 the error.
             lanes: each statement has a place of the lane for Sends.
-            arrived: returns the number of calls of any kind that have arrived so far.
         """
-        self._arrived = arrived
-        self._noted = 0
         self._answer = answer
         self._lanes = lanes
         self._waiting = FairQueue[tuple[Asked, asyncio.Future[Found]]]()
@@ -98,7 +88,7 @@ class Joiner(Generic[Asked, Found]):
             for (_, future), one in zip(together, found, strict=True):
                 if not future.done():
                     future.set_result(one)
-                    await self._let_others_run()
+                    await self._lanes.let_sends_arrive()
         except Exception as error:
             for _, future in together:
                 if not future.done():
@@ -107,12 +97,3 @@ class Joiner(Generic[Asked, Found]):
             for _, future in together:
                 future.cancel()  # has no effect unless this task was cancelled
             self._ended()
-
-    async def _let_others_run(self) -> None:
-        """Let one caller continue, and then let the calls begin that arrive meanwhile."""
-        await asyncio.sleep(0)
-        clock = asyncio.get_running_loop().time
-        ends_at = clock() + MAX_PAUSE_S
-        while self._noted != self._arrived() and clock() < ends_at:
-            self._noted = self._arrived()
-            await asyncio.sleep(QUIET_S)

@@ -7,6 +7,7 @@ for reads of histories, and the end of a turn waits for neither.
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from uuid import UUID
@@ -15,6 +16,13 @@ from sessiond_server.turns.fair import FairLane
 
 # How long a turn that has started lets others start first. Unit: seconds.
 MAX_YIELD_S = 1.0
+
+# gRPC hands over calls one by one, and each waits for all work that is ready to run. So other work
+# of turns pauses while Sends arrive: until none has arrived for QUIET_S. Unit: seconds. The callers
+# of a shared statement then continue one by one, each after MAX_PAUSE_S at the latest.
+QUIET_S = 0.005
+MAX_PAUSE_S = 0.01
+LOOK_S = 0.001
 
 # Number of histories that may overtake one that waits for memory.
 MAX_OVERTAKEN = 100
@@ -39,6 +47,8 @@ class TurnLanes:
         self._share = share = max(pool_size // 4, 1)
         # The number of blocks of `starting`. _is_quiet is set while none of them waits.
         self._starting = 0
+        # When the last Send arrived, by the clock of the event loop.
+        self._arrived_at = -math.inf
         self._is_quiet = asyncio.Event()
         self._is_quiet.set()
         self.starts = FairLane(share)
@@ -70,17 +80,39 @@ class TurnLanes:
     async def read(self, project_id: UUID) -> AsyncIterator[None]:
         """Run the block once there is room in the lane for reads of histories.
 
-        While Sends wait to be accepted, no history is read, unless it has waited for MAX_YIELD_S. A
-        Send is more urgent than a model call, because its caller waits to learn that the turn is
-        accepted.
+        While Sends arrive or wait to be accepted, no history is read, unless it has waited for
+        MAX_YIELD_S. A Send is more urgent than a model call, because its caller waits to learn that
+        the turn is accepted.
         """
         ends_at = asyncio.get_running_loop().time() + MAX_YIELD_S
         async with self._reads.place(project_id):
-            if not self._is_quiet.is_set():
-                with suppress(TimeoutError):
-                    async with asyncio.timeout_at(ends_at):
-                        await self._is_quiet.wait()
+            while (pause_s := self._pause_s(ends_at)) > 0:
+                if self._is_quiet.is_set():
+                    await asyncio.sleep(min(pause_s, QUIET_S))
+                else:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(pause_s):
+                            await self._is_quiet.wait()
             yield
+
+    def _pause_s(self, ends_at: float) -> float:
+        """Return how long a read of a history still has to wait for Sends; 0 or less = no more."""
+        now = asyncio.get_running_loop().time()
+        is_busy = not self._is_quiet.is_set() or now < self._arrived_at + QUIET_S
+        return ends_at - now if is_busy else 0
+
+    def send_arrived(self) -> None:
+        """Note that a Send has arrived."""
+        self._arrived_at = asyncio.get_running_loop().time()
+
+    async def let_sends_arrive(self) -> None:
+        """Let other tasks run. While Sends arrive, wait for them, but not long."""
+        await asyncio.sleep(0)
+        now = asyncio.get_running_loop().time
+        ends_at = now() + MAX_PAUSE_S
+        # Events set by each Send would wake many tasks for nothing.
+        while now() < min(self._arrived_at + QUIET_S, ends_at):  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_S)
 
 
 class _Waiting:

@@ -52,7 +52,6 @@ class Turns:
 
     Args:
         new_turns: makes the turns.
-        arrived: see Joiner.
         save_remote_text: asks the process that runs a turn to save the turn's text.
     """
 
@@ -68,7 +67,6 @@ class Turns:
         quotas: Quotas,
         lanes: TurnLanes,
         *,
-        arrived: Callable[[], int],
         save_remote_text: Callable[[UUID], Awaitable[None]],
     ) -> None:
         self._store = store
@@ -77,7 +75,7 @@ class Turns:
         self._transitions = transitions
         self._contexts = contexts
         self._new_turns = new_turns
-        self._openings = Joiner(joined.openings, lanes, arrived)
+        self._openings = Joiner(joined.openings, lanes)
         self._quotas = quotas
         self._lanes = lanes
         self._save_remote_text = save_remote_text
@@ -92,6 +90,7 @@ class Turns:
         Raises:
             Fault: SESSION_NOT_FOUND; INVALID_FIELD for a malformed session_id or request_id.
         """
+        self._lanes.send_arrived()
         session_id, project_id = check_session_id(sending.session_id), sending.project_id
         check_request_id(sending.request_id)
         key = session_key(project_id, session_id)
