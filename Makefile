@@ -8,8 +8,11 @@ ARGS ?=
 # The version of npm's @copilotkit/aimock.
 AIMOCK := 1.43.0
 
+# Without caches of bytecode, each process that the tests start compiles all modules: half of the CPU time of a server's start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help setup run aimock ts ts-test ts-protos test test-unit test-sql test-all adapters-test languages languages-test test-matrix lint format types protos protos-check sync sync-check bench bench-quick docs docs-serve constraints ci clean
+.PHONY: help setup run aimock ts ts-test ts-protos test test-unit test-sql test-rest test-all adapters-test languages languages-test test-matrix lint format types protos protos-check sync sync-check bench bench-quick docs docs-serve constraints ci clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +43,9 @@ test-unit: setup ## Run the tests that need no database, in seconds
 
 test-sql: setup ## Run the tests that prove something about SQL
 	$(PYTEST) -m 'sql and not slow' $(ARGS)
+
+test-rest: setup aimock ## Run the other tests, and those of SQL that depend on the version of PostgreSQL
+	$(PYTEST) -m 'not slow and (not sql or every_postgres)' $(ARGS)
 
 test-all: setup aimock ## Run all tests: crashes under load, a million messages
 	$(PYTEST) $(ARGS)

@@ -76,7 +76,7 @@ def _compare(
     found: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
     with ExitStack() as stack:
         made = stack.enter_context(databases())
-        postmaster = _parent(_backend(made.peers_url))
+        postmaster = _postmaster(made.peers_url)
         targets = {}
         for number, tree in enumerate(trees):
             url = stack.enter_context(_database(made.peers_url, number))
@@ -177,9 +177,9 @@ def _children(pid: int) -> list[int]:
     return children
 
 
-def _backend(url: str) -> int:
-    with psycopg.connect(url) as connection:
-        return connection.info.backend_pid
+def _postmaster(url: str) -> int:
+    with psycopg.connect(url) as connection:  # its process has a parent only while it runs
+        return _parent(connection.info.backend_pid)
 
 
 @contextmanager

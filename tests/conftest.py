@@ -9,10 +9,11 @@ import json
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -96,12 +97,21 @@ SQL_FOLDERS = {
 
 
 def pytest_configure() -> None:
-    """Enable SIGINT, which a shell disables for a pytest in the background."""
+    """Enable SIGINT, which a shell disables for a pytest in the background, and bytecode caches.
+
+    Without the caches, each of the hundreds of processes that the tests start compiles all modules:
+    half of the CPU time of a server's start.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests as `unit`, `sql` or neither, by what they use."""
+    """Mark the tests as `unit`, `sql` or neither, by what they use.
+
+    Tests of plans are marked as `every_postgres` where they are defined.
+    """
     for item in items:
         folder = item.path.relative_to(Path(__file__).parent).parts[0]
         fixtures = HEAVY_FIXTURES.intersection(getattr(item, "fixturenames", ()))
@@ -109,6 +119,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("unit")
         elif folder in SQL_FOLDERS:
             item.add_marker("sql")
+            if folder == "db":
+                item.add_marker("every_postgres")
 
 
 def as_url(conninfo: str) -> str:
@@ -127,6 +139,11 @@ def as_url(conninfo: str) -> str:
         database=parts.get("dbname"),
         query=query,
     ).render_as_string(hide_password=False)
+
+
+def url_of(postgres: str, name: str) -> str:
+    """Return the URL of a database in the cluster."""
+    return as_url(make_conninfo(postgres, dbname=name))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -190,7 +207,7 @@ def template(postgres: str) -> Iterator[str]:
     name = f"sessiond_template_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        migrate.upgrade(as_url(make_conninfo(postgres, dbname=name)))
+        migrate.upgrade(url_of(postgres, name))
         yield name
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
@@ -205,6 +222,9 @@ class Databases:
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
         self._left: list[str] = []
+        # Both statements wait for all processes of the cluster. One that hangs fails this test,
+        # with its name, and not all later ones.
+        connection.execute("SET statement_timeout = '60s'")
 
     def create(self, template: str | None = None) -> str:
         """Return the name of a new database: empty, or a copy of the template."""
@@ -215,7 +235,7 @@ class Databases:
             # Copying files takes a tenth of the time of writing 8 MB of WAL, because the cluster
             # does not sync.
             statement += sql.SQL(" TEMPLATE {} STRATEGY file_copy").format(sql.Identifier(template))
-        self._connection.execute(statement)
+        self._run(statement)
         return name
 
     def leave(self, name: str) -> None:
@@ -226,7 +246,18 @@ class Databases:
         """Drop the databases that no test needs, except for the newest `but` of them."""
         while len(self._left) > but:
             drop = sql.SQL("DROP DATABASE {} WITH (FORCE)")
-            self._connection.execute(drop.format(sql.Identifier(self._left.pop(0))))
+            self._run(drop.format(sql.Identifier(self._left.pop(0))))
+
+    def _run(self, statement: sql.Composed) -> None:
+        try:
+            self._connection.execute(statement)
+        except psycopg.errors.QueryCanceled as e:
+            for row in self._connection.execute(
+                "SELECT pid, datname, application_name, state, wait_event_type, wait_event, query"
+                " FROM pg_stat_activity WHERE backend_type = 'client backend'"
+            ):
+                e.add_note(str(row))
+            raise
 
 
 @pytest.fixture(scope="session")
@@ -241,7 +272,7 @@ def databases(postgres: str) -> Iterator[Databases]:
 def empty_database_url(postgres: str, databases: Databases) -> Iterator[str]:
     """The URL of a new database without a schema."""
     name = databases.create()
-    yield as_url(make_conninfo(postgres, dbname=name))
+    yield url_of(postgres, name)
     databases.leave(name)
 
 
@@ -249,20 +280,23 @@ def empty_database_url(postgres: str, databases: Databases) -> Iterator[str]:
 def database_url(postgres: str, databases: Databases, template: str) -> Iterator[str]:
     """The URL of a new database with the schema."""
     name = databases.create(template)
-    yield as_url(make_conninfo(postgres, dbname=name))
+    yield url_of(postgres, name)
     databases.leave(name)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def base_settings() -> Settings:
+    """The settings that the fixture `settings` copies, because reading all variables takes long.
+
+    They are made before any test can change a variable.
+    """
+    return Settings(listen="127.0.0.1:0", purge_interval_s=3600, pool_size=8, tokenizer="estimate")
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(base_settings: Settings, tmp_path: Path) -> Settings:
     """Settings of servers in this process, whose purger runs only when a test runs it."""
-    return Settings(
-        listen="127.0.0.1:0",
-        purge_interval_s=3600,
-        pool_size=8,
-        tokenizer="estimate",
-        asset_store=str(tmp_path / "assets"),
-    )
+    return base_settings.model_copy(update={"asset_store": str(tmp_path / "assets")})
 
 
 @pytest.fixture
@@ -272,10 +306,16 @@ async def server(settings: Settings, database_url: str) -> AsyncIterator[Running
         yield running
 
 
-@pytest.fixture
-async def channel(server: Running) -> AsyncIterator[grpc.aio.Channel]:
+@asynccontextmanager
+async def _channel_to(server: Running) -> AsyncIterator[grpc.aio.Channel]:
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", options=options) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def channel(server: Running) -> AsyncIterator[grpc.aio.Channel]:
+    async with _channel_to(server) as opened:
         yield opened
 
 
@@ -283,6 +323,36 @@ async def channel(server: Running) -> AsyncIterator[grpc.aio.Channel]:
 def wire(channel: grpc.aio.Channel) -> Wire:
     """The raw protocol, without the client."""
     return Wire(channel)
+
+
+@pytest.fixture(scope="module")
+def shared_settings(base_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of the module's shared server. Modules may define their own."""
+    assets = tmp_path_factory.mktemp("shared") / "assets"
+    return base_settings.model_copy(update={"asset_store": str(assets)})
+
+
+@pytest.fixture(scope="module")
+async def shared_channel(
+    shared_settings: Settings, postgres: str, databases: Databases, template: str
+) -> AsyncIterator[grpc.aio.Channel]:
+    """A channel to a server that a module's tests share.
+
+    It is for tests of refused calls, whose result does not depend on what the server stores.
+    """
+    name = databases.create(template)
+    async with (
+        serving(shared_settings, url_of(postgres, name)) as server,
+        _channel_to(server) as opened,
+    ):
+        yield opened
+    databases.leave(name)
+
+
+@pytest.fixture(scope="module")
+def shared(shared_channel: grpc.aio.Channel) -> Wire:
+    """The raw protocol of the module's shared server."""
+    return Wire(shared_channel)
 
 
 def purger_of(server: Running) -> Purger:

@@ -3,13 +3,15 @@
 Each tab gets every message once and in order. A tab names the last seq that it has, and first gets
 the later messages of the history. After that it gets the events of the watch, without the messages
 that it has already. The text of the running answer is kept here, so that a tab that joins late or
-rejoins gets the whole text.
+rejoins gets the whole text. While the watch has no connection to a server, tabs get the event "cut"
+with the time since which they may be outdated, and afterwards the event "live".
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -81,12 +83,17 @@ class Follower:
         api: the client.
         session_id: the session.
         on_end: called when the watch has ended.
+
+    Attributes:
+        cut: the event that says since when the watch has no connection to a server; None while it
+            has one.
     """
 
     def __init__(self, api: AsyncClient, session_id: str, on_end: Callable[[], None]) -> None:
         self._api = api
         self._session_id = session_id
         self._on_end = on_end
+        self.cut: Item | None = None
         self._tabs: set[_Tab] = set()
         self._lingering: asyncio.TimerHandle | None = None
         self._answers: dict[str, _Answer] = {}
@@ -127,7 +134,10 @@ class Follower:
             info = await self._api.sessions.get(self._session_id)
             # A tab that reads the history from now on sees all messages that precede this watch.
             self._ready.set_result(None)
-            async for event in self._api.sessions.events(self._session_id, info.last_seq):
+            events = self._api.sessions.events(
+                self._session_id, info.last_seq, on_connection=self._on_connection
+            )
+            async for event in events:
                 for item in self._items(event):
                     for tab in self._tabs:
                         tab.put(item)
@@ -146,6 +156,14 @@ class Follower:
             self._ready.cancel()
             self._checking.cancel()
             self._on_end()
+
+    def _on_connection(self, is_open: bool) -> None:
+        if is_open and self.cut:
+            self.cut = None
+            self._tell_all("live")
+        elif not is_open:
+            self.cut = Item("cut", {"since": f"{datetime.now(UTC):%H:%M:%S} UTC"})
+            self._tell_all(self.cut.name, self.cut.data)
 
     async def _check_answers(self) -> None:
         """Remove the texts of turns whose end was missed."""
@@ -255,8 +273,11 @@ async def tail(
         # The session was rewound while the tab was disconnected, so the tab's seqs are outdated.
         yield event_bytes("reload", {})
         return
-    async with followers.of(api, session_id).tab() as (queue, running):
+    follower = followers.of(api, session_id)
+    async with follower.tab() as (queue, running):
         yield b": connected\n\n"
+        if follower.cut:
+            yield _encoded(follower.cut, render)
         answers = running
         async for message in api.sessions.get_messages(session_id, after_seq=last_seq):
             last_seq = message.seq

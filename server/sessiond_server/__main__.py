@@ -1,7 +1,38 @@
 """The `sessiond` command."""
 
+import atexit
 import os
 import sys
+from typing import NoReturn
+
+# The exit code of an uncaught exception, and that of output that cannot be written, as in Python.
+FAILED, OUTPUT_LOST = 1, 120
+
+
+class _Exit:
+    """Ends the process in its last exit handler, before Python takes the interpreter apart.
+
+    The threads of obstore and gRPC may still be releasing Python objects at that moment. If they do
+    so while the interpreter is taken apart, Python before 3.14 aborts the process.
+
+    Attributes:
+        code: the exit code.
+    """
+
+    def __init__(self) -> None:
+        # Handlers run in the reverse order of their registration, after all other threads of
+        # Python have been joined.
+        atexit.register(self._leave)
+        self.code = FAILED
+
+    def _leave(self) -> NoReturn:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                if stream:
+                    stream.flush()
+            except (OSError, ValueError):
+                self.code = self.code or OUTPUT_LOST
+        os._exit(self.code)
 
 
 def main() -> None:
@@ -14,6 +45,7 @@ def main() -> None:
         from sessiond_console.command import run as run_console
 
         sys.exit(run_console(sys.argv[2:]))
+    ending = _Exit()
     try:
         # A plain install contains only the client, without the server's dependencies.
         from sessiond_server.cli import run
@@ -24,7 +56,12 @@ def main() -> None:
             f"sessiond: the server is not installed ({e.name} is missing): "
             "pip install 'sessiond[server]'"
         )
-    sys.exit(run(sys.argv[1:]))
+    try:
+        ending.code = run(sys.argv[1:])
+    except SystemExit as e:
+        ending.code = e.code if isinstance(e.code, int) else FAILED if e.code else 0
+        raise
+    sys.exit(ending.code)
 
 
 if __name__ == "__main__":

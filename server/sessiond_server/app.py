@@ -76,6 +76,8 @@ from sessiond_server.turns.asset_files import AssetFiles
 from sessiond_server.turns.context import Contexts
 from sessiond_server.turns.direct import DirectTurns
 from sessiond_server.turns.direct_store import DirectStore
+from sessiond_server.turns.failure_store import FailureStore
+from sessiond_server.turns.failures import DirectFailures
 from sessiond_server.turns.handover import Handovers
 from sessiond_server.turns.handover_store import HandoverStore
 from sessiond_server.turns.joined_store import JoinedStore
@@ -85,6 +87,7 @@ from sessiond_server.turns.live_texts import LiveTexts
 from sessiond_server.turns.mark_store import MarkStore
 from sessiond_server.turns.new_turns import NewTurns
 from sessiond_server.turns.previews import Previews
+from sessiond_server.turns.refusals import Refusals
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.service import Turns
 from sessiond_server.turns.state import TurnLease, TurnSlots
@@ -108,6 +111,7 @@ class Stores:
         self.copies = CopyStore(database)
         self.cuts = CutStore(database)
         self.direct = DirectStore(database)
+        self.failures = FailureStore(database)
         self.flattening = FlatteningStore(database)
         self.history = HistoryStore(database)
         self.imports = SessionImportStore(database)
@@ -218,6 +222,8 @@ async def open_services(
             files,
             handovers,
             direct,
+            DirectFailures(stores.failures, watching),
+            Refusals(models, max_context_bytes=settings.max_context_bytes),
             lanes,
             max_request_bytes=settings.max_model_request_bytes,
         )
@@ -337,7 +343,7 @@ async def open_services(
         calls = Calls(
             authenticator,
             admission,
-            LockWaits(locked),
+            LockWaits(locked, database.refuse_waiting, settings.pool_size),
             quotas,
             check_messages=appends.invalid_fields,
             default_deadline_s=settings.default_deadline_s,

@@ -54,6 +54,21 @@ class HealthServicer(aio.HealthServicer):  # type: ignore[misc]
         await super().Watch(request, context)
 
 
+class GenericOnly:
+    """A server to which generated code adds its generic handlers, but no registered methods.
+
+    For each registered method, the asyncio server of gRPC has a task that waits for the method's
+    next call. Each call of any method makes the server add a callback to all of these tasks, and
+    remove it again. Calls of generic handlers share one task.
+    """
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
+
+    def add_registered_method_handlers(self, service: str, handlers: object) -> None:
+        """Do nothing. The generic handlers serve the same methods."""
+
+
 class HealthMonitor:
     """Probes the database and publishes the result for every service.
 

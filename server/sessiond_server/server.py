@@ -20,7 +20,7 @@ from sessiond_server.core.service_manager import notify
 from sessiond_server.core.supervision import supervise
 from sessiond_server.db.cursors import log_slow_statements
 from sessiond_server.db.pool import Database
-from sessiond_server.health import HealthMonitor, HealthServicer
+from sessiond_server.health import GenericOnly, HealthMonitor, HealthServicer
 from sessiond_server.reloading import Reloader, loaded, on_hangup
 from sessiond_server.rpc import reflection
 from sessiond_server.rpc.admission import Admission
@@ -167,7 +167,7 @@ async def serving(settings: Settings, database_url: str) -> AsyncIterator[Runnin
         stack.push_async_callback(server.stop, grace=0)
         server.add_generic_rpc_handlers(services.handlers)
         health_servicer = HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, GenericOnly(server))
         if settings.reflection:
             server.add_generic_rpc_handlers(reflection.handlers())
         certificate = (

@@ -15,6 +15,7 @@ import pytest
 
 from sessiond import AsyncClient, Client, Message
 
+from ..conftest import Databases, url_of
 from ..support.processes import ServerProcess
 from ..support.proxy import CuttingProxy
 from ..support.waiting import PATIENCE_S, until_async
@@ -40,13 +41,52 @@ def texts(count: int) -> Iterator[str]:
     return (text_of(seq) for seq in range(1, count + 1))
 
 
+@pytest.fixture(scope="module")
+def imported(
+    postgres: str, databases: Databases, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The name of a database with a session "many" of 50,000 messages, which tests copy."""
+    name = databases.create(template)
+    log = tmp_path_factory.mktemp("imported") / "server.log"
+    server = ServerProcess((), {"SESSIOND_DATABASE_URL": url_of(postgres, name)}, log)
+    try:
+        server.wait_until_ready()
+        with Client(server.target) as client:
+            client.create_session("many").import_messages(texts(MANY))
+    finally:
+        server.end()
+    yield name
+    databases.leave(name)
+
+
+@pytest.fixture
+def database_url(postgres: str, databases: Databases, imported: str) -> Iterator[str]:
+    """The URL of a new database with the session "many"."""
+    name = databases.create(imported)
+    yield url_of(postgres, name)
+    databases.leave(name)
+
+
 @pytest.fixture
 def many(database_url: str, start_server: Start) -> ServerProcess:
-    """A server with a session "many" of 50,000 messages."""
-    server = start_server(SESSIOND_DATABASE_URL=database_url, SESSIOND_DRAIN_TIMEOUT_S="3")
-    with Client(server.target) as client:
-        client.create_session("many").import_messages(texts(MANY))
-    return server
+    """A server with the session "many"."""
+    return start_server(SESSIOND_DATABASE_URL=database_url, SESSIOND_DRAIN_TIMEOUT_S="3")
+
+
+@pytest.fixture(scope="module")
+def steady(
+    postgres: str, databases: Databases, imported: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
+    """A server with the session "many". Tests change neither the session nor the server."""
+    name = databases.create(imported)
+    log = tmp_path_factory.mktemp("steady") / "server.log"
+    server = ServerProcess((), {"SESSIOND_DATABASE_URL": url_of(postgres, name)}, log)
+    try:
+        server.wait_until_ready()
+        yield server
+    finally:
+        server.end()
+    databases.leave(name)
 
 
 def peak_bytes(process: psutil.Process) -> int:
@@ -76,9 +116,9 @@ READINGS: list[tuple[dict[str, Any], range]] = [
 
 @pytest.mark.parametrize(("options", "seqs"), READINGS, ids=["all", "backwards", "filtered"])
 def test_cut_connections_leave_no_gap(
-    many: ServerProcess, options: dict[str, Any], seqs: range
+    steady: ServerProcess, options: dict[str, Any], seqs: range
 ) -> None:
-    with CuttingProxy(many.target, CUTS) as proxy, Client(proxy.target) as client:
+    with CuttingProxy(steady.target, CUTS) as proxy, Client(proxy.target) as client:
         messages = client.sessions.get_messages("many", **options)
         for message, seq in zip(messages, seqs, strict=True):
             check_message(message, seq)
@@ -88,9 +128,9 @@ def test_cut_connections_leave_no_gap(
 
 @pytest.mark.parametrize(("options", "seqs"), READINGS, ids=["all", "backwards", "filtered"])
 async def test_cut_connections_leave_no_gap_async(
-    many: ServerProcess, options: dict[str, Any], seqs: range
+    steady: ServerProcess, options: dict[str, Any], seqs: range
 ) -> None:
-    with CuttingProxy(many.target, CUTS) as proxy:
+    with CuttingProxy(steady.target, CUTS) as proxy:
         async with AsyncClient(proxy.target) as client:
             expected = iter(seqs)
             async for message in client.sessions.get_messages("many", **options):
@@ -117,14 +157,11 @@ def test_later_appends_are_not_mixed_into_a_read_over_many_connections(
 
 
 @pytest.mark.parametrize("cut", [100_000, 1_000_000, 3_000_000, 5_555_555])
-async def test_a_cut_import_of_a_list_is_sent_again(
-    database_url: str, start_server: Start, cut: int
-) -> None:
-    server = await asyncio.to_thread(start_server, SESSIOND_DATABASE_URL=database_url)
+async def test_a_cut_import_of_a_list_is_sent_again(steady: ServerProcess, cut: int) -> None:
     sent = list(texts(20_000))
-    with CuttingProxy(server.target, [cut, cut + 77_777, cut + 1], upwards=True) as proxy:
+    with CuttingProxy(steady.target, [cut, cut + 77_777, cut + 1], upwards=True) as proxy:
         async with AsyncClient(proxy.target) as client:
-            session = await client.create_session("one")
+            session = await client.create_session(f"cut at {cut}")
             stored = await session.import_messages(sent)
             assert (stored.first_seq, stored.last_seq) == (1, len(sent))
             assert [message.json for message in await session.get_messages()] == sent
@@ -211,8 +248,6 @@ async def test_a_slow_reader_holds_no_connection(
         )
 
     async with AsyncClient(server.target) as client, AsyncClient(server.target) as other:
-        await client.create_session("many")
-        await client.sessions.import_messages("many", list(texts(MANY)))
         started = [asyncio.Event() for _ in range(12)]
         readers = [asyncio.create_task(read(client, event)) for event in started]
         try:

@@ -141,6 +141,24 @@ async def test_a_broken_stream_goes_on_from_the_last_seq(colour, server, client,
     assert [request.after_seq for request in server.of("Watch")] == [0, 2, 3, 3, 4]
 
 
+async def test_a_function_learns_when_the_connection_is_lost_and_back(
+    colour, server, client, impatient
+) -> None:
+    server.on(
+        "Watch",
+        [response(), response(message(1)), draining(server)],
+        [draining(server)],
+        [response(message(2)), response(), session_gone(server)],
+    )
+    told: list[bool] = []
+    events, _ = await until_error(colour, client.sessions.events("s", 0, on_connection=told.append))
+    assert [event.seq for event in events] == [1, 2]
+    # Neither a second response nor a second failed attempt is a change.
+    assert told == [True, False, True, False]
+    with pytest.raises(errors.InvalidField, match="on_connection"):
+        client.sessions.events("s", on_connection=True)
+
+
 async def test_without_after_seq_a_watch_begins_at_the_last_seq(
     colour, server, session, impatient
 ) -> None:

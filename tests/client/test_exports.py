@@ -15,7 +15,7 @@ from sessiond.v1.session_state_pb2 import StatePatch
 from sessiond.v1.task_pb2 import Task
 
 SNAPSHOT = ExportSessionResponse(
-    session=Session(session_id="s", last_seq=4, epoch=2),
+    session=Session(session_id="s", last_seq=4, epoch=2, etag="log-etag"),
     tasks=[Task(task_id="t", message_seqs=[4])],
     bookmarks=[Bookmark(name="b", seq=4)],
     state_patch=StatePatch(set={"z": "1.0", "a": '"é"'}),
@@ -66,6 +66,7 @@ async def test_a_broken_stream_goes_on_with_the_messages_of_the_snapshot(
     assert [record["seq"] for record in records if record["kind"] == "message"] == [1, 2, 3, 4]
     [request] = server.of("GetMessages")
     assert (request.after_seq, request.through_seq, request.expected_epoch) == (2, 4, 2)
+    assert request.incarnation == SNAPSHOT.session.etag
 
 
 async def test_a_session_that_is_rewound_or_deleted_meanwhile_is_not_exported_in_part(

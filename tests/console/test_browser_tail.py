@@ -1,8 +1,9 @@
 """A tab that follows a session through cut connections and a restart of the server."""
 
+import re
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 from playwright.sync_api import Browser, Page, expect
 
@@ -15,6 +16,10 @@ from .browsing import running_console, watched
 from .test_browser import chromium  # noqa: F401 - a fixture
 
 CUTS = 20
+CUT_OFF = {
+    lost: re.compile(rf"Cut off from the {lost} since \d\d:\d\d:\d\d UTC; reconnecting\.")
+    for lost in ("server", "console")
+}
 
 
 def seqs(tab: Page) -> list[int]:
@@ -94,3 +99,26 @@ def answer_is_whole_through_cuts(client: Client, proxy: CuttingProxy, tab: Page)
     # Not inner_text: elements outside the viewport are not laid out, so their inner_text is empty.
     assert words in (tab.locator(f"#m-{answer.seq}").text_content() or "")
     expect(tab.locator(".answer")).to_have_count(0)
+
+
+def test_a_tab_says_since_when_its_server_or_its_console_is_away(
+    start_server: Callable[..., ServerProcess],
+    database_url: str,
+    chromium: Browser,  # noqa: F811
+) -> None:
+    server = start_server(SESSIOND_DATABASE_URL=database_url)
+    with Client(server.target, timeout=60) as client:
+        client.create_session("tailed", model="echo")
+    with ExitStack() as console:
+        url, _ = console.enter_context(running_console(server.target))
+        with watched(chromium, url) as found:
+            tab = found.page()
+            tab.goto("/sessions/tailed")
+            status = tab.locator("#live-status")
+            expect(status).to_contain_text("Live")
+            assert server.terminate() == 0
+            expect(status).to_have_text(CUT_OFF["server"], timeout=60_000)
+            start_server(f"--listen={server.target}", SESSIOND_DATABASE_URL=database_url)
+            expect(status).to_contain_text("Live", timeout=60_000)
+            console.close()
+            expect(status).to_have_text(CUT_OFF["console"], timeout=60_000)

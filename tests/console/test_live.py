@@ -14,6 +14,7 @@ from sessiond_console import following
 from sessiond_console.following import Followers, event_bytes, tail
 from sessiond_console.pages import live
 
+from ..support.proxy import CuttingProxy
 from .conftest import Browser
 
 TIMEOUT_S = 30
@@ -107,6 +108,31 @@ async def test_all_tabs_share_one_watch(api: AsyncClient, session: AsyncSession)
         await reader.until("message", seq=1)
     assert len(followers._followers) == 1
     followers.close()
+
+
+async def test_tabs_are_told_that_the_server_is_away_and_that_it_is_back(
+    api: AsyncClient, session: AsyncSession
+) -> None:
+    followers = Followers()
+    with CuttingProxy(api.target) as proxy:
+        async with AsyncClient(proxy.target) as client:
+            first = tab(client, followers)
+            await store(session, "1")
+            await first.until("message", seq=1)
+            proxy.cut()
+            await first.until("cut")
+            await first.until("live")
+            await store(session, "2")
+            await first.until("message", seq=2)
+            assert first.seqs == [1, 2]
+            proxy.stop_listening()
+            since = (await first.until("cut"))["since"]
+            # A tab that connects meanwhile is told as well.
+            late = tab(client, followers, after=2)
+            assert (await late.until("cut"))["since"] == since
+            await late.stream.aclose()
+            await first.stream.aclose()
+            followers.close()
 
 
 async def test_a_tab_that_joins_late_gets_the_running_answer_whole(

@@ -75,3 +75,17 @@ async def test_nothing_done_needs_no_pause(clock: Clock) -> None:
 async def test_the_smallest_batch_has_one_item(clock: Clock) -> None:
     pace = Pace(1)
     assert [await clock.run(pace, 1.0) for _ in range(2)] == [1, 1]
+
+
+async def test_fast_batches_keep_to_the_rate(clock: Clock) -> None:
+    pace = Pace(100, pause_share=0.25, most_per_s=1_000)
+    sizes = [await clock.run(pace, 0.0001) for _ in range(3)]
+    assert sizes == [20, 40, 80]
+    # A batch and its pause take a millisecond for each item.
+    assert clock.pauses == pytest.approx([0.018, 0.036, 0.072])
+
+
+async def test_slow_batches_have_only_the_usual_pauses(clock: Clock) -> None:
+    pace = Pace(100, pause_share=0.25, most_per_s=1_000)
+    await clock.run(pace, 0.002)
+    assert clock.pauses == pytest.approx([0.01])

@@ -1,6 +1,8 @@
 """Migrations: they create the schema of db/schema/, also if several run at once."""
 
 import asyncio
+import subprocess
+import sys
 import uuid
 
 import grpc
@@ -9,6 +11,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 
@@ -30,6 +33,23 @@ def test_the_migrations_create_the_schema(database_url: str) -> None:
         )
         assert compare_metadata(context, tables.metadata) == []
     engine.dispose()
+
+
+def test_the_files_of_the_migrations_are_named_after_their_revisions() -> None:
+    script = ScriptDirectory.from_config(migrate._config())
+    revisions = [revision.revision for revision in script.walk_revisions()]
+    assert migrate.newest() == script.get_current_head() == revisions[0]
+    assert {revision for revision in revisions if migrate.is_known(revision)} == set(revisions)
+    assert not migrate.is_known(f"{int(migrate.newest()) + 1:04}")
+
+
+def test_a_current_database_is_opened_without_alembic(database_url: str) -> None:
+    program = (
+        "import sys; from sessiond_server.db import migrate;"
+        " migrate.upgrade(sys.argv[1]); assert migrate.current(sys.argv[1]) == migrate.newest();"
+        " sys.exit('alembic' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program, database_url], check=True)
 
 
 async def test_concurrent_migrations_run_once(empty_database_url: str) -> None:

@@ -36,7 +36,7 @@ async def test_all_callers_wait_for_the_first_probe_of_an_outage() -> None:
         silent.listen()
         port = silent.getsockname()[1]
         database = Database(f"postgresql://127.0.0.1:{port}/x")
-        leaving, *others = (asyncio.create_task(database._is_away()) for _ in range(5))
+        leaving, *others = (asyncio.create_task(database._reachability.is_away()) for _ in range(5))
         await asyncio.sleep(0)
         # A cancelled caller does not end the probe of the others.
         leaving.cancel()

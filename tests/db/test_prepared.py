@@ -40,6 +40,15 @@ async def prepared_names(connection: psycopg.AsyncConnection[Any]) -> list[str]:
     return [name for (name,) in await cursor.fetchall()]
 
 
+async def until_active(connection: psycopg.AsyncConnection[Any], pid: int) -> None:
+    """Wait until a process of PostgreSQL sleeps in a statement."""
+    waits = "SELECT wait_event = 'PgSleep' FROM pg_stat_activity WHERE pid = %s"
+    while True:
+        cursor = await connection.execute(waits, (pid,))
+        if await cursor.fetchone() == (True,):
+            return
+
+
 KEYS = [uuid.UUID(int=2**127 + number) for number in (1, 2)]
 
 
@@ -198,6 +207,33 @@ async def test_a_statement_of_a_cancelled_caller_ends_and_its_connection_is_used
         assert not await (await other.execute(running)).fetchall()
     async with database.connection() as connection:
         assert await DOUBLED.run(connection, {"n": 3}) == [(6,)]
+
+
+async def test_a_statement_whose_connection_is_terminated_raises_what_postgresql_says(
+    database: Database, database_url: str
+) -> None:
+    sleeping = PreparedStatement("tests.sleeping", "SELECT 1 FROM pg_sleep(60)", {}, (INT8,))
+    async with (
+        database.connection() as connection,
+        await psycopg.AsyncConnection.connect(database_url, autocommit=True) as other,
+    ):
+        pid = connection.info.backend_pid
+        running = asyncio.create_task(sleeping.run(connection, {}))
+        await until_active(other, pid)
+        await other.execute("SELECT pg_terminate_backend(%s)", (pid,))
+        with pytest.raises(psycopg.errors.AdminShutdown):
+            await running
+        with pytest.raises(psycopg.OperationalError):
+            await sleeping.run(connection, {})
+
+
+async def test_values_that_do_not_fit_into_the_socket_arrive(database: Database) -> None:
+    length = PreparedStatement(
+        "tests.length", "SELECT length(%(value)s)::bigint", {"value": BYTEA}, (INT8,)
+    )
+    async with database.connection() as connection:
+        for _ in range(2):
+            assert await length.run(connection, {"value": bytes(32 * 2**20)}) == [(32 * 2**20,)]
 
 
 async def test_the_connection_that_was_used_last_is_taken_first(database_url: str) -> None:

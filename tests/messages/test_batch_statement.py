@@ -126,6 +126,7 @@ def _prepared(connection: psycopg.Connection[Any], recorded: bool) -> int:
     return len(names)
 
 
+@pytest.mark.every_postgres
 @pytest.mark.parametrize("recorded", [True, False])
 @pytest.mark.parametrize("analysed", [0, 1, 300, 5000])
 def test_sessions_are_looked_up_by_key(database_url: str, analysed: int, recorded: bool) -> None:

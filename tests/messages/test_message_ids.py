@@ -391,6 +391,7 @@ async def test_rewinds_beside_named_appends_store_no_id_twice(wire: Wire) -> Non
         assert (await wire.message("one", message_id=message_id)).seq == seq
 
 
+@pytest.mark.every_postgres
 @pytest.mark.parametrize("is_analysed", [False, True])
 async def test_ids_are_looked_up_in_their_index(
     wire: Wire, query: Callable[..., Any], is_analysed: bool

@@ -246,6 +246,7 @@ async def test_a_session_has_one_row_in_each_queue(wire: Wire, query: Query) -> 
     assert query("SELECT count(*) FROM processing_exceptions") == [(0,)]
 
 
+@pytest.mark.every_postgres
 @pytest.mark.parametrize("statement", [CHECK, DISTRIBUTE], ids=["check", "distribute"])
 async def test_the_search_for_news_scans_no_session_without_news(
     statement: str, query: Query

@@ -38,7 +38,7 @@ class CountedSessions:
         await self.held.wait()
         return Usage(sessions, 0, 0, 0, 0)
 
-    async def add_tokens(self, tokens: Mapping[UUID, int]) -> None:
+    async def add_tokens(self, count_id: UUID, tokens: Mapping[UUID, int]) -> None:
         """Do nothing."""
 
     async def forget_tokens(self) -> None:

@@ -209,6 +209,7 @@ async def test_logs_share_the_statements_of_a_batch(
     assert counts[0] == counts[1] <= 10
 
 
+@pytest.mark.every_postgres
 def test_messages_are_deleted_by_range(query: Query) -> None:
     """If the planner assumes a small log, a join on seqs would be quadratic."""
     nil = "00000000-0000-0000-0000-000000000000"

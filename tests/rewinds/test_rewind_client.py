@@ -13,10 +13,12 @@ from sessiond import (
     Client,
     HistoryRewound,
     InvalidField,
+    MessageNotFound,
     NewMessage,
     SequenceConflict,
     SessionAlreadyExists,
     SessionNotFound,
+    TurnRunning,
 )
 from sessiond_server.server import Running
 
@@ -155,6 +157,23 @@ async def test_events_follow_a_rewind(client: AsyncClient) -> None:
         session.events(after_epoch=1)
 
 
+async def test_the_answer_of_a_turn_is_not_another_message_of_its_seq(client: AsyncClient) -> None:
+    session = await client.create_session(model="echo")
+    answer = await session.send_and_wait("a", request_id="first")
+    assert answer.turn is not None
+    turn_id = answer.turn.turn_id
+    assert (await session.wait_for_turn(turn_id)).seq == answer.seq
+    await session.clear()
+    for _ in range(2):
+        with pytest.raises(MessageNotFound, match="a rewind has removed the answer") as raised:
+            await session.wait_for_turn(turn_id)
+        assert raised.value.metadata["turn_id"] == turn_id
+        with pytest.raises(MessageNotFound):
+            await session.send_and_wait("a", request_id="first")
+        # Then another message has the seq of the answer.
+        await session.store_messages(LETTERS[:2])
+
+
 async def test_a_rewind_changes_the_state_in_its_commit(client: AsyncClient) -> None:
     session = await client.create_session(state={"a": 1, "b": 2})
     await session.store_messages(LETTERS)
@@ -205,6 +224,37 @@ class TestRegenerate:
         assert turn.parent_seq == 1
         with pytest.raises(InvalidField, match="copy_to"):
             await session.regenerate(branch=True, copy_to="x")
+
+    async def test_messages_of_other_branches_stay(self, client: AsyncClient) -> None:
+        session = await client.create_session(model="echo")
+        await session.send_and_wait("a")
+        await session.regenerate(branch=True)
+        answer = await session.regenerate()
+        assert (answer.seq, answer.parent_seq) == (3, 1)
+        assert [m.seq async for m in session.get_messages(branch_of=2)] == [1, 2]
+        # A prompt on the first branch lies between the two parts of the newest answer.
+        await session.store_messages(
+            [
+                NewMessage({"role": "assistant", "content": "more"}, parent_seq=3),
+                NewMessage({"role": "user", "content": "b"}, parent_seq=2),
+                NewMessage({"role": "assistant", "content": "and more"}, parent_seq=4),
+            ]
+        )
+        answer = await session.regenerate()
+        assert (answer.seq, answer.parent_seq) == (6, 1)
+        assert [m.seq async for m in session.get_messages(branch_of=5)] == [1, 2, 5]
+        assert [m.seq async for m in session.get_messages(branch_of=6)] == [1, 6]
+
+    async def test_a_running_turn_without_an_answer_is_not_answered_twice(
+        self, client: AsyncClient
+    ) -> None:
+        session = await client.create_session(model="echo")
+        sent = await session.send("a", options={"echo_delay_ms": 60_000})
+        with pytest.raises(TurnRunning):
+            await session.regenerate()
+        answer = await session.regenerate(abort_turn=True)
+        assert (answer.seq, answer.content) == (2, "echo of 1 message: a")
+        assert (await session.get_turn(sent.turn_id)).state == "aborted"
 
     async def test_a_branch_is_answered_without_an_abort_of_the_running_turn(
         self, client: AsyncClient

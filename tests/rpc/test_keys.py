@@ -18,6 +18,11 @@ from ..support.wire import Wire, error_of
 from .calls import ADMIN_CALLS, BY_ID, CALLS, call, outcome
 
 
+@pytest.fixture(scope="module")
+def shared_settings(shared_settings: Settings) -> Settings:
+    return shared_settings.model_copy(update={"require_keys": True})
+
+
 class TestKeys:
     """A server that requires keys, and two projects."""
 
@@ -47,10 +52,10 @@ class TestKeys:
         ],
     )
     async def test_calls_without_a_valid_key_are_refused(
-        self, wire: Wire, name: str, headers: Any, reason: str
+        self, shared: Wire, name: str, headers: Any, reason: str
     ) -> None:
         request = CALLS[name]("one") if name in CALLS else ADMIN_CALLS[name]
-        error = await error_of(call(wire, name, request, metadata=headers))
+        error = await error_of(call(shared, name, request, metadata=headers))
         assert (error.code, error.reason) == (grpc.StatusCode.UNAUTHENTICATED, reason)
 
     async def test_a_call_with_two_keys_is_refused(

@@ -5,7 +5,6 @@ from typing import Any
 
 import grpc
 import pytest
-from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sessiond.v1 import session_service_pb2 as ss
@@ -104,14 +103,14 @@ def request_for(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", [*CALLS, *ADMIN_CALLS])
-async def test_every_invalid_field_is_reported(wire: Wire, name: str) -> None:
-    await wire.create("one", get_or_create=True)
+async def test_every_invalid_field_is_reported(shared: Wire, name: str) -> None:
+    await shared.create("one", get_or_create=True)
     expected: set[str] = set()
     together = request_for(name)
     for path, value in bad_fields(request_for(name)):
         alone = request_for(name)
         spoil(alone, path, value)
-        error = await outcome(call(wire, name, alone, timeout=10))
+        error = await outcome(call(shared, name, alone, timeout=10))
         if error and error.reason in ("INVALID_FIELD", "INVALID_JSON"):
             assert set(error.fields) == {path}, error
             expected.add(path)
@@ -119,7 +118,7 @@ async def test_every_invalid_field_is_reported(wire: Wire, name: str) -> None:
     assert expected or name in WITHOUT_FIELDS
     if not expected:
         return
-    error = await error_of(call(wire, name, together))
+    error = await error_of(call(shared, name, together))
     assert error.code is grpc.StatusCode.INVALID_ARGUMENT
     # A request contains only the last field of a oneof that was set.
     chosen = {field.name for group in together.DESCRIPTOR.oneofs for field in group.fields} - {
@@ -128,9 +127,9 @@ async def test_every_invalid_field_is_reported(wire: Wire, name: str) -> None:
     assert set(error.fields) == expected - chosen
 
 
-async def test_a_required_field_that_is_missing_is_reported_with_the_others(wire: Wire) -> None:
+async def test_a_required_field_that_is_missing_is_reported_with_the_others(shared: Wire) -> None:
     request = ss.UpdateSessionRequest(session=Session(title=LONG), request_id=LONG)
-    error = await error_of(wire.sessions.UpdateSession(request))
+    error = await error_of(shared.sessions.UpdateSession(request))
     assert set(error.fields) == {"session.session_id", "session.title", "request_id"}
     assert "also " in error.text
     assert all(description in error.text for description in error.fields.values())
@@ -148,40 +147,40 @@ def messages() -> list[Message]:
 PATHS = {"messages[1].json.role", "messages[2].json", "messages[3].format"}
 
 
-async def test_every_invalid_message_is_reported(wire: Wire) -> None:
-    await wire.create("one")
-    error = await error_of(wire.store("one", *messages()))
+async def test_every_invalid_message_is_reported(shared: Wire) -> None:
+    await shared.create("one", get_or_create=True)
+    error = await error_of(shared.store("one", *messages()))
     assert (error.reason, set(error.fields)) == ("UNKNOWN_ROLE", PATHS)
     request = ss.StoreMessagesRequest(session_id="one", messages=messages(), request_id=LONG)
-    error = await error_of(wire.sessions.StoreMessages(request))
+    error = await error_of(shared.sessions.StoreMessages(request))
     assert (error.reason, set(error.fields)) == ("INVALID_FIELD", {"request_id", *PATHS})
     piece = ss.ImportMessagesRequest(session_id="one", messages=messages())
-    error = await error_of(wire.sessions.ImportMessages(iter([piece])))
+    error = await error_of(shared.sessions.ImportMessages(iter([piece])))
     assert set(error.fields) == PATHS
 
 
-async def test_every_part_of_a_batch_reports_its_own(wire: Wire) -> None:
-    await wire.create("one")
+async def test_every_part_of_a_batch_reports_its_own(shared: Wire) -> None:
+    await shared.create("one", get_or_create=True)
     parts = [
         ss.StoreMessagesRequest(session_id="one", messages=messages()),
         ss.StoreMessagesRequest(session_id="one", messages=messages()[:1], request_id=LONG),
     ]
-    stream = wire.sessions.BatchStoreMessages(ss.BatchStoreMessagesRequest(requests=parts))
+    stream = shared.sessions.BatchStoreMessages(ss.BatchStoreMessagesRequest(requests=parts))
     results = {result.index: result async for answer in stream for result in answer.results}
     assert set(error_in(results[0]).fields) == PATHS
     assert set(error_in(results[1]).fields) == {"request_id"}
 
 
-async def test_at_most_twenty_fields_are_reported(wire: Wire) -> None:
-    await wire.create("one")
+async def test_at_most_twenty_fields_are_reported(shared: Wire) -> None:
+    await shared.create("one", get_or_create=True)
     bad = [Message(format=FORMAT_OPENAI, json="{") for _ in range(100)]
-    error = await error_of(wire.store("one", *bad))
+    error = await error_of(shared.store("one", *bad))
     assert len(error.fields) == 20
 
 
-async def test_what_depends_on_stored_data_is_reported_alone(wire: Wire) -> None:
-    await wire.create("one", config=Struct())
+async def test_what_depends_on_stored_data_is_reported_alone(shared: Wire) -> None:
+    await shared.create("one", get_or_create=True)
     request = ss.CopySessionRequest(session_id="one", up_to_seq=7)
-    error = await error_of(wire.sessions.CopySession(request))
+    error = await error_of(shared.sessions.CopySession(request))
     assert error.reason == "MESSAGE_NOT_FOUND"
     assert set(error.fields) <= {"up_to_seq"}

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -189,3 +190,24 @@ async def test_the_status_follows_the_database_after_any_error(
         while seen[-1] != SERVING:
             seen.append(await statuses.next())
     assert seen[-1] == SERVING
+
+
+async def test_the_server_registers_no_methods(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For each registered method, gRPC would touch one more task at each call of any method."""
+    registered: list[object] = []
+    monkeypatch.setattr(
+        grpc.aio.Server,
+        "add_registered_method_handlers",
+        lambda _self, service, _handlers: registered.append(service),
+    )
+    settings = Settings(listen="127.0.0.1:0", data_dir=tmp_path)
+    async with (
+        serving(settings, database_url) as running,
+        grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel,
+    ):
+        stub = health_pb2_grpc.HealthStub(channel)
+        found = await stub.Check(HealthCheckRequest(service="liveness"))
+        assert found.status == SERVING
+    assert registered == []

@@ -200,3 +200,33 @@ async def test_a_table_that_is_locked_meanwhile_interrupts_the_deletion(
     assert (error.reason, error.retry_s) == ("OVERLOADED", 1.0)
     assert "deleted so far: 1;" in error.text
     assert (len(await wire.list()), calls) == (2, 2)
+
+
+async def test_sessions_that_were_locked_are_deleted_in_batches(
+    wire: Wire, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk_deletion, "SESSIONS_A_BATCH", 5)
+    monkeypatch.setattr(bulk_deletion, "MAX_WAIT_S", 60.0)
+    for i in range(12):
+        await wire.create(f"s{i}")
+    deleting, sizes = BulkDeletionStore.delete, []
+
+    async def noted(self: BulkDeletionStore, doomed: Any, keys: Any, *, skip_locked: bool) -> Any:
+        sizes.append(len(keys))
+        return await deleting(self, doomed, keys, skip_locked=skip_locked)
+
+    monkeypatch.setattr(BulkDeletionStore, "delete", noted)
+    with psycopg.connect(database_url) as blocker:
+        blocker.execute("SELECT FROM sessions FOR UPDATE")
+        deletion = asyncio.ensure_future(wire.sessions.DeleteSessions(ALL))
+        await until_waiting(database_url, 1)
+    assert (await deletion).session_count == 12
+    assert max(sizes) == 5
+
+
+async def test_keys_are_read_page_by_page(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk_deletion, "KEYS_A_PAGE", 3)
+    for i in range(7):
+        await wire.create(f"s{i}")
+    assert await delete(wire, session_id_prefix="s") == (7, 0)
+    assert await wire.list() == []

@@ -170,6 +170,7 @@ async def test_times_out_of_range_name_the_field(wire: Wire) -> None:
     assert list(error.fields) == ["filter.active_from"]
 
 
+@pytest.mark.every_postgres
 @pytest.mark.parametrize(
     ("listing", "index"),
     [

@@ -143,6 +143,7 @@ LISTINGS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.every_postgres
 def test_no_page_reads_much_of_50_000_sessions(database_url: str) -> None:
     """30,000 of the sessions were active within one minute, the others in the six hours before."""
     noon = f"timestamptz '{NOON.isoformat()}'"

@@ -111,6 +111,11 @@ class CuttingProxy:
         """Cut all connections now."""
         self._loop.call_soon_threadsafe(self._cut)
 
+    def stop_listening(self) -> None:
+        """Accept no more connections, and cut the open ones."""
+        self._loop.call_soon_threadsafe(self._server.close)
+        self.cut()
+
     def _cut(self) -> None:
         """Cut all connections: alternately with FIN, after the written data, and with RST."""
         if self._cuts:

@@ -13,7 +13,7 @@ class _NoUsage:
     async def usage(self, project_id: UUID) -> Usage:
         raise AssertionError
 
-    async def add_tokens(self, tokens: Mapping[UUID, int]) -> None:
+    async def add_tokens(self, count_id: UUID, tokens: Mapping[UUID, int]) -> None:
         raise AssertionError
 
     async def forget_tokens(self) -> None:

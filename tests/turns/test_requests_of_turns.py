@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 from sessiond import AsyncClient
 from sessiond.v1 import turn_pb2
@@ -14,6 +15,7 @@ from sessiond.v1.turn_pb2 import TURN_STATE_FAILED
 from sessiond_server.assets.service import Assets
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID
 from sessiond_server.formats.report import ChangeKind
+from sessiond_server.rpc.reflection import contract
 from sessiond_server.server import Running
 from sessiond_server.turns.store import MAX_CHANGES
 
@@ -72,6 +74,19 @@ def test_every_kind_of_change_has_a_name_on_the_wire() -> None:
     assert [f"FIT_CHANGE_KIND_{kind.name}" for kind in ChangeKind] == [
         name for name, number in turn_pb2.FitChangeKind.items() if number
     ]
+
+
+def test_the_documentation_and_the_protos_describe_each_kind_alike() -> None:
+    [encoded, *_] = contract().file_of_symbol("sessiond.v1.FitChangeKind")
+    file = FileDescriptorProto.FromString(encoded)
+    place = [enum.name for enum in file.enum_type].index("FitChangeKind")
+    comments = {
+        file.enum_type[place].value[at[3]].name: " ".join(location.leading_comments.split())
+        for location in file.source_code_info.location
+        if len(at := location.path) == 4 and tuple(at[:3]) == (5, place, 2)
+    }
+    del comments["FIT_CHANGE_KIND_UNSPECIFIED"]
+    assert comments == {f"FIT_CHANGE_KIND_{kind.name}": kind.value for kind in ChangeKind}
 
 
 @pytest.fixture

@@ -1,18 +1,17 @@
 """`client.sessions`: the calls about sessions, by id."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Unpack
 
+from sessiond._async._events import AsyncEventCalls
 from sessiond._async._lazy import AsyncLazy
 from sessiond._async._regeneration import AsyncRegenerationCalls
-from sessiond._async._streams import event_batches, page_batches
+from sessiond._async._streams import page_batches
 from sessiond._async._transcripts import AsyncTranscriptCalls
 from sessiond._protocol.times import from_timestamp
 from sessiond._requests import sessions as session_requests
-from sessiond._requests import watch as watch_requests
 from sessiond._requests.fields import filled, request_id_or_new
 from sessiond._requests.options import CopySettings, SessionFilter, SessionSettings, SessionUpdate
-from sessiond._types.event import Event
 from sessiond._types.session import (
     CopyResult,
     DeletedSessions,
@@ -26,7 +25,7 @@ from sessiond.v1 import session_service_pb2 as pb
 DELETE_TIMEOUT_S = 600.0
 
 
-class AsyncSessions(AsyncTranscriptCalls, AsyncRegenerationCalls):
+class AsyncSessions(AsyncTranscriptCalls, AsyncRegenerationCalls, AsyncEventCalls):
     """The calls about sessions, their messages and their turns, by session id.
 
     `timeout` is the deadline of a call over all its attempts, in seconds. Default: the client's;
@@ -403,48 +402,3 @@ class AsyncSessions(AsyncTranscriptCalls, AsyncRegenerationCalls):
             request_id=request_id_or_new(request_id),
         )
         await self._connection.call(lambda stubs: stubs.sessions.DeleteSession, request, timeout)
-
-    def events(
-        self,
-        session_id: str,
-        after_seq: int | None = None,
-        *,
-        after_epoch: int | None = None,
-        types: Sequence[str] | None = None,
-        follow_recreated: bool = False,
-        timeout: float | None = None,
-    ) -> AsyncLazy[Event]:
-        """Follow a session: the messages after after_seq, then all events as they arrive, forever.
-
-        After a broken connection the client reconnects: each message is delivered once, in order.
-        Other events, such as "session.updated", may be missed meanwhile. "session.rewound" is never
-        missed: it says that messages were removed, and later messages reuse their seqs. The session
-        does not expire while it is watched. Events of a session that is created later with the same
-        id are never mixed in.
-
-        Args:
-            session_id: the session.
-            after_seq: skip the messages up to this seq; 0 = skip none. Default: yield only messages
-                stored after the iteration began.
-            after_epoch: the epoch to which after_seq belongs (`Event.epoch`). If the session was
-                rewound since, "session.rewound" comes first. Default: the session's epoch when the
-                iteration begins. Only with after_seq.
-            types: yield only events of these types, e.g. ["assistant.message"]; see `Event.type`.
-                Default: all.
-            follow_recreated: when the session is deleted or expires, wait until another one is
-                created with its id. Then yield "session.recreated" and all of its messages.
-            timeout: deadline of the whole stream, in seconds. Default: no deadline.
-
-        Returns:
-            A lazy list that never ends; no call is made until it is iterated over. Iterating raises
-            SessionNotFound when the session is deleted or expires, unless follow_recreated is
-            given, and Unavailable when the server stays unavailable.
-        """
-        request = watch_requests.watch(
-            session_id,
-            after_seq=after_seq,
-            after_epoch=after_epoch,
-            follow_recreated=follow_recreated,
-        )
-        wanted = watch_requests.event_types(types)
-        return AsyncLazy(lambda: event_batches(self._connection, request, timeout, types=wanted))

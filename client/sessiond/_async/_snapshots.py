@@ -63,6 +63,8 @@ async def snapshot_and_messages(
         after_seq=seq,
         through_seq=snapshot.session.last_seq,
         expected_epoch=snapshot.session.epoch,
+        # Another session may have the id by now.
+        incarnation=snapshot.session.etag,
     )
     async with aclosing(message_batches(connection, request, None)) as batches:
         async for batch in batches:

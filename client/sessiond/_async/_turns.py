@@ -10,7 +10,7 @@ from sessiond._async._handlers import AsyncHandlers
 from sessiond._async._lazy import AsyncLazy
 from sessiond._async._streams import event_batches, overdue, page_batches, send_steps
 from sessiond._protocol.retry import Deadline
-from sessiond._protocol.status import error_of_turn
+from sessiond._protocol.status import answer_removed, error_of_turn
 from sessiond._requests import turns as turn_requests
 from sessiond._requests import watch as watch_requests
 from sessiond._requests.fields import filled
@@ -19,7 +19,7 @@ from sessiond._requests.turns import OnTimeout, Prompt, Sending, SendOptions
 from sessiond._types.event import Event
 from sessiond._types.message import Message
 from sessiond._types.turn import ENDED, SentMessage, Turn, TurnPreview, sent_message
-from sessiond.errors import DeadlineExceeded, ServerUnavailable, SessiondError
+from sessiond.errors import DeadlineExceeded, MessageNotFound, ServerUnavailable, SessiondError
 from sessiond.v1 import conversation_service_pb2 as pb
 from sessiond.v1 import message_pb2, turn_pb2
 from sessiond.v1.session_service_pb2 import GetMessageRequest
@@ -161,6 +161,7 @@ class AsyncTurnCalls(AsyncCalls):
             TurnNotFound: if there is no such turn.
             DeadlineExceeded: if the deadline passed.
             TurnFailed: if the turn ended without an answer, as in send_and_wait.
+            MessageNotFound: if a rewind has removed the answer since.
         """
         deadline = Deadline(timeout)
         may_have_missed_it = True
@@ -394,9 +395,15 @@ class AsyncTurnCalls(AsyncCalls):
         if seen is None or seen.seq != turn.last_seq:
             # The answer came while a connection was down, or before the client joined.
             request = GetMessageRequest(session_id=turn.session_id, seq=turn.last_seq)
-            seen = await self._connection.call(
-                lambda stubs: stubs.sessions.GetMessage, request, deadline.remaining()
-            )
+            try:
+                seen = await self._connection.call(
+                    lambda stubs: stubs.sessions.GetMessage, request, deadline.remaining()
+                )
+            except MessageNotFound as error:
+                raise answer_removed(turn) from error
+            if seen.turn.turn_id != turn.turn_id:
+                # After a rewind, the seq names another message.
+                raise answer_removed(turn)
         return Message(turn.session_id, seen)
 
 

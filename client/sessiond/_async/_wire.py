@@ -70,8 +70,8 @@ Source = AsyncIterable[_Item] | Iterable[_Item]
 # one of them then gets a CancelledError, although its task was not cancelled.
 FAULTS = (grpc.RpcError, asyncio.CancelledError)
 
-# What a write raises if the call has ended already. It does not say why the call has ended. The
-# response does, unless gRPC has lost it (see _protocol/status.py).
+# The exceptions of a write to a call that has ended. They do not say why the call has ended. The
+# response says so, unless gRPC has lost it (see _protocol/status.py).
 _ENDED_EARLY = (grpc.RpcError, aio.InternalError, asyncio.InvalidStateError)
 
 sleep = asyncio.sleep

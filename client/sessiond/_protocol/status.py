@@ -105,6 +105,18 @@ def error_of_turn(turn: turn_pb2.Turn) -> SessiondError:
     return cls(turn.error.message, reason=turn.error.reason or None, metadata=metadata)
 
 
+def answer_removed(turn: turn_pb2.Turn) -> errors.MessageNotFound:
+    """Return the error for an ended turn whose answer is no longer in the session."""
+    return errors.MessageNotFound(
+        f"a rewind has removed the answer of turn {turn.turn_id}, message {turn.last_seq}",
+        metadata={
+            "session_id": turn.session_id,
+            "turn_id": turn.turn_id,
+            "seq": str(turn.last_seq),
+        },
+    )
+
+
 def is_outcome(metadata: Mapping[str, str]) -> bool:
     """Return whether an error with this metadata is the outcome of a turn, not of the call."""
     return "turn_id" in metadata

@@ -4,7 +4,7 @@ Each TypedDict is flat and documents each keyword, because the reference copies 
 calls that take `**keywords: Unpack[...]`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypedDict
 
@@ -84,6 +84,8 @@ class EventOptions(TypedDict, total=False):
     """Yield only events of these types. Default: all."""
     follow_recreated: bool
     """When the session is deleted, wait until another one is created with its id."""
+    on_connection: Callable[[bool], None] | None
+    """Called with True when a connection has begun to deliver, and with False when it has ended."""
     timeout: float | None
     """Deadline of the whole stream, in seconds. Default: no deadline."""
 

@@ -1,6 +1,6 @@
 """Requests that watch a session."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sessiond._protocol.checks import listed
 from sessiond._requests.fields import filled
@@ -62,3 +62,22 @@ def event_types(types: Sequence[str] | None) -> frozenset[str] | None:
         if not isinstance(value, str):
             raise invalid_field(f"types[{i}]", f"must be a string, not {type(value).__name__}")
     return frozenset(wanted)
+
+
+def on_changes(call: Callable[[bool], None] | None) -> Callable[[bool], None] | None:
+    """Return a function that passes a value on to another function if the value has changed.
+
+    Args:
+        call: the other function. None = no function; the result is None as well.
+    """
+    if call is None:
+        return None
+    last: bool | None = None
+
+    def pass_on(value: bool) -> None:
+        nonlocal last
+        if value != last:
+            last = value
+            call(value)
+
+    return pass_on

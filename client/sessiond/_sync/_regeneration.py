@@ -41,7 +41,8 @@ class RegenerationCalls(TurnCalls, RewindCalls, MessageCalls):
 
         The last answer consists of the assistant's messages since the newest message of another
         role: the user's prompt, or the result of a tool. If there is no answer yet, the model just
-        answers.
+        answers. Messages of other branches stay: if some of them are newer than that prompt, the
+        new answer is a branch beside them.
 
         Args:
             session_id: the session.
@@ -71,14 +72,16 @@ class RegenerationCalls(TurnCalls, RewindCalls, MessageCalls):
             raise invalid_field("copy_to", "cannot be combined with branch: both keep the answer")
         deadline = Deadline(timeout)
         last_seq, epoch, _ = place_of(self._connection, session_id, _left(deadline))
-        kept = self._last_answered(session_id, last_seq, epoch, deadline)
-        if not kept:
+        answered, kept = self._last_answered(session_id, last_seq, epoch, deadline)
+        if not answered:
             raise invalid_field("session_id", "has no message that a model could answer")
         if branch and abort_turn:
             self.abort(session_id, timeout=_left(deadline))
-        if (last_seq > kept or abort_turn) and not branch:
-            if copy_to is not None:
-                self._keep(session_id, copy_to, last_seq, deadline)
+        if not branch:
+            copy_id = copy_to if last_seq > answered else None
+            if copy_id is not None:
+                self._keep(session_id, copy_id, last_seq, deadline)
+            # Even if there is nothing to remove, this refuses or aborts a running turn.
             try:
                 result = self.rewind(
                     session_id,
@@ -89,8 +92,8 @@ class RegenerationCalls(TurnCalls, RewindCalls, MessageCalls):
                     timeout=_left(deadline),
                 )
             except SessiondError:
-                if copy_to is not None:
-                    self._discard(copy_to)
+                if copy_id is not None:
+                    self._discard(copy_id)
                 raise
             epoch = result.epoch
         return self.send_and_wait(
@@ -99,18 +102,24 @@ class RegenerationCalls(TurnCalls, RewindCalls, MessageCalls):
             options=options,
             turn_timeout=turn_timeout,
             expected_epoch=epoch,
-            parent_seq=kept if branch else None,
+            parent_seq=answered if branch or kept > answered else None,
             timeout=_left(deadline),
             on_timeout=on_timeout,
         )
 
-    def _last_answered(self, session_id: str, last_seq: int, epoch: int, deadline: Deadline) -> int:
-        """Return the seq of the message to which the newest branch's last answer replies.
+    def _last_answered(
+        self, session_id: str, last_seq: int, epoch: int, deadline: Deadline
+    ) -> tuple[int, int]:
+        """Find the last answer of the newest branch.
 
-        That is the newest message whose role is not "assistant"; 0 if there is none.
+        Returns:
+            The seq of the message that the answer replies to, which is the newest one whose role is
+            not "assistant" (0 = there is none), and the last seq to keep when the answer is
+            removed. The messages between these two are of other branches.
         """
+        kept = last_seq
         if not last_seq:
-            return 0
+            return 0, 0
         request = message_requests.get_messages(
             session_id, branch_of=last_seq, order="desc", view="basic", expected_epoch=epoch
         )
@@ -119,8 +128,10 @@ class RegenerationCalls(TurnCalls, RewindCalls, MessageCalls):
             for batch in batches:
                 for message in batch:
                     if message.role != "assistant":
-                        return message.seq
-        return 0
+                        return message.seq, kept
+                    if message.seq == kept:
+                        kept -= 1
+        return 0, 0
 
     def _keep(self, session_id: str, copy_id: str, last_seq: int, deadline: Deadline) -> None:
         request = session_requests.copy_session(

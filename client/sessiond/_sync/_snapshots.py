@@ -64,6 +64,8 @@ def snapshot_and_messages(
         after_seq=seq,
         through_seq=snapshot.session.last_seq,
         expected_epoch=snapshot.session.epoch,
+        # Another session may have the id by now.
+        incarnation=snapshot.session.etag,
     )
     with closing(message_batches(connection, request, None)) as batches:
         for batch in batches:

@@ -108,7 +108,7 @@ class Backend:
                 of a change is known. Otherwise the calls are cancelled as well.
 
         Returns:
-            What `call` returns.
+            The result of `call`.
 
         Raises:
             Exception: any error that `call` raises.
@@ -122,7 +122,7 @@ class Backend:
             call: gets the client, on the portal's loop.
 
         Returns:
-            What `call` returns.
+            The result of `call`.
 
         Raises:
             Exception: any error that `call` raises.

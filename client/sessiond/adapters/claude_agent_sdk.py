@@ -49,8 +49,8 @@ class SessiondSessionStore:
     processes may have the same namespace.
 
     An append is atomic, whatever its size. Entries whose uuid the transcript has already are left
-    out, so a repeated or an overlapping append adds only what is new. Summaries are folded in the
-    commit of their entries, also when several processes append to one transcript.
+    out, so a repeated or an overlapping append adds only the new entries. Summaries are folded in
+    the commit of their entries, also when several processes append to one transcript.
 
     Args:
         client: a `Client` or an `AsyncClient`, whose address, API key, TLS and timeout are used.

@@ -1337,6 +1337,7 @@ class GetMessagesRequest(_message.Message):
     BRANCH_OF_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     EXPECTED_EPOCH_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """session_id of the session. Required."""
     after_seq: _builtins.int
@@ -1363,6 +1364,11 @@ class GetMessagesRequest(_message.Message):
     """expected_epoch, if set, must be the session's epoch when the call starts; otherwise the call fails (HISTORY_REWOUND). It is meant for readers
     that continue after a seq.
     """
+    incarnation: _builtins.str
+    """incarnation says which of the sessions with this id to read, as in WatchRequest: an etag of the session, or an incarnation of a WatchResponse. If
+    that session was deleted, the call fails with SESSION_NOT_FOUND, even if there is another one with its id. Empty = the session that exists
+    when the call starts.
+    """
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_message_pb2.Role.ValueType]:
         """roles selects messages with these roles. Empty = all."""
@@ -1382,10 +1388,11 @@ class GetMessagesRequest(_message.Message):
         branch_of: _builtins.int = ...,
         view: Global___MessageView.ValueType = ...,
         expected_epoch: _builtins.int | None = ...,
+        incarnation: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "after_bookmark", b"after_bookmark", "after_message_id", b"after_message_id", "after_seq", b"after_seq", "expected_epoch", b"expected_epoch", "resume_token", b"resume_token", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "after_bookmark", b"after_bookmark", "after_message_id", b"after_message_id", "after_seq", b"after_seq", "branch_of", b"branch_of", "expected_epoch", b"expected_epoch", "limit", b"limit", "order", b"order", "resume_token", b"resume_token", "roles", b"roles", "session_id", b"session_id", "start", b"start", "through_seq", b"through_seq", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch", "after_bookmark", b"after_bookmark", "after_message_id", b"after_message_id", "after_seq", b"after_seq", "branch_of", b"branch_of", "expected_epoch", b"expected_epoch", "incarnation", b"incarnation", "limit", b"limit", "order", b"order", "resume_token", b"resume_token", "roles", b"roles", "session_id", b"session_id", "start", b"start", "through_seq", b"through_seq", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_epoch: _TypeAlias = _typing.Literal["expected_epoch"]  # noqa: Y015
     _WhichOneofArgType__expected_epoch: _TypeAlias = _typing.Literal["_expected_epoch", b"_expected_epoch"]  # noqa: Y015

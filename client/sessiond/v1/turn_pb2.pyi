@@ -172,6 +172,7 @@ Global___TurnState: _TypeAlias = TurnState  # noqa: Y015
 class Turn(_message.Message):
     """Turn is the work that one Send starts: the sent messages, the calls of the model, and its answer. One turn of a session runs at a time; the others
     wait in the order in which they were sent. Turns are kept as long as their session. A copy of the session has their messages, but not the turns.
+    A rewind may remove a turn's messages, and later messages then reuse their seqs: Message.turn says which turn stored a message.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -48,6 +48,8 @@ export abstract class RegenerationCalls extends PreviewCalls {
    *
    * The last answer consists of the assistant's messages since the newest message of another role:
    * the user's prompt, or the result of a tool. If there is no answer yet, the model just answers.
+   * Messages of other branches stay: if some of them are newer than that prompt, the new answer is
+   * a branch beside them.
    *
    * @returns the new answer.
    * @throws SequenceConflict and HistoryRewound if another caller changed the history meanwhile;
@@ -73,13 +75,15 @@ export abstract class RegenerationCalls extends PreviewCalls {
       { sessionId },
       left(),
     );
-    const kept = lastSeq ? await this.#lastAnswered(sessionId, lastSeq, epoch, left()) : 0;
-    if (!kept) throw invalidField("sessionId", "has no message that a model could answer");
+    const { answered, kept } = await this.#lastAnswered(sessionId, lastSeq, epoch, left());
+    if (!answered) throw invalidField("sessionId", "has no message that a model could answer");
     let expectedEpoch = epoch;
     if (branch) {
       if (abortTurn) await this.abort(sessionId, left());
-    } else if (lastSeq > kept || abortTurn) {
-      if (copyTo !== undefined) await this.#keep(sessionId, copyTo, lastSeq, left());
+    } else {
+      const isCopied = copyTo !== undefined && lastSeq > answered;
+      if (isCopied) await this.#keep(sessionId, copyTo, lastSeq, left());
+      // Even if there is nothing to remove, this refuses or aborts a running turn.
       try {
         const place = { expectedLastSeq: lastSeq, expectedEpoch: epoch, abortTurn };
         ({ epoch: expectedEpoch } = await this.rewind(sessionId, {
@@ -88,7 +92,7 @@ export abstract class RegenerationCalls extends PreviewCalls {
           ...left(),
         }));
       } catch (error) {
-        if (copyTo !== undefined) await this.#discard(copyTo);
+        if (isCopied) await this.#discard(copyTo);
         throw error;
       }
     }
@@ -96,17 +100,24 @@ export abstract class RegenerationCalls extends PreviewCalls {
       ...sent,
       ...left(),
       expectedEpoch,
-      parentSeq: branch ? kept : undefined,
+      parentSeq: branch || kept > answered ? answered : undefined,
     });
   }
 
-  /** Return the seq of the message to which the newest branch's last answer replies; 0 = none. */
+  /**
+   * Find the last answer of the newest branch.
+   *
+   * @returns `answered`: the seq of the message that the answer replies to, which is the newest one
+   *   whose role is not "assistant"; 0 = there is none. `kept`: the last seq to keep when the answer
+   *   is removed. The messages between these two are of other branches.
+   */
   async #lastAnswered(
     sessionId: string,
     lastSeq: number,
     expectedEpoch: number,
     options: CallOptions,
-  ): Promise<number> {
+  ): Promise<{ answered: number; kept: number }> {
+    if (!lastSeq) return { answered: 0, kept: 0 };
     const messages = this.getMessages(sessionId, {
       branchOf: lastSeq,
       order: "desc",
@@ -114,8 +125,12 @@ export abstract class RegenerationCalls extends PreviewCalls {
       expectedEpoch,
       ...options,
     });
-    for await (const { role, seq } of messages) if (role !== "assistant") return seq;
-    return 0;
+    let kept = lastSeq;
+    for await (const { role, seq } of messages) {
+      if (role !== "assistant") return { answered: seq, kept };
+      if (seq === kept) kept -= 1;
+    }
+    return { answered: 0, kept: 0 };
   }
 
   async #keep(id: string, copyId: string, upToSeq: number, options: CallOptions): Promise<void> {

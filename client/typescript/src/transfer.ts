@@ -108,6 +108,8 @@ async function* snapshotAndMessages(
     start: { $case: "afterSeq", value: seq },
     throughSeq: session.lastSeq,
     expectedEpoch: session.epoch,
+    // Another session may have the id by now.
+    incarnation: session.etag,
   });
   yield* messageBatches(connection, request, undefined, signals);
 }

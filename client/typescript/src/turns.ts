@@ -1,6 +1,6 @@
 import { FileExtractor, partsOf } from "./attachments.js";
 import type { Connection } from "./connection.js";
-import { DeadlineExceeded, ServerUnavailable } from "./errors/index.js";
+import { DeadlineExceeded, MessageNotFound, ServerUnavailable } from "./errors/index.js";
 import {
   AbortRequest,
   GetTurnRequest,
@@ -17,7 +17,7 @@ import { checkBoolean, checkInteger, checkKnown, checkText } from "./protocol/ch
 import { invalidField, shown } from "./protocol/invalid.js";
 import { TURN_STATES, type TurnState } from "./protocol/names.js";
 import { Deadline } from "./protocol/retry.js";
-import { errorOfTurn } from "./protocol/status.js";
+import { answerRemoved, errorOfTurn } from "./protocol/status.js";
 import { toDuration } from "./protocol/times.js";
 import { requestIdOr } from "./requests/ids.js";
 import {
@@ -231,6 +231,7 @@ export abstract class TurnCalls extends MessageCalls {
    * @throws TurnNotFound if there is no such turn.
    * @throws DeadlineExceeded if the timeout passed.
    * @throws TurnFailed if the turn ended without an answer, as sendAndWait does.
+   * @throws MessageNotFound if a rewind has removed the answer since.
    */
   async waitForTurn(
     sessionId: string,
@@ -382,11 +383,17 @@ export abstract class TurnCalls extends MessageCalls {
     if (turn.state !== State.TURN_STATE_COMPLETED) throw errorOfTurn(turn);
     if (seen?.seq === turn.lastSeq) return new Message(turn.sessionId, seen);
     // The answer came while a connection was down, or before the client joined.
-    const message = await this.connection.call(
-      sessionMethods.getMessage,
-      { sessionId: turn.sessionId, seq: turn.lastSeq, messageId: "" },
-      { signal, timeoutMs: deadline.remainingMs() },
-    );
+    const message = await this.connection
+      .call(
+        sessionMethods.getMessage,
+        { sessionId: turn.sessionId, seq: turn.lastSeq, messageId: "" },
+        { signal, timeoutMs: deadline.remainingMs() },
+      )
+      .catch((error) => {
+        throw error instanceof MessageNotFound ? answerRemoved(turn) : error;
+      });
+    // After a rewind, the seq may name another message.
+    if (message.turn?.turnId !== turn.turnId) throw answerRemoved(turn);
     return new Message(turn.sessionId, message);
   }
 }

@@ -169,6 +169,37 @@ describe("answers that are taken back", () => {
     await assert.rejects(empty.regenerate(), InvalidField);
   });
 
+  test("an answer of one branch is replaced without the other branches", async () => {
+    const session = await given.client.createSession({ model: "echo" });
+    await session.sendAndWait("a");
+    await session.regenerate({ branch: true });
+    const third = await session.regenerate();
+    assert.deepEqual([third.seq, third.parentSeq], [3, 1]);
+    assert.deepEqual(
+      (await session.getMessages({ branchOf: 2 }).toArray()).map(({ seq }) => seq),
+      [1, 2],
+    );
+  });
+
+  test("a running turn that has no answer yet is not answered twice", async () => {
+    const session = await given.client.createSession({ model: "echo" });
+    const sent = await session.send("a", { options: { echo_delay_ms: 60_000 } });
+    await assert.rejects(session.regenerate(), TurnRunning);
+    const answer = await session.regenerate({ abortTurn: true });
+    assert.equal(answer.seq, 2);
+    assert.equal((await session.getTurn(sent.turnId)).state, "aborted");
+  });
+
+  test("the answer of a turn is no longer found once a rewind has removed it", async () => {
+    const session = await given.client.createSession({ model: "echo" });
+    const turnId = (await session.sendAndWait("a")).turn?.turnId ?? "";
+    assert.equal((await session.waitForTurn(turnId)).seq, 2);
+    await session.clear();
+    await assert.rejects(session.waitForTurn(turnId), MessageNotFound);
+    await session.storeMessages([...asked, ...asked]);
+    await assert.rejects(session.waitForTurn(turnId), MessageNotFound);
+  });
+
   test("a turn continues the message that it names", async () => {
     const session = await given.client.createSession({ model: "echo" });
     await session.storeMessages([...asked, { role: "assistant", content: "b" }, ...asked]);

@@ -68,7 +68,7 @@ class Block:
 
 
 def every_block(blocks: Iterable[Block]) -> Iterator[Block]:
-    """Yield blocks and those within them."""
+    """Yield blocks, and the blocks inside them."""
     for block in blocks:
         yield block
         yield from every_block(block.results)

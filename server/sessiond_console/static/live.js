@@ -23,6 +23,8 @@ class Tail {
     this.retryMs = RETRY_MS;
     this.source = null;
     this.timer = 0;
+    // The time of day at which the connection to the console was lost; "" while there is one.
+    this.lostAt = "";
     this.gone = false;
     this.frame = 0;
   }
@@ -59,6 +61,7 @@ class Tail {
       this.retryMs = RETRY_MS;
       // The new connection sends the text so far again.
       this.answers.replaceChildren();
+      this.lostAt = "";
       this.say();
     };
     // The browser itself would reconnect after a broken connection, but not after an HTTP error.
@@ -73,6 +76,8 @@ class Tail {
     on("rewound", ({ last_seq, epoch }) => this.rewind(last_seq, epoch));
     on("reload", () => location.reload());
     on("session", () => this.say());
+    on("cut", ({ since }) => this.say(`Cut off from the server since ${since}; reconnecting.`));
+    on("live", () => this.say());
     on("gone", () => this.end("The session is deleted or has expired."));
     on("denied", () => this.end("You are signed out: the key is revoked, or the login has ended. Sign in again."));
   }
@@ -86,7 +91,8 @@ class Tail {
   retry(source) {
     if (this.source !== source) return;
     this.close();
-    this.say("The connection is lost; trying again.");
+    this.lostAt ||= `${new Date().toISOString().slice(11, 19)} UTC`;
+    this.say(`Cut off from the console since ${this.lostAt}; reconnecting.`);
     this.timer = setTimeout(() => document.hidden || this.open(), this.retryMs);
     this.retryMs = Math.min(2 * this.retryMs, MAX_RETRY_MS);
   }

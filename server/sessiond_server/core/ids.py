@@ -18,6 +18,17 @@ DEFAULT_PROJECT_ID = project_id_of(DEFAULT_PROJECT)
 
 
 @lru_cache(maxsize=4096)
+def is_incarnation(incarnation: str, log: UUID) -> bool:
+    """Return whether an incarnation, or an etag in its place, names the session with this log.
+
+    Args:
+        incarnation: the caller's; "" = any.
+        log: the session's log.
+    """
+    # An etag begins with the log, as an incarnation does.
+    return not incarnation or incarnation.partition("-")[0] == log.hex
+
+
 def session_key(project_id: UUID, session_id: str) -> UUID:
     """Returns the key that all rows of a session are stored under."""
     return uuid5(project_id, session_id)

@@ -12,6 +12,7 @@ MAX_STATE_KEYS = 10_000  # top-level keys of a state
 MAX_STATE_KEY_CHARACTERS = 256  # a top-level key of a state
 MAX_FORMAT_NAME_CHARACTERS = 64  # format_name
 MAX_REQUEST_ID_CHARACTERS = 128  # request_id
+MAX_INCARNATION_CHARACTERS = 128  # incarnation of a session
 MAX_MESSAGE_ID_CHARACTERS = 256  # message_id
 MAX_NAME_CHARACTERS = 256  # model and user of a session, label of a key, worker of a lease
 MAX_TITLE_CHARACTERS = 512  # title of a session

@@ -3,6 +3,7 @@
 from asyncio import sleep
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from math import inf
 from time import monotonic
 
 # Target duration of a batch. A call that needs the same rows or the disk may wait for about this
@@ -34,7 +35,9 @@ class Batch:
 class Pace:
     """Chooses the size of batches of background work by the duration of earlier batches."""
 
-    def __init__(self, largest: int, pause_share: float = PAUSE_SHARE) -> None:
+    def __init__(
+        self, largest: int, pause_share: float = PAUSE_SHARE, most_per_s: float = inf
+    ) -> None:
         """Begin with the smallest batch, which is a fifth of the largest.
 
         Even smaller ones would mostly consist of round trips.
@@ -42,7 +45,10 @@ class Pace:
         Args:
             largest: maximum size of a batch.
             pause_share: length of a pause, as a share of the time that the batch before it took.
+            most_per_s: maximum number of items a second. While batches are fast, their pauses are
+                as much longer as it takes.
         """
+        self._most_per_s = most_per_s
         self._pause_share = pause_share
         self._size = self._smallest = max(largest // 5, 1)
         self._largest = largest
@@ -56,7 +62,8 @@ class Pace:
         took_s = monotonic() - began
         self._adjust(batch, took_s)
         if batch.done:
-            await sleep(min(took_s * self._pause_share, MAX_PAUSE_S))
+            pause_s = max(took_s * self._pause_share, batch.done / self._most_per_s - took_s)
+            await sleep(min(pause_s, MAX_PAUSE_S))
 
     def _adjust(self, batch: Batch, took_s: float) -> None:
         if batch.done < batch.size and took_s <= TARGET_S:

@@ -6,6 +6,7 @@ from typing import NoReturn, TypeAlias
 
 import structlog
 
+from sessiond_server.core.work import begin_work
 from sessiond_server.telemetry import metrics
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.1, 5.0
@@ -24,6 +25,7 @@ async def supervise(name: str, run: Loop) -> NoReturn:
         name: the loop's name in the log.
         run: starts the loop, which is expected to run until it is cancelled.
     """
+    begin_work(name)
     clock = asyncio.get_running_loop().time
     delay_s = FIRST_DELAY_S
     while True:

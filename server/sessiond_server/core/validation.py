@@ -8,12 +8,23 @@ from sessiond_server.core.errors import invalid
 from sessiond_server.core.limits import (
     MAX_BOOKMARK_NAME_CHARACTERS,
     MAX_DESCRIPTION_CHARACTERS,
+    MAX_INCARNATION_CHARACTERS,
     MAX_MESSAGE_ID_CHARACTERS,
     MAX_REQUEST_ID_CHARACTERS,
     MAX_SESSION_ID_BYTES,
     MAX_SESSION_ID_CHARACTERS,
     MAX_TASK_ID_CHARACTERS,
 )
+
+
+def check_incarnation(incarnation: str) -> None:
+    """Check an incarnation of a session, or an etag in its place.
+
+    Raises:
+        Fault: INVALID_FIELD if it is too long.
+    """
+    if len(incarnation) > MAX_INCARNATION_CHARACTERS:
+        raise invalid("incarnation", "is neither an incarnation nor an etag of a session")
 
 
 def check_session_id(session_id: str, field: str = "session_id") -> str:

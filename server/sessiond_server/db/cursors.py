@@ -14,6 +14,7 @@ import structlog
 from psycopg import AsyncClientCursor, AsyncCursor, errors
 from psycopg.rows import TupleRow
 from psycopg.sql import Composable
+from sqlalchemy import ClauseElement, UpdateBase
 
 from sessiond_server.telemetry import metrics, tracing
 
@@ -107,6 +108,17 @@ def is_outdated(error: BaseException | None) -> bool:
             # "cached plan must not change result type". The text may be translated.
             return error.diag.source_function == "RevalidateCachedQuery"
     return False
+
+
+def writes_content(statement: str | ClauseElement) -> bool:
+    """Return whether a statement writes values of callers: titles, metadata, prompts.
+
+    Such a statement is an insert, or an update that is assembled for its call. It finds its rows by
+    key, so any plan is good for all values.
+    """
+    if isinstance(statement, str):
+        return statement.lstrip().startswith("INSERT ")
+    return isinstance(statement, UpdateBase)
 
 
 def _name_of(query: object, frame: FrameType | None) -> str:

@@ -2,18 +2,24 @@
 
 The lock belongs to the transaction. A lock of a PostgreSQL session would stay on one of the
 connections of a pooler in transaction mode.
+
+Alembic is imported only where a migration is missing, because its import takes a tenth of a
+server's start.
 """
 
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
 import psycopg
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.pool import NullPool
 
 from sessiond_server.db import address
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 # Key of the advisory lock. The number is arbitrary but must be the same in every server version.
 LOCK = 0x5E5510D
@@ -22,6 +28,8 @@ LOCK = 0x5E5510D
 # with the schema, where those servers look it up.
 OLDEST_SERVER = "0009"
 
+_REVISION = text("SELECT version_num FROM alembic_version")
+_HAS_REVISION = text("SELECT to_regclass('alembic_version') IS NOT NULL")
 _SET = text("SELECT set_config(:name, :value, true)")
 _HOLDERS = text(
     "SELECT string_agg(pid::text, ', ') FROM pg_locks WHERE locktype = 'advisory' AND granted"
@@ -73,9 +81,8 @@ def upgrade(database_url: str, *, lock_timeout_s: float = 5.0, wait_s: float = 3
         if _is_newer(connection):
             check_support(_revision(connection), _oldest_server(connection))
             return
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        if _revision(connection) != newest():
+            _run_missing(connection)
         connection.execute(_MARK, {"oldest": OLDEST_SERVER})
         connection.commit()
 
@@ -88,15 +95,12 @@ def current(database_url: str) -> str | None:
 
 def newest() -> str:
     """Returns the revision that this version of the server requires."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
-    assert head is not None  # noqa: S101 - there is a first migration
-    return head
+    return max(_revisions())
 
 
 def is_known(revision: str) -> bool:
     """Returns whether this version knows a revision. Newer versions have further revisions."""
-    scripts = ScriptDirectory.from_config(_config())
-    return revision in {script.revision for script in scripts.walk_revisions()}
+    return revision in _revisions()
 
 
 def oldest_server(database_url: str) -> str | None:
@@ -124,8 +128,35 @@ def check_support(revision: str | None, oldest: str | None) -> None:
         )
 
 
+def _run_missing(connection: Connection) -> None:
+    from alembic import command
+
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _config() -> "Config":
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "sessiond_server.db:migrations")
+    return config
+
+
+@cache
+def _revisions() -> frozenset[str]:
+    """Return the revisions of all migrations, whose file names begin with them."""
+    versions = files("sessiond_server.db").joinpath("migrations", "versions")
+    names = (file.name for file in versions.iterdir())
+    return frozenset(name[:4] for name in names if name[:4].isdecimal())
+
+
 def _revision(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
+    if not connection.execute(_HAS_REVISION).scalar_one():
+        return None
+    found = connection.execute(_REVISION).scalar()
+    return None if found is None else str(found)
 
 
 def _is_newer(connection: Connection) -> bool:
@@ -145,12 +176,6 @@ def _oldest_server(connection: Connection) -> str | None:
 def _set(connection: Connection, name: str, value: str) -> None:
     """Change a setting until the end of the transaction."""
     connection.execute(_SET, {"name": name, "value": value})
-
-
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", "sessiond_server.db:migrations")
-    return config
 
 
 def _connect(database_url: str) -> Connection:

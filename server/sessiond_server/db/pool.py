@@ -6,37 +6,39 @@ psycopg texts with `%(name)s` placeholders. Statements that are assembled from p
 with SQLAlchemy Core and compiled here (docs/decisions/003-one-pool.md).
 """
 
-import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 import structlog
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, TupleRow, dict_row
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
-from sqlalchemy import ClauseElement, UpdateBase
+from sqlalchemy import ClauseElement
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from sessiond_server.core.disks import is_full
+from sessiond_server.core.work import current_work
 from sessiond_server.db import address
 from sessiond_server.db.connections import (
     ConnectionPool,
-    check_writable,
-    closing,
     configure,
     has_session,
     is_usable,
 )
-from sessiond_server.db.cursors import TimedClientCursor, TimedCursor, is_outdated
+from sessiond_server.db.cursors import TimedClientCursor, TimedCursor, is_outdated, writes_content
+from sessiond_server.db.places import CallsRefused, Places
+from sessiond_server.db.reachability import Reachability
 
 # Minimum time between two renewals of all connections.
 RENEWAL_PAUSE_S = 1.0
+
+_Result = TypeVar("_Result")
 
 log = structlog.get_logger(__name__)
 
@@ -112,8 +114,8 @@ class Database:
         self._is_pooler_known = False
         self._renewed_at = -math.inf
         self._compiled: dict[ClauseElement, bytes] = {}
-        self._probe: asyncio.Task[bool] | None = None
-        self._probed_at = 0.0
+        self._reachability = Reachability(self._conninfo, needs_writable=self._needs_writable)
+        self._places = Places(size)
         self._pool = ConnectionPool(
             self._conninfo,
             min_size=min(2, size),
@@ -149,12 +151,21 @@ class Database:
     async def close(self) -> None:
         """Closes all connections; those in use are closed when they are returned."""
         await self._pool.close()
-        if self._probe:
-            await asyncio.wait([self._probe])
+        await self._reachability.close()
 
     def pool_stats(self) -> Mapping[str, int]:
         """Returns the sizes and counts of psycopg_pool.AsyncConnectionPool.get_stats."""
-        return self._pool.get_stats()
+        stats = self._pool.get_stats()
+        stats["requests_waiting"] = stats.get("requests_waiting", 0) + self._places.waiting
+        return stats
+
+    def refuse_waiting(self, kind: str) -> None:
+        """Raise LockTimeout in all callers of one kind of work that wait for their kind's share.
+
+        Whoever finds that such work meets a lock on a table calls this, because the statements of
+        the others would meet it, too.
+        """
+        self._places.refuse(kind)
 
     async def connect_alone(self, application_name: str) -> AsyncConnection[TupleRow]:
         """Returns an autocommit connection outside the pool.
@@ -305,7 +316,7 @@ class Database:
             self._compiled[statement] = text
         # Results are text: the binary loaders of these connections are for the hot paths (see
         # db/connections.py).
-        if _writes_content(statement):
+        if writes_content(statement):
             # PostgreSQL logs the text of a statement that fails. The values are sent separately, so
             # that the log does not contain them.
             async with on.cursor(row_factory=dict_row) as cursor:
@@ -325,70 +336,54 @@ class Database:
         """Return whether the embedded database has no room for the next piece of its log."""
         return self._directory is not None and is_full(self._directory)
 
-    async def _is_away(self) -> bool:
-        """Whether the database accepts no connections at all, as opposed to having no free ones.
-
-        Callers share one probe, which runs at most once a second.
-        """
-        probe = self._probe
-        if probe is None or (probe.done() and time.monotonic() - self._probed_at > 1.0):
-            probe = self._probe = asyncio.create_task(self._cannot_connect())
-        return await asyncio.shield(probe)
-
-    async def _cannot_connect(self) -> bool:
-        try:
-            connection = await AsyncConnection.connect(
-                self._conninfo, autocommit=True, connect_timeout=2
-            )
-            async with closing(connection):
-                if self._needs_writable:
-                    await check_writable(connection)
-        except psycopg.Error as e:
-            log.debug("database_unavailable", error=str(e))
-            return True
-        finally:
-            self._probed_at = time.monotonic()
-        return False
-
-
-def _writes_content(statement: str | ClauseElement) -> bool:
-    """Whether a statement writes values of callers: titles, metadata, prompts.
-
-    Such a statement is an insert, or an update that is assembled for its call. It finds its rows by
-    key, so any plan is good for all values.
-    """
-    if isinstance(statement, str):
-        return statement.lstrip().startswith("INSERT ")
-    return isinstance(statement, UpdateBase)
-
 
 class PooledConnection:
     """Lends a connection from the pool for the duration of a block."""
 
-    __slots__ = ("_connection", "_database")
+    __slots__ = ("_connection", "_database", "_kind")
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._kind = current_work()
 
     async def __aenter__(self) -> AsyncConnection[TupleRow]:
-        pool = self._database._pool
-        if idle := pool.take():
-            self._connection = idle
-            return idle
+        database = self._database
+        pool, places = database._pool, database._places
+        left_s = pool.timeout
+        if not places.take(self._kind):
+            left_s = await self._borrow(places.wait(self._kind, left_s))
         try:
-            self._connection = await pool.getconn()
-            # A connection that ended while it was idle must not cost its next user an error.
-            while not await self._usable():
-                self._connection = await pool.getconn()
+            if idle := pool.take():
+                self._connection = idle
+            else:
+                self._connection = await self._borrow(self._get(left_s))
+            return self._connection
+        except BaseException:
+            places.release(self._kind)
+            raise
+
+    async def _get(self, timeout_s: float) -> AsyncConnection[TupleRow]:
+        pool = self._database._pool
+        self._connection = await pool.getconn(timeout_s)
+        # A connection that ended while it was idle must not cost its next user an error.
+        while not await self._usable():
+            self._connection = await pool.getconn(timeout_s)
+        return self._connection
+
+    async def _borrow(self, step: Awaitable[_Result]) -> _Result:
+        """Wait for a part of a connection's loan; raise the errors of `Database.connection`."""
+        try:
+            return await step
         except (PoolTimeout, TooManyRequests) as e:
-            if await self._database._is_away():
+            if await self._database._reachability.is_away():
                 if self._database.is_disk_full():
                     raise DatabaseFull("the disk of the database is full") from e
                 raise DatabaseUnavailable("no connection to the database") from e
             raise PoolExhausted("every database connection is busy") from e
         except PoolClosed as e:
             raise DatabaseUnavailable("the server is closing its database connections") from e
-        return self._connection
+        except CallsRefused as e:
+            raise LockTimeout("other calls of this kind met a lock") from e
 
     async def _usable(self) -> bool:
         """Return whether the connection is usable; if not, give it back to be replaced."""
@@ -412,7 +407,10 @@ class PooledConnection:
         # A connection to a primary that became a standby works, but only for reads. A connection
         # with outdated statements would keep using them. Both are closed.
         is_read_only = isinstance(exc, psycopg.errors.ReadOnlySqlTransaction)
-        await self._give_back(is_broken=is_read_only or is_outdated(exc))
+        try:
+            await self._give_back(is_broken=is_read_only or is_outdated(exc))
+        finally:
+            self._database._places.release(self._kind)
         match exc:
             case None:
                 return

@@ -2,10 +2,11 @@
 
 A cursor of psycopg finds out for each value how to encode it, and for each execution whether the
 statement is prepared. That takes longer than the rest of an append in Python. These statements
-declare all types, and pass encoded values to libpq. psycopg still waits for the result, and cancels
-the statement if the task is cancelled.
+declare all types, pass encoded values to libpq, and wait for the result with a future and nothing
+else. psycopg cancels the statement if the task is cancelled.
 """
 
+import asyncio
 import json
 import re
 import struct
@@ -14,12 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from operator import attrgetter
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.abc import PQGen
 from psycopg.generators import execute
 from psycopg.pq import ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGresult
@@ -180,10 +182,10 @@ class PreparedStatement:
             # PostgreSQL has prepared the statement.
             name = b"sessiond_%d" % next(_numbers)
             pgconn.send_prepare(name, self._text, self._types)
-            _check(await connection.wait(execute(pgconn)))
+            _check((await connection.wait(execute(pgconn)))[-1])
             self._prepared[connection] = name
             pgconn.send_query_prepared(name, encoded, self._formats, Format.BINARY)
-        return _check(await connection.wait(execute(pgconn)))
+        return _check(await _result_of(connection))
 
     def _rows(self, result: PGresult) -> list[tuple[Any, ...]]:
         get = result.get_value
@@ -196,13 +198,83 @@ class PreparedStatement:
         ]
 
 
-def _check(results: Sequence[PGresult]) -> PGresult:
+async def _result_of(connection: AsyncConnection[Any]) -> PGresult:
+    """Wait for the result of the statement that was passed to libpq last.
+
+    psycopg's own wait needs two coroutines, a generator, two closures and a timer. All of them
+    together take as long as the rest of this module.
+
+    Raises:
+        psycopg.Error: if the connection broke.
+        CancelledError: if the task is cancelled. The statement is then cancelled, and has ended.
+    """
+    pgconn = connection.pgconn
+    if pgconn.flush():  # the socket is full
+        results: Sequence[PGresult] = await connection.wait(execute(pgconn))
+        return results[-1]
+    result: PGresult | None = None
+    try:
+        while True:
+            while pgconn.is_busy():
+                await _readable(pgconn.socket)
+                pgconn.consume_input()
+            following = pgconn.get_result()
+            if following is None:
+                break
+            result = following
+    except asyncio.CancelledError:
+        await connection.wait(cast(PQGen[Any], _Interrupted(execute(pgconn))))
+        raise
+    except psycopg.Error:
+        # PostgreSQL says why it ends a connection before it closes the socket.
+        if result is None or result.status != ExecStatus.FATAL_ERROR:
+            raise
+    assert result is not None  # noqa: S101 - each statement has a result
+    return result
+
+
+async def _readable(socket: int) -> None:
+    loop = asyncio.get_running_loop()
+    readable = loop.create_future()
+    loop.add_reader(socket, _wake, readable)
+    try:
+        await readable
+    finally:
+        loop.remove_reader(socket)
+
+
+def _wake(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
+
+
+class _Interrupted:
+    """A generator of psycopg whose wait has been interrupted.
+
+    AsyncConnection.wait() cancels the statement at the first step, and runs the generator to its
+    end.
+    """
+
+    def __init__(self, generator: PQGen[Any]) -> None:
+        self._generator = generator
+        self._has_begun = False
+
+    def __next__(self) -> Any:
+        if not self._has_begun:
+            self._has_begun = True
+            raise asyncio.CancelledError
+        return next(self._generator)
+
+    def send(self, ready: Any) -> Any:
+        return self._generator.send(ready)
+
+
+def _check(result: PGresult) -> PGresult:
     """Return the result of a statement.
 
     Raises:
         psycopg.Error: if the statement failed.
     """
-    result = results[-1]
     if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
         raise psycopg.errors.error_from_result(result)
     return result

@@ -1,4 +1,4 @@
-"""Messages of answers that were cut off, and the note that tells this to a model."""
+"""Makes a message of the text of an answer that was cut off, and adds a note for models."""
 
 import json
 

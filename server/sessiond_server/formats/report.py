@@ -8,31 +8,46 @@ from sessiond_server.formats.wire import replace_surrogates
 
 
 class ChangeKind(Enum):
-    """The kinds of changes to a part of a message. The value is the text in the documentation."""
+    """The kinds of changes to a part of a message.
+
+    The value is the text in the documentation. The comments of FitChangeKind in turn.proto say the
+    same.
+    """
 
     FIELD_REMOVED = "A field that the API does not accept is left out."
     FIELD_CHANGED = "A field has another value, because the API does not accept the stored one."
     ID_CHANGED = "A tool call and its result have another id."
     NAME_CHANGED = "A tool has another name, made of the characters that the API accepts."
-    ARGUMENTS_WRAPPED = "Arguments that are not an object are sent within one."
-    ROLE_CHANGED = "A message is sent under another role, marked as what it is."
+    ARGUMENTS_WRAPPED = (
+        "A tool call's arguments are not a JSON object, and are sent as a field of one."
+    )
+    ROLE_CHANGED = "A message is sent under another role, with a mark that names its own role."
     BLANK_OMITTED = "A blank text is left out."
     BLANK_REPLACED = "A blank message is replaced by a note that it is blank."
     TEXT_REPAIRED = "Half of a surrogate pair, which no API accepts, is replaced."
     FILE_REPLACED = "A file is replaced by a note, because the API does not accept it here."
     FILE_MOVED = "A file of a tool's result follows in a message of its own."
-    ITEM_REPLACED = "An item that only its own format has is sent as text or as a note."
-    THINKING_OMITTED = "Reasoning is left out: only its maker accepts it, unchanged."
-    THINKING_DISABLED = "Reasoning is disabled for the request: the running tool loop has none."
-    RESULT_MISSING = "A tool call without a result has a note in its place."
-    RESULT_MOVED = "A result is moved to its call."
+    ITEM_REPLACED = "An item that exists only in its own format is sent as text or as a note."
+    THINKING_OMITTED = (
+        "Reasoning is left out, because only the provider whose model wrote it accepts it, and "
+        "only unchanged."
+    )
+    THINKING_DISABLED = (
+        "Reasoning is disabled for the request, because the last answer calls tools and does not "
+        "begin with reasoning."
+    )
+    RESULT_MISSING = "A tool call has no result; a note is sent in the place of the result."
+    RESULT_MOVED = "A tool's result is moved to its call."
     RESULT_AS_TEXT = "A late, second or unrelated result of a tool is sent as text."
-    CACHE_MARKER_REMOVED = "A cache marker is left out; the API accepts four."
+    CACHE_MARKER_REMOVED = "A cache marker is left out, because the API accepts at most four."
     MESSAGE_ADDED = "A message is added, because the API requires one here."
-    MESSAGE_OMITTED = "A message is left out: nothing of it can be sent, or there are too many."
-    MESSAGES_MERGED = "Messages are sent as one."
-    CUT_OFF_NOTED = "An answer that was cut off is followed by a note that says so."
-    TEXT_CUT = "A text that is too long is cut; the request says so."
+    MESSAGE_OMITTED = (
+        "A message is left out, because nothing of it can be sent, or because the history has more "
+        "messages than the API accepts."
+    )
+    MESSAGES_MERGED = "Several messages are sent as one."
+    CUT_OFF_NOTED = "A note that the answer was cut off follows an incomplete answer."
+    TEXT_CUT = "A text that is too long is cut, with a note about it in the request."
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ class StoredObject(dict[str, Any]):
 class AssetString(str):
     """A string of a request that stands for the content of an asset.
 
-    As a str it is the reference "sessiond-asset:ASSET_ID".
+    Its str value is the reference "sessiond-asset:ASSET_ID".
 
     Attributes:
         asset_id: the asset.
@@ -127,8 +127,8 @@ class EncodedRequest:
     """A request's JSON, in pieces.
 
     Attributes:
-        pieces: JSON text in UTF-8, with the assets in between. Each asset represents its content
-            alone: the text around it has the asset's prefix and quotation marks.
+        pieces: JSON text in UTF-8, with the assets in between. An asset stands only for its
+            content. Its prefix and the quotation marks are in the text around it.
     """
 
     pieces: tuple[bytes | AssetString, ...]

@@ -28,8 +28,8 @@ class SessionExports:
             First the session without its messages, then encoded GetMessagesResponses.
 
         Raises:
-            Fault: SESSION_NOT_FOUND; INVALID_FIELD; HISTORY_REWOUND if a rewind removed messages
-                that are to be read.
+            Fault: INVALID_FIELD; SESSION_NOT_FOUND, also if the session is deleted meanwhile;
+                HISTORY_REWOUND if a rewind removed messages that are to be read.
         """
         check_session_id(session_id)
         snapshot = await self._snapshots.read(session_key(project_id, session_id), project_id)
@@ -40,8 +40,13 @@ class SessionExports:
         if not session.last_seq:
             return
         # Messages never change, so those up to last_seq belong to the snapshot whenever they are
-        # read, unless a rewind removes them.
-        reading = Reading(session_id, through_seq=session.last_seq, expected_epoch=session.epoch)
+        # read, unless a rewind or a deletion removes them.
+        reading = Reading(
+            session_id,
+            through_seq=session.last_seq,
+            expected_epoch=session.epoch,
+            incarnation=session.log.hex,
+        )
         async with aclosing(self._history.stream(project_id, reading)) as batches:
             async for batch in batches:
                 yield batch

@@ -107,7 +107,7 @@ class Appends:
             )
 
     def invalid_fields(self, messages: Sequence[Message]) -> dict[str, str]:
-        """Return what is wrong with messages, by field path. This modifies the messages."""
+        """Return the errors of messages, by field path. This modifies the messages."""
         fields: dict[str, str] = {}
         for i, message in enumerate(messages):
             validator = MessageValidator(self._limits, self._tokenizer)

@@ -1,16 +1,17 @@
 """Reads a session's messages, as a stream of encoded pages or one by one."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from uuid import UUID
 
 from sessiond.v1.message_pb2 import Role
 from sessiond_server.bookmarks.store import BookmarkStore
 from sessiond_server.core.errors import Fault, history_rewound, invalid, session_not_found
-from sessiond_server.core.ids import session_key
+from sessiond_server.core.ids import is_incarnation, session_key
 from sessiond_server.core.validation import (
     check_bookmark_name,
+    check_incarnation,
     check_message_id,
     check_session_id,
 )
@@ -44,11 +45,21 @@ class History:
         """Return the size of the page cache."""
         return self._cache.bytes
 
-    async def stream(self, project_id: UUID, reading: Reading) -> AsyncGenerator[bytes, None]:
+    async def stream(
+        self,
+        project_id: UUID,
+        reading: Reading,
+        on_head: Callable[[LogHead], None] | None = None,
+    ) -> AsyncGenerator[bytes, None]:
         """Stream messages.
 
         While the caller handles a response, the next page is fetched and no connection waits for
         the caller.
+
+        Args:
+            project_id: the caller's project.
+            reading: what to read.
+            on_head: receives the session's head at the beginning of the read.
 
         Yields:
             One or more encoded GetMessagesResponses.
@@ -60,12 +71,17 @@ class History:
         _check(reading)
         key = session_key(project_id, reading.session_id)
         head = await self._head(key, project_id, reading.session_id)
+        if not is_incarnation(reading.incarnation, head.log):
+            raise session_not_found(reading.session_id)
+        if on_head:
+            on_head(head)
         if reading.expected_epoch not in (None, head.epoch):
             raise _rewound(reading, head, f"it is not in epoch {reading.expected_epoch} any more")
         since_epoch = reading.since_epoch
         if since_epoch is not None and since_epoch != head.epoch:
             place = reading.through_seq if reading.descending else reading.after_seq
-            # An epoch greater than the session's is that of a deleted session with the same id.
+            # Without an incarnation, an epoch greater than the session's shows that the session was
+            # deleted, and another one was created with its id.
             is_same = since_epoch < head.epoch
             kept = (await self._cuts.since(key, head, since_epoch)).last_seq if is_same else 0
             if place > kept:
@@ -234,6 +250,7 @@ def _rewound(reading: Reading, head: LogHead, problem: str) -> Fault:
 
 def _check(reading: Reading) -> None:
     check_session_id(reading.session_id)
+    check_incarnation(reading.incarnation)
     for field in ("after_seq", "through_seq", "limit", "branch_of"):
         if getattr(reading, field) < 0:
             raise invalid(field, "is negative")

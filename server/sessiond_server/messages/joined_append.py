@@ -42,16 +42,11 @@ from sessiond_server.quotas.service import Quotas
 from sessiond_server.sessions.locked import MAX_WAITING, LockedSessions, session_busy
 from sessiond_server.telemetry import metrics
 
-# While this many statements run, further appends wait for one of them, and then share a statement.
-# They wait at most MAX_WAIT_S, because a slower statement itself waits for a lock or a disk.
-MAX_IN_FLIGHT = 2
-MAX_WAIT_S = 0.02
-
 # If at least this many appends wait, they are divided among the statements that may start, so that
 # the server and the database work at the same time. Dividing fewer costs more than it gains.
 MIN_SPLIT = 32
 
-# How many times in a row an append is retried after failing on a lock other than its session row's.
+# Number of consecutive retries of an append that fails on a lock other than its session row's.
 MAX_LOCK_TIMEOUTS = 3
 
 log = structlog.get_logger(__name__)
@@ -97,9 +92,6 @@ class JoinedAppends:
         self._busy: dict[UUID, deque[WaitingAppend]] = {}
         # Appends that wait for a statement to start, by session.
         self._ready: dict[UUID, deque[WaitingAppend]] = {}
-        # Running statements that other appends wait for, the oldest first.
-        self._awaited: dict[Slot, None] = {}
-        # The number of all running statements, awaited or not.
         self._statements = Statements(max_statements)
         # Runs while appends wait for a statement to start.
         self._timer: asyncio.TimerHandle | None = None
@@ -128,20 +120,21 @@ class JoinedAppends:
 
     async def _store_prepared(self, prepared: PreparedAppend) -> Appended:
         key = prepared.append.key
-        if self._ready or key in self._busy or not self._has_room():
+        has_room = self._statements.free_awaited > 0
+        if self._ready or key in self._busy or not has_room or self._meets_locks():
             waiting = self.submit(prepared)
             self.dispatch()
             return await self._end_of(waiting)
         # There is no append to join, so the caller's own task stores this one.
         self._busy[key] = deque()
-        slot = self._begin()
+        slot = self._statements.begin()
         series: Series = []
         try:
             stored = await self._appends.append_prepared(prepared)
             self._statements.meet_locks = False
             return stored
         except LockTimeout:
-            series.append(WaitingAppend(prepared))
+            series.append(WaitingAppend(prepared, has_met_lock=True))
         finally:
             self._ended(slot, (key,), {key: series})
         return await self._end_of(series[0])
@@ -165,7 +158,7 @@ class JoinedAppends:
         if is_busy or self._statements.free <= 0 or not fit_together(requests, self._limits):
             return None
         self._busy.update((key, deque()) for key in keys)
-        slot = self._begin()
+        slot = self._statements.begin()
         left: dict[UUID, Series] = {}
         try:
             stored = await self._try([[(one.append, one.rows)] for one in requests])
@@ -226,13 +219,13 @@ class JoinedAppends:
 
     def dispatch(self) -> None:
         """Start the statements that may start now."""
-        while self._ready and self._has_room():
+        while self._ready and self._statements.free_awaited > 0:
             all_series = self._next_series()
             if all_series:
                 group = Group(all_series)
-                group.task = self._start(self._run(all_series, self._begin()))
-        if self._ready and self._awaited and not self._timer:
-            oldest = next(iter(self._awaited))
+                group.task = self._start(self._run(all_series, self._statements.begin()))
+        oldest = self._statements.oldest
+        if self._ready and oldest and not self._timer:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_at(oldest.awaited_until, self._pass_by)
 
@@ -260,24 +253,18 @@ class JoinedAppends:
             if not queue and key in self._unlocking:
                 cancel_started(self._unlocking[key])
 
-    def _has_room(self) -> bool:
-        return len(self._awaited) < MAX_IN_FLIGHT and self._statements.free > 0
+    def _meets_locks(self) -> bool:
+        """Return whether sessions are locked, or statements so slow that they may wait for a lock.
 
-    def _begin(self) -> Slot:
-        slot = Slot(asyncio.get_running_loop().time() + MAX_WAIT_S)
-        # Beyond MAX_IN_FLIGHT, it is a statement of store_whole, for which no other append waits.
-        if len(self._awaited) < MAX_IN_FLIGHT:
-            self._awaited[slot] = None
-        self._statements.began()
-        return slot
+        Appends then run in the statement that skips locked sessions. Each statement of the other
+        kind would occupy a connection while it waits.
+        """
+        return bool(self._unlocking) or self._statements.are_slow
 
     def _pass_by(self) -> None:
         """Let waiting appends start although the oldest statements have not ended."""
         self._timer = None
-        # A timer of uvloop may run up to a millisecond early.
-        now = asyncio.get_running_loop().time() + 0.001
-        for slot in [slot for slot in self._awaited if slot.awaited_until <= now]:
-            del self._awaited[slot]
+        self._statements.pass_by()
         self.dispatch()
 
     def _ended(self, slot: Slot, keys: Iterable[UUID], left: Mapping[UUID, Series]) -> None:
@@ -288,8 +275,7 @@ class JoinedAppends:
             keys: its sessions.
             left: the appends that were neither stored nor refused, by session.
         """
-        self._statements.ended()
-        self._awaited.pop(slot, None)
+        self._statements.ended(slot)
         for key in keys:
             if series := left.get(key):
                 self._wait_until_free(key, series)
@@ -316,7 +302,7 @@ class JoinedAppends:
         is empty if all appends were withdrawn.
         """
         count = sum(map(len, self._ready.values()))
-        free = min(MAX_IN_FLIGHT - len(self._awaited), self._statements.free)
+        free = self._statements.free_awaited
         most = min(MAX_REQUESTS, count if count < MIN_SPLIT else -(-count // free))
         chosen: list[Series] = []
         room = Room(most, self._limits)
@@ -344,12 +330,13 @@ class JoinedAppends:
         """Store several series of appends, and let the next appends to their sessions start."""
         busy = {series[0].key: series for series in all_series}
         left: dict[UUID, Series] = {}
+        meets_locks = self._meets_locks()
         try:
-            if len(busy) == 1 and len(all_series[0]) == 1:
-                if not await self._store_alone(all_series[0][0]):
-                    left = busy
-            else:
+            first = all_series[0][0]
+            if len(busy) > 1 or len(all_series[0]) > 1 or (meets_locks and is_joinable(first)):
                 left = await self._store_together(all_series)
+            elif (self._unlocking and not first.has_looked) or not await self._store_alone(first):
+                left = busy
         finally:
             self._ended(slot, busy, left)
 
@@ -362,6 +349,7 @@ class JoinedAppends:
         try:
             result = await self._appends.append_prepared(one.prepared)
         except LockTimeout as error:
+            one.has_met_lock = True
             if one.lock_timeouts < MAX_LOCK_TIMEOUTS:
                 return False
             one.fail(error)
@@ -441,9 +429,8 @@ class JoinedAppends:
             for one in series:
                 one.fail(error)
         else:
-            self._statements.meet_locks |= not was_locked
             for one in series:
-                one.note_wait(was_locked=was_locked)
+                self._statements.meet_locks |= one.note_wait(was_locked=was_locked)
         finally:
             del self._unlocking[key]
             self._release(key)

@@ -11,6 +11,7 @@ from sessiond_server.core.errors import invalid
 from sessiond_server.core.pagination import Page, Paging
 from sessiond_server.messages.history import History
 from sessiond_server.messages.read_window import Reading
+from sessiond_server.messages.store.history import LogHead
 
 # Maximum size of a page; a message that is larger becomes a page of its own. By default, clients
 # refuse responses above 4 MiB.
@@ -38,10 +39,11 @@ async def list_messages(
     if len(given) > 1:
         raise invalid(given[1], f"cannot be combined with {given[0]}")
     query = ("messages", *_query(reading))
-    # Tokens of earlier versions have no epoch.
-    paging = Paging(page_size, page_token, query, *[pagination.seq] * 2, defaults=(0,))
+    # Tokens of earlier versions have no incarnation, or neither epoch nor incarnation.
+    position_of = (pagination.seq, pagination.seq, pagination.text)
+    paging = Paging(page_size, page_token, query, *position_of, defaults=(0, ""))
     if paging.after:
-        seq, epoch = paging.after
+        seq, epoch, incarnation = paging.after
         if reading.descending and seq == 1:
             return Page([], "")
         reading = (
@@ -54,19 +56,19 @@ async def list_messages(
                 after_bookmark=None,
             )
         )
-        reading = replace(reading, since_epoch=epoch)
+        reading = replace(reading, since_epoch=epoch, incarnation=incarnation)
     # One more message than requested shows whether there is a next page.
     reading = replace(reading, limit=paging.size + 1)
     messages: list[Message] = []
-    size = epoch = 0
+    heads: list[LogHead] = []
+    size = 0
 
-    def position(message: Message) -> tuple[int, int]:
-        return message.seq, epoch
+    def position(message: Message) -> tuple[int, int, str]:
+        return message.seq, heads[0].epoch, heads[0].log.hex
 
-    async with aclosing(history.stream(project_id, reading)) as batches:
+    async with aclosing(history.stream(project_id, reading, heads.append)) as batches:
         async for batch in batches:
             response = GetMessagesResponse.FromString(batch)
-            epoch = response.epoch
             for message in response.messages:
                 size += message.ByteSize()
                 if len(messages) == paging.size or (messages and size > PAGE_BYTES):

@@ -22,7 +22,7 @@ def _as_parts(body: bytes) -> bytes:
     if message.HasField("parts"):
         return bytes(body)
     is_incomplete = message.incomplete
-    # At the end of an incomplete message, the reader would add a note for models.
+    # read() adds a note for models to an incomplete message, but callers must not see that note.
     message.incomplete = False
     entry = read(message)
     message.incomplete = is_incomplete

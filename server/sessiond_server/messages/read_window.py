@@ -10,17 +10,17 @@ from sessiond_server.messages.encoding import EncodedPage, response_tail
 from sessiond_server.messages.store.history import LogHead, PageQuery
 from sessiond_server.messages.store.segments import Segment, cut
 
-# The first page is small, so that the first byte arrives quickly. Later pages grow to the size with
-# the best throughput.
+# The first page is small, so that the first message arrives quickly. All others have the size with
+# the best throughput. Each response takes a fifth of a millisecond of server and client, so reading
+# 5,000 messages in four responses takes a seventh less time than in eight.
 FIRST_ROWS, MAX_ROWS = 16, 4096
-FIRST_BYTES, MAX_BYTES = 32 * 1024, 512 * 1024
-GROWTH = 4
+FIRST_BYTES, MAX_BYTES = 32 * 1024, 1024 * 1024
 # Maximum number of messages that one query of a read by role scans across several segments. The
 # query reads all of them before sorting.
 MAX_SCAN = 16_384
 # A page gets a limit of bytes only if its maximum number of messages, times the size of the
-# session's largest message, exceeds this.
-SAFE_BYTES = 8 * MAX_BYTES
+# session's largest message, exceeds this. Clients of other languages accept 4 MiB by default.
+SAFE_BYTES = 4 * MAX_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ class Reading:
         since_epoch: the epoch of the page that this read continues; None = it continues no page.
             Rewinds since that epoch must have kept the message at after_seq, or the one at
             through_seq if the read is descending.
+        incarnation: an incarnation or an etag of the session to read; "" = any session with the id.
     """
 
     session_id: str
@@ -62,6 +63,7 @@ class Reading:
     expected_epoch: int | None = None
     branch_of: int = 0
     since_epoch: int | None = None
+    incarnation: str = ""
 
 
 class ReadWindow:
@@ -207,10 +209,14 @@ class ReadWindow:
                 self._after = self._through
         self.is_done = self._is_empty()
         if page:
-            self._bytes = min(self._bytes * GROWTH, MAX_BYTES)
+            self._bytes = MAX_BYTES
             # The database reads every candidate row, so request only a few more than will fit.
-            fitting = self._bytes * page.count // len(page.encoded)
-            self._rows = max(FIRST_ROWS, min(fitting, self._rows * 4 * GROWTH, MAX_ROWS))
+            fitting = MAX_BYTES * page.count // len(page.encoded)
+            # A page without a limit of bytes is faster, even if it has only half as many messages.
+            safe = SAFE_BYTES // max(self._largest_bytes, 1)
+            if fitting // 2 <= safe < fitting:
+                fitting = safe
+            self._rows = max(FIRST_ROWS, min(fitting, MAX_ROWS))
 
     def tail(self) -> bytes:
         """Encode the end of a response: the resume_token, and the seq at which the read ends."""

@@ -15,6 +15,11 @@ from sessiond_server.messages.store.append import Appended
 # that, the append is stored alone.
 MAX_SKIPS = 2
 
+# While this many statements run, further appends wait for one of them, and then share a statement.
+# They wait at most MAX_WAIT_S, because a slower statement itself waits for a lock or a disk.
+MAX_IN_FLIGHT = 2
+MAX_WAIT_S = 0.02
+
 
 class WaitingAppend:
     """An append that has been submitted.
@@ -26,14 +31,16 @@ class WaitingAppend:
             this append waits.
         is_due: whether the caller's time is nearly over.
         must_be_alone: whether it must be stored alone, because shared statements did not store it.
-        lock_timeouts: how often it was not stored because of a lock other than its session's row.
+        lock_timeouts: how often in a row it met a lock other than that of its session's row.
         times_locked: how often it was not stored because its session's row was locked.
+        has_looked: whether it has waited until its session was free.
+        has_met_lock: whether its own statement has met a lock since then.
     """
 
-    __slots__ = ("ended", "group", "is_due", "lock_timeouts", "must_be_alone", "prepared",
-                 "times_locked")  # fmt: skip
+    __slots__ = ("ended", "group", "has_looked", "has_met_lock", "is_due", "lock_timeouts",
+                 "must_be_alone", "prepared", "times_locked")  # fmt: skip
 
-    def __init__(self, prepared: PreparedAppend) -> None:
+    def __init__(self, prepared: PreparedAppend, *, has_met_lock: bool = False) -> None:
         self.prepared = prepared
         self.ended: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
         self.group: Group | None = None
@@ -41,23 +48,32 @@ class WaitingAppend:
         self.must_be_alone = False
         self.lock_timeouts = 0
         self.times_locked = 0
+        self.has_looked = False
+        self.has_met_lock = has_met_lock
 
     @property
     def key(self) -> UUID:
         """Key of the session."""
         return self.prepared.append.key
 
-    def note_wait(self, *, was_locked: bool) -> None:
-        """Record that the append was not stored, because of a lock.
+    def note_wait(self, *, was_locked: bool) -> bool:
+        """Record that the append waited until its session was free.
 
         Args:
             was_locked: whether its session's row was locked.
+
+        Returns:
+            Whether the append had met another lock, such as one on a table.
         """
+        met_other = self.has_met_lock and not was_locked
+        self.has_looked = True
+        self.has_met_lock = False
         self.times_locked += was_locked
         # The append's own statement waits for the lock. A shared statement skips locked rows, so it
         # might never find the row free if other servers keep locking it.
         self.must_be_alone = not was_locked or self.times_locked >= MAX_SKIPS
-        self.lock_timeouts = 0 if was_locked else self.lock_timeouts + 1
+        self.lock_timeouts = self.lock_timeouts + 1 if met_other else 0
+        return met_other
 
     def fail(self, error: Exception) -> None:
         """End the append with an error, unless the caller has given up."""
@@ -101,7 +117,7 @@ class Slot:
 
 
 class Statements:
-    """The number of running statements, and its limit.
+    """The running statements, and their limits.
 
     Attributes:
         meet_locks: whether the last ended statement found a table locked. Until a statement
@@ -109,11 +125,14 @@ class Statements:
             connection of the pool.
     """
 
-    __slots__ = ("_count", "_most", "meet_locks")
+    __slots__ = ("_awaited", "_count", "_most", "meet_locks")
 
     def __init__(self, most: int) -> None:
         self._most = max(1, most)
+        # The number of all running statements, awaited or not.
         self._count = 0
+        # Running statements that other appends wait for, the oldest first.
+        self._awaited: dict[Slot, None] = {}
         self.meet_locks = False
 
     @property
@@ -121,13 +140,41 @@ class Statements:
         """The number of further statements that may start."""
         return (1 if self.meet_locks else self._most) - self._count
 
-    def began(self) -> None:
-        """Count a statement that begins, even above the limit."""
-        self._count += 1
+    @property
+    def free_awaited(self) -> int:
+        """The number of further statements that may start and that other appends then wait for."""
+        return min(MAX_IN_FLIGHT - len(self._awaited), self.free)
 
-    def ended(self) -> None:
+    @property
+    def are_slow(self) -> bool:
+        """Whether a statement takes so long that it may wait for a lock."""
+        return self._count > len(self._awaited)
+
+    @property
+    def oldest(self) -> Slot | None:
+        """The oldest statement that other appends wait for."""
+        return next(iter(self._awaited), None)
+
+    def begin(self) -> Slot:
+        """Count a statement that begins, even above the limit."""
+        slot = Slot(asyncio.get_running_loop().time() + MAX_WAIT_S)
+        # Only store_whole begins statements beyond MAX_IN_FLIGHT. No other append waits for those.
+        if len(self._awaited) < MAX_IN_FLIGHT:
+            self._awaited[slot] = None
+        self._count += 1
+        return slot
+
+    def pass_by(self) -> None:
+        """Let no append wait any longer for the statements that have taken MAX_WAIT_S."""
+        # A timer of uvloop may run up to a millisecond early.
+        now = asyncio.get_running_loop().time() + 0.001
+        for slot in [slot for slot in self._awaited if slot.awaited_until <= now]:
+            del self._awaited[slot]
+
+    def ended(self, slot: Slot) -> None:
         """Record the end of a statement."""
         self._count -= 1
+        self._awaited.pop(slot, None)
 
 
 class Room:

@@ -17,6 +17,7 @@ import structlog
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID
 from sessiond_server.core.interruption import Interruptible
+from sessiond_server.core.work import begin_work
 from sessiond_server.db.pool import (
     Contention,
     DatabaseUnavailable,
@@ -207,6 +208,7 @@ class Authenticator:
         return await asyncio.shield(lookup)
 
     async def _look_up(self, key_id: str) -> KeyRow | None:
+        begin_work("key_lookup")
         async with self._free_lookups:
             row = await self._store.key(key_id)
         if row and row.revoked_at is not None:

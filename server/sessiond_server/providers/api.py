@@ -16,7 +16,13 @@ from sessiond_server.dialects.request import FittedRequest, History
 from sessiond_server.formats.pieces import JSON
 from sessiond_server.formats.report import Report, UnsendableHistory
 from sessiond_server.formats.wire import AssetInfo, AssetString
-from sessiond_server.providers.base import Answer, Delta, ModelRequest, Preview
+from sessiond_server.providers.base import (
+    Answer,
+    Delta,
+    ModelRequest,
+    Preview,
+    RequestTooLarge,
+)
 from sessiond_server.providers.body import AssetChanged, RequestBody, encode_body, encode_messages
 from sessiond_server.providers.errors import ProviderCall, ProviderFault
 from sessiond_server.providers.references import asset_ids_of
@@ -333,16 +339,31 @@ class _Prepared:
         """Check the size of the request.
 
         Raises:
-            ProviderFault: CONTEXT_TOO_LARGE if the request is too large.
+            RequestTooLarge: if the request is too large.
         """
         size, limit = body.size_bytes, self.request.max_request_bytes
-        if limit and size > limit:
-            raise self.call.fault(
-                "CONTEXT_TOO_LARGE",
-                f"is not called: the request has {size} bytes, {body.asset_bytes} of them the "
-                f"content of assets (attachments), and this server sends at most {limit} "
-                "(max_model_request_bytes): send fewer attachments, shorten the history by "
-                "config.context.max_messages, or rewind the session",
-                context_bytes=size,
-                max_bytes=limit,
+        if not limit or size <= limit:
+            return
+        asset_bytes = body.asset_bytes
+        fault = self._too_large(
+            f"{size} bytes, {asset_bytes} of them the content of assets (attachments)", size
+        )
+        repeated = None
+        if asset_bytes > limit:
+            repeated = self._too_large(
+                f"more than {asset_bytes} bytes, which is the content of its assets (attachments)",
+                asset_bytes,
             )
+        fitted = self.call.fitted
+        raise RequestTooLarge(fault, len(fitted.seqs) if fitted else 0, repeated)
+
+    def _too_large(self, size: str, context_bytes: int) -> ProviderFault:
+        limit = self.request.max_request_bytes
+        return self.call.fault(
+            "CONTEXT_TOO_LARGE",
+            f"is not called: the request has {size}, and this server sends at most {limit} "
+            "(max_model_request_bytes): send fewer attachments, shorten the history by "
+            "config.context.max_messages, or rewind the session",
+            context_bytes=context_bytes,
+            max_bytes=limit,
+        )

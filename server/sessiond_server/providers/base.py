@@ -40,6 +40,21 @@ class ModelFault(Exception):
         self.retry_after_s = retry_after_s
 
 
+class RequestTooLarge(ModelFault):
+    """The request is larger than the server sends.
+
+    Attributes:
+        message_count: number of the request's messages.
+        repeated: the fault of a later request that contains the same assets, whatever else it
+            contains. None = the assets alone are not too large.
+    """
+
+    def __init__(self, fault: ModelFault, message_count: int, repeated: ModelFault | None) -> None:
+        super().__init__(fault.reason, fault.message, metadata=fault.metadata)
+        self.message_count = message_count
+        self.repeated = repeated
+
+
 DescribeAssets: TypeAlias = Callable[[Sequence[str]], Awaitable[Mapping[str, AssetInfo]]]
 """Returns the properties of assets by their ids, without loading the content. Missing assets are
 left out.

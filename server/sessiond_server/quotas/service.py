@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Protocol, TypeAlias, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import structlog
 
@@ -58,8 +58,8 @@ class UsageStore(Protocol):
     async def usage(self, project_id: UUID) -> Usage:
         """Count the usage of a project."""
 
-    async def add_tokens(self, tokens: Mapping[UUID, int]) -> None:
-        """Add tokens to today's counts, by project."""
+    async def add_tokens(self, count_id: UUID, tokens: Mapping[UUID, int]) -> None:
+        """Add tokens to today's counts, by project, unless they were added with this id."""
 
     async def forget_tokens(self) -> None:
         """Delete old counts of tokens."""
@@ -142,6 +142,10 @@ class Quotas:
     ) -> None:
         self._store = store
         self._tokens = Counter[UUID]()
+        # The tokens that are being stored, with their id. They may be stored although an attempt
+        # failed, so each attempt uses the same id.
+        self._storing: tuple[UUID, Counter[UUID]] | None = None
+        self._one_stores = asyncio.Lock()
         self._free_counts = asyncio.Semaphore(MAX_COUNTS)
         self._forgot_at = clock()
         self._defaults = NO_LIMITS.effective(defaults)
@@ -269,14 +273,13 @@ class Quotas:
 
     async def flush_tokens(self) -> None:
         """Store the tokens that were counted since the last time."""
-        tokens, self._tokens = self._tokens, Counter()
-        if not tokens:
-            return
-        try:
-            await self._store.add_tokens(tokens)
-        except BaseException:
-            self._tokens.update(tokens)
-            raise
+        async with self._one_stores:
+            while self._storing or self._tokens:
+                if self._storing is None:
+                    self._storing = uuid4(), self._tokens
+                    self._tokens = Counter()
+                await self._store.add_tokens(*self._storing)
+                self._storing = None
 
     def paced(
         self,
@@ -345,7 +348,7 @@ class Quotas:
         try:
             await self.flush_tokens()
         except (DatabaseUnavailable, PoolExhausted, Contention, StatementCanceled) as e:
-            log.warning("tokens_not_counted", projects=len(self._tokens), error=str(e))
+            log.warning("tokens_not_counted", error=str(e))
 
     def forget_idle(self) -> None:
         """Forget the projects without calls for IDLE_S."""

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
 
+from sessiond_server.db.idempotency import NO_LOG
 from sessiond_server.db.pool import Database
 from sessiond_server.quotas.limits import LIMIT_NAMES, NO_LIMITS, ProjectLimits
 
@@ -69,9 +70,15 @@ FROM (
     WHERE project_id = %(project_id)s AND day = (clock_timestamp() AT TIME ZONE 'UTC')::date
 ) d"""
 _ADD_TOKENS = """
+WITH recorded AS (
+    INSERT INTO requests (key, log, request_id, content_hash, created_at)
+    VALUES (%(no_log)s, %(no_log)s, %(count_id)s, '', clock_timestamp())
+    ON CONFLICT DO NOTHING RETURNING request_id
+)
 INSERT INTO project_tokens AS t (project_id, day, tokens)
 SELECT project_id, (clock_timestamp() AT TIME ZONE 'UTC')::date, tokens
 FROM unnest(%(projects)s::uuid[], %(tokens)s::bigint[]) AS added (project_id, tokens)
+WHERE EXISTS (SELECT FROM recorded)
 ORDER BY project_id
 ON CONFLICT (project_id, day) DO UPDATE SET tokens = t.tokens + excluded.tokens"""
 _FORGET_TOKENS = """
@@ -114,10 +121,20 @@ class QuotaStore:
         [row] = await self._database.rows(_USAGE, {"project_id": project_id})
         return Usage(**row)
 
-    async def add_tokens(self, tokens: Mapping[UUID, int]) -> None:
-        """Add tokens to today's counts, by project. All servers lock the rows in the same order."""
+    async def add_tokens(self, count_id: UUID, tokens: Mapping[UUID, int]) -> None:
+        """Add tokens to today's counts, by project. All servers lock the rows in the same order.
+
+        Args:
+            count_id: names these tokens. If they were added already, nothing happens.
+            tokens: the tokens.
+        """
         projects = sorted(tokens)
-        parameters = {"projects": projects, "tokens": [tokens[one] for one in projects]}
+        parameters = {
+            "no_log": NO_LOG,
+            "count_id": str(count_id),
+            "projects": projects,
+            "tokens": [tokens[one] for one in projects],
+        }
         await self._database.rows(_ADD_TOKENS, parameters)
 
     async def forget_tokens(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
+from sessiond_server.core.work import begin_work
 from sessiond_server.db.pool import (
     Contention,
     DatabaseUnavailable,
@@ -119,6 +120,7 @@ class ProjectUsage:
         self._counting = None
 
     async def _run(self) -> None:
+        begin_work("usage")
         async with self._free_counts:
             began, before = self._clock(), self._added.copy()
             self._has_freed = False

@@ -25,6 +25,7 @@ from sessiond.v1.session_service_pb2 import StoreMessagesRequest
 from sessiond_server.core.deadlines import begin_call
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.limits import MAX_SESSION_ID_CHARACTERS
+from sessiond_server.core.work import begin_work
 from sessiond_server.projects.authentication import Authenticator, Caller
 from sessiond_server.quotas.service import Quotas
 from sessiond_server.rpc.admission import STREAMING_RPCS, Admission
@@ -115,6 +116,7 @@ class _Call:
         return self._call_id
 
     async def __aenter__(self) -> "_Call":
+        begin_work(self.method)
         self._admission.begin(self.method)
         if self._admission.is_holding:
             await self._admission.until_released(self.method)

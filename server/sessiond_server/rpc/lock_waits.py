@@ -3,7 +3,8 @@
 A call that changes a session waits for the session's row, in one queue with all other changes of
 that session. Other calls can only meet unusual locks, such as one on a whole table. Such calls try
 again for a short time, and are then refused. Of the calls with the same method and project, only
-one tries at a time. A lock that is held for long therefore occupies few connections.
+one tries at a time, and of all calls whose methods have just met locks, only a few. A lock that is
+held for long therefore occupies few connections.
 """
 
 import asyncio
@@ -47,6 +48,9 @@ SESSION_CHANGES = frozenset(
 MAX_WAIT_S = 2.0
 PAUSE_S = 0.1
 
+# How long after a call met a lock other calls of its method are expected to meet it.
+SUSPICION_S = 1.0
+
 _Result = TypeVar("_Result")
 
 
@@ -66,9 +70,21 @@ class _Lane:
 class LockWaits:
     """Runs calls, and has them wait for locks."""
 
-    def __init__(self, locked: LockedSessions) -> None:
+    def __init__(
+        self, locked: LockedSessions, refuse_waiting: Callable[[str], None], pool_size: int
+    ) -> None:
+        """Create it without calls.
+
+        Args:
+            locked: waits for locked sessions.
+            refuse_waiting: raises LockTimeout in the calls of a method that wait for a connection.
+            pool_size: number of connections. Calls that probably meet a lock use a quarter of them.
+        """
         self._locked = locked
+        self._refuse_waiting = refuse_waiting
         self._lanes: dict[tuple[str, UUID], _Lane] = {}
+        self._suspected_until: dict[str, float] = {}
+        self._trials = asyncio.Semaphore(max(pool_size // 4, 1))
 
     async def run(
         self,
@@ -106,23 +122,58 @@ class LockWaits:
         *,
         tries_again: bool,
     ) -> _Result:
+        loop = asyncio.get_running_loop()
+        ends_at = min(loop.time() + MAX_WAIT_S, waits_until() or float("inf"))
         lane = self._lanes.get(kind)
         if lane is None:
             try:
+                if kind[0] in self._suspected_until:
+                    return await self._try(kind[0], attempt, ends_at)
                 return await attempt()
             except LockTimeout:
                 lane = _Lane() if kind[0] in LONG_CALLS else self._lanes.setdefault(kind, _Lane())
                 if not tries_again:
                     raise
-        loop = asyncio.get_running_loop()
-        ends_at = min(loop.time() + MAX_WAIT_S, waits_until() or float("inf"))
+                self._suspect(kind[0])
         while True:
             try:
                 return await self._run_in(lane, kind, attempt, ends_at)
             except LockTimeout:
-                if not tries_again or loop.time() + PAUSE_S > ends_at:
+                if not tries_again:
+                    raise
+                self._suspect(kind[0])
+                if loop.time() + PAUSE_S > ends_at:
                     raise
             await asyncio.sleep(PAUSE_S)
+
+    def _suspect(self, method: str) -> None:
+        """Expect calls of a method to meet the lock that one of them has met."""
+        # A long call may succeed after any time, so others cannot wait for it.
+        if method not in LONG_CALLS:
+            self._suspected_until[method] = asyncio.get_running_loop().time() + SUSPICION_S
+        self._refuse_waiting(method)
+
+    async def _try(
+        self, method: str, attempt: Callable[[], Awaitable[_Result]], ends_at: float
+    ) -> _Result:
+        """Run a call as one of the few that probably meet a lock.
+
+        Raises:
+            LockTimeout: if it met a lock, or if its time passed before its turn came.
+        """
+        clock = asyncio.get_running_loop().time
+        if clock() >= self._suspected_until.get(method, 0.0):
+            self._suspected_until.pop(method, None)
+            return await attempt()
+        try:
+            async with asyncio.timeout_at(ends_at):
+                await self._trials.acquire()
+        except TimeoutError:
+            raise LockTimeout from None
+        try:
+            return await attempt()
+        finally:
+            self._trials.release()
 
     async def _run_in(
         self,
@@ -141,7 +192,7 @@ class LockWaits:
             lane.lock.release()
             return await attempt()
         try:
-            result = await attempt()
+            result = await self._try(kind[0], attempt, ends_at)
         except LockTimeout:
             raise
         except Exception:

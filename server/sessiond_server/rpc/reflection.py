@@ -5,6 +5,7 @@ nor enum values. This module answers from descriptors.binpb, which `make protos`
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from functools import cache
 from importlib.resources import files
 from typing import Any, TypeAlias
 
@@ -95,21 +96,21 @@ class Contract:
         return sorted(number for name, number in self._extensions if name == extended)
 
 
+@cache
 def contract() -> Contract:
-    """Return the contract of this server."""
+    """Return the contract of this server. Reading it takes milliseconds, so it is kept."""
     encoded = files("sessiond_server.rpc").joinpath("descriptors.binpb").read_bytes()
     return Contract([*FileDescriptorSet.FromString(encoded).file, *_services_of_grpc()])
 
 
 def handlers() -> tuple[grpc.GenericRpcHandler, ...]:
     """Return the handlers of the reflection service, in both of its versions."""
-    known = contract()
 
     async def info(
         requests: AsyncIterator[pb.ServerReflectionRequest], _context: object
     ) -> AsyncIterator[pb.ServerReflectionResponse]:
         async for request in requests:
-            yield _response(known, request)
+            yield _response(contract(), request)
 
     method = grpc.stream_stream_rpc_method_handler(
         info,

@@ -333,6 +333,7 @@ class SessionServicer:
             after_message_id=request.after_message_id if start == "after_message_id" else None,
             expected_epoch=request.expected_epoch if request.HasField("expected_epoch") else None,
             branch_of=request.branch_of,
+            incarnation=request.incarnation,
         )
         async with aclosing(self._history.stream(caller.project_id, reading)) as batches:
             async for batch in batches:

@@ -17,7 +17,11 @@ from sessiond_server.db.idempotency import RequestRecord, content_hash
 from sessiond_server.db.pool import LockTimeout
 from sessiond_server.sessions.lifecycle_events import lifecycle_event
 from sessiond_server.sessions.settings import check_filter
-from sessiond_server.sessions.store.bulk_deletion import BulkDeletionStore, DoomedSessions
+from sessiond_server.sessions.store.bulk_deletion import (
+    BulkDeletionStore,
+    DoomedSessions,
+    PackedKeys,
+)
 from sessiond_server.sessions.store.deletion import DeletedSession
 from sessiond_server.sessions.store.filters import SessionFilter
 
@@ -26,6 +30,8 @@ SESSIONS_A_BATCH = 250
 KEYS_A_PAGE = 20_000
 # The caller waits for the end, so the pauses are shorter than those of background work.
 PAUSE_SHARE = 0.25
+# A deletion that went on as fast as it can would use most of a processor of the database.
+MOST_PER_S = 6_000
 # Time for which a deletion tries to delete locked sessions, after it has deleted all others.
 MAX_WAIT_S = 2.0
 # Maximum number of locked sessions that a result names.
@@ -91,19 +97,33 @@ class BulkDeletions:
 
     async def _delete_all(self, doomed: DoomedSessions, done: BulkDeletion) -> list[UUID]:
         """Delete the sessions; return the keys of sessions that are locked or no longer match."""
-        pace = Pace(SESSIONS_A_BATCH, pause_share=PAUSE_SHARE)
+        pace = _pace()
         missed: list[UUID] = []
-        keys: Sequence[UUID] = await self._store.keys(doomed, None, KEYS_A_PAGE)
-        while keys:
-            rest = keys
-            while rest:
-                async with pace.batch() as batch:
-                    part, rest = rest[: batch.size], rest[batch.size :]
-                    missed += await self._delete(doomed, part, done)
-                    batch.done = len(part)
+        keys = await self._store.keys(doomed, None, KEYS_A_PAGE)
+        while len(keys):
+            missed += await self._delete_at_pace(doomed, keys, done, pace)
             if len(keys) < KEYS_A_PAGE:
                 break
-            keys = await self._store.keys(doomed, keys[-1], KEYS_A_PAGE)
+            [last] = keys[-1:]
+            keys = await self._store.keys(doomed, last, KEYS_A_PAGE)
+        return missed
+
+    async def _delete_at_pace(
+        self,
+        doomed: DoomedSessions,
+        keys: PackedKeys | Sequence[UUID],
+        done: BulkDeletion,
+        pace: Pace,
+    ) -> list[UUID]:
+        """Delete sessions that are not locked, in batches; return the keys of the others."""
+        missed: list[UUID] = []
+        start = 0
+        while start < len(keys):
+            async with pace.batch() as batch:
+                part = keys[start : start + batch.size]
+                missed += await self._delete(doomed, part, done)
+                batch.done = len(part)
+            start += len(part)
         return missed
 
     async def _delete(
@@ -137,11 +157,12 @@ class BulkDeletions:
         """Delete sessions that were locked; return the session_ids of those that still are."""
         clock = asyncio.get_running_loop().time
         ends_at = min(clock() + MAX_WAIT_S, waits_until() or float("inf"))
+        pace = _pace()
         while True:
             matching = await self._store.matching(doomed, keys) if keys else {}
             if not matching or clock() >= ends_at:
                 return list(matching.values())
-            keys = list(await self._delete(doomed, list(matching), done))
+            keys = await self._delete_at_pace(doomed, list(matching), done, pace)
             # A session that is locked again and again can only be deleted by a statement that waits
             # for its lock.
             for key in keys:
@@ -155,6 +176,10 @@ class BulkDeletions:
             self._publisher.publish(lifecycle_event(events.DELETED, session))
             done.sessions += 1
             done.messages += session.last_seq
+
+
+def _pace() -> Pace:
+    return Pace(SESSIONS_A_BATCH, pause_share=PAUSE_SHARE, most_per_s=MOST_PER_S)
 
 
 def _interrupted(done: BulkDeletion) -> Fault:

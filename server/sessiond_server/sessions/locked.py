@@ -14,6 +14,7 @@ from uuid import UUID
 from sessiond_server.core.cancellation import cancel_all
 from sessiond_server.core.deadlines import waits_until
 from sessiond_server.core.errors import Fault
+from sessiond_server.core.work import begin_work
 from sessiond_server.db.pool import LockTimeout, PoolExhausted
 from sessiond_server.sessions.store.row_locks import RowLockStore
 
@@ -25,6 +26,10 @@ MAX_LOOKED_AT = 1000
 
 # Maximum number of calls of a process that wait for one session while it is locked.
 MAX_WAITING = 256
+
+# If at least this many sessions are locked, probably a program holds many, so each change first
+# finds out whether its session is free. A statement that waits would occupy a connection.
+MANY_LOCKED = 4
 
 # A change is given up after this many attempts that failed on a lock other than that of its
 # session's row.
@@ -153,6 +158,8 @@ class LockedSessions:
             except LockTimeout:
                 pass
         async with self._turn(key, session_id):
+            if len(self._awaited) >= MANY_LOCKED:
+                await self.until_free(key, session_id)
             for attempt in range(1, MAX_ATTEMPTS + 1):
                 while True:
                     try:
@@ -190,6 +197,7 @@ class LockedSessions:
 
     async def _look(self) -> None:
         """Check the awaited sessions until there are none."""
+        begin_work("row_locks")
         clock = asyncio.get_running_loop().time
         next_look = 0.0
         while self._awaited:

@@ -1,8 +1,8 @@
 """Traces of calls, statements and model calls, for OpenTelemetry.
 
 Traces are on if the standard variables name an exporter: OTEL_TRACES_EXPORTER=otlp (or console), or
-OTEL_EXPORTER_OTLP_ENDPOINT. Sampling and all else follow the other OTEL_* variables, as the SDK
-reads them. If traces are off, a call only looks at `is_on`.
+OTEL_EXPORTER_OTLP_ENDPOINT. The SDK reads the other OTEL_* variables, for sampling and for all
+other options. If traces are off, a call only checks `is_on`.
 
 Spans hold names, codes, sizes and counts: no content of messages, no statement's text or values, no
 key, and no text of an error, which may quote any of these.

@@ -44,7 +44,8 @@ class TurnAnnouncements:
         """Publish a delta of the model's answer. The first delta of a turn is published at once."""
         text = running.text
         if text.published < text.length if delta.is_reasoning else running.reasoning:
-            # Publish the waiting text of the other kind first: it was written earlier.
+            # Publish the waiting text of the other kind (reasoning or answer) first, because it was
+            # written earlier.
             self.flush(running)
         if delta.is_reasoning:
             running.reasoning += delta.text

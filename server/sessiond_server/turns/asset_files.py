@@ -26,7 +26,7 @@ class AssetFiles:
     """
 
     def __init__(self, assets: Assets, *, max_request_bytes: int) -> None:
-        """Creates the object.
+        """Create the object.
 
         Args:
             assets: the assets.

@@ -9,11 +9,12 @@ from typing import Any
 from uuid import UUID
 
 from sessiond.v1.message_pb2 import Message
-from sessiond_server.core.errors import Fault, invalid, session_not_found
+from sessiond_server.core.errors import invalid, session_not_found
 from sessiond_server.messages.branches import newest_branch
 from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
 from sessiond_server.messages.store.segments import Segment, cut
 from sessiond_server.sessions.settings import model_options_of
+from sessiond_server.turns.errors import history_too_large
 from sessiond_server.turns.mark_store import Mark, MarkStore
 from sessiond_server.turns.window import (
     INSTRUCTION_ROLES,
@@ -329,19 +330,7 @@ class _Reading:
 
     def _check_bytes(self, content_bytes: int) -> None:
         if content_bytes > self._max_bytes:
-            session_id = self._wanted.session_id
-            raise Fault(
-                "CONTEXT_TOO_LARGE",
-                f"the history that session {session_id!r} gives the model has {content_bytes} "
-                f"bytes; this server sends at most {self._max_bytes} (max_context_bytes): set or "
-                "lower config.context.max_messages or max_tokens, rewind the session, or copy a "
-                "part of it",
-                metadata={
-                    "session_id": session_id,
-                    "context_bytes": content_bytes,
-                    "max_bytes": self._max_bytes,
-                },
-            )
+            raise history_too_large(self._wanted.session_id, content_bytes, self._max_bytes)
 
 
 class _Backwards:

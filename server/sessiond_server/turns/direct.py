@@ -40,6 +40,7 @@ from sessiond_server.turns.errors import printable
 from sessiond_server.turns.joined_store import JoinedStore
 from sessiond_server.turns.joining import Joiner
 from sessiond_server.turns.lanes import TurnLanes
+from sessiond_server.turns.refusals import source_of
 from sessiond_server.turns.rows import NewTurn, TurnRow
 from sessiond_server.turns.sending import Sending
 from sessiond_server.turns.state import RunningTurn, TurnLease, TurnNews, TurnSlots
@@ -130,8 +131,8 @@ class DirectTurns:
         try:
             with ExitStack() as holding:
                 if started := await self._stored(_Starting(Start(turn, record, head), holding)):
-                    running = _running(sending, opening, turn, started)
-                    news = _news(running, started.appended, started.message_log, turn.rows)
+                    running = running_of(sending, opening, turn, started)
+                    news = news_of(running, started.appended, started.message_log, turn.rows)
                     news.started = running
                 yield news
         finally:
@@ -232,7 +233,7 @@ class DirectTurns:
                     change_count=change_count,
                     ended_at=ended.ended_at,
                 )
-                news = _news(running, ended.appended, ended.message_log, rows)
+                news = news_of(running, ended.appended, ended.message_log, rows)
                 news.ended.append(row)
                 news.settled, news.is_idle = running.turn_id, True
                 yield news
@@ -250,7 +251,8 @@ def _is_joinable(turn: NewTurn) -> bool:
     )
 
 
-def _running(sending: Sending, opening: Opening, turn: NewTurn, started: Started) -> RunningTurn:
+def running_of(sending: Sending, opening: Opening, turn: NewTurn, started: Started) -> RunningTurn:
+    """Return the turn that a Send has started."""
     appended, count = started.appended, turn.append.totals.count
     row = TurnRow(
         turn_id=turn.turn_id,
@@ -275,6 +277,10 @@ def _running(sending: Sending, opening: Opening, turn: NewTurn, started: Started
         started_at=started.created_at,
         ended_at=None,
     )
+    is_current = started.revision == opening.revision
+    source = None
+    if is_current and started.head:
+        source = source_of(started.head, opening.revision, turn)
     return RunningTurn(
         turn.append.key,
         opening.head.log,
@@ -291,11 +297,13 @@ def _running(sending: Sending, opening: Opening, turn: NewTurn, started: Started
         parent_seq=0 if count else turn.parent_seq,
         row=row,
         head=started.head,
-        policy=policy_of(opening.config) if started.revision == opening.revision else None,
+        policy=policy_of(opening.config) if is_current else None,
+        source=source,
     )
 
 
-def _news(running: RunningTurn, appended: Appended, message_log: UUID, rows: Rows) -> TurnNews:
+def news_of(running: RunningTurn, appended: Appended, message_log: UUID, rows: Rows) -> TurnNews:
+    """Return the news of messages that a turn has appended."""
     news = TurnNews(
         key=running.key,
         log=running.log,

@@ -49,7 +49,7 @@ log = structlog.get_logger(__name__)
 # has in the statement's snapshot, the snapshot also shows the current open turns. This check is
 # necessary because, if the session's row has changed since the snapshot, PostgreSQL rereads that
 # row only, and not the turns.
-_ALONE = f"""
+ALONE = f"""
         AND key = (SELECT key FROM sessions WHERE key = %(key)s FOR NO KEY UPDATE SKIP LOCKED)
         AND active_at = (SELECT active_at FROM sessions WHERE key = %(key)s)
         AND {MESSAGE_LOG} = (SELECT {MESSAGE_LOG} FROM sessions WHERE key = %(key)s)
@@ -59,12 +59,12 @@ _ALONE = f"""
 
 _START = (
     bump(
-        f"AND running_turn IS NULL {_ALONE}",
+        f"AND running_turn IS NULL {ALONE}",
         sets=", running_turn = %(turn)s",
         returning=", base_seq, is_branched, revision, largest_bytes",
     ),
     bump(
-        f"AND running_turn IS NULL {_ALONE} {message_ids.IS_NEW}",
+        f"AND running_turn IS NULL {ALONE} {message_ids.IS_NEW}",
         sets=", running_turn = %(turn)s",
         returning=", base_seq, is_branched, revision, largest_bytes",
     ),
@@ -106,7 +106,7 @@ _STARTS = {
 # The answer continues the last message of the model's input. One condition is therefore that this
 # message is still the newest one.
 _END_BUMP = bump(
-    f"""AND log = %(log)s AND running_turn = %(turn)s AND last_seq = %(answered_seq)s {_ALONE}
+    f"""AND log = %(log)s AND running_turn = %(turn)s AND last_seq = %(answered_seq)s {ALONE}
         AND EXISTS (
             SELECT FROM turns WHERE turns.key = %(key)s AND turns.log = %(log)s
                 AND turns.turn_id = %(turn)s AND turns.state = {TurnState.RUNNING}
@@ -128,7 +128,7 @@ _ENDS = {
 SELECT last_seq, active_at, message_log, epoch, first_seq, ended_at FROM bump, ended"""
     for is_single in (True, False)
 }
-_TYPES: dict[str, Type] = {
+TURN_TYPES: dict[str, Type] = {
     **dict.fromkeys(("turn", "message_id", "holder", "log"), UUID_KEY),
     **dict.fromkeys(("timeout_ms", "parent_seq", "answered_seq", "end_seq", "change_count"), INT8),
     **dict.fromkeys(("model", "stop_reason"), TEXT),
@@ -140,14 +140,14 @@ _TYPES: dict[str, Type] = {
 _STARTED_COLUMNS = (INT8, TIMESTAMPTZ, UUID_KEY, INT8, UUID_KEY, INT8, INT8, BOOL, INT8, INT8)
 _PREPARED_STARTS = {
     kind: PreparedStatement(
-        "turns.direct.start", text, _TYPES | types(single=kind[0] == 1), _STARTED_COLUMNS
+        "turns.direct.start", text, TURN_TYPES | types(single=kind[0] == 1), _STARTED_COLUMNS
     )
     for kind, text in _STARTS.items()
 }
 _ENDED_COLUMNS = (INT8, TIMESTAMPTZ, UUID_KEY, INT8, INT8, TIMESTAMPTZ)
 _PREPARED_ENDS = {
     is_single: PreparedStatement(
-        "turns.direct.end", text, _TYPES | types(single=is_single), _ENDED_COLUMNS
+        "turns.direct.end", text, TURN_TYPES | types(single=is_single), _ENDED_COLUMNS
     )
     for is_single, text in _ENDS.items()
 }
@@ -254,26 +254,10 @@ class DirectStore:
         """
         turn, record = start.turn, start.record
         append, rows = turn.append, turn.rows
-        parameters = parameters_of(append, rows) | {
-            "turn": turn.turn_id,
-            "model": turn.model,
-            "message_id": turn.message_id,
-            # One JSON string: see db/schema/work.py.
-            "options": orjson.dumps(turn.options_json or "{}").decode(),
-            "timeout_ms": turn.timeout_ms,
-            "keep_partial": turn.keep_partial,
-            "parent_seq": turn.parent_seq,
+        parameters = turn_parameters(turn, append, rows, record) | {
             "holder": holder,
             "lease_s": lease_s,
         }
-        if record:
-            parameters |= {
-                "request_id": record.request_id,
-                "hash": record.content_hash,
-                "result": record.result,
-            }
-        if append.message_ids:
-            parameters |= message_ids.columns(append.message_ids)
         statement = _PREPARED_STARTS[
             min(len(rows), 2), record is not None, bool(append.message_ids)
         ]
@@ -285,7 +269,7 @@ class DirectStore:
                     raise DuplicateRequest from e
                 return None
             except psycopg.Error as e:
-                _check_refused(e)
+                check_refused(e)
                 return None
         return started(start, found[0]) if found else None
 
@@ -342,7 +326,7 @@ class DirectStore:
                             _DROP_TEXT, parameters, prepare=self._database.prepare
                         )
         except psycopg.Error as e:
-            _check_refused(e)
+            check_refused(e)
             return None
         if not found:
             return None
@@ -383,7 +367,32 @@ def started(start: Start, row: Sequence[Any]) -> Started:
     return Started(appended, message_log, head, revision, from_pg_us(started_us))
 
 
-def _check_refused(error: psycopg.Error) -> None:
+def turn_parameters(
+    turn: NewTurn, append: Append, rows: Rows, record: RequestRecord | None
+) -> dict[str, Any]:
+    """Return the parameters of a new turn and of the append of its messages."""
+    parameters = parameters_of(append, rows) | {
+        "turn": turn.turn_id,
+        "model": turn.model,
+        "message_id": turn.message_id,
+        # One JSON string: see db/schema/work.py.
+        "options": orjson.dumps(turn.options_json or "{}").decode(),
+        "timeout_ms": turn.timeout_ms,
+        "keep_partial": turn.keep_partial,
+        "parent_seq": turn.parent_seq,
+    }
+    if record:
+        parameters |= {
+            "request_id": record.request_id,
+            "hash": record.content_hash,
+            "result": record.result,
+        }
+    if append.message_ids:
+        parameters |= message_ids.columns(append.message_ids)
+    return parameters
+
+
+def check_refused(error: psycopg.Error) -> None:
     """Raise a transient error, because a transaction would meet it too. Log any other error."""
     if isinstance(error, TRANSIENT_ERRORS):
         raise error

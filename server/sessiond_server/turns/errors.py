@@ -24,6 +24,21 @@ def fault_of_model(fault: ModelFault) -> Fault:
     )
 
 
+def history_too_large(session_id: str, context_bytes: int, max_bytes: int) -> Fault:
+    """Return the Fault for a history that is larger than this server sends."""
+    return Fault(
+        "CONTEXT_TOO_LARGE",
+        f"the history that session {session_id!r} gives the model has {context_bytes} bytes; this "
+        f"server sends at most {max_bytes} (max_context_bytes): set or lower "
+        "config.context.max_messages or max_tokens, rewind the session, or copy a part of it",
+        metadata={
+            "session_id": session_id,
+            "context_bytes": context_bytes,
+            "max_bytes": max_bytes,
+        },
+    )
+
+
 def parent_not_found(session_id: str, parent_seq: int, last_seq: int) -> Fault:
     """Return the Fault for a turn that continues a message which the session does not have."""
     return Fault(

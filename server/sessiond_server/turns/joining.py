@@ -7,6 +7,7 @@ from typing import Generic, TypeAlias, TypeVar
 from uuid import UUID
 
 from sessiond_server.core.cancellation import cancel_all
+from sessiond_server.core.work import begin_work
 from sessiond_server.turns.fair import FairQueue
 from sessiond_server.turns.lanes import TurnLanes
 
@@ -75,6 +76,7 @@ class Joiner(Generic[Asked, Found]):
 
     async def _run(self) -> None:
         """Answer the requests that wait, as many as fit together."""
+        begin_work("Send")
         together: list[tuple[Asked, asyncio.Future[Found]]] = []
         try:
             async with self._lanes.starts.place(None):

@@ -7,6 +7,7 @@ from uuid import UUID
 import structlog
 
 from sessiond_server.core.cancellation import cancel_all
+from sessiond_server.core.work import begin_work
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.turns.announcements import COALESCE_S, TurnAnnouncements
 from sessiond_server.turns.runner import TurnRunner
@@ -71,6 +72,7 @@ class LiveTexts:
             task.add_done_callback(self._tasks.discard)
 
     async def _save(self, running: RunningTurn) -> None:
+        begin_work("turn_texts")
         try:
             await self._saver.save([running])
         except (DatabaseUnavailable, PoolExhausted, Contention) as e:

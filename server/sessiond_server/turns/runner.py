@@ -7,10 +7,9 @@ session's row locked; no connection is held while a model works.
 import asyncio
 import contextvars
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager, suppress
 from functools import partial
-from typing import Any
 from uuid import UUID
 
 import structlog
@@ -20,9 +19,10 @@ from sessiond_server.core import events
 from sessiond_server.core.cancellation import cancel_all
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.events import Event, EventPublisher
+from sessiond_server.core.work import begin_work
 from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
-from sessiond_server.providers.base import Answer, ModelFault, ModelRequest
+from sessiond_server.providers.base import Answer, ModelFault, ModelRequest, RequestTooLarge
 from sessiond_server.providers.routing import Models
 from sessiond_server.sessions.store.lock import SessionMissing
 from sessiond_server.sessions.store.sessions import SessionStore
@@ -34,12 +34,15 @@ from sessiond_server.turns.context import Context, ContextRequest, Contexts, Pol
 from sessiond_server.turns.direct import DirectTurns
 from sessiond_server.turns.direct_store import Opening
 from sessiond_server.turns.errors import check_readable, fault_of_model, internal_error
+from sessiond_server.turns.failures import DirectFailures
 from sessiond_server.turns.handover import Handovers
 from sessiond_server.turns.lanes import TurnLanes
+from sessiond_server.turns.refusals import Refusals
 from sessiond_server.turns.rows import NewTurn, TurnRow
 from sessiond_server.turns.sending import Sending
 from sessiond_server.turns.state import EndedTurns, RunningTurn, TurnChanges, TurnNews, TurnSlots
 from sessiond_server.turns.store import TurnStore
+from sessiond_server.turns.timeouts import in_time
 from sessiond_server.turns.transitions import TurnTransitions
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 2.0
@@ -69,6 +72,8 @@ class TurnRunner:
         files: AssetFiles,
         handovers: Handovers,
         direct: DirectTurns,
+        failures: DirectFailures,
+        refusals: Refusals,
         lanes: TurnLanes,
         *,
         max_request_bytes: int,
@@ -84,6 +89,8 @@ class TurnRunner:
         self._files = files
         self._handovers = handovers
         self._direct = direct
+        self._failures = failures
+        self._refusals = refusals
         self._lanes = lanes
         self._max_request_bytes = max_request_bytes
         self._running = transitions.running
@@ -133,12 +140,23 @@ class TurnRunner:
     ) -> RunningTurn | None:
         """Start a turn with one statement; see DirectTurns.start.
 
+        If its request is known to be too large, the turn fails with the same statement.
+
         Returns:
             The turn; None if it was not stored, because a transaction must start it.
 
         Raises:
             DuplicateRequest: if the request is recorded already.
         """
+        if refusal := self._refusals.find(sending, opening, turn):
+            refusing = self._failures.refuse(sending, opening, turn, record, refusal)
+            async with self._lanes.start(sending.project_id), refusing as refused:
+                if refused:
+                    self._refusals.refused(refused.running.log, refused.running.after_seq)
+                    self._publish(refused.accepted)
+                    self._announcements.started(refused.running)
+                    self._publish(refused.ended)
+                    return refused.running
         async with self._direct.start(sending, opening, turn, record) as news:
             if news is None:
                 return None
@@ -238,6 +256,7 @@ class TurnRunner:
             self._slots.release(changes.started.turn_id)
 
     async def _run(self, running: RunningTurn) -> None:
+        begin_work("turns")
         is_resumed = True
         try:
             while is_resumed and not running.is_over.is_set():
@@ -264,7 +283,7 @@ class TurnRunner:
             DatabaseUnavailable, PoolExhausted, Contention: if one is raised before the call.
         """
         try:
-            answer = await self._call_in_time(running)
+            answer = await in_time(running, self._call(running))
         except (DatabaseUnavailable, PoolExhausted, Contention):
             raise
         except Fault as fault:
@@ -281,35 +300,10 @@ class TurnRunner:
         running.add_usage(answer.usage)
         return answer
 
-    async def _call_in_time(self, running: RunningTurn) -> Answer:
-        """Call the model once, until the turn is over or times out.
-
-        Raises:
-            Fault: TURN_TIMED_OUT if the turn timed out or was ended meanwhile; otherwise as in
-                _call.
-            ModelFault: as in _call.
-        """
-        call = asyncio.create_task(self._call(running))
-        over = asyncio.create_task(running.is_over.wait())
-        try:
-            done: Collection[asyncio.Future[Any]] = ()
-            while not done and running.remaining_s:
-                # The deadline moves while the turn waits for other turns.
-                done, _ = await asyncio.wait(
-                    (call, over), timeout=running.remaining_s, return_when=asyncio.FIRST_COMPLETED
-                )
-            if call.done():
-                return call.result()
-            raise Fault(
-                "TURN_TIMED_OUT",
-                f"the turn took longer than {running.timeout_s:g} seconds",
-                metadata={"timeout_s": f"{running.timeout_s:g}"},
-            )
-        finally:
-            await cancel_all((call, over))  # type: ignore[arg-type]
-
     async def _call(self, running: RunningTurn) -> Answer:
         route = self._models.route(running.model)
+        # What is known of the start of the turn holds for its first call only.
+        source, running.source = running.source, None
         async with AsyncExitStack() as stack:
             policy, context = await self._read(running, stack)
             check_readable(context.messages)
@@ -331,16 +325,22 @@ class TurnRunner:
             began = time.monotonic()
             span = stack.enter_context(tracing.model_span(route.provider.name, route.model))
             pieces = await stack.enter_async_context(aclosing(route.provider.stream(request)))
-            async for piece in pieces:
-                if began:
-                    model = metrics.model_label(running.model)
-                    metrics.FIRST_TOKEN.labels(model).observe(time.monotonic() - began)
-                    began = 0.0
-                if isinstance(piece, Answer):
-                    if span:
-                        span.answered(piece.model, piece.stop_reason, _tokens(piece))
-                    return piece
-                self._announcements.delta(running, piece)
+            try:
+                async for piece in pieces:
+                    if began:
+                        model = metrics.model_label(running.model)
+                        metrics.FIRST_TOKEN.labels(model).observe(time.monotonic() - began)
+                        began = 0.0
+                    if isinstance(piece, Answer):
+                        if span:
+                            span.answered(piece.model, piece.stop_reason, _tokens(piece))
+                        return piece
+                    self._announcements.delta(running, piece)
+            except RequestTooLarge as e:
+                # A window may begin later in the next request, so its refusal is not remembered.
+                if source and not (policy.limits or running.parent_seq):
+                    self._refusals.remember(running, source, context, e)
+                raise
         raise ModelFault(
             "MODEL_ANSWER_INVALID",
             "the model's answer has no end",
@@ -412,6 +412,11 @@ class TurnRunner:
         """Write an outcome once; return the seq from which the turn resumes, or 0."""
         if isinstance(outcome, Answer):
             async with self._direct.end(running, outcome) as news:
+                if news:
+                    self._publish(news)
+                    return 0
+        elif outcome:
+            async with self._failures.fail(running, outcome) as news:
                 if news:
                     self._publish(news)
                     return 0

@@ -110,6 +110,25 @@ class TurnSlots:
         self._freed.clear()
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What determines the request of a turn, besides the messages of its history.
+
+    Attributes:
+        message_log: see messages.store.history.LogHead.
+        epoch: see messages.store.history.LogHead.
+        revision: see direct_store.Opening.
+        model: the turn's model.
+        options: hash of the turn's options.
+    """
+
+    message_log: UUID
+    epoch: int
+    revision: int
+    model: str
+    options: bytes
+
+
 @dataclass(slots=True)
 class RunningTurn:
     """A turn that this process runs.
@@ -137,6 +156,7 @@ class RunningTurn:
         row: the turn's row when this process took the turn.
         head: where the session's messages were stored at the start of the turn; None = unknown.
         policy: the session's policy at the start of the turn; None = unknown.
+        source: what determined the request at the start of the turn; None = unknown.
         waiting_since: time on the monotonic clock since which the turn has waited for other turns;
             None = it does not wait.
     """
@@ -168,6 +188,7 @@ class RunningTurn:
     row: TurnRow | None = None
     head: LogHead | None = None
     policy: Policy | None = None
+    source: Source | None = None
     waiting_since: float | None = None
 
     @property

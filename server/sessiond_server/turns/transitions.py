@@ -141,9 +141,9 @@ class TurnTransitions:
         await self._end(changes, turn_id, ending, running)
 
     async def fail_orphans(self, changes: TurnChanges, last_seq: int) -> None:
-        """Fail the queued turns that continue a message after `last_seq`, which was removed.
+        """Fail the queued turns whose parent was removed, because its seq is above `last_seq`.
 
-        Otherwise they would continue another message, which is stored later with the same seq.
+        Otherwise they would continue another message that gets the same seq later.
         """
         for turn_id in await self._store.queued_ids(changes.change, last_seq + 1):
             fault = Fault(

@@ -40,7 +40,7 @@ class WindowLimits:
 
     @property
     def lowered(self) -> "WindowLimits":
-        """The limits of a new window."""
+        """The limits that a new window must fit when it begins."""
         messages, tokens = (
             limit and max(1, int(limit * self.keep_fraction))
             for limit in (self.max_messages, self.max_tokens)
@@ -120,9 +120,9 @@ def window_size(newest_first: Sequence[Message], size: int, *, is_whole: bool) -
 def _pairing_base(entries: Sequence[Entry], wanted: int, *, is_whole: bool) -> int | None:
     """Return the last place, up to `wanted`, at which the pairing of calls with results may begin.
 
-    An answer begins at that place, or a message without results, and no results follow it before
-    the next answer. So no result belongs to a call before that place. Hidden messages separate
-    nothing: an answer goes on behind them.
+    Either an answer begins at that place, or only messages without results are between that place
+    and the next answer. So no result belongs to a call before that place. A hidden message does not
+    end an answer.
     """
     rest = entries[wanted:]
     answer = next((i for i, entry in enumerate(rest) if _is_answer(entry)), len(rest))

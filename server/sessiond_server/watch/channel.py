@@ -18,6 +18,7 @@ from sessiond_server.core.errors import session_not_found
 from sessiond_server.core.events import MESSAGE_DELTA, TURN_END, Event, StoredMessages
 from sessiond_server.core.ids import session_key
 from sessiond_server.core.pg_time import now_us
+from sessiond_server.core.work import begin_work
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.messages.store.cuts import CutStore
 from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQuery
@@ -207,6 +208,7 @@ class Channel:
 
     async def run(self) -> None:
         """Deliver messages and events until the session is gone or the channel is closed."""
+        begin_work("watch")
         try:
             is_over = False
             while not (is_over or self._is_closed):

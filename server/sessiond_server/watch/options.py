@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from sessiond_server.core.errors import invalid
-from sessiond_server.core.validation import check_session_id
+from sessiond_server.core.ids import is_incarnation
+from sessiond_server.core.validation import check_incarnation, check_session_id
 from sessiond_server.messages.store.history import LogHead
 
 DEFAULT_HEARTBEAT_MS, MIN_HEARTBEAT_MS, MAX_HEARTBEAT_MS = 15_000, 1_000, 300_000
-MAX_INCARNATION_CHARACTERS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,7 @@ class WatchOptions:
 
     def admits(self, log: UUID) -> bool:
         """Return whether the stream may watch the session that has this log."""
-        # An etag begins with the log, as an incarnation does.
-        return not self.incarnation or self.incarnation.partition("-")[0] == log.hex
+        return is_incarnation(self.incarnation, log)
 
     def checked_heartbeat_s(self) -> float:
         """Check the request, and return the interval between heartbeats in seconds.
@@ -60,8 +59,7 @@ class WatchOptions:
             for name in ("incarnation", "follow_recreated"):
                 if getattr(self, name):
                     raise invalid(name, "is only valid with session_id")
-        if len(self.incarnation) > MAX_INCARNATION_CHARACTERS:
-            raise invalid("incarnation", "is neither an incarnation nor an etag of a session")
+        check_incarnation(self.incarnation)
         if self.session_id:
             check_session_id(self.session_id)
             if self.after_seq is not None and self.after_seq < 0:

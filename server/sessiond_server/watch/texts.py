@@ -15,6 +15,7 @@ import structlog
 from sessiond_server.core import events
 from sessiond_server.core.cancellation import cancel_all
 from sessiond_server.core.events import Event
+from sessiond_server.core.work import begin_work
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.watch.channel import Channel
 from sessiond_server.watch.live_text import TextSource
@@ -159,6 +160,7 @@ class Texts:
                 self._notifier.want(turn_id)
 
     async def _fill(self, channel: Channel) -> None:
+        begin_work("watch")
         pause_s = FIRST_PAUSE_S
         try:
             while not channel.is_over and self.source:

@@ -1,7 +1,7 @@
 import { type ServiceError, status as statusCodes } from "@grpc/grpc-js";
 import { BY_CODE, TurnFailed } from "../errors/base.js";
 import { ServerUnavailable, SessiondError, type StatusCode } from "../errors/index.js";
-import { BY_REASON, QuotaExceeded } from "../errors/reasons.js";
+import { BY_REASON, MessageNotFound, QuotaExceeded } from "../errors/reasons.js";
 import type { Turn } from "../gen/sessiond/v1/turn.js";
 import { detailsOf, type StatusDetails } from "./status-details.js";
 
@@ -75,6 +75,15 @@ export function errorOfTurn(turn: Turn): SessiondError {
     turn_id: turn.turnId,
   };
   return new Class(turn.error?.message ?? "", { ...(reason && { reason }), metadata });
+}
+
+/** Return the error for an ended turn whose answer is no longer in the session. */
+export function answerRemoved(turn: Turn): MessageNotFound {
+  const { sessionId, turnId, lastSeq } = turn;
+  return new MessageNotFound(
+    `a rewind has removed the answer of turn ${turnId}, message ${lastSeq}`,
+    { metadata: { session_id: sessionId, turn_id: turnId, seq: String(lastSeq) } },
+  );
 }
 
 /** Return whether an error with this metadata is the outcome of a turn, not of the call. */

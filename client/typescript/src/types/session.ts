@@ -140,7 +140,7 @@ export interface TokenCounts {
   readonly messageCount: number;
 }
 
-/** The result of a deletion by filter: what was deleted, or would be without dryRun. */
+/** The result of a deletion by filter. With dryRun, it describes what a deletion would delete. */
 export interface DeletedSessions {
   /** Number of sessions. */
   readonly sessionCount: number;

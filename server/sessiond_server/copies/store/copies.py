@@ -62,8 +62,8 @@ FROM unnest(
         AND seq >= segment.first_seq AND seq <= segment.last_seq
 ) AS sums"""
 
-# The counters are those that were read with the lock. All other columns are read from the source's
-# row by this statement, after the lock. If they have changed in between, no caller can tell.
+# The counters were read with _LOCK, which blocks neither appends nor other updates. This statement
+# reads the other columns later, so the copy has the changes that were made in between.
 _COPY = f"""
 WITH made AS (
     INSERT INTO sessions (key, project_id, session_id, log, state, model, user_name, title, config,

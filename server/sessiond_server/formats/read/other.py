@@ -47,7 +47,7 @@ READERS: dict[str, Reader] = {
 }
 """The reader of each format_name."""
 
-# A message with several speakers gets the first of these roles that a speaker has.
+# The role of a message with several speakers is the first of these roles that a speaker has.
 _LEADING = (ROLE_USER, ROLE_ASSISTANT, ROLE_TOOL, ROLE_SYSTEM)
 
 

@@ -14,11 +14,9 @@ from uuid import UUID
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
-from psycopg.types.numeric import Int8
 
 from sessiond_server.assets.store import assets
 from sessiond_server.db.idempotency import DuplicateRequest
-from sessiond_server.db.int8s import Int8s
 from sessiond_server.db.pool import Database
 from sessiond_server.db.prepared import PreparedStatement
 from sessiond_server.messages.store import message_ids
@@ -84,22 +82,20 @@ class Append:
 
     def parameters(self) -> dict[str, object]:
         """Return the parameters of the statements, except those for the rows."""
-        totals, place = self.totals, self.totals.first_words_place
-        # Without Int8, psycopg would choose each type by the value, and prepare one statement for
-        # every combination of types.
+        totals = self.totals
         return {
             "key": self.key,
             "project_id": self.project_id,
-            "count": Int8(totals.count),
-            "bytes": Int8(totals.content_bytes),
-            "largest": Int8(totals.largest_bytes),
-            "tokens": Int8(totals.tokens),
-            "estimated": Int8(totals.estimated),
+            "count": totals.count,
+            "bytes": totals.content_bytes,
+            "largest": totals.largest_bytes,
+            "tokens": totals.tokens,
+            "estimated": totals.estimated,
             "first_words": totals.first_words,
-            "first_words_place": None if place is None else Int8(place),
-            "expected": None if self.expected_last_seq is None else Int8(self.expected_last_seq),
-            "expected_epoch": None if self.expected_epoch is None else Int8(self.expected_epoch),
-            "parent_floor": Int8(totals.parent_floor),
+            "first_words_place": totals.first_words_place,
+            "expected": self.expected_last_seq,
+            "expected_epoch": self.expected_epoch,
+            "parent_floor": totals.parent_floor,
             "request_id": self.request_id,
             "hash": self.content_hash,
             "result": str(self.skipped or ""),
@@ -327,19 +323,19 @@ def parameters_of(append: Append, rows: Rows) -> dict[str, object]:
     parameters = append.parameters()
     if len(rows) == 1:
         parameters.update(
-            role=Int8(rows.roles[0]),
-            format=Int8(rows.formats[0]),
+            role=rows.roles[0],
+            format=rows.formats[0],
             body=rows.bodies[0],
-            row_tokens=Int8(rows.tokens[0]),
+            row_tokens=rows.tokens[0],
         )
     else:
         parameters.update(
-            roles=Int8s(rows.roles),
-            formats=Int8s(rows.formats),
-            sizes=Int8s(rows.sizes),
+            roles=rows.roles,
+            formats=rows.formats,
+            sizes=rows.sizes,
             bodies=rows.bodies,
-            row_tokens=Int8s(rows.tokens),
-            sum_bytes=Int8s(accumulate(rows.sizes)),
-            sum_tokens=Int8s(accumulate(map(abs, rows.tokens))),
+            row_tokens=rows.tokens,
+            sum_bytes=list(accumulate(rows.sizes)),
+            sum_tokens=list(accumulate(map(abs, rows.tokens))),
         )
     return parameters

@@ -224,8 +224,8 @@ class PurgeStore:
         """Delete rows of queued logs: all messages that no segment refers to, and all other rows.
 
         The lock on a log's entry excludes other purgers. Meanwhile, no additional messages of the
-        log can become reachable, because a copy reaches only what its source reaches. A deletion or
-        a rewind of the source waits for the copy's commit, and then queues the log again.
+        log can become reachable, because a copy only has messages that its source has. A deletion
+        or a rewind of the source waits for the copy's commit, and then queues the log again.
 
         Args:
             logs: maximum number of logs.

@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    LargeBinary,
     Text,
     Uuid,
     and_,
@@ -19,10 +20,11 @@ from sqlalchemy import (
     cast,
     func,
     literal,
+    literal_column,
     or_,
     select,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 
 from sessiond_server.db import schema as tables
 from sessiond_server.db.idempotency import (
@@ -37,6 +39,7 @@ from sessiond_server.sessions.store.deletion import DeletedSession, delete_sessi
 from sessiond_server.sessions.store.filters import SessionFilter, filter_conditions
 
 T = tables.sessions.c
+_EMPTY: ColumnElement[bytes] = literal_column("''::bytea", LargeBinary)
 
 
 class SessionCounts(NamedTuple):
@@ -63,6 +66,24 @@ class DoomedSessions(NamedTuple):
         # created_at alone is not enough: an imported session may have a created_at in the future.
         existed = or_(T.created_at < self.before, T.used_at < self.before)
         return and_(*filter_conditions(self.filter), existed)
+
+
+class PackedKeys:
+    """Keys of sessions, of which slices become UUIDs.
+
+    Making many thousands of UUIDs at once would block the event loop for tens of milliseconds.
+    """
+
+    def __init__(self, packed: bytes) -> None:
+        """Create it from the 16 bytes of each key."""
+        self._packed = packed
+
+    def __len__(self) -> int:
+        return len(self._packed) // 16
+
+    def __getitem__(self, part: slice) -> list[UUID]:
+        start, stop, _ = part.indices(len(self))
+        return [UUID(bytes=self._packed[16 * i : 16 * (i + 1)]) for i in range(start, stop)]
 
 
 class BulkDeletionStore:
@@ -100,12 +121,15 @@ class BulkDeletionStore:
         [row] = await self._database.rows(statement)
         return SessionCounts(**row)
 
-    async def keys(self, doomed: DoomedSessions, after: UUID | None, limit: int) -> list[UUID]:
+    async def keys(self, doomed: DoomedSessions, after: UUID | None, limit: int) -> PackedKeys:
         """Return the next keys of sessions after a key, in order, but at most `limit` keys."""
-        statement = select(T.key).where(doomed.condition).order_by(T.key).limit(limit)
+        chosen = select(T.key).where(doomed.condition).order_by(T.key).limit(limit)
         if after:
-            statement = statement.where(T.key > after)
-        return [row["key"] for row in await self._database.rows(statement)]
+            chosen = chosen.where(T.key > after)
+        key = chosen.subquery().c.key
+        packed = func.string_agg(func.uuid_send(key), aggregate_order_by(_EMPTY, key))
+        [row] = await self._database.rows(select(func.coalesce(packed, _EMPTY).label("packed")))
+        return PackedKeys(row["packed"])
 
     async def delete(
         self, doomed: DoomedSessions, keys: Sequence[UUID], *, skip_locked: bool

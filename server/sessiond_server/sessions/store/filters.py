@@ -39,26 +39,44 @@ def filter_conditions(chosen: SessionFilter) -> list[ColumnElement[bool]]:
     """Returns the conditions of a filter; expired sessions never match."""
     equal = ((T.user_name, chosen.user_name), (T.state, chosen.status), (T.model, chosen.model))
     contained = ((T.config, chosen.config_contains), (T.metadata, chosen.metadata_contains))
-    since = ((T.created_at, chosen.created_from), (T.active_at, chosen.active_from))
-    before = ((T.created_at, chosen.created_before), (T.active_at, chosen.active_before))
     conditions = [
         T.project_id == chosen.project_id,
         alive(),
         *(column == value for column, value in equal if value),
         *(column.op("@>")(as_jsonb(value)) for column, value in contained if value is not None),
-        *(column >= time for column, time in since if time is not None),
-        *(column < time for column, time in before if time is not None),
+        *created_range(chosen),
+        # active_at has no index, so the minutes are limited as well.
+        *active_range(chosen),
     ]
-    # active_at has no index, so the minutes are limited as well.
     if chosen.active_from is not None:
-        conditions.append(T.active_minute >= _minute(chosen.active_from))
+        conditions.append(T.active_at >= chosen.active_from)
     if chosen.active_before is not None:
-        conditions.append(T.active_minute <= _minute(chosen.active_before))
+        conditions.append(T.active_at < chosen.active_before)
     if chosen.session_id_prefix:
         # Unlike LIKE, a range condition needs no escaping and can use the unique index, whose
         # collation "C" is byte order.
         prefix = chosen.session_id_prefix
         conditions += [T.session_id >= prefix, T.session_id < _next_prefix(prefix)]
+    return conditions
+
+
+def created_range(chosen: SessionFilter) -> list[ColumnElement[bool]]:
+    """Return the conditions of a filter on created_at."""
+    conditions: list[ColumnElement[bool]] = []
+    if chosen.created_from is not None:
+        conditions.append(T.created_at >= chosen.created_from)
+    if chosen.created_before is not None:
+        conditions.append(T.created_at < chosen.created_before)
+    return conditions
+
+
+def active_range(chosen: SessionFilter) -> list[ColumnElement[bool]]:
+    """Return the conditions on active_minute that follow from those of a filter on active_at."""
+    conditions: list[ColumnElement[bool]] = []
+    if chosen.active_from is not None:
+        conditions.append(T.active_minute >= _minute(chosen.active_from))
+    if chosen.active_before is not None:
+        conditions.append(T.active_minute <= _minute(chosen.active_before))
     return conditions
 
 

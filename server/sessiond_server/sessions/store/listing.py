@@ -4,22 +4,29 @@ Listings by activity are ordered by (active_minute, active_at, key). The index l
 because each append would change it. To sort the sessions of a minute, a page has to read all of
 them, which takes long if an import or a nightly job touched 100,000 of them. The sessions of such a
 crowded minute are therefore ordered by key alone, as in the index.
+
+A filter may have a range of times that the index of the order does not contain, such as all
+sessions created on one day, the most recently active first. To reach them, a page would read all
+sessions before them in that order. If the range has few sessions, they are found by the index of
+the range, and sorted.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
     Select,
+    Subquery,
     and_,
     case,
     false,
     func,
     literal,
+    literal_column,
     null,
     or_,
     select,
@@ -28,10 +35,19 @@ from sqlalchemy import (
     union_all,
 )
 
-from sessiond_server.sessions.store.filters import SessionFilter, T, filter_conditions
+from sessiond_server.sessions.store.filters import (
+    SessionFilter,
+    T,
+    active_range,
+    created_range,
+    filter_conditions,
+)
 
 MAX_SORTED = 1000
 """A minute with more active sessions than this is crowded: its sessions are ordered by key."""
+
+MAX_IN_RANGE = 3000
+"""A range of times with at most this many sessions is read whole, and its sessions are sorted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +95,51 @@ def list_statement(listing: Listing, columns: Sequence[ColumnElement[Any]]) -> S
     order, keyset = _ORDERS[listing.order]
     if listing.after is not None:
         conditions.append(keyset(*listing.after))
-    return (
-        select(*columns, false().label("is_crowded"))
-        .where(*conditions)
-        .order_by(*order)
-        .limit(listing.limit)
+    page = select(*columns, false().label("is_crowded")).order_by(*order).limit(listing.limit)
+    are_few = _are_few(listing)
+    if are_few is None:
+        return page.where(*conditions)
+    keys = page.with_only_columns(T.key).where(*conditions)
+    chosen = _either(are_few, keys, keys.order_by(None).order_by(*_UNINDEXED[listing.order]))
+    return page.join_from(chosen, T.key.table, T.key == chosen.c.key)
+
+
+def _are_few(listing: Listing) -> ColumnElement[bool] | None:
+    """Return the condition that the filter's range of times has few sessions.
+
+    Returns:
+        None if there is no range, or if the index of the order contains it.
+    """
+    chosen = listing.filter
+    column: ColumnElement[Any]
+    by = listing.order.partition("_")[0]
+    if by != "created" and (bounds := created_range(chosen)):
+        column = T.created_at
+    elif by != "active" and (bounds := active_range(chosen)):
+        column = T.active_minute
+    else:
+        return None
+    some = (
+        select(T.key)
+        .where(T.project_id == chosen.project_id, *bounds)
+        .order_by(column, T.key)
+        .limit(MAX_IN_RANGE + 1)
+        .cte("some")
+        .prefix_with("MATERIALIZED")
     )
+    return select(func.count()).select_from(some).scalar_subquery() <= MAX_IN_RANGE
+
+
+def _either(are_few: ColumnElement[bool], walk: Select[Any], sort: Select[Any]) -> Subquery:
+    """Return the rows of one of two statements; PostgreSQL does not execute the other one.
+
+    Args:
+        are_few: whether the filter's range of times has few sessions.
+        walk: reads the sessions in the order of an index, if there are many.
+        sort: reads and sorts the sessions of the range, if there are few.
+    """
+    either = (walk.where(~are_few), sort.where(are_few))
+    return union_all(*(select(one.subquery()) for one in either)).subquery("either")
 
 
 _ORDERS: dict[str, Any] = {
@@ -97,6 +152,15 @@ _ORDERS: dict[str, Any] = {
         lambda at, key: tuple_(T.created_at, T.key) > tuple_(at, key),
     ),
     "id_asc": ((T.session_id.asc(),), lambda session_id: T.session_id > session_id),
+}
+
+
+# The same orders, which no index has.
+_NOTHING: ColumnElement[timedelta] = literal_column("interval '0'")
+_UNINDEXED: dict[str, Any] = {
+    "created_desc": ((T.created_at + _NOTHING).desc(), T.key.desc()),
+    "created_asc": ((T.created_at + _NOTHING).asc(), T.key.asc()),
+    "id_asc": (T.session_id.concat("").asc(),),
 }
 
 
@@ -113,14 +177,18 @@ def _by_activity(listing: Listing, columns: Sequence[ColumnElement[Any]]) -> Sel
     def ordered(*sort: ColumnElement[Any]) -> list[ColumnElement[Any]]:
         return [column.desc() if is_descending else column.asc() for column in sort]
 
-    head = (
+    first = (
         select(T.key, T.active_minute, T.active_at)
         .where(*conditions)
         .order_by(*ordered(T.active_minute, T.key))
         .limit(listing.limit)
-        .cte("head")
-        .prefix_with("MATERIALIZED")
     )
+    are_few = _are_few(listing)
+    if are_few is not None:
+        # No index has the sum, so the sessions are sorted.
+        sort = first.order_by(None).order_by(*ordered(T.active_minute + 0, T.key))
+        first = select(_either(are_few, first, sort))
+    head = first.cte("head").prefix_with("MATERIALIZED")
     last = (func.min if is_descending else func.max)(head.c.active_minute)
     found = select(last.label("minute")).having(func.count() == listing.limit).subquery("found")
     edge = select(found.c.minute, _is_crowded(listing.filter, found.c.minute, after)).cte("edge")

@@ -595,10 +595,18 @@ export interface GetMessagesRequest {
    * expected_epoch, if set, must be the session's epoch when the call starts; otherwise the call fails (HISTORY_REWOUND). It is meant for readers
    * that continue after a seq.
    */
-  expectedEpoch?: number | undefined;
+  expectedEpoch?:
+    | number
+    | undefined;
+  /**
+   * incarnation says which of the sessions with this id to read, as in WatchRequest: an etag of the session, or an incarnation of a WatchResponse. If
+   * that session was deleted, the call fails with SESSION_NOT_FOUND, even if there is another one with its id. Empty = the session that exists
+   * when the call starts.
+   */
+  incarnation: string;
 }
 
-/** GetMessagesResponse is one batch of a stream. The first batch is small; later ones have about 512 KiB. */
+/** GetMessagesResponse is one batch of a stream. The first batch is small; later ones have about 1 MiB. */
 export interface GetMessagesResponse {
   /** messages of this batch, in order. */
   messages: Message[];
@@ -3520,6 +3528,7 @@ function createBaseGetMessagesRequest(): GetMessagesRequest {
     branchOf: 0,
     view: 0,
     expectedEpoch: undefined,
+    incarnation: "",
   };
 }
 
@@ -3566,6 +3575,9 @@ export const GetMessagesRequest: MessageFns<GetMessagesRequest> = {
     }
     if (message.expectedEpoch !== undefined) {
       writer.uint32(96).int64(message.expectedEpoch);
+    }
+    if (message.incarnation !== "") {
+      writer.uint32(106).string(message.incarnation);
     }
     return writer;
   },
@@ -3689,6 +3701,14 @@ export const GetMessagesRequest: MessageFns<GetMessagesRequest> = {
             message.expectedEpoch = longToNumber(reader.int64());
             continue;
           }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.incarnation = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3740,6 +3760,7 @@ export const GetMessagesRequest: MessageFns<GetMessagesRequest> = {
     message.branchOf = object.branchOf ?? 0;
     message.view = object.view ?? 0;
     message.expectedEpoch = object.expectedEpoch ?? undefined;
+    message.incarnation = object.incarnation ?? "";
     return message;
   },
 };

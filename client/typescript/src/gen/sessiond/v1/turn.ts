@@ -86,6 +86,7 @@ export enum TurnState {
 /**
  * Turn is the work that one Send starts: the sent messages, the calls of the model, and its answer. One turn of a session runs at a time; the others
  * wait in the order in which they were sent. Turns are kept as long as their session. A copy of the session has their messages, but not the turns.
+ * A rewind may remove a turn's messages, and later messages then reuse their seqs: Message.turn says which turn stored a message.
  */
 export interface Turn {
   /** turn_id identifies the turn within its session. It is a UUIDv7 made by the server. */

@@ -1,0 +1,156 @@
+"""Records turns that fail without any text, in sessions that have no other open turn.
+
+In all other cases, and if a statement of failure_store.py stores nothing, the turn starts or ends
+as other turns do.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from sessiond_server.core.errors import Fault
+from sessiond_server.core.events import EventPublisher
+from sessiond_server.core.states import TurnState
+from sessiond_server.db.idempotency import RequestRecord
+from sessiond_server.turns.direct import news_of, running_of
+from sessiond_server.turns.direct_store import Opening
+from sessiond_server.turns.errors import error_of
+from sessiond_server.turns.failure_store import FailureStore
+from sessiond_server.turns.refusals import Refusal
+from sessiond_server.turns.rows import NewTurn
+from sessiond_server.turns.sending import Sending
+from sessiond_server.turns.state import RunningTurn, TurnNews
+from sessiond_server.turns.store import first_changes
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A turn that failed as it was accepted. Its news must be published in this order.
+
+    Attributes:
+        accepted: the messages of the turn.
+        running: the turn as it started.
+        ended: the end of the turn.
+    """
+
+    accepted: TurnNews
+    running: RunningTurn
+    ended: TurnNews
+
+
+class DirectFailures:
+    """Records failures. The caller must publish what is yielded before the block ends."""
+
+    def __init__(self, store: FailureStore, publisher: EventPublisher) -> None:
+        self._store = store
+        self._publisher = publisher
+
+    @asynccontextmanager
+    async def refuse(
+        self,
+        sending: Sending,
+        opening: Opening,
+        turn: NewTurn,
+        record: RequestRecord | None,
+        refusal: Refusal,
+    ) -> AsyncIterator[Refused | None]:
+        """Store the messages of a Send, and its turn as failed.
+
+        Args:
+            sending: the request.
+            opening: the session as it was read.
+            turn: the turn.
+            record: record of the request; None for a request without a request_id.
+            refusal: the failure.
+
+        Yields:
+            The turn; None if nothing was stored, because the session is no longer as it was read.
+
+        Raises:
+            DuplicateRequest: if the request is recorded already.
+        """
+        head, rows = opening.head, turn.rows
+        append = replace(turn.append, expected_last_seq=head.last_seq, expected_epoch=head.epoch)
+        error = error_of(refusal.fault, sending.session_id, turn.turn_id)
+        changes, change_count = refusal.changes, refusal.change_count
+        columns = _columns(error, changes, change_count)
+        async with self._store.connection() as connection:
+            with self._publisher.hold_delivery(append.key):
+                started = await self._store.refuse(
+                    connection, turn, append, record, opening.revision, columns
+                )
+                if started is None:
+                    yield None
+                    return
+                running = running_of(sending, opening, turn, started)
+                accepted = news_of(running, started.appended, started.message_log, rows)
+                assert running.row is not None  # noqa: S101 - every new turn has a row
+                ended = replace(
+                    accepted, stored=[], messages=None, has_appended=False, is_idle=True
+                )
+                ended.ended = [
+                    replace(
+                        running.row,
+                        state=TurnState.FAILED,
+                        error=error,
+                        changes=changes,
+                        change_count=change_count,
+                        ended_at=started.created_at,
+                    )
+                ]
+                yield Refused(accepted, running, ended)
+
+    @asynccontextmanager
+    async def fail(self, running: RunningTurn, fault: Fault) -> AsyncIterator[TurnNews | None]:
+        """End a running turn with a Fault.
+
+        Yields:
+            The ended turn; None if nothing was stored.
+        """
+        # Text that was saved or written must be kept, which takes a transaction.
+        has_text = running.text.length or running.has_saved or running.is_resumed
+        if running.row is None or has_text or fault.reason == "TURN_ABORTED":
+            yield None
+            return
+        error = error_of(fault, running.session_id, running.turn_id)
+        report = running.report
+        changes = first_changes(report) if report else None
+        columns = _columns(error, changes, len(report or ())) | {"usage": running.usage}
+        async with self._store.connection() as connection:
+            with self._publisher.hold_delivery(running.key):
+                failed = await self._store.fail(connection, running, columns)
+                if failed is None:
+                    yield None
+                    return
+                row = replace(
+                    running.row,
+                    state=TurnState.FAILED,
+                    first_seq=failed.first_seq,
+                    end_seq=failed.end_seq,
+                    usage=running.usage or running.row.usage,
+                    error=error,
+                    changes=changes,
+                    change_count=len(report or ()),
+                    ended_at=failed.ended_at,
+                )
+                yield TurnNews(
+                    key=running.key,
+                    log=running.log,
+                    project_id=running.project_id,
+                    session_id=running.session_id,
+                    epoch=running.epoch,
+                    ended=[row],
+                    settled=running.turn_id,
+                    is_idle=True,
+                )
+
+
+def _columns(error: Mapping[str, Any], changes: Any, change_count: int) -> dict[str, Any]:
+    return {
+        "error": orjson.dumps(error).decode(),
+        "changes": None if changes is None else orjson.dumps(changes).decode(),
+        "change_count": change_count,
+    }

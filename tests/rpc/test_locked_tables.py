@@ -1,0 +1,187 @@
+"""A lock on a table delays the calls that need the table, and no others."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import psycopg
+import pytest
+from psycopg.pq import TransactionStatus
+
+from sessiond_server.settings import Settings
+
+from ..support.waiting import until_async
+from ..support.wire import Wire, WireError, taken_apart
+from .calls import CALLS, call
+
+HELD = [f"held{i}" for i in range(12)]
+POOL_SIZE = 8
+
+WAITING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock'"""
+
+
+@pytest.fixture
+def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
+    """Statements wait for a lock until the test ends, unless the test sets another time."""
+    update = {"pool_size": POOL_SIZE, "lock_timeout_s": 600.0, "pool_timeout_s": 600.0}
+    return settings.model_copy(update=update | getattr(request, "param", {}))
+
+
+@pytest.fixture
+def blocker(database_url: str) -> Iterator[psycopg.Connection]:
+    """A connection whose transaction locks what the test says; it is rolled back at the end."""
+    with psycopg.connect(database_url) as connection:
+        yield connection
+        if connection.info.transaction_status != TransactionStatus.IDLE:
+            connection.rollback()
+
+
+@pytest.fixture
+def observer(database_url: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield connection
+
+
+def waiting(observer: psycopg.Connection) -> int:
+    """Return how many statements wait for a lock."""
+    [(count,)] = observer.execute(WAITING).fetchall()
+    assert isinstance(count, int)
+    return count
+
+
+async def end_of(made: Any) -> WireError | None:
+    try:
+        if hasattr(made, "__aiter__"):
+            async for _ in made:
+                pass
+        else:
+            await made
+    except grpc.aio.AioRpcError as error:
+        return taken_apart(error)
+    return None
+
+
+@asynccontextmanager
+async def calling(
+    wire: Wire, methods: list[str], sessions: list[str]
+) -> AsyncIterator[list["asyncio.Future[WireError | None]"]]:
+    """Have calls run during the block."""
+    calls = [
+        asyncio.ensure_future(end_of(call(wire, method, CALLS[method](session_id))))
+        for method in methods
+        for session_id in sessions
+    ]
+    try:
+        yield calls
+    finally:
+        for one in calls:
+            one.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def others_get_on(wire: Wire) -> None:
+    """Make calls that need neither messages nor assets, many at a time."""
+    for _ in range(3):
+        await asyncio.gather(*(wire.get("other") for _ in range(20)))
+        await asyncio.gather(*(wire.list() for _ in range(5)))
+        for method in ("ListTasks", "ListBookmarks", "UpdateSession", "ListCopies"):
+            assert await end_of(call(wire, method, CALLS[method]("other"))) is None
+
+
+async def test_reads_of_a_locked_table_leave_places_to_other_calls(
+    wire: Wire, blocker: psycopg.Connection, observer: psycopg.Connection
+) -> None:
+    """No lock times out, so what the other calls need is free as long as the reads wait."""
+    await wire.create("other")
+    for session_id in HELD:
+        await wire.create(session_id)
+        await wire.store(session_id, "x")
+    blocker.execute("LOCK TABLE messages")
+    async with calling(wire, ["GetMessages", "ListMessages"], HELD) as reads:
+        await until_async(lambda: waiting(observer) == POOL_SIZE * 3 // 4, "the reads wait")
+        await others_get_on(wire)
+        assert waiting(observer) == POOL_SIZE * 3 // 4
+        blocker.rollback()
+        assert await asyncio.gather(*reads) == [None] * len(reads)
+
+
+async def test_uploads_that_meet_a_lock_leave_places_to_other_calls(
+    wire: Wire, blocker: psycopg.Connection, observer: psycopg.Connection
+) -> None:
+    await wire.create("other")
+    blocker.execute("LOCK TABLE assets")
+    async with calling(wire, ["GetAsset"], HELD):
+        await until_async(lambda: waiting(observer) == POOL_SIZE // 2, "the calls wait")
+        await others_get_on(wire)
+        for i in range(10):
+            assert (await wire.store("other", "x")).first_seq == i + 1
+        assert waiting(observer) == POOL_SIZE // 2
+
+
+@pytest.mark.parametrize("settings", [{"lock_timeout_s": 0.2}], indirect=True)
+async def test_after_calls_met_a_locked_table_few_of_their_kind_try_again(
+    wire: Wire, blocker: psycopg.Connection, observer: psycopg.Connection
+) -> None:
+    await wire.create("other")
+    for session_id in HELD:
+        await wire.create(session_id)
+    blocker.execute("LOCK TABLE messages, tasks, bookmarks, assets")
+    methods = ["GetMessages", "ListMessages", "ListTasks", "ListBookmarks", "GetAsset"]
+    async with calling(wire, methods, HELD) as first:
+        assert {end.reason for end in await asyncio.gather(*first) if end} == {"OVERLOADED"}
+    async with calling(wire, methods, HELD) as calls:
+        most = 0
+        while not all(one.done() for one in calls):
+            most = max(most, waiting(observer))
+            await wire.get("other")
+        assert 1 <= most <= POOL_SIZE // 4
+        for one in calls:
+            if end := one.result():
+                assert (end.reason, end.retry_s) == ("OVERLOADED", 1.0)
+
+
+async def test_appends_to_many_locked_sessions_leave_connections_to_others(
+    wire: Wire, blocker: psycopg.Connection, observer: psycopg.Connection
+) -> None:
+    """One program has locked many sessions, such as by an update of all sessions of a user."""
+    for session_id in [*HELD, "other"]:
+        await wire.create(session_id)
+    blocker.execute("SELECT FROM sessions WHERE session_id LIKE 'held%' FOR UPDATE")
+    async with calling(wire, ["StoreMessages"], HELD[:1]) as first:
+        await until_async(lambda: waiting(observer) == 1, "an append waits")
+        async with calling(wire, ["StoreMessages"], HELD[1:]) as rest:
+            for i in range(20):
+                assert (await wire.store("other", "x")).first_seq == i + 1
+                await wire.get("held3")
+            # A statement that starts while only a few others run may still wait for its lock.
+            assert waiting(observer) <= 2
+            assert not any(one.done() for one in (*first, *rest))
+            blocker.rollback()
+            assert await asyncio.gather(*first, *rest) == [None] * len(HELD)
+    assert await wire.texts("held7") == ["x"]
+
+
+@pytest.mark.parametrize("settings", [{"lock_timeout_s": 1.0}], indirect=True)
+async def test_changes_of_many_locked_sessions_wait_without_connections(
+    wire: Wire, blocker: psycopg.Connection, observer: psycopg.Connection
+) -> None:
+    for session_id in [*HELD, "other"]:
+        await wire.create(session_id)
+    blocker.execute("SELECT FROM sessions WHERE session_id LIKE 'held%' FOR UPDATE")
+    async with calling(wire, ["UpdateSession"], HELD[:4]) as first:
+        await until_async(lambda: waiting(observer) > 0, "a change waits")
+        await until_async(lambda: waiting(observer) == 0, "all changes wait in memory")
+        async with calling(wire, ["CreateTask", "CreateBookmark", "UpdateSession"], HELD) as rest:
+            for _ in range(20):
+                assert (
+                    await end_of(call(wire, "UpdateSession", CALLS["UpdateSession"]("other")))
+                    is None
+                )
+                assert waiting(observer) == 0
+            assert not any(one.done() for one in (*first, *rest))
+            blocker.rollback()
+            assert await asyncio.gather(*first, *rest) == [None] * (len(first) + len(rest))
