@@ -2,17 +2,22 @@
 
 import asyncio
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from sessiond import AsyncClient
+from sessiond_server.server import Running
 
 from ..support import http2_flood
+from ..support.metrics import here
 from ..support.processes import ServerProcess
+from ..support.wire import Wire
 
 FLOOD_S = 2
 # A server without load has about 120 MB.
@@ -48,3 +53,25 @@ async def test_calls_are_answered_during_floods_and_memory_is_bounded(
                 sent = json.loads(flood.stdout.read())
             assert sent["frames"] > 10_000, mode
             assert resident_bytes(server.process.pid) < MAX_RESIDENT_BYTES, mode
+
+
+def send_resets(port: int, count: int) -> None:
+    """Send calls of GetSession that are reset at once, and wait until the server has read them."""
+    ping = http2_flood.frame(http2_flood.PING, 0, 0, b"after it")
+    acknowledged = http2_flood.frame(http2_flood.PING, 1, 0, b"after it")
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(http2_flood.PREFACE + http2_flood.frame(http2_flood.SETTINGS, 0, 0, b""))
+        connection.sendall(b"".join(islice(http2_flood.rapid_resets(), count)) + ping)
+        received = b""
+        while acknowledged not in received:
+            received = received[-len(acknowledged) :] + connection.recv(1 << 16)
+
+
+async def test_calls_that_are_reset_at_once_reach_no_handler(server: Running, wire: Wire) -> None:
+    """So a flood of them takes CPU of gRPC's threads, and hardly any of the event loop."""
+    await wire.create("a")
+    before = here().value("grpc_server_started_total", grpc_method="GetSession")
+    await asyncio.to_thread(send_resets, server.port, 20_000)
+    await wire.get("a")
+    after = here().value("grpc_server_started_total", grpc_method="GetSession")
+    assert after == before + 1

@@ -1,6 +1,7 @@
 """A text that follows another text takes no file from a request.
 
-The server relies on this: if the files of a request are too large, a later one is refused unseen.
+The server relies on this. If the files of a request are too large, it refuses later requests of
+the session without creating them.
 """
 
 import json

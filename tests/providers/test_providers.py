@@ -58,7 +58,8 @@ class TestAnswers:
         await hear(make(), asked)
         (received,) = model_server.requests
         body = received.body
-        assert (body["temperature"], body["tools"]) == (0, [])
+        sampling = body["generationConfig"] if make.kind == "gemini" else body
+        assert (sampling["temperature"], body["tools"]) == (0, [])
         user = {"role": "user", "content": "Hi"}
         match make.kind:
             case "openai":

@@ -118,7 +118,7 @@ def call(wire: Wire, name: str, request: Any, **options: Any) -> Any:
 
 
 async def outcome(made: Any) -> WireError | None:
-    """Returns the error of a call, or None if it succeeds."""
+    """Return the error of a call, or None if it succeeds."""
     try:
         return await error_of(made)
     except AssertionError:

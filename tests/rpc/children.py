@@ -105,7 +105,7 @@ class Children:
         )
 
     async def update(self, child_id: str, *, session: str = "one", request_id: str = "") -> Any:
-        """Makes the kind's change."""
+        """Make the kind's change."""
         child = self._child(child_id, self.kind.change)
         return await self.call("Update", session=session, request_id=request_id, **child)
 
@@ -118,7 +118,7 @@ class Children:
         await self.call("Delete", **{self.kind.id_field: child_id}, **fields)
 
     async def page(self, **fields: Any) -> tuple[list[Any], str]:
-        """Returns a page and the token of the next one."""
+        """Return a page and the token of the next one."""
         page = await self.call("List", **fields)
         return [*getattr(page, self.table)], page.next_page_token
 
@@ -133,7 +133,7 @@ class Children:
         return [getattr(child, self.kind.id_field) for child in await self.listed(**fields)]
 
     def fill(self, query: Query, count: int) -> None:
-        """Inserts rows f1, f2, ... into every session."""
+        """Insert rows f1, f2, ... into every session."""
         columns, values = self.kind.row
         query(
             f"INSERT INTO {self.table} (key, log, {columns}, created_at, updated_at) "

@@ -67,7 +67,7 @@ def header(key: NewKey) -> tuple[tuple[str, str]]:
 
 
 async def watch(wire: Wire, key: NewKey) -> Any:
-    """Returns a watch that has delivered its first response and is idle."""
+    """Return a watch that has delivered its first response and is idle."""
     request = WatchRequest(session_id="one", heartbeat_interval={"seconds": 60})
     opened = wire.conversations.Watch(request, metadata=header(key))
     await anext(aiter(opened))

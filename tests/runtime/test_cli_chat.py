@@ -25,8 +25,8 @@ AGAIN_S = 10
 
 
 @pytest.fixture
-def server(start_server: Callable[..., ServerProcess], database_url: str) -> ServerProcess:
-    return start_server(SESSIOND_DATABASE_URL=database_url)
+def server(own_project: ServerProcess) -> ServerProcess:
+    return own_project
 
 
 @pytest.fixture
@@ -36,13 +36,13 @@ def client(server: ServerProcess) -> Iterator[Client]:
 
 
 def environment(target: str) -> dict[str, str]:
-    return {k: v for k, v in os.environ.items() if not k.startswith("SESSIOND_")} | {
-        "SESSIOND_TARGET": target
-    }
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("SESSIOND_")}
+    key = os.environ.get("SESSIOND_API_KEY", "")
+    return clean | {"SESSIOND_TARGET": target, "SESSIOND_API_KEY": key}
 
 
 def talk(target: str, *arguments: str, lines: str = "") -> subprocess.CompletedProcess[str]:
-    """Runs the command with all lines at once."""
+    """Run the command with all lines at once."""
     return subprocess.run(
         [*COMMAND, *arguments],
         input=lines,
@@ -75,7 +75,7 @@ class Talk:
         self.process.stdin.flush()
 
     def heard(self) -> str:
-        """Returns the next line of its output."""
+        """Return the next line of its output."""
         assert self.process.stdout is not None
         return self.process.stdout.readline().rstrip("\n")
 
@@ -118,13 +118,13 @@ class Terminal:
         os.write(self._ours, text.encode())
 
     def wait_for(self, text: str) -> None:
-        """Waits until the output after the last wait contains a text."""
+        """Wait until the output after the last wait contains a text."""
         while text not in self.shown:
             self.shown += os.read(self._ours, 1000).decode()
         self.shown = self.shown.partition(text)[2]
 
     def interrupt(self, text: str) -> None:
-        """Presses Ctrl-C until a text is shown.
+        """Press Ctrl-C until a text is shown.
 
         A Ctrl-C just before Python starts to wait for keys has no effect until the next Ctrl-C.
         """
@@ -178,13 +178,13 @@ def test_a_session_is_continued(server: ServerProcess, client: Client) -> None:
 
 
 def test_a_failed_turn_is_reported_and_the_next_prompt_sent(
-    server: ServerProcess, client: Client
+    server: ServerProcess, client: Client, tmp_path: Path
 ) -> None:
     session = client.create_session(
         "chat-1",
         config={"model_options": {"echo_fault": "MODEL_UNAVAILABLE", "echo_fault_after": 2}},
     )
-    with talking(server.target, "chat-1", server.log.with_suffix(".notes")) as failing:
+    with talking(server.target, "chat-1", tmp_path / "notes") as failing:
         failing.say("Hello")
         assert failing.heard() == "echo of "
         failing.wait_for_note("the turn failed: MODEL_UNAVAILABLE")
@@ -234,8 +234,8 @@ def test_a_server_that_dies_between_two_prompts(
 def test_a_lost_turn_is_reported(
     start_server: Callable[..., ServerProcess], database_url: str, tmp_path: Path
 ) -> None:
-    listen = ("--listen", f"127.0.0.1:{free_port()}")
-    server = start_server(*listen, SESSIOND_DATABASE_URL=database_url)
+    flags = ("--listen", f"127.0.0.1:{free_port()}", "--turn-lease-s", "2")
+    server = start_server(*flags, SESSIOND_DATABASE_URL=database_url)
     with Client(server.target) as client:
         session = client.create_session(
             "chat-1", config={"model_options": {"echo_delay_ms": 30_000}}
@@ -244,7 +244,7 @@ def test_a_lost_turn_is_reported(
             chatting.say("first")
             until(lambda: session.turns(state="running").to_list() != [], "the turn ran")
             server.kill()
-            start_server(*listen, SESSIOND_DATABASE_URL=database_url)
+            start_server(*flags, SESSIOND_DATABASE_URL=database_url)
             chatting.wait_for_note("TURN_LOST")
             session.update(config={})
             chatting.say("second")
@@ -320,13 +320,14 @@ def test_ctrl_c_aborts_a_queued_turn(server: ServerProcess, client: Client) -> N
 
 
 def test_a_server_that_stays_away(
-    server: ServerProcess,
-    tmp_path: Path,
+    start_server: Callable[..., ServerProcess],
+    database_url: str,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     for name in ("PATIENCE_S", "SILENCE_S"):
         monkeypatch.setattr(chat, name, 0.1)
+    server = start_server(SESSIOND_DATABASE_URL=database_url)
     with Client(server.target) as client:
         session = client.create_session("chat-1")
         server.kill()

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
 
 import pytest
 
@@ -51,16 +50,13 @@ asyncio.run(main())
 @pytest.mark.parametrize(
     "way", ["forgotten", "kept", "read on in the background", "client closed", "left", "ended"]
 )
-def test_an_open_read_ends_with_its_event_loop(
-    start_server: Callable[..., ServerProcess], database_url: str, way: str
-) -> None:
-    server = start_server(SESSIOND_DATABASE_URL=database_url)
-    with Client(server.target) as client:
+def test_an_open_read_ends_with_its_event_loop(own_project: ServerProcess, way: str) -> None:
+    with Client() as client:
         client.create_session("one").import_messages(
             [{"role": "user", "content": "x" * 1000}] * 5000
         )
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, server.target, way],
+        [sys.executable, "-c", PROGRAM, own_project.target, way],
         capture_output=True,
         text=True,
         timeout=60,

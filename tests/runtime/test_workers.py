@@ -15,7 +15,7 @@ Start = Callable[..., ServerProcess]
 
 
 def serve(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs `sessiond serve`, which is expected to end by itself."""
+    """Run `sessiond serve`, which is expected to end by itself."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("SESSIOND_")}
     command = [sys.executable, "-m", "sessiond_server", "serve", *flags]
     return subprocess.run(

@@ -1,4 +1,4 @@
-"""A client that floods a server with HTTP/2 frames, as a program: MODE PORT SECONDS.
+"""A client that floods a server with HTTP/2 frames, as a program: MODE PORT SECONDS [CONNECTIONS].
 
 It writes frames by hand, because libraries only send frames of well-behaved clients. It reconnects
 when the server closes the connection, and prints how many frames and connections it made.
@@ -99,9 +99,9 @@ class Flood:
             self._connect()
 
 
-def main(mode: str, port: int, seconds: float) -> None:
+def main(mode: str, port: int, seconds: float, connections: int = CONNECTIONS) -> None:
     """Flood a server, and print the numbers of frames and connections."""
-    floods = [Flood(mode, port) for _ in range(CONNECTIONS)]
+    floods = [Flood(mode, port) for _ in range(connections)]
     end = time.monotonic() + seconds
     print("flooding", flush=True)
     while time.monotonic() < end:
@@ -116,4 +116,4 @@ def main(mode: str, port: int, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), *map(int, sys.argv[4:]))

@@ -51,6 +51,24 @@ async def test_options_reach_the_model_in_the_callers_order(
     assert json.dumps(sent) == json.dumps(base | OPTIONS)
 
 
+async def test_options_stay_when_the_model_is_of_another_api(
+    wire: Wire, models: ModelServer
+) -> None:
+    function = {"name": "look_up", "parameters": {"type": "object", "properties": {}}}
+    base = {"max_completion_tokens": 7, "stop": "END", "seed": 1}
+    tools = [{"type": "function", "function": function}]
+    await wire.create("one", config={"model_options": json.dumps(base | {"tools": tools})})
+    await send(wire, "one", "x")
+    turn = await send(wire, "one", "y", model="other-1", options={"stop": ["STOP"]})
+    first, second = (request.body for request in models.requests)
+    assert first.items() >= (base | {"tools": tools}).items()
+    assert (second["max_tokens"], second["stop_sequences"]) == (7, ["STOP"])
+    assert second["tools"] == [{"name": "look_up", "input_schema": function["parameters"]}]
+    assert not second.keys() & base.keys()
+    changed = {change.detail for change in turn.changes if not change.seq}
+    assert changed == {f"options.{key}" for key in (*base, "tools")}
+
+
 async def test_a_config_gives_its_text_back_unchanged(wire: Wire) -> None:
     text = ' {"b" : 1.0, "a":[1e2, "\\u00e9"] }'
     await wire.create("one", config={"model_options": text})

@@ -138,7 +138,7 @@ class Turn(ProtoRecord[turn_pb2.Turn]):
 
     @property
     def first_seq(self) -> int | None:
-        """The seq of the first message that the turn appended. None = none, or still queued."""
+        """The seq of the first message that the turn appended. None = no message yet."""
         return self._pb.first_seq or None
 
     @property

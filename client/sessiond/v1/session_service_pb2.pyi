@@ -1407,7 +1407,7 @@ Global___GetMessagesRequest: _TypeAlias = GetMessagesRequest  # noqa: Y015
 
 @_typing.final
 class GetMessagesResponse(_message.Message):
-    """GetMessagesResponse is one batch of a stream. The first batch is small; later ones have about 512 KiB."""
+    """GetMessagesResponse is one batch of a stream. The first batch is small; later ones have about 1 MiB."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -9,7 +9,7 @@ _unfinished: set[asyncio.Future[Any]] = set()
 
 
 def check_cancelled() -> None:
-    """Raises CancelledError if the running task has been cancelled.
+    """Raise CancelledError if the running task has been cancelled.
 
     In Python 3.11, asyncio.wait_for, which the database driver uses, loses a cancellation that
     arrives together with the awaited result. A call whose client is gone would then wait forever
@@ -23,7 +23,7 @@ def check_cancelled() -> None:
 
 
 def cancel_started(task: asyncio.Task[None]) -> None:
-    """Cancels a task after its first step.
+    """Cancel a task after its first step.
 
     A task that is cancelled before its first step does not even run its `finally` blocks.
     """
@@ -31,7 +31,7 @@ def cancel_started(task: asyncio.Task[None]) -> None:
 
 
 async def cancel_all(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancels tasks and waits until they have ended."""
+    """Cancel tasks, and wait until they have ended."""
     pending = set(tasks)
     while pending:
         for task in pending:
@@ -43,7 +43,7 @@ async def cancel_all(tasks: Iterable[asyncio.Task[None]]) -> None:
 async def run_to_completion(
     work: "Coroutine[Any, Any, _Result] | asyncio.Future[_Result]",
 ) -> _Result:
-    """Waits for work that must be completed even if the caller is cancelled in the meantime.
+    """Wait for work that must be completed even if the caller is cancelled in the meantime.
 
     Args:
         work: a coroutine or a future, for example the steps that follow a commit.

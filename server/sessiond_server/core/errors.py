@@ -34,7 +34,7 @@ class Fault(Exception):
 def invalid(
     field: str, description: str, *, reason: str = "INVALID_FIELD", **metadata: object
 ) -> Fault:
-    """Returns a fault about one field.
+    """Return a fault about one field.
 
     Args:
         field: path of the field in the request.
@@ -46,7 +46,7 @@ def invalid(
 
 
 def session_not_found(session_id: str) -> Fault:
-    """Returns the fault for a session that does not exist in the caller's project."""
+    """Return the fault for a session that does not exist in the caller's project."""
     return Fault(
         "SESSION_NOT_FOUND",
         f"there is no session {session_id!r}",
@@ -55,7 +55,7 @@ def session_not_found(session_id: str) -> Fault:
 
 
 def session_destroyed(session_id: str, purpose: str) -> Fault:
-    """Returns the fault for a change to a destroyed session.
+    """Return the fault for a change to a destroyed session.
 
     Args:
         session_id: id of the session.
@@ -69,7 +69,7 @@ def session_destroyed(session_id: str, purpose: str) -> Fault:
 
 
 def history_rewound(session_id: str, epoch: int, last_seq: int, problem: str) -> Fault:
-    """Returns the fault for a call that is about messages of an earlier epoch.
+    """Return the fault for a call that is about messages of an earlier epoch.
 
     Args:
         session_id: id of the session.
@@ -86,7 +86,7 @@ def history_rewound(session_id: str, epoch: int, last_seq: int, problem: str) ->
 
 
 def etag_mismatch(what: str, session_id: str, current: str) -> Fault:
-    """Returns the fault for a change whose expected etag is not the current one.
+    """Return the fault for a change whose expected etag is not the current one.
 
     Args:
         what: the object to be changed, e.g. "session 'a'" or "task 'b'".
@@ -102,7 +102,7 @@ def etag_mismatch(what: str, session_id: str, current: str) -> Fault:
 
 
 def request_id_reused(request_id: str) -> Fault:
-    """Returns the fault for a request_id that was recorded with other content."""
+    """Return the fault for a request_id that was recorded with other content."""
     return invalid(
         "request_id",
         "was used before for a request with other content; use a new request_id for each request",

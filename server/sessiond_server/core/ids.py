@@ -9,7 +9,7 @@ _NAMESPACE = UUID("6f1c2d0e-5e55-10d0-8a31-73657373696f")
 
 
 def project_id_of(name: str) -> UUID:
-    """Returns the id of a project."""
+    """Return the id of a project."""
     return uuid5(_NAMESPACE, name)
 
 
@@ -30,12 +30,12 @@ def is_incarnation(incarnation: str, log: UUID) -> bool:
 
 
 def session_key(project_id: UUID, session_id: str) -> UUID:
-    """Returns the key that all rows of a session are stored under."""
+    """Return the key that all rows of a session are stored under."""
     return uuid5(project_id, session_id)
 
 
 def creation_key(project_id: UUID, request_id: str) -> UUID:
-    """Returns the key that the request_id of a creation is recorded under.
+    """Return the key that the request_id of a creation is recorded under.
 
     The session's key cannot be used: a client that repeats the request may not know the id that the
     server chose.
@@ -45,12 +45,12 @@ def creation_key(project_id: UUID, request_id: str) -> UUID:
 
 
 def deletion_key(project_id: UUID, request_id: str) -> UUID:
-    """Returns the key that the request_id of a deletion by filter is recorded under."""
+    """Return the key that the request_id of a deletion by filter is recorded under."""
     return uuid5(project_id, "delete\0" + request_id)
 
 
 def uuid7() -> UUID:
-    """Returns a UUID of version 7 (RFC 9562): milliseconds since 1970, then random bits."""
+    """Return a UUID of version 7 (RFC 9562): milliseconds since 1970, then random bits."""
     # The standard library has uuid7 only since Python 3.14.
     bits = (time.time_ns() // 1_000_000) << 80 | uuid4().int & ((1 << 76) - 1)
     return UUID(int=(bits & ~(0xF << 76) & ~(0x3 << 62)) | (7 << 76) | (2 << 62))

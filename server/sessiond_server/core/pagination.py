@@ -50,7 +50,7 @@ class Paging:
         *position: Parser,
         defaults: tuple[Any, ...] = (),
     ) -> None:
-        """Checks the caller's page_size and page_token.
+        """Check the caller's page_size and page_token.
 
         Args:
             page_size: number of rows. 0 means DEFAULT_PAGE_SIZE; larger numbers than MAX_PAGE_SIZE
@@ -87,7 +87,7 @@ class Paging:
         *,
         has_more: bool | None = None,
     ) -> Page[Row]:
-        """Returns one page of the rows.
+        """Return one page of the rows.
 
         Args:
             rows: the rows in order. If there are more than `size`, there is a next page.
@@ -101,14 +101,14 @@ class Paging:
 
 
 def fingerprint(*query: object) -> str:
-    """Returns a hash of a query, the same in every process: 12 hexadecimal digits."""
+    """Return a hash of a query, the same in every process: 12 hexadecimal digits."""
     # repr() would not do, because the order of a protobuf map's keys differs between processes.
     encoded = orjson.dumps(query, default=str, option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(encoded, digest_size=6).hexdigest()
 
 
 def encode_token(fingerprint: str, *values: Any) -> str:
-    """Returns a token that holds a query's fingerprint and numbers, strings, UUIDs or times."""
+    """Return a token that holds a query's fingerprint and numbers, strings, UUIDs or times."""
     encoded = orjson.dumps([VERSION, fingerprint, *values])
     return base64.urlsafe_b64encode(encoded).rstrip(b"=").decode()
 
@@ -121,7 +121,7 @@ def decode_token(
     reason: str,
     defaults: tuple[Any, ...] = (),
 ) -> tuple[Any, ...]:
-    """Returns the values of a token, one for each parser.
+    """Return the values of a token, one for each parser.
 
     Args:
         token: the token.
@@ -153,17 +153,17 @@ def decode_token(
 
 
 def int4(value: Any) -> int:
-    """Parses a number in the range of PostgreSQL's integer."""
+    """Parse a number in the range of PostgreSQL's integer."""
     return _within(value, -(2**31), 2**31 - 1)
 
 
 def seq(value: Any) -> int:
-    """Parses a seq, or 0 for the position before the first message."""
+    """Parse a seq, or 0 for the position before the first message."""
     return _within(value, 0, 2**63 - 1)
 
 
 def time(value: Any) -> datetime:
-    """Parses an ISO 8601 time that has a time zone."""
+    """Parse an ISO 8601 time that has a time zone."""
     found = datetime.fromisoformat(value)
     if found.tzinfo is None:
         raise ValueError(value)
@@ -171,12 +171,12 @@ def time(value: Any) -> datetime:
 
 
 def time_or_none(value: Any) -> datetime | None:
-    """Parses an ISO 8601 time that has a time zone, or null."""
+    """Parse an ISO 8601 time that has a time zone, or null."""
     return None if value is None else time(value)
 
 
 def text(value: Any) -> str:
-    """Parses a string that PostgreSQL can store."""
+    """Parse a string that PostgreSQL can store."""
     if not isinstance(value, str) or "\0" in value:
         raise ValueError(value)
     value.encode()  # raises for a lone surrogate

@@ -7,7 +7,7 @@ EPOCH_S = int(EPOCH.timestamp())
 
 
 def to_pg_us(time: datetime) -> int:
-    """Returns a time as microseconds since 2000-01-01 UTC."""
+    """Return a time as microseconds since 2000-01-01 UTC."""
     return (time - EPOCH) // timedelta(microseconds=1)
 
 
@@ -17,5 +17,5 @@ def from_pg_us(time_us: int) -> datetime:
 
 
 def now_us() -> int:
-    """Returns the current time as microseconds since 2000-01-01 UTC."""
+    """Return the current time as microseconds since 2000-01-01 UTC."""
     return to_pg_us(datetime.now(UTC))

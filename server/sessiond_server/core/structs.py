@@ -22,7 +22,7 @@ MAX_STRUCT_BYTES = 8 * MAX_JSON_BYTES  # config or metadata of a request, as pro
 
 
 def to_dict(struct: Struct, field: str, *, text_key: str = "") -> dict[str, Any]:
-    """Returns a Struct as a JSON object; whole numbers become int.
+    """Return a Struct as a JSON object; whole numbers become int.
 
     Args:
         struct: the Struct.
@@ -97,7 +97,7 @@ def _value(value: Value, path: str, key: str, depth: int) -> Any:
 
 
 def to_struct(value: dict[str, Any], struct: Struct) -> None:
-    """Fills an empty Struct with a JSON object."""
+    """Fill an empty Struct with a JSON object."""
     for key, item in value.items():
         _fill(struct.fields[key], item)
 

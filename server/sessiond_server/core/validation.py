@@ -28,7 +28,7 @@ def check_incarnation(incarnation: str) -> None:
 
 
 def check_session_id(session_id: str, field: str = "session_id") -> str:
-    """Checks a session_id, which is required."""
+    """Check a session_id, which is required."""
     # A fast path for the usual case, without a loop over the characters.
     if (
         0 < len(session_id) <= MAX_SESSION_ID_CHARACTERS
@@ -47,22 +47,22 @@ def check_session_id(session_id: str, field: str = "session_id") -> str:
 
 
 def check_task_id(task_id: str, field: str = "task_id") -> str:
-    """Checks a task_id, which is required."""
+    """Check a task_id, which is required."""
     return _check_name(task_id, field, MAX_TASK_ID_CHARACTERS)
 
 
 def check_bookmark_name(name: str, field: str = "name") -> str:
-    """Checks the name of a bookmark, which is required."""
+    """Check the name of a bookmark, which is required."""
     return _check_name(name, field, MAX_BOOKMARK_NAME_CHARACTERS)
 
 
 def check_request_id(request_id: str) -> str:
-    """Checks a request_id; "" means none."""
+    """Check a request_id; "" means none."""
     return check_text("request_id", request_id, MAX_REQUEST_ID_CHARACTERS)
 
 
 def check_message_id(message_id: str, field: str = "message_id") -> str:
-    """Checks a message_id, which is required here."""
+    """Check a message_id, which is required here."""
     # A fast path for the usual case, without a loop over the characters.
     if (
         0 < len(message_id) <= MAX_MESSAGE_ID_CHARACTERS
@@ -76,7 +76,7 @@ def check_message_id(message_id: str, field: str = "message_id") -> str:
 
 
 def check_description(description: str, field: str) -> str:
-    """Checks text for people to read, which may span several lines."""
+    """Check text for people to read, which may span several lines."""
     _check_length(field, description, MAX_DESCRIPTION_CHARACTERS)
     if "\0" in description:
         raise invalid(field, "contains a NUL character, which PostgreSQL cannot store")
@@ -84,7 +84,7 @@ def check_description(description: str, field: str) -> str:
 
 
 def check_text(field: str, text: str, max_characters: int) -> str:
-    """Checks a single line of text, which may be empty."""
+    """Check a single line of text, which may be empty."""
     _check_length(field, text, max_characters)
     if text.isascii() and text.isprintable():
         return text

@@ -29,5 +29,5 @@ TOUCH = (
 
 
 def alive() -> ColumnElement[bool]:
-    """Returns ALIVE for a Core statement."""
+    """Return ALIVE for a Core statement."""
     return literal_column(ALIVE, Boolean)

@@ -64,7 +64,7 @@ class RequestRecord:
     result: str = ""
 
     def check_repeats(self, first: RecordedRequest | None) -> None:
-        """Checks that this request repeats the first one.
+        """Check that this request repeats the first one.
 
         Raises:
             Fault: REQUEST_ID_REUSED if the first request had other content.
@@ -91,7 +91,7 @@ class DuplicateRequest(Exception):
 
 
 def content_hash(*content: Any) -> bytes:
-    """Returns a 16-byte hash of a request's content, to recognise repetitions."""
+    """Return a 16-byte hash of a request's content, to recognise repetitions."""
     encoded = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(encoded, digest_size=16).digest()
 
@@ -114,7 +114,7 @@ async def find_request(
     *,
     on: AsyncConnection[TupleRow] | None = None,
 ) -> RecordedRequest | None:
-    """Returns the first request with a request_id; None if there is none."""
+    """Return the first request with a request_id; None if there is none."""
     parameters = {"key": key, "log": log, "request_id": request_id}
     rows = await database.rows(_FIND, parameters, on=on)
     return RecordedRequest(**rows[0]) if rows else None
@@ -126,7 +126,7 @@ async def record_request(
     record: RequestRecord,
     log: UUID = NO_LOG,
 ) -> None:
-    """Records a request in the transaction of its change.
+    """Record a request in the transaction of its change.
 
     Raises:
         DuplicateRequest: if the request_id was already recorded with the same content.
@@ -155,7 +155,7 @@ DELETE FROM requests WHERE key = %(key)s AND log = %(log)s AND request_id = %(re
 async def complete_request(
     database: Database, connection: AsyncConnection[TupleRow], record: RequestRecord, log: UUID
 ) -> None:
-    """Adds the result to a request that was recorded earlier in the same transaction."""
+    """Add the result to a request that was recorded earlier in the same transaction."""
     named = {"key": record.key, "log": log, "request_id": record.request_id}
     await database.rows(_COMPLETE, named | {"result": record.result}, on=connection)
 
@@ -163,7 +163,7 @@ async def complete_request(
 async def forget_request(
     database: Database, connection: AsyncConnection[TupleRow], record: RequestRecord, log: UUID
 ) -> None:
-    """Removes the record of a request that changed nothing; the same transaction recorded it."""
+    """Remove the record of a request that changed nothing; the same transaction recorded it."""
     named = {"key": record.key, "log": log, "request_id": record.request_id}
     await database.rows(_FORGET, named, on=connection)
 
@@ -172,7 +172,7 @@ async def forget_request(
 async def recorded_transaction(
     database: Database, record: RequestRecord | None
 ) -> AsyncIterator[AsyncConnection[TupleRow]]:
-    """Lends a connection in a transaction that starts by recording the request under NO_LOG.
+    """Lend a connection in a transaction that starts by recording the request under NO_LOG.
 
     Raises:
         DuplicateRequest: if the request_id was already recorded with the same content.

@@ -47,7 +47,7 @@ class MigrationRefused(Exception):
 
 
 def upgrade(database_url: str, *, lock_timeout_s: float = 5.0, wait_s: float = 300.0) -> None:
-    """Runs the missing migrations in one transaction; concurrent calls run one after the other.
+    """Run the missing migrations in one transaction; concurrent calls run one after the other.
 
     A schema that is newer, and fits servers of this version, is left as it is.
 
@@ -88,29 +88,29 @@ def upgrade(database_url: str, *, lock_timeout_s: float = 5.0, wait_s: float = 3
 
 
 def current(database_url: str) -> str | None:
-    """Returns the revision of the database; None if the database is empty."""
+    """Return the revision of the database; None if the database is empty."""
     with _connect(database_url) as connection:
         return _revision(connection)
 
 
 def newest() -> str:
-    """Returns the revision that this version of the server requires."""
+    """Return the revision that this version of the server requires."""
     return max(_revisions())
 
 
 def is_known(revision: str) -> bool:
-    """Returns whether this version knows a revision. Newer versions have further revisions."""
+    """Return whether this version knows a revision. Newer versions have further revisions."""
     return revision in _revisions()
 
 
 def oldest_server(database_url: str) -> str | None:
-    """Returns the oldest revision whose servers run on the schema; None if that is not known."""
+    """Return the oldest revision whose servers run on the schema; None if that is not known."""
     with _connect(database_url) as connection:
         return _oldest_server(connection)
 
 
 def check_support(revision: str | None, oldest: str | None) -> None:
-    """Checks that this version runs on the newer schema of a database.
+    """Check that this version runs on the newer schema of a database.
 
     Args:
         revision: the revision of the database.

@@ -92,7 +92,7 @@ class Database:
         listen_url: str | None = None,
         directory: Path | None = None,
     ) -> None:
-        """Creates a closed pool.
+        """Create a closed pool.
 
         Args:
             url: URL of the database, which may name several hosts.
@@ -142,19 +142,19 @@ class Database:
         self.prepare: bool | None = True
 
     async def open(self) -> None:
-        """Starts to connect in the background.
+        """Start to connect in the background.
 
         If the database is unavailable, requests fail, but the server still starts.
         """
         await self._pool.open(wait=False)
 
     async def close(self) -> None:
-        """Closes all connections; those in use are closed when they are returned."""
+        """Close all connections; those in use are closed when they are returned."""
         await self._pool.close()
         await self._reachability.close()
 
     def pool_stats(self) -> Mapping[str, int]:
-        """Returns the sizes and counts of psycopg_pool.AsyncConnectionPool.get_stats."""
+        """Return the sizes and counts of psycopg_pool.AsyncConnectionPool.get_stats."""
         stats = self._pool.get_stats()
         stats["requests_waiting"] = stats.get("requests_waiting", 0) + self._places.waiting
         return stats
@@ -168,7 +168,7 @@ class Database:
         self._places.refuse(kind)
 
     async def connect_alone(self, application_name: str) -> AsyncConnection[TupleRow]:
-        """Returns an autocommit connection outside the pool.
+        """Return an autocommit connection outside the pool.
 
         Raises:
             psycopg.OperationalError: if the database refuses the connection.
@@ -242,7 +242,7 @@ class Database:
         await self._pool.drain()
 
     async def ping(self) -> None:
-        """Makes one round trip.
+        """Make one round trip.
 
         Raises:
             DatabaseUnavailable: if the database does not respond.
@@ -252,7 +252,7 @@ class Database:
             await connection.execute("SELECT 1")
 
     def connection(self) -> "PooledConnection":
-        """Returns a context manager that lends an autocommit connection.
+        """Return a context manager that lends an autocommit connection.
 
         Entering or leaving it raises:
             PoolExhausted: no connection became free in time.
@@ -263,7 +263,7 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection[TupleRow]]:
-        """Lends a connection in a transaction.
+        """Lend a connection in a transaction.
 
         The transaction is committed at the end of the block and rolled back on an exception.
         psycopg.Rollback rolls it back and is not propagated. Other exceptions are those of
@@ -279,7 +279,7 @@ class Database:
         *,
         on: AsyncConnection[TupleRow] | None = None,
     ) -> list[DictRow]:
-        """Runs a statement and returns its rows as dicts.
+        """Run a statement, and return its rows as dicts.
 
         Args:
             statement: a psycopg text with `%(name)s` placeholders, or a Core statement.
@@ -328,7 +328,7 @@ class Database:
             return await cursor.fetchall() if cursor.description else []
 
     def compiled(self, statement: ClauseElement) -> tuple[str, Mapping[str, Any]]:
-        """Returns the psycopg text of a Core statement, and the values that it contains."""
+        """Return the psycopg text of a Core statement, and the values that it contains."""
         compiled = statement.compile(dialect=self._dialect)
         return str(compiled), compiled.params
 
@@ -438,7 +438,7 @@ class PooledConnection:
 
 
 def columns_of(row_type: type[Any], alias: str = "") -> str:
-    """Returns the columns of a row's dataclass, for a SELECT list or RETURNING.
+    """Return the columns of a row's dataclass, for a SELECT list or RETURNING.
 
     Args:
         row_type: a dataclass whose fields are named after columns.

@@ -11,6 +11,7 @@ from sessiond_server.dialects.anthropic_options import fit_options, is_thinking
 from sessiond_server.dialects.arguments import object_of, stored_object
 from sessiond_server.dialects.cache_markers import limit_markers
 from sessiond_server.dialects.message_limit import limited
+from sessiond_server.dialects.options import convert_options
 from sessiond_server.dialects.request import (
     ASSISTANT_FIRST,
     BLANK,
@@ -80,7 +81,10 @@ def fit(
     Raises:
         UnsendableHistory: if nothing of the history can be sent.
     """
-    return _Writer(history, dialect).write(history)
+    history, changes = convert_options(history, "anthropic")
+    request = _Writer(history, dialect).write(history)
+    request.report.add_all(changes)
+    return request
 
 
 class _Writer(AnthropicBlocks):

@@ -6,6 +6,7 @@ from typing import Any
 
 from sessiond.v1.message_pb2 import FORMAT_GEMINI
 from sessiond_server.dialects.gemini_parts import GeminiParts, respelled
+from sessiond_server.dialects.options import convert_options
 from sessiond_server.dialects.request import (
     ASSISTANT_FIRST,
     BLANK,
@@ -56,7 +57,10 @@ def fit(history: History) -> FittedRequest:
     Raises:
         UnsendableHistory: if nothing of the history can be sent.
     """
-    return _Writer(history).write(history)
+    history, changes = convert_options(history, "gemini")
+    request = _Writer(history).write(history)
+    request.report.add_all(changes)
+    return request
 
 
 class _Writer(GeminiParts):

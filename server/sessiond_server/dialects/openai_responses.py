@@ -10,6 +10,7 @@ from sessiond_server.dialects.openai_responses_parts import (
     ResponsesParts,
     output_part,
 )
+from sessiond_server.dialects.options import convert_options
 from sessiond_server.dialects.request import (
     BLANK,
     CONTINUE,
@@ -46,7 +47,10 @@ def fit(history: History) -> FittedRequest:
     Raises:
         UnsendableHistory: if nothing of the history can be sent.
     """
-    return _Writer(history).write(history)
+    history, changes = convert_options(history, "responses")
+    request = _Writer(history).write(history)
+    request.report.add_all(changes)
+    return request
 
 
 class _Writer(ResponsesParts):

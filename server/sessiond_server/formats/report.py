@@ -1,6 +1,6 @@
 """The report of a request: content that the request lacks, or contains in another form."""
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
 
@@ -84,6 +84,11 @@ class Report:
             self._kinds.setdefault(seq, set()).add(kind)
             if kind in (ChangeKind.FIELD_REMOVED, ChangeKind.FIELD_CHANGED):
                 self._fields.setdefault(seq, set()).add(key_of(detail))
+
+    def add_all(self, changes: Iterable[Change]) -> None:
+        """Add changes, for example those of another report."""
+        for change in changes:
+            self.add(change.seq, change.kind, change.detail)
 
     def __iter__(self) -> Iterator[Change]:
         return iter(self._changes)

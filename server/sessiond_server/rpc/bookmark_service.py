@@ -93,7 +93,7 @@ def bookmark_message(row: BookmarkRow) -> Bookmark:
 
 
 def _values(request: UpdateBookmarkRequest) -> dict[str, Any]:
-    """Returns the new values in an update, by name.
+    """Return the new values in an update, by name.
 
     Raises:
         Fault: INVALID_FIELD if the mask contains an unknown path.

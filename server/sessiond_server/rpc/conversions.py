@@ -69,7 +69,7 @@ _COLUMNS = {
 
 
 def session_message(row: SessionRow) -> Session:
-    """Converts a session's row."""
+    """Convert a session's row."""
     message = Session(
         session_id=row.session_id,
         status=SessionStatus.ValueType(row.state),
@@ -104,7 +104,7 @@ def session_message(row: SessionRow) -> Session:
 
 
 def put_state(message: Session, state: str) -> None:
-    """Sets the state of a session, given as JSON text."""
+    """Set the state of a session, given as JSON text."""
     message.state_json = state
     message.state_etag = state_etag(state)
 
@@ -118,7 +118,7 @@ def state_patch(
     | ImportSessionRequest
     | CopySessionRequest,
 ) -> StatePatch:
-    """Converts a change of a state.
+    """Convert a change of a state.
 
     Raises:
         Fault: INVALID_FIELD or INVALID_JSON.
@@ -129,7 +129,7 @@ def state_patch(
 
 
 def settings(session: Session, path: str = "session") -> SessionSettings:
-    """Converts the settings of a new session.
+    """Convert the settings of a new session.
 
     Args:
         session: the settings.
@@ -151,7 +151,7 @@ def settings(session: Session, path: str = "session") -> SessionSettings:
 
 
 def config_of(struct: Struct, field: str) -> dict[str, Any]:
-    """Converts a config, or a patch of one.
+    """Convert a config, or a patch of one.
 
     Raises:
         Fault: INVALID_FIELD or INVALID_JSON.
@@ -164,7 +164,7 @@ def config_of(struct: Struct, field: str) -> dict[str, Any]:
 def update_values(
     request: UpdateSessionRequest,
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Converts an update of a session.
+    """Convert an update of a session.
 
     Returns:
         The new values by column, and the patches for config and metadata.
@@ -200,7 +200,7 @@ def updated_paths(
     request: UpdateSessionRequest | UpdateTaskRequest | UpdateBookmarkRequest,
     is_set: Mapping[str, bool],
 ) -> list[str]:
-    """Returns the paths that an update changes: those of its mask; without one, of all set fields.
+    """Return the paths that an update changes: those of its mask, or of all fields that are set.
 
     Args:
         request: the update.
@@ -220,7 +220,7 @@ def updated_paths(
 def session_filter(
     request: ListSessionsRequest | DeleteSessionsRequest, project_id: UUID
 ) -> SessionFilter:
-    """Converts the filter of a request.
+    """Convert the filter of a request.
 
     Raises:
         Fault: INVALID_FIELD if a field of the filter is invalid.
@@ -253,7 +253,7 @@ def session_filter(
 
 
 def copying(request: CopySessionRequest) -> CopyRequest:
-    """Converts a request to copy a session.
+    """Convert a request to copy a session.
 
     Raises:
         Fault: INVALID_FIELD if a field is invalid.
@@ -277,7 +277,7 @@ def copying(request: CopySessionRequest) -> CopyRequest:
 
 
 def import_head(request: ImportSessionRequest) -> ImportHead:
-    """Converts the first piece of an import, except its messages.
+    """Convert the first piece of an import, except its messages.
 
     Raises:
         Fault: INVALID_FIELD if a field is invalid.
@@ -316,19 +316,19 @@ def import_head(request: ImportSessionRequest) -> ImportHead:
 
 
 def task_status(status: TaskStatus.ValueType, field: str) -> int:
-    """Checks the status of a task; see enum_number."""
+    """Check the status of a task; see enum_number."""
     return enum_number(TaskStatus.DESCRIPTOR, status, field)
 
 
 def copy_message(row: CopyRow) -> SessionCopy:
-    """Converts the row of a copy."""
+    """Convert the row of a copy."""
     message = SessionCopy(session_id=row.session_id, seq=row.seq)
     message.create_time.FromDatetime(row.created_at)
     return message
 
 
 def order_name(order: SessionOrder.ValueType) -> str:
-    """Converts the order of a listing.
+    """Convert the order of a listing.
 
     Raises:
         Fault: INVALID_FIELD if the number is unknown.
@@ -337,7 +337,7 @@ def order_name(order: SessionOrder.ValueType) -> str:
 
 
 def enum_number(enum: EnumDescriptor, number: int, field: str) -> int:
-    """Checks and returns the value of an enum; 0 is UNSPECIFIED.
+    """Check and return the value of an enum; 0 is UNSPECIFIED.
 
     Raises:
         Fault: INVALID_FIELD if the number is unknown.
@@ -348,7 +348,7 @@ def enum_number(enum: EnumDescriptor, number: int, field: str) -> int:
 
 
 def time_of(timestamp: Timestamp, field: str) -> datetime:
-    """Converts a time.
+    """Convert a time.
 
     Raises:
         Fault: INVALID_FIELD if the time is out of range.
@@ -360,7 +360,7 @@ def time_of(timestamp: Timestamp, field: str) -> datetime:
 
 
 def _optional_time(message: Session | Task | Bookmark, name: str, path: str) -> datetime | None:
-    """Returns a time in imported data; None if the field is not set."""
+    """Return a time in imported data; None if the field is not set."""
     if not message.HasField(name):  # type: ignore[arg-type]
         return None
     time = time_of(getattr(message, name), f"{path}.{name}")
@@ -371,7 +371,7 @@ def _optional_time(message: Session | Task | Bookmark, name: str, path: str) -> 
 
 
 def timestamp_of(created_us: int) -> Timestamp:
-    """Converts microseconds since 2000-01-01 UTC to a Timestamp."""
+    """Convert microseconds since 2000-01-01 UTC to a Timestamp."""
     seconds, us = divmod(created_us, 1_000_000)
     return Timestamp(seconds=seconds + EPOCH_S, nanos=us * 1000)
 
@@ -392,6 +392,6 @@ def _idle_ttl_ms(session: Session | CopySessionRequest, prefix: str = "session."
 
 
 def milliseconds(duration: Duration) -> int:
-    """Returns a duration in whole milliseconds, rounded down."""
+    """Return a duration in whole milliseconds, rounded down."""
     # Duration.ToMilliseconds() would raise errors of its own for durations outside its range.
     return duration.seconds * 1000 + duration.nanos // 1_000_000

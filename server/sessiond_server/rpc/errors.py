@@ -91,7 +91,7 @@ CODES: dict[str, grpc.StatusCode] = {
 
 
 def as_fault(error: BaseException) -> Fault | None:
-    """Returns the fault that the caller receives for an error; None for an unexpected error."""
+    """Return the fault that the caller receives for an error; None for an unexpected error."""
     match error:
         case Fault():
             return error
@@ -161,7 +161,7 @@ def as_fault(error: BaseException) -> Fault | None:
 def status_of(
     fault: Fault, call_id: str
 ) -> tuple[grpc.StatusCode, str, tuple[tuple[str, bytes], ...]]:
-    """Returns the arguments of context.abort for a fault: code, text and trailing metadata."""
+    """Return the arguments of context.abort for a fault: code, text and trailing metadata."""
     return (
         CODES[fault.reason],
         text_of(fault),
@@ -170,7 +170,7 @@ def status_of(
 
 
 def text_of(fault: Fault) -> str:
-    """Returns the status message of a fault, which begins with the reason.
+    """Return the status message of a fault, which begins with the reason.
 
     Many programs read only this text. A longer text is cut: it travels in headers, which have at
     most 8 KiB in all.
@@ -195,7 +195,7 @@ def log_text(fault: Fault) -> str:
 
 
 def whole_status_of(fault: Fault, call_id: str) -> Status:
-    """Returns the Status of a fault, with its details."""
+    """Return the Status of a fault, with its details."""
     code = CODES[fault.reason]
     info = ErrorInfo(
         reason=fault.reason, domain=DOMAIN, metadata={**fault.metadata, "call_id": call_id}

@@ -107,7 +107,7 @@ def task_message(row: TaskRow) -> Task:
 
 
 def _changes(request: UpdateTaskRequest) -> TaskChanges:
-    """Converts an update.
+    """Convert an update.
 
     Raises:
         Fault: INVALID_FIELD if a field of the task is invalid or the mask contains an unknown path.
@@ -127,7 +127,7 @@ def _changes(request: UpdateTaskRequest) -> TaskChanges:
 
 
 def _values(task: Task, paths: Collection[str]) -> dict[str, Any]:
-    """Returns the values of fields. The default is empty, or PENDING for the status.
+    """Return the values of fields. The default is empty, or PENDING for the status.
 
     Raises:
         Fault: INVALID_FIELD if a field is invalid.

@@ -24,7 +24,7 @@ async def changing(
     result: str = "",
     purpose: str = "",
 ) -> AsyncIterator[Change]:
-    """Opens a change of a session.
+    """Open a change of a session.
 
     The change is committed at the end of the block, and rolled back on an exception.
 
@@ -58,7 +58,7 @@ async def changing(
 
 
 def message_not_found(change: Change, session_id: str, seq: int, field: str) -> Fault:
-    """Returns the fault for a field that refers to a message after the newest one."""
+    """Return the fault for a field that refers to a message after the newest one."""
     return Fault(
         "MESSAGE_NOT_FOUND",
         f"{field}: session {session_id!r} has no message {seq}; it is at seq {change.last_seq}",
@@ -68,7 +68,7 @@ def message_not_found(change: Change, session_id: str, seq: int, field: str) -> 
 
 
 def limit_exceeded(what: str, limit: int) -> Fault:
-    """Returns the fault for an object that would exceed the session's limit."""
+    """Return the fault for an object that would exceed the session's limit."""
     return Fault(
         "LIMIT_EXCEEDED",
         f"a session has at most {limit} {what}; delete some first",

@@ -7,5 +7,5 @@ from sessiond_server.sessions.store.sessions import SessionRow
 
 
 def lifecycle_event(type_: str, session: SessionRow | DeletedSession) -> Event:
-    """Returns a lifecycle event of a session, with the current time."""
+    """Return a lifecycle event of a session, with the current time."""
     return Event(type_, session.project_id, session.session_id, session.log, now_us())

@@ -62,7 +62,7 @@ class Sessions:
         end_turns: Callable[[UUID, str], Awaitable[None]],
         quotas: Quotas,
     ) -> None:
-        """Creates the service.
+        """Create the service.
 
         Args:
             store: store of the sessions.
@@ -87,7 +87,7 @@ class Sessions:
         get_or_create: bool,
         request_id: str,
     ) -> SessionRow:
-        """Creates a session; with get_or_create, returns the existing one if there is one.
+        """Create a session; with get_or_create, return the existing one if there is one.
 
         Raises:
             Fault: SESSION_ALREADY_EXISTS; INVALID_FIELD; REQUEST_ID_REUSED.
@@ -134,7 +134,7 @@ class Sessions:
         raise conflicting_recreation(session_id)
 
     async def get(self, project_id: UUID, session_id: str) -> SessionRow:
-        """Returns a session.
+        """Return a session.
 
         Raises:
             Fault: SESSION_NOT_FOUND; INVALID_FIELD for a malformed session_id.
@@ -148,7 +148,7 @@ class Sessions:
     async def list(
         self, listing: Listing, page_size: int, page_token: str, *, with_state: bool = False
     ) -> Page[SessionRow]:
-        """Returns a page of sessions.
+        """Return a page of sessions.
 
         Args:
             listing: filter and order; this method sets limit and after.
@@ -172,7 +172,7 @@ class Sessions:
         return Page([session.row for session in page.items], page.next_page_token)
 
     async def states(self, rows: Sequence[SessionRow]) -> Sequence[str]:
-        """Returns the states of sessions as JSON text, in the order of the rows."""
+        """Return the states of sessions as JSON text, in the order of the rows."""
         return await self._store.states(rows)
 
     async def update(
@@ -186,7 +186,7 @@ class Sessions:
         etag: str,
         request_id: str,
     ) -> SessionRow:
-        """Changes settings and the state of a session.
+        """Change settings and the state of a session.
 
         Args:
             project_id: the caller's project.
@@ -249,7 +249,7 @@ class Sessions:
     async def set_status(
         self, project_id: UUID, session_id: str, status: SessionStatus, request_id: str
     ) -> SessionRow:
-        """Destroys or resumes a session.
+        """Destroy or resume a session.
 
         Returns:
             The session. For a repetition, its current state, which others may have changed since.
@@ -280,7 +280,7 @@ class Sessions:
     async def delete(
         self, project_id: UUID, session_id: str, *, allow_missing: bool, etag: str, request_id: str
     ) -> None:
-        """Deletes a session. Nothing of it can be read once this returns.
+        """Delete a session. Nothing of it can be read once this returns.
 
         Raises:
             Fault: SESSION_NOT_FOUND unless allow_missing; ETAG_MISMATCH; INVALID_FIELD;
@@ -316,7 +316,7 @@ async def session_from_first_request(
     record: RequestRecord | None,
     duplicate: DuplicateRequest,
 ) -> SessionRow:
-    """Returns the session that the first request with this request_id created, copied or imported.
+    """Return the session that the first request with this request_id created, copied or imported.
 
     Raises:
         Fault: REQUEST_ID_REUSED; SESSION_NOT_FOUND if the session has been deleted since.
@@ -332,12 +332,12 @@ async def session_from_first_request(
 
 
 def etag_of(row: SessionRow) -> str:
-    """Returns the etag of a session, which contains its log and its revision."""
+    """Return the etag of a session, which contains its log and its revision."""
     return f"{row.log.hex}-{row.revision}"
 
 
 def expires_at_ms(row: SessionRow) -> int | None:
-    """Returns the time when a session expires if it is not accessed before.
+    """Return the time when a session expires if it is not accessed before.
 
     Returns:
         Milliseconds since 1970 UTC; None if the session never expires.
@@ -348,7 +348,7 @@ def expires_at_ms(row: SessionRow) -> int | None:
 
 
 def conflicting_recreation(session_id: str) -> Fault:
-    """Returns the fault for a change that failed because the session was re-created too often."""
+    """Return the fault for a change that failed because the session was re-created too often."""
     return Fault(
         "OVERLOADED",
         f"session {session_id!r} is being deleted and re-created by others all the time",
@@ -361,7 +361,7 @@ def _record(key: UUID, request_id: str, *content: Any) -> RequestRecord | None:
 
 
 def _parse_etag(etag: str) -> Etag | None:
-    """Parses an etag. Returns None for ""."""
+    """Parse an etag. Return None for ""."""
     if not etag:
         return None
     log, _, revision = etag.partition("-")

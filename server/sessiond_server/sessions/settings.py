@@ -70,7 +70,7 @@ def new_session(
     limits: Limits,
     path: str = "session",
 ) -> NewSession:
-    """Returns a session to create.
+    """Return a session to create.
 
     Args:
         project_id: the caller's project.
@@ -99,7 +99,7 @@ def new_session(
 
 
 def model_options_of(config: Mapping[str, Any], field: str) -> dict[str, Any]:
-    """Returns `model_options` of a config: fields of a provider's request, in their order.
+    """Return `model_options` of a config: fields of a provider's request, in their order.
 
     Args:
         config: a session's config, or a patch of it.
@@ -130,7 +130,7 @@ def check_filter(chosen: SessionFilter) -> None:
 
 
 def check_texts(values: Mapping[str, Any], path: str = "session") -> None:
-    """Checks the text settings among new values.
+    """Check the text settings among new values.
 
     Args:
         values: new values by name, as in SessionSettings.
@@ -145,7 +145,7 @@ def check_texts(values: Mapping[str, Any], path: str = "session") -> None:
 
 
 def checked_ttl(idle_ttl_ms: int | None, field: str) -> int | None:
-    """Checks the range of an idle_ttl.
+    """Check the range of an idle_ttl.
 
     Raises:
         Fault: INVALID_FIELD for the field if the idle_ttl is out of range.
@@ -156,7 +156,7 @@ def checked_ttl(idle_ttl_ms: int | None, field: str) -> int | None:
 
 
 def stored_ttl(idle_ttl_ms: int | None, limits: Limits, path: str = "session") -> int | None:
-    """Returns the idle_ttl_ms to store in a session's row; None for no expiry.
+    """Return the idle_ttl_ms to store in a session's row; None for no expiry.
 
     Args:
         idle_ttl_ms: as in SessionSettings.

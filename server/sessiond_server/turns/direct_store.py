@@ -165,8 +165,8 @@ class Opening:
         revision: grows with each change of the session's settings.
         model: the session's model; "" = none.
         config: the session's config.
-        first: content hash and turn_id of the first Send with the same request_id; None = there is
-            none.
+        first: content hash and turn_id of the first Send with the same request_id; None = no
+            earlier Send had it.
     """
 
     head: LogHead

@@ -180,7 +180,7 @@ class FailureStore:
             turn: the turn.
             append: the append of its messages, which must be plain.
             record: record of the request; None for a request without a request_id.
-            revision: nothing is stored unless it is the session's.
+            revision: revision of the session's settings. If it has changed, nothing is stored.
             columns: error, changes and change_count; see the table.
 
         Returns:

@@ -12,13 +12,8 @@ from .running import Done
 
 
 @pytest.fixture
-def server(
-    start_server: Callable[..., ServerProcess], database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> ServerProcess:
-    started = start_server(SESSIOND_DATABASE_URL=database_url)
-    monkeypatch.setenv("SESSIOND_TARGET", started.target)
-    monkeypatch.delenv("SESSIOND_API_KEY", raising=False)
-    return started
+def server(own_project: ServerProcess) -> ServerProcess:
+    return own_project
 
 
 @pytest.fixture

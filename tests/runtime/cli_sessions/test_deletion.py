@@ -42,10 +42,10 @@ def test_delete(client: Client, run: Callable[..., Done]) -> None:
 
 
 def test_delete_names_locked_sessions(
-    client: Client, run: Callable[..., Done], database_url: str
+    client: Client, run: Callable[..., Done], shared_database_url: str
 ) -> None:
     fill(client)
-    with psycopg.connect(database_url) as blocker:
+    with psycopg.connect(shared_database_url) as blocker:
         blocker.execute("SELECT FROM sessions WHERE session_id = 'chat-1' FOR UPDATE")
         done = run("delete", "--all", "--yes")
     assert done.code == 1

@@ -266,7 +266,7 @@ class AsyncCopilotSession:
             **keywords: more options.
 
         Returns:
-            The message's id, as its `id` in get_messages().
+            The message's id, which get_messages() returns as its `id`.
 
         Raises:
             TypeError: an option is unknown or given twice, or the prompt is missing.

@@ -263,7 +263,7 @@ class SyncCopilotSession:
             **keywords: more options.
 
         Returns:
-            The message's id, as its `id` in get_messages().
+            The message's id, which get_messages() returns as its `id`.
 
         Raises:
             TypeError: an option is unknown or given twice, or the prompt is missing.

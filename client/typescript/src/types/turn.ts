@@ -50,7 +50,7 @@ export interface Turn {
   readonly state: TurnState | "unknown";
   /** Name of the requested model. */
   readonly model: string;
-  /** The seq of the first message that the turn appended. `undefined` = none, or still queued. */
+  /** The seq of the first message that the turn appended. `undefined` = no message yet. */
   readonly firstSeq: number | undefined;
   /** The seq of the turn's final answer. `undefined` = no answer, or not yet. */
   readonly lastSeq: number | undefined;

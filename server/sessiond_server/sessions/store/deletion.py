@@ -51,7 +51,7 @@ async def delete_sessions(
     limit: int | None = None,
     skip_locked: bool = False,
 ) -> list[DeletedSession]:
-    """Deletes sessions in the caller's transaction.
+    """Delete sessions in the caller's transaction.
 
     Args:
         database: runs the statements.
@@ -77,7 +77,7 @@ async def delete_sessions(
 async def delete_locked(
     database: Database, connection: AsyncConnection[TupleRow], keys: Sequence[UUID]
 ) -> None:
-    """Deletes sessions whose rows the transaction has locked FOR UPDATE.
+    """Delete sessions whose rows the transaction has locked FOR UPDATE.
 
     The caller must take the lock in an earlier statement. While a statement waits for the lock,
     another transaction may move the session's segments. The waiting statement would not see the

@@ -36,7 +36,7 @@ class SessionFilter:
 
 
 def filter_conditions(chosen: SessionFilter) -> list[ColumnElement[bool]]:
-    """Returns the conditions of a filter; expired sessions never match."""
+    """Return the conditions of a filter; expired sessions never match."""
     equal = ((T.user_name, chosen.user_name), (T.state, chosen.status), (T.model, chosen.model))
     contained = ((T.config, chosen.config_contains), (T.metadata, chosen.metadata_contains))
     conditions = [
@@ -81,12 +81,12 @@ def active_range(chosen: SessionFilter) -> list[ColumnElement[bool]]:
 
 
 def _minute(at: datetime) -> int:
-    """Returns the active_minute of an active_at."""
+    """Return the active_minute of an active_at."""
     return (at - _EPOCH) // timedelta(minutes=1)
 
 
 def _next_prefix(prefix: str) -> str:
-    """Returns the smallest string above all strings with the prefix, in byte order."""
+    """Return the smallest string above all strings with the prefix, in byte order."""
     # UTF-8 preserves the order of code points. Surrogates are not characters, so they are skipped.
     # The last code point has no successor, so the character before it is increased.
     head, last = prefix[:-1], ord(prefix[-1])

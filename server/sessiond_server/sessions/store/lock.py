@@ -68,7 +68,7 @@ class Change:
     last_seq: int
 
     async def rows(self, statement: str | ClauseElement, **parameters: Any) -> list[DictRow]:
-        """Runs a statement in the change's transaction.
+        """Run a statement in the change's transaction.
 
         Args:
             statement: see Database.rows.
@@ -106,7 +106,7 @@ async def change(
     *,
     excludes_copies: bool = False,
 ) -> AsyncIterator[Change]:
-    """Locks a session for a change.
+    """Lock a session for a change.
 
     The change is committed at the end of the block, and rolled back on an exception.
 

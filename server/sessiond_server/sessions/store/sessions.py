@@ -152,12 +152,12 @@ class SessionStore:
         self._database = database
 
     async def get(self, key: UUID, project_id: UUID) -> SessionRow | None:
-        """Returns a session; None if it has expired or the project has no session with this key."""
+        """Return a session; None if it has expired or the project has no session with this key."""
         rows = await self._database.rows(_GET, {"key": key, "project_id": project_id})
         return SessionRow(**rows[0]) if rows else None
 
     async def create(self, new: NewSession, record: RequestRecord | None) -> SessionRow | None:
-        """Creates a session.
+        """Create a session.
 
         Returns:
             The new session; None if the key is taken, in which case nothing is changed.
@@ -174,7 +174,7 @@ class SessionStore:
     async def set_status(
         self, key: UUID, project_id: UUID, status: SessionStatus, record: RequestRecord | None
     ) -> SessionRow | None:
-        """Destroys or resumes a session.
+        """Destroy or resume a session.
 
         Returns:
             The session; None if it does not exist.
@@ -200,7 +200,7 @@ class SessionStore:
         record: RequestRecord | None,
         state: StateChange,
     ) -> SessionRow | None:
-        """Sets columns, applies RFC 7396 merge patches, and changes the state.
+        """Set columns, apply RFC 7396 merge patches, and change the state.
 
         Args:
             key: the session's key.
@@ -260,7 +260,7 @@ class SessionStore:
     async def delete(
         self, key: UUID, project_id: UUID, etag: Etag | None, record: RequestRecord | None
     ) -> DeletedSession | None:
-        """Deletes a session and queues its log for purging, in one transaction.
+        """Delete a session and queue its log for purging, in one transaction.
 
         Returns:
             The session; None if it does not exist or has another etag.
@@ -298,11 +298,11 @@ class SessionStore:
         return [sizes[row.key] for row in rows]
 
     async def find_request(self, key: UUID, log: UUID, request_id: str) -> RecordedRequest | None:
-        """Returns the first request with a request_id; None if there is none."""
+        """Return the first request with a request_id; None if there is none."""
         return await find_request(self._database, key, log, request_id)
 
     async def is_recorded(self, record: RequestRecord | None) -> bool:
-        """Returns whether a creation is the repetition of an earlier one."""
+        """Return whether a creation is the repetition of an earlier one."""
         return record is not None and bool(
             await self.find_request(record.key, NO_LOG, record.request_id)
         )
