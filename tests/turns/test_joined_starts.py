@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -11,7 +12,7 @@ import pytest
 
 from sessiond.v1.turn_pb2 import TURN_STATE_COMPLETED, TURN_STATE_QUEUED
 from sessiond_server.turns.direct_store import Start
-from sessiond_server.turns.joined_store import JoinedStore
+from sessiond_server.turns.joined_store import JoinedStore, StatementRefused
 from sessiond_server.turns.joining import MAX_TOGETHER, Joiner
 from sessiond_server.turns.lanes import TurnLanes
 
@@ -158,7 +159,7 @@ async def test_a_refused_statement_is_divided_among_its_sends(
 
     async def starts(_self: JoinedStore, many: list[Start], *_: Any) -> Any:
         refused.append(len(many))
-        raise psycopg.errors.UniqueViolation
+        raise StatementRefused
 
     monkeypatch.setattr(JoinedStore, "starts", starts)
     names = [f"s{number}" for number in range(20)]
@@ -167,6 +168,27 @@ async def test_a_refused_statement_is_divided_among_its_sends(
     assert {turn.state for turn in turns} == {TURN_STATE_COMPLETED}
     assert max(refused) > 1
     assert await wire.texts("s7") == ["hi", "yes"]
+
+
+async def test_a_request_id_that_is_recorded_meanwhile_is_found(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two servers, of which this one reads the session before the other one stores the Send."""
+    names = [f"s{number}" for number in range(20)]
+    await asyncio.gather(*[wire.create(name) for name in names])
+    fields = {"request_id": "r", **ECHO}
+    first = await send(wire, "s7", "hi", **fields)
+    openings = JoinedStore.openings
+
+    async def outdated(self: JoinedStore, asked: Any) -> Any:
+        found = await openings(self, asked)
+        return [one and replace(one, first=None) for one in found]
+
+    monkeypatch.setattr(JoinedStore, "openings", outdated)
+    turns = await asyncio.gather(*[send(wire, name, "hi", **fields) for name in names])
+    assert turns[7].turn_id == first.turn_id
+    for name in names:
+        assert await wire.texts(name) == ["hi", "yes"]
 
 
 async def test_a_locked_session_does_not_delay_the_sends_of_others(

@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 from uuid import UUID
 
-import psycopg
-
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.events import EventPublisher, StoredMessages
 from sessiond_server.core.json_text import parse_options
@@ -37,7 +35,7 @@ from sessiond_server.turns.direct_store import (
     ending_columns,
 )
 from sessiond_server.turns.errors import printable
-from sessiond_server.turns.joined_store import JoinedStore
+from sessiond_server.turns.joined_store import JoinedStore, StatementRefused
 from sessiond_server.turns.joining import Joiner
 from sessiond_server.turns.lanes import TurnLanes
 from sessiond_server.turns.refusals import source_of
@@ -175,7 +173,7 @@ class DirectTurns:
         try:
             starts = [one.start for one in many]
             return await self._joined.starts(starts, self._lease.holder, self._lease.stored_s)
-        except psycopg.Error:
+        except StatementRefused:
             return ["refused"] * len(many)
 
     @asynccontextmanager

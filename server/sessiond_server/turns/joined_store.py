@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+import psycopg
 
 from sessiond_server.core.states import TurnState
 from sessiond_server.db.expiry import ALIVE
@@ -38,6 +39,7 @@ from sessiond_server.messages.store.append_statements import SET, TAKES_APPENDS
 from sessiond_server.messages.store.history import HEAD_COLUMNS, HEAD_SOURCE, head_of
 from sessiond_server.messages.store.rows import MESSAGE_COLUMNS
 from sessiond_server.turns.direct_store import Opening, Start, Started, started
+from sessiond_server.turns.store import TRANSIENT_ERRORS
 
 NO_ID = UUID(int=0)
 
@@ -202,6 +204,10 @@ _PREPARED_STARTS = PreparedStatement(
 )
 
 
+class StatementRefused(Exception):
+    """The database refused a statement for a reason that concerns one of its Sends."""
+
+
 class JoinedStore:
     """Runs the statements."""
 
@@ -251,12 +257,17 @@ class JoinedStore:
             because its session is locked.
 
         Raises:
-            psycopg.errors.UniqueViolation: a request_id or a message_id was stored before. Nothing
-                was stored at all.
+            StatementRefused: the database refused the statement, for example because a request_id
+                was recorded meanwhile. Nothing was stored at all.
         """
         parameters = _parameters_of(starts) | {"holder": holder, "lease_s": lease_s}
         async with self._database.connection() as connection:
-            found = await _PREPARED_STARTS.run(connection, parameters)
+            try:
+                found = await _PREPARED_STARTS.run(connection, parameters)
+            except psycopg.Error as e:
+                if isinstance(e, TRANSIENT_ERRORS):
+                    raise
+                raise StatementRefused from e
         stored: list[Started | None] = [None] * len(starts)
         for place, *row in found:
             stored[place - 1] = started(starts[place - 1], row)
