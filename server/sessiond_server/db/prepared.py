@@ -7,6 +7,7 @@ else. psycopg cancels the statement if the task is cancelled.
 """
 
 import asyncio
+import json
 import re
 import struct
 import time
@@ -64,22 +65,36 @@ def _array(item: Type) -> Callable[[Sequence[Any]], bytes]:
     return encoded
 
 
+def _items(decode: Callable[[bytes], Any]) -> Callable[[bytes], list[Any]]:
+    """Return a function that decodes one-dimensional arrays without NULLs."""
+
+    def decoded(encoded: bytes) -> list[Any]:
+        place, values = _ARRAY_HEAD.size, list[Any]()
+        while place < len(encoded):  # an empty array is shorter than the head of another one
+            start = place + _ITEM_SIZE.size
+            place = start + _ITEM_SIZE.unpack_from(encoded, place)[0]
+            values.append(decode(encoded[start:place]))
+        return values
+
+    return decoded
+
+
 def _int8_of(encoded: bytes) -> int:
     return int.from_bytes(encoded, "big", signed=True)
 
 
 INT8 = Type(20, struct.Struct(">q").pack, _int8_of)
-INT8_ARRAY = Type(1016, int8_array)
+INT8_ARRAY = Type(1016, int8_array, _items(_int8_of))
 TEXT = Type(25, str.encode, bytes.decode)
 TEXT_ARRAY = Type(1009, _array(TEXT))
 BYTEA = Type(17, bytes)
 BYTEA_ARRAY = Type(1001, _array(BYTEA))
 UUID_KEY = Type(2950, attrgetter("bytes"), lambda encoded: UUID(bytes=encoded))
-UUID_KEY_ARRAY = Type(2951, _array(UUID_KEY))
+UUID_KEY_ARRAY = Type(2951, _array(UUID_KEY), _items(UUID_KEY.decode))
 BOOL = Type(16, struct.Struct(">?").pack, lambda encoded: encoded != b"\0")
 FLOAT8 = Type(701, struct.Struct(">d").pack)
 # JSON text, preceded by the version number of jsonb's format.
-JSONB = Type(3802, lambda text: b"\1" + text.encode())
+JSONB = Type(3802, lambda text: b"\1" + text.encode(), lambda encoded: json.loads(encoded[1:]))
 # Microseconds since 2000-01-01 UTC.
 TIMESTAMPTZ = Type(1184, INT8.encode, _int8_of)
 
