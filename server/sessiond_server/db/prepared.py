@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, cast
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -120,7 +120,8 @@ class PreparedStatement:
         names = list(dict.fromkeys(_PLACEHOLDER.findall(text)))
         numbers = {placeholder: f"${number}" for number, placeholder in enumerate(names, 1)}
         self._text = _PLACEHOLDER.sub(lambda found: numbers[found[1]], text).encode()
-        self._encoders = [(placeholder, types[placeholder].encode) for placeholder in names]
+        self._values_of = _values_getter(names)
+        self._encoders = [types[placeholder].encode for placeholder in names]
         self._types = [types[placeholder].oid for placeholder in names]
         self._formats = [Format.BINARY] * len(names)
         self._decoders = [column.decode for column in columns]
@@ -144,8 +145,8 @@ class PreparedStatement:
         """
         began, failure = time.perf_counter(), None
         encoded = [
-            None if (value := values[name]) is None else encode(value)
-            for name, encode in self._encoders
+            None if value is None else encode(value)
+            for value, encode in zip(self._values_of(values), self._encoders, strict=True)
         ]
         try:
             try:
@@ -196,6 +197,13 @@ class PreparedStatement:
             )
             for row in range(result.ntuples)
         ]
+
+
+def _values_getter(names: Sequence[str]) -> Callable[[Mapping[str, Any]], Sequence[Any]]:
+    """Return a function that returns the values with these names."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda values: [values[name] for name in names]
 
 
 async def _result_of(connection: AsyncConnection[Any]) -> PGresult:
