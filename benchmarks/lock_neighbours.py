@@ -106,6 +106,7 @@ def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description="Latencies of calls beside locks.")
     parser.add_argument("--seconds", type=float, default=20.0, help="for each lock (%(default)s)")
+    parser.add_argument("--lock", action="append", choices=LOCKS, help="only this one")
     parser.add_argument("--measure", nargs=2, metavar=("TARGET", "CALLS"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
@@ -114,7 +115,8 @@ def main() -> None:
     with databases() as made:
         migrate(made.sessiond_url)
         with serve(made.sessiond_url, {}) as served:
-            uvloop.run(compare(served.target, made.sessiond_url, arguments.seconds))
+            names = arguments.lock or list(LOCKS)
+            uvloop.run(compare(served.target, made.sessiond_url, arguments.seconds, names))
 
 
 async def measure(target: str, names: str) -> None:
@@ -207,15 +209,17 @@ async def locked(url: str, statement: str, target: str, calls: list[Call]) -> As
             await blocker.rollback()
 
 
-async def compare(target: str, url: str, seconds: float) -> None:
-    """Measure all kinds of locks, and print the results."""
+async def compare(target: str, url: str, seconds: float, names: list[str]) -> None:
+    """Measure some kinds of locks, and print the results."""
     async with AsyncClient(target) as client:
         for number in range(LOCKED_SESSIONS):
             await client.create_session(session_id=f"locked-{number}")
+            await append(client, number)
         for number in range(OTHERS):
             await client.create_session(session_id=f"own-{number}")
     print(f"{'':26}{'p50, ms':>18}{'p99, ms':>18}{'p99: times idle':>18}{'max, ms':>18}")
-    for name, (statement, calls, own) in LOCKS.items():
+    for name in names:
+        statement, calls, own = LOCKS[name]
         async with others(target, own) as since_last:
             await asyncio.sleep(1)
             await since_last()

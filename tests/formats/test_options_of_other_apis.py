@@ -283,9 +283,17 @@ class TestRemoval:
             assert "tool_choice" not in body
 
     def test_compatible_servers_keep_options_of_their_own(self) -> None:
-        options = {"top_k": 5, "reasoning": {"effort": "low"}, "thinking": {"type": "disabled"}}
+        options = {"top_k": 5, "reasoning": {"max_tokens": 9}, "thinking": {"type": "disabled"}}
         dialect = ChatDialect(is_openai=False)
         made = openai_chat.fit(History(history(USER), options=options | {"top_n": 1}), dialect)
         assert made.body.items() >= (options | {"top_n": 1}).items()
-        made = openai_chat.fit(History(history(USER), options={"max_output_tokens": 5}), dialect)
-        assert made.body["max_tokens"] == 5
+        others = {
+            "max_output_tokens": 5,
+            "reasoning": {"effort": "low"},
+            "thinking": {"type": "enabled", "budget_tokens": 2000},
+            "safetySettings": [],
+        }
+        made = openai_chat.fit(History(history(USER), options=others), dialect)
+        assert made.body.keys() == {"max_tokens", "reasoning_effort", "messages"}
+        adaptive = History(history(USER), options={"thinking": {"type": "adaptive"}})
+        assert openai_chat.fit(adaptive, dialect).body.keys() == {"messages"}

@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 
 from sessiond import Client, errors
+from sessiond_server import logs
 from sessiond_server.cli import COMMANDS, run
 from sessiond_server.db import migrate
 
 from ..support.processes import ServerProcess
+
+Here = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def sessiond(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -23,6 +26,24 @@ def sessiond(*arguments: str, **environment: str) -> subprocess.CompletedProcess
     return subprocess.run(
         command, env=clean | environment, capture_output=True, text=True, timeout=120, check=False
     )
+
+
+@pytest.fixture
+def here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Here:
+    """Like `sessiond`, but in this process, which takes a tenth of the time of a new process."""
+    monkeypatch.setattr(logs, "configure", lambda *_: None)
+
+    def here(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            try:
+                code = run([*arguments])
+            except SystemExit as e:
+                code = int(e.code or 0)
+        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
+
+    return here
 
 
 @pytest.mark.parametrize(
@@ -110,11 +131,13 @@ def test_a_port_in_use_is_reported(
         assert "cannot listen on" in done.stderr
 
 
-def test_limits_of_a_project_are_set_and_shown_beside_what_is_used(database_url: str) -> None:
+def test_limits_of_a_project_are_set_and_shown_beside_what_is_used(
+    here: Here, database_url: str
+) -> None:
     environment = {"SESSIOND_DATABASE_URL": database_url, "SESSIOND_DEFAULT_LIMIT_MAX_BYTES": "9"}
 
     def projects(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return sessiond("projects", *arguments, **environment)
+        return here("projects", *arguments, **environment)
 
     assert projects("limits", "default").stdout.count("default") == 6
     set_ = projects("limits", "default", "--set", "max-sessions=5", "--set", "calls-per-second=0")
@@ -132,36 +155,34 @@ def test_limits_of_a_project_are_set_and_shown_beside_what_is_used(database_url:
     assert "no project 'none'" in projects("limits", "none").stderr
 
 
-def test_projects_are_listed_and_deleted(database_url: str) -> None:
+def test_projects_are_listed_and_deleted(here: Here, database_url: str) -> None:
     environment = {"SESSIOND_DATABASE_URL": database_url}
     for name in ("acme", "shop"):
-        sessiond("keys", "create", "--project", name, **environment)
-    listed = json.loads(sessiond("projects", "list", "--json", **environment).stdout)
+        here("keys", "create", "--project", name, **environment)
+    listed = json.loads(here("projects", "list", "--json", **environment).stdout)
     assert [project["name"] for project in listed] == ["acme", "default", "shop"]
-    asked = sessiond("projects", "delete", "acme", **environment)
+    asked = here("projects", "delete", "acme", **environment)
     assert (asked.returncode, "--yes deletes it" in asked.stderr) == (2, True)
-    gone = sessiond("projects", "delete", "acme", "--yes", **environment)
+    gone = here("projects", "delete", "acme", "--yes", **environment)
     assert (gone.returncode, gone.stdout.split(";")[0]) == (0, "project acme is deleted")
-    assert "acme" not in sessiond("projects", "list", **environment).stdout
-    missing = sessiond("projects", "delete", "none", "--yes", **environment)
+    assert "acme" not in here("projects", "list", **environment).stdout
+    missing = here("projects", "delete", "none", "--yes", **environment)
     assert (missing.returncode, "none" in missing.stderr) == (1, True)
-    default = sessiond("projects", "delete", "default", "--yes", **environment)
+    default = here("projects", "delete", "default", "--yes", **environment)
     assert (default.returncode, "cannot be deleted" in default.stderr) == (1, True)
-    allowed = sessiond("projects", "delete", "none", "--yes", "--allow-missing", **environment)
+    allowed = here("projects", "delete", "none", "--yes", "--allow-missing", **environment)
     assert allowed.returncode == 0
 
 
 def test_keys_from_creation_to_revocation(
-    start_server: Callable[..., ServerProcess], database_url: str
+    start_server: Callable[..., ServerProcess], here: Here, database_url: str
 ) -> None:
     environment = {"SESSIOND_DATABASE_URL": database_url}
     made = sessiond("keys", "create", "--project", "acme", "--label", "worker", **environment)
     assert made.returncode == 0
     secret = made.stdout.strip()
     assert re.fullmatch(r"sk-sessiond-[0-9a-f]{16}-[\w-]{43}", secret)  # no other text
-    [listed] = json.loads(
-        sessiond("keys", "list", "--project", "acme", "--json", **environment).stdout
-    )
+    [listed] = json.loads(here("keys", "list", "--project", "acme", "--json", **environment).stdout)
     assert (listed["label"], listed["is_admin"], listed["revoked_at"]) == ("worker", False, None)
     assert secret not in json.dumps(listed)
 
@@ -172,10 +193,10 @@ def test_keys_from_creation_to_revocation(
             nobody.create_session("two")
         with pytest.raises(errors.AdminKeyRequired):
             list(client.admin.list_projects())
-        assert sessiond("keys", "revoke", listed["key_id"], **environment).returncode == 0
+        assert here("keys", "revoke", listed["key_id"], **environment).returncode == 0
         with pytest.raises(errors.ApiKeyInvalid):
             client.create_session("three")
-    wrong = sessiond("keys", "create", "--project", "Not A Name", **environment)
+    wrong = here("keys", "create", "--project", "Not A Name", **environment)
     assert wrong.returncode == 1
     assert "a-z, 0-9" in wrong.stderr
 

@@ -234,8 +234,8 @@ def test_a_server_that_dies_between_two_prompts(
 def test_a_lost_turn_is_reported(
     start_server: Callable[..., ServerProcess], database_url: str, tmp_path: Path
 ) -> None:
-    listen = ("--listen", f"127.0.0.1:{free_port()}")
-    server = start_server(*listen, SESSIOND_DATABASE_URL=database_url)
+    flags = ("--listen", f"127.0.0.1:{free_port()}", "--turn-lease-s", "2")
+    server = start_server(*flags, SESSIOND_DATABASE_URL=database_url)
     with Client(server.target) as client:
         session = client.create_session(
             "chat-1", config={"model_options": {"echo_delay_ms": 30_000}}
@@ -244,7 +244,7 @@ def test_a_lost_turn_is_reported(
             chatting.say("first")
             until(lambda: session.turns(state="running").to_list() != [], "the turn ran")
             server.kill()
-            start_server(*listen, SESSIOND_DATABASE_URL=database_url)
+            start_server(*flags, SESSIOND_DATABASE_URL=database_url)
             chatting.wait_for_note("TURN_LOST")
             session.update(config={})
             chatting.say("second")

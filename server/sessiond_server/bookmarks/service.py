@@ -7,7 +7,7 @@ from uuid import UUID
 from sessiond_server.bookmarks.store import BookmarkRow, BookmarkStore
 from sessiond_server.core import pagination
 from sessiond_server.core.errors import Fault, etag_mismatch, invalid, session_not_found
-from sessiond_server.core.ids import session_key
+from sessiond_server.core.ids import is_incarnation, session_key
 from sessiond_server.core.limits import MAX_BOOKMARKS
 from sessiond_server.core.pagination import Page, Paging
 from sessiond_server.core.validation import check_bookmark_name, check_description, check_session_id
@@ -91,7 +91,7 @@ class Bookmarks:
         key = session_key(project_id, session_id)
         row = await self._store.get(key, project_id, name)
         if row is None:
-            if not await self._store.has_session(key, project_id):
+            if not await self._store.log_of(key, project_id):
                 raise session_not_found(session_id)
             raise _bookmark_not_found(session_id, name)
         return row
@@ -102,16 +102,20 @@ class Bookmarks:
         """Return a page of bookmarks, ordered by seq and then by name.
 
         Raises:
-            Fault: INVALID_PAGE_TOKEN.
+            Fault: INVALID_PAGE_TOKEN; SESSION_NOT_FOUND, also if the session of the previous page
+                was deleted.
         """
         check_session_id(session_id)
         key = session_key(project_id, session_id)
-        paging = Paging(page_size, page_token, ("bookmarks", key), pagination.seq, pagination.text)
+        position_of = (pagination.seq, pagination.text, pagination.text)
+        paging = Paging(page_size, page_token, ("bookmarks", key), *position_of, defaults=("",))
+        seq, name, incarnation = paging.after or (-1, "", "")
         # One more row than requested shows whether there is a next page.
-        rows = await self._store.list(key, project_id, paging.after, paging.size + 1)
-        if not rows and not await self._store.has_session(key, project_id):
+        rows = await self._store.list(key, project_id, (seq, name), paging.size + 1)
+        log = rows[0].log if rows else await self._store.log_of(key, project_id)
+        if log is None or not is_incarnation(incarnation, log):
             raise session_not_found(session_id)
-        return paging.page(rows, lambda row: (row.seq, row.name))
+        return paging.page(rows, lambda row: (row.seq, row.name, row.log.hex))
 
     async def update(
         self,

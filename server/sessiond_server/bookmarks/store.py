@@ -13,6 +13,7 @@ from sessiond_server.sessions.store.children import ChildStore, of_session
 class BookmarkRow:
     """A row of the bookmarks table; db/schema/ describes the columns."""
 
+    log: UUID
     name: str
     seq: int
     description: str
@@ -37,17 +38,18 @@ class BookmarkStore(ChildStore[BookmarkRow]):
         return row.seq if row else None
 
     async def list(
-        self, key: UUID, project_id: UUID, after: tuple[int, str] | None, limit: int
+        self, key: UUID, project_id: UUID, after: tuple[int, str], limit: int
     ) -> list[BookmarkRow]:
         """Return at most `limit` bookmarks, ordered by seq and then by name.
 
         Args:
             key: the session's key.
             project_id: the caller's project.
-            after: seq and name of the last bookmark of the previous page; None for the first page.
+            after: seq and name of the last bookmark of the previous page; (-1, "") for the first
+                page.
             limit: maximum number of bookmarks.
         """
-        seq, name = after or (-1, "")
+        seq, name = after
         parameters = {
             "key": key,
             "project_id": project_id,

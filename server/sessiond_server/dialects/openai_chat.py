@@ -52,12 +52,7 @@ def fit(history: History, dialect: ChatDialect = OPENAI) -> FittedRequest:
     Raises:
         UnsendableHistory: if nothing of the history can be sent.
     """
-    history, changes = convert_options(
-        history,
-        "chat",
-        keeps_unknown=not dialect.is_openai,
-        max_tokens="" if dialect.is_openai else "max_tokens",
-    )
+    history, changes = convert_options(history, "chat", is_compatible=not dialect.is_openai)
     request = _Writer(history, dialect).write(history)
     request.report.add_all(changes)
     return request

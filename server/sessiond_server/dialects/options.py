@@ -91,26 +91,27 @@ _OPTIONS = {
     "function_call": "choice",
     "toolConfig": "choice",
 }
+# Servers that are compatible with Chat Completions also know these options of other APIs.
+_COMPATIBLE = ("top_k", "reasoning", "thinking", "cache_control")
 _FORMAT_FIELDS = ("responseMimeType", "responseSchema", "responseJsonSchema")
 
 
 def convert_options(
-    history: History, api: Api, *, keeps_unknown: bool = False, max_tokens: str = ""
+    history: History, api: Api, *, is_compatible: bool = False
 ) -> tuple[History, Report]:
     """Return a history whose options have the names that an API knows.
 
     Args:
         history: the history.
         api: the API.
-        keeps_unknown: whether options that only other APIs have are kept if the API has no
-            equivalent. Servers that are compatible with OpenAI have options of their own.
-        max_tokens: the API's name of the limit of tokens. "" = the usual one.
+        is_compatible: whether the server is compatible with OpenAI's, but is not OpenAI's own. Such
+            servers have options and tools of their own.
 
     Returns:
         The history and the changes. Instructions among the options that the API accepts only as a
         message become part of the system prompt.
     """
-    fitting = _Fitting(api, keeps_unknown, max_tokens)
+    fitting = _Fitting(api, is_compatible)
     for key, value in history.options.items():
         fitting.add(key, value)
     fitting.finish()
@@ -132,10 +133,9 @@ class _Fitting:
         instructions: instructions that the API accepts only as a message.
     """
 
-    def __init__(self, api: Api, keeps_unknown: bool, max_tokens: str) -> None:
+    def __init__(self, api: Api, is_compatible: bool) -> None:
         self._api = api
-        self._keeps_unknown = keeps_unknown
-        self._max_tokens = max_tokens
+        self._is_compatible = is_compatible
         self._generation: JSON = {}
         self._is_parallel = True
         self._has_other_tools = False
@@ -155,7 +155,7 @@ class _Fitting:
         elif name == "generationConfig" and self._api == "gemini" and isinstance(value, dict):
             self.body[name] = {}  # finish() sets it, in this place.
             self._generation.update(value)
-        elif (name == "tool_choice" and self._is_own_choice(value)) or self._is_own(name):
+        elif self._is_own(name, value):
             # Of two spellings of Gemini's instructions, the writer sends both.
             self.body[key if name == "systemInstruction" else name] = value
         elif self._api == "gemini" and name in _GENERATION:
@@ -178,16 +178,15 @@ class _Fitting:
                 if self.body.pop(key, None):
                     self.changes[key] = ChangeKind.FIELD_REMOVED
 
-    def _is_own_choice(self, value: Any) -> bool:
-        if self._api == "gemini":
-            return False
-        return is_own_choice(self._api, value) or (self._keeps_unknown and isinstance(value, str))
-
-    def _is_own(self, name: str) -> bool:
+    def _is_own(self, name: str, value: Any) -> bool:
         if name == "tool_choice":
-            return False
-        if name == "reasoning" and self._keeps_unknown:
-            return True
+            is_word = self._is_compatible and isinstance(value, str)
+            return is_word or (self._api != "gemini" and is_own_choice(self._api, value))
+        if self._is_compatible and name in _COMPATIBLE:
+            fields = value if isinstance(value, dict) else {}
+            # Not the forms of Responses and of Anthropic, which only they accept.
+            is_anthropics = "budget_tokens" in fields or fields.get("type") == "adaptive"
+            return not (is_anthropics or "summary" in fields or fields.keys() == {"effort"})
         known = any(name in names for names in _OWN.values()) or name in _GENERATION
         return name in _OWN[self._api] or not known
 
@@ -198,8 +197,6 @@ class _Fitting:
             for field, is_written in written.items():
                 if not is_written:
                     self.changes[f"{key}.{field}"] = ChangeKind.FIELD_REMOVED
-        elif self._keeps_unknown:
-            self.body[key] = value
         else:
             self.changes[key] = ChangeKind.FIELD_REMOVED
 
@@ -232,8 +229,8 @@ class _Fitting:
             case _:
                 pass
         target = _NAMES[option].get(api)
-        if option == "max_tokens" and self._max_tokens:
-            target = self._max_tokens
+        if option == "max_tokens" and self._is_compatible:
+            target = "max_tokens"
         if not target:
             return False
         (self._generation if api == "gemini" else self.body)[target] = value
@@ -281,7 +278,7 @@ class _Fitting:
         for tool in tools:
             found = [*functions_of(tool)] if isinstance(tool, dict) else []
             is_own = not isinstance(tool, dict) or api_of_tool(tool) == self._api
-            if is_own or (self._keeps_unknown and not found):
+            if is_own or (self._is_compatible and not found):
                 own.append(tool)
                 continue
             functions += found

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sessiond_server.core import pagination
 from sessiond_server.core.errors import Fault, invalid, session_not_found
-from sessiond_server.core.ids import session_key
+from sessiond_server.core.ids import is_incarnation, session_key
 from sessiond_server.core.limits import MAX_NAME_CHARACTERS
 from sessiond_server.core.pagination import Page, Paging
 from sessiond_server.core.validation import check_request_id, check_session_id, check_text
@@ -264,14 +264,18 @@ class Processing:
         Raises:
             Fault: SESSION_NOT_FOUND; QUEUE_NOT_FOUND; INVALID_FIELD; INVALID_PAGE_TOKEN.
         """
-        paging = Paging(page_size, page_token, ("failures", queue, session_id), pagination.seq)
-        after = paging.after[0] if paging.after else 0
+        position_of = (pagination.seq, pagination.text)
+        query = ("failures", queue, session_id)
+        paging = Paging(page_size, page_token, query, *position_of, defaults=("",))
+        after, incarnation = paging.after or (0, "")
         session = await self._session(project_id, queue, session_id)
+        if not is_incarnation(incarnation, session.log):
+            raise session_not_found(session_id)
         # One more row than requested shows whether there is a next page.
         found = await self._progress.failures(
             session.key, project_id, queue, after, paging.size + 1
         )
-        return paging.page(found, lambda failure: failure[:1])
+        return paging.page(found, lambda failure: (failure[0], session.log.hex))
 
     async def queues(self, project_id: UUID) -> list[str]:
         """Return the names of the project's queues, sorted."""

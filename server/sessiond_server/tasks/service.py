@@ -15,7 +15,7 @@ from sessiond_server.core.errors import (
     invalid,
     session_not_found,
 )
-from sessiond_server.core.ids import session_key, uuid7
+from sessiond_server.core.ids import is_incarnation, session_key, uuid7
 from sessiond_server.core.limits import MAX_JSON_BYTES, MAX_TASK_MESSAGES, MAX_TASKS
 from sessiond_server.core.pagination import Page, Paging
 from sessiond_server.core.validation import check_session_id, check_task_id
@@ -171,7 +171,7 @@ class Tasks:
         key = session_key(project_id, session_id)
         row = await self._store.get(key, project_id, task_id)
         if row is None:
-            if not await self._store.has_session(key, project_id):
+            if not await self._store.log_of(key, project_id):
                 raise session_not_found(session_id)
             raise _task_not_found(session_id, task_id)
         return row
@@ -189,16 +189,22 @@ class Tasks:
             page_token: see Paging.
 
         Raises:
-            Fault: INVALID_PAGE_TOKEN.
+            Fault: INVALID_PAGE_TOKEN; SESSION_NOT_FOUND, also if the session of the previous page
+                was deleted.
         """
         check_session_id(session_id)
         key = session_key(project_id, session_id)
-        paging = Paging(page_size, page_token, ("tasks", key, status), _position, pagination.text)
-        found = await self._store.list(key, project_id, status, paging.after, paging.size)
-        if not found.rows and not await self._store.has_session(key, project_id):
+        position_of = (_position, pagination.text, pagination.text)
+        paging = Paging(page_size, page_token, ("tasks", key, status), *position_of, defaults=("",))
+        position, task_id, incarnation = paging.after or (0, "", "")
+        found = await self._store.list(key, project_id, status, (position, task_id), paging.size)
+        log = found.rows[0].log if found.rows else await self._store.log_of(key, project_id)
+        if log is None or not is_incarnation(incarnation, log):
             raise session_not_found(session_id)
         return paging.page(
-            found.rows, lambda row: (row.position, row.task_id), has_more=found.has_more
+            found.rows,
+            lambda row: (row.position, row.task_id, row.log.hex),
+            has_more=found.has_more,
         )
 
     async def update(

@@ -67,7 +67,7 @@ class TaskStore(ChildStore[TaskRow]):
         key: UUID,
         project_id: UUID,
         status: int,
-        after: tuple[int, str] | None,
+        after: tuple[int, str],
         size: int,
     ) -> RowPage[TaskRow]:
         """Return a page of tasks in order; an empty page if the session does not exist.
@@ -76,11 +76,11 @@ class TaskStore(ChildStore[TaskRow]):
             key: the session's key.
             project_id: the caller's project.
             status: TaskStatus to select; 0 for all tasks.
-            after: position and task_id of the last task of the previous page; None for the first
+            after: position and task_id of the last task of the previous page; (0, "") for the first
                 page.
             size: maximum number of tasks.
         """
-        position, task_id = after or (0, "")
+        position, task_id = after
         parameters = {
             "key": key,
             "project_id": project_id,

@@ -14,7 +14,7 @@ from sessiond_server.sessions.store.lock import NOW, Change
 
 Row = TypeVar("Row")
 
-_EXISTS = f"SELECT 1 AS found FROM sessions WHERE {LIVE_SESSION}"
+_LOG = f"SELECT log FROM sessions WHERE {LIVE_SESSION}"
 
 
 def of_session(table: str, row_type: type[Any]) -> str:
@@ -54,9 +54,10 @@ class ChildStore(Generic[Row]):
         self._delete = f"DELETE {own} AND {name} = %(name)s RETURNING {columns_of(row_type)}"
         self._get = f"{of_session(table.name, row_type)} AND {table.name}.{name} = %(name)s"
 
-    async def has_session(self, key: UUID, project_id: UUID) -> bool:
-        """Return whether the project has the session."""
-        return bool(await self.database.rows(_EXISTS, {"key": key, "project_id": project_id}))
+    async def log_of(self, key: UUID, project_id: UUID) -> UUID | None:
+        """Return the session's log; None if the project does not have the session."""
+        rows = await self.database.rows(_LOG, {"key": key, "project_id": project_id})
+        return rows[0]["log"] if rows else None
 
     async def get(self, key: UUID, project_id: UUID, name: str) -> Row | None:
         """Return a row; None if the row or its session does not exist."""
