@@ -80,6 +80,7 @@ from sessiond_server.turns.failure_store import FailureStore
 from sessiond_server.turns.failures import DirectFailures
 from sessiond_server.turns.handover import Handovers
 from sessiond_server.turns.handover_store import HandoverStore
+from sessiond_server.turns.joined_store import JoinedStore
 from sessiond_server.turns.lanes import TurnLanes
 from sessiond_server.turns.leases import TurnLeases
 from sessiond_server.turns.live_texts import LiveTexts
@@ -115,6 +116,7 @@ class Stores:
         self.history = HistoryStore(database)
         self.imports = SessionImportStore(database)
         self.snapshots = SnapshotStore(database)
+        self.joined_turns = JoinedStore(database)
         self.keys = KeyStore(database)
         self.marks = MarkStore(database)
         self.purge = PurgeStore(database)
@@ -202,7 +204,11 @@ async def open_services(
         handovers = Handovers(HandoverStore(), stores.turns, stores.turn_texts, transitions, lease)
         announcements = TurnAnnouncements(watching, quotas)
         lanes = TurnLanes(settings.pool_size, settings.max_history_bytes)
-        direct = DirectTurns(stores.direct, models, limits, counts, watching, lease, slots)
+        direct = DirectTurns(
+            *(stores.direct, stores.joined_turns, lanes, models, limits, counts),
+            *(watching, lease, slots),
+        )
+        stack.push_async_callback(direct.close)
         files = AssetFiles(assets, max_request_bytes=settings.max_model_request_bytes)
         runner = TurnRunner(
             stores.turns,
@@ -239,11 +245,12 @@ async def open_services(
             transitions,
             contexts,
             new_turns,
-            stores.direct,
+            stores.joined_turns,
             quotas,
             lanes,
             save_remote_text=partial(watching.texts.saved, freeze=True),
         )
+        stack.push_async_callback(turns.close)
         streams = TurnStreams(turns, runner, watching)
         previews = Previews(
             new_turns,

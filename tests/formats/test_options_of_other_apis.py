@@ -295,3 +295,5 @@ class TestRemoval:
         }
         made = openai_chat.fit(History(history(USER), options=others), dialect)
         assert made.body.keys() == {"max_tokens", "reasoning_effort", "messages"}
+        adaptive = History(history(USER), options={"thinking": {"type": "adaptive"}})
+        assert openai_chat.fit(adaptive, dialect).body.keys() == {"messages"}

@@ -1,7 +1,7 @@
 """Many turns at once: all are accepted, and their connections and memory are bounded."""
 
 import asyncio
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -10,6 +10,7 @@ from sessiond_server.db.pool import Database
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
 from sessiond_server.turns import lanes as lanes_module
+from sessiond_server.turns.fair import FairLane
 from sessiond_server.turns.lanes import MAX_OVERTAKEN, HistoryMemory, TurnLanes
 from sessiond_server.turns.state import RunningTurn
 
@@ -19,6 +20,7 @@ from ..support.waiting import PATIENCE_S, until_async
 from ..support.wire import Wire
 from .calls import send_held, turn_of
 
+PROJECT = uuid4()
 OPTIONS = {"echo_text": "one two", "echo_delay_ms": 20}
 
 
@@ -98,13 +100,13 @@ async def test_histories_are_read_after_the_sends_that_wait() -> None:
     ends = [asyncio.Event() for _ in range(3)]
 
     async def start(number: int) -> None:
-        async with lanes.start():
+        async with lanes.start(PROJECT):
             order.append(f"start {number}")
             await ends[number].wait()
 
     async def read() -> None:
-        await lanes.let_starts_pass()
-        order.append("read")
+        async with lanes.read(PROJECT):
+            order.append("read")
 
     await read()
     starts = [asyncio.create_task(start(number)) for number in range(3)]
@@ -125,14 +127,70 @@ async def test_a_history_is_read_though_sends_never_stop(monkeypatch: pytest.Mon
     lanes, end = TurnLanes(4, 1), asyncio.Event()
 
     async def start() -> None:
-        async with lanes.start():
+        async with lanes.start(PROJECT):
             await end.wait()
 
     starts = [asyncio.create_task(start()) for _ in range(2)]
     await asyncio.sleep(0)
-    await lanes.let_starts_pass()
+    async with lanes.read(PROJECT):
+        assert not any(start.done() for start in starts)
     end.set()
     await asyncio.gather(*starts)
+
+
+async def test_a_lane_serves_projects_in_turn() -> None:
+    """The burst of a project delays a single caller of another project by one place."""
+    lane, order, go = FairLane(1), list[str](), asyncio.Event()
+    burst, single = uuid4(), uuid4()
+
+    async def use(project: UUID, name: str) -> None:
+        async with lane.place(project):
+            order.append(name)
+            await go.wait()
+
+    tasks = [asyncio.create_task(use(burst, f"burst {n}")) for n in range(5)]
+    await asyncio.sleep(0)
+    tasks.append(asyncio.create_task(use(single, "single")))
+    await asyncio.sleep(0)
+    tasks[2].cancel()
+    go.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert order == ["burst 0", "burst 1", "single", "burst 3", "burst 4"]
+    async with asyncio.timeout(PATIENCE_S), lane.place(single):
+        pass
+
+
+async def test_a_place_is_not_lost_if_its_caller_is_cancelled_as_it_gets_it() -> None:
+    lane = FairLane(1)
+
+    async def use() -> None:
+        async with lane.place(PROJECT):
+            pass
+
+    async with lane.place(PROJECT):
+        waiting = asyncio.create_task(use())
+        await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    async with asyncio.timeout(PATIENCE_S), lane.place(PROJECT):
+        pass
+
+
+async def test_a_burst_of_one_project_does_not_delay_the_history_of_another() -> None:
+    lanes, order, go = TurnLanes(4, 1), list[str](), asyncio.Event()
+
+    async def read(project: UUID, name: str) -> None:
+        async with lanes.read(project):
+            order.append(name)
+            await go.wait()
+
+    tasks = [asyncio.create_task(read(PROJECT, f"burst {n}")) for n in range(5)]
+    await asyncio.sleep(0)
+    tasks.append(asyncio.create_task(read(uuid4(), "single")))
+    await asyncio.sleep(0)
+    go.set()
+    await asyncio.gather(*tasks)
+    assert order.index("single") == 2
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ class AsyncConnection:
         Raises:
             SessiondError: if the call failed.
         """
-        with client_span(stub(self.stubs)):
+        with client_span(lambda: stub(self.stubs)):
             return await self._retried(
                 lambda remaining: stub(self.stubs)(
                     request, timeout=remaining, metadata=self.metadata
@@ -141,7 +141,7 @@ class AsyncConnection:
             )
 
         try:
-            with client_span(stub(self.stubs)):
+            with client_span(lambda: stub(self.stubs)):
                 return await self._retried(attempt, timeout, is_repeatable)
         except SessiondError:
             if raised:

@@ -7,7 +7,7 @@ never imported here. Without it, a call pays for one lookup in a dict.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -33,13 +33,13 @@ def with_context(metadata: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str]
     )
 
 
-def client_span(method: object) -> AbstractContextManager[None]:
+def client_span(method: Callable[[], object]) -> AbstractContextManager[None]:
     """Return a context manager that spans a call.
 
     Args:
-        method: the stub's method.
+        method: returns the stub's method.
     """
-    return _span(method) if "opentelemetry.trace" in sys.modules else _NO_SPAN
+    return _span(method()) if "opentelemetry.trace" in sys.modules else _NO_SPAN
 
 
 @contextmanager

@@ -81,6 +81,8 @@ def to_proto(
         InvalidField: if the message cannot be sent.
     """
     match value:
+        case dict() | str():  # first, because most messages are one of the two
+            return _provider_message(value, format, path, is_sent, format_name)
         case message_pb2.Message():
             return value
         case Message():
@@ -129,6 +131,8 @@ def check_list(messages: object, *, is_streamed: bool = False) -> None:
     Raises:
         InvalidField: if the value is not a list of messages.
     """
+    if type(messages) is list:  # the usual case, without the slow checks of abstract classes
+        return
     if isinstance(messages, Mapping | str | bytes | NewMessage | message_pb2.Message):
         raise invalid_field(
             "messages", "must be a list of messages; store_message takes a single one"
@@ -153,7 +157,7 @@ def _provider_message(
                 raise invalid_field(
                     f"{path}.json", f"is not UTF-8: {error.reason} at byte {error.start}"
                 ) from None
-        case Mapping():
+        case dict() | Mapping():
             text = _encode(value, path)
         case _:
             raise invalid_field(

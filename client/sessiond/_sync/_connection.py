@@ -93,7 +93,7 @@ class Connection:
         Raises:
             SessiondError: if the call failed.
         """
-        with client_span(stub(self.stubs)):
+        with client_span(lambda: stub(self.stubs)):
             return self._retried(
                 lambda remaining: stub(self.stubs)(
                     request, timeout=remaining, metadata=self.metadata
@@ -142,7 +142,7 @@ class Connection:
             )
 
         try:
-            with client_span(stub(self.stubs)):
+            with client_span(lambda: stub(self.stubs)):
                 return self._retried(attempt, timeout, is_repeatable)
         except SessiondError:
             if raised:

@@ -139,7 +139,7 @@ class MessageCalls(Calls):
             RequestIdReused: if the request_id was used with other content.
         """
         check_list(messages)
-        messages = messages if isinstance(messages, Sequence) else list(messages)
+        messages = messages if isinstance(messages, (list, Sequence)) else list(messages)
         if extract_files is not False and extract_files is not None:
             extractor = FileExtractor(self._connection, extract_files)
             messages = [

@@ -17,7 +17,6 @@ DEFAULT_PROJECT = "default"
 DEFAULT_PROJECT_ID = project_id_of(DEFAULT_PROJECT)
 
 
-@lru_cache(maxsize=4096)
 def is_incarnation(incarnation: str, log: UUID) -> bool:
     """Return whether an incarnation, or an etag in its place, names the session with this log.
 
@@ -29,6 +28,7 @@ def is_incarnation(incarnation: str, log: UUID) -> bool:
     return not incarnation or incarnation.partition("-")[0] == log.hex
 
 
+@lru_cache(maxsize=4096)
 def session_key(project_id: UUID, session_id: str) -> UUID:
     """Return the key that all rows of a session are stored under."""
     return uuid5(project_id, session_id)

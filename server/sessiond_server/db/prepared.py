@@ -7,13 +7,14 @@ else. psycopg cancels the statement if the task is cancelled.
 """
 
 import asyncio
+import json
 import re
 import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, cast
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -64,22 +65,36 @@ def _array(item: Type) -> Callable[[Sequence[Any]], bytes]:
     return encoded
 
 
+def _items(decode: Callable[[bytes], Any]) -> Callable[[bytes], list[Any]]:
+    """Return a function that decodes one-dimensional arrays without NULLs."""
+
+    def decoded(encoded: bytes) -> list[Any]:
+        place, values = _ARRAY_HEAD.size, list[Any]()
+        while place < len(encoded):  # an empty array is shorter than the head of another one
+            start = place + _ITEM_SIZE.size
+            place = start + _ITEM_SIZE.unpack_from(encoded, place)[0]
+            values.append(decode(encoded[start:place]))
+        return values
+
+    return decoded
+
+
 def _int8_of(encoded: bytes) -> int:
     return int.from_bytes(encoded, "big", signed=True)
 
 
 INT8 = Type(20, struct.Struct(">q").pack, _int8_of)
-INT8_ARRAY = Type(1016, int8_array)
+INT8_ARRAY = Type(1016, int8_array, _items(_int8_of))
 TEXT = Type(25, str.encode, bytes.decode)
 TEXT_ARRAY = Type(1009, _array(TEXT))
 BYTEA = Type(17, bytes)
 BYTEA_ARRAY = Type(1001, _array(BYTEA))
 UUID_KEY = Type(2950, attrgetter("bytes"), lambda encoded: UUID(bytes=encoded))
-UUID_KEY_ARRAY = Type(2951, _array(UUID_KEY))
+UUID_KEY_ARRAY = Type(2951, _array(UUID_KEY), _items(UUID_KEY.decode))
 BOOL = Type(16, struct.Struct(">?").pack, lambda encoded: encoded != b"\0")
 FLOAT8 = Type(701, struct.Struct(">d").pack)
 # JSON text, preceded by the version number of jsonb's format.
-JSONB = Type(3802, lambda text: b"\1" + text.encode())
+JSONB = Type(3802, lambda text: b"\1" + text.encode(), lambda encoded: json.loads(encoded[1:]))
 # Microseconds since 2000-01-01 UTC.
 TIMESTAMPTZ = Type(1184, INT8.encode, _int8_of)
 
@@ -105,7 +120,8 @@ class PreparedStatement:
         names = list(dict.fromkeys(_PLACEHOLDER.findall(text)))
         numbers = {placeholder: f"${number}" for number, placeholder in enumerate(names, 1)}
         self._text = _PLACEHOLDER.sub(lambda found: numbers[found[1]], text).encode()
-        self._encoders = [(placeholder, types[placeholder].encode) for placeholder in names]
+        self._values_of = _values_getter(names)
+        self._encoders = [types[placeholder].encode for placeholder in names]
         self._types = [types[placeholder].oid for placeholder in names]
         self._formats = [Format.BINARY] * len(names)
         self._decoders = [column.decode for column in columns]
@@ -129,8 +145,8 @@ class PreparedStatement:
         """
         began, failure = time.perf_counter(), None
         encoded = [
-            None if (value := values[name]) is None else encode(value)
-            for name, encode in self._encoders
+            None if value is None else encode(value)
+            for value, encode in zip(self._values_of(values), self._encoders, strict=True)
         ]
         try:
             try:
@@ -181,6 +197,13 @@ class PreparedStatement:
             )
             for row in range(result.ntuples)
         ]
+
+
+def _values_getter(names: Sequence[str]) -> Callable[[Mapping[str, Any]], Sequence[Any]]:
+    """Return a function that returns the values with these names."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda values: [values[name] for name in names]
 
 
 async def _result_of(connection: AsyncConnection[Any]) -> PGresult:

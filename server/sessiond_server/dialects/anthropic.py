@@ -314,14 +314,18 @@ class _Writer(AnthropicBlocks):
 
     def _keeps_thinking(self, answer: Answer) -> bool:
         """Whether the answer is sent unchanged, so that its signed reasoning is valid."""
-        return all(
-            paired.wire_id == paired.call.call_id and paired.wire_name == paired.call.name
-            for paired in answer.calls
-        ) and all(
-            piece.maker == FORMAT_ANTHROPIC and piece.signature
-            for _, pieces in answer.entries
-            for piece in pieces
-            if isinstance(piece, Thinking)
+        return (
+            not self._omits_signed
+            and all(
+                paired.wire_id == paired.call.call_id and paired.wire_name == paired.call.name
+                for paired in answer.calls
+            )
+            and all(
+                piece.maker == FORMAT_ANTHROPIC and piece.signature
+                for _, pieces in answer.entries
+                for piece in pieces
+                if isinstance(piece, Thinking)
+            )
         )
 
     def _thinking(self, entry: Entry, piece: Thinking, is_kept: bool) -> Iterator[JSON]:

@@ -54,6 +54,7 @@ class AnthropicBlocks:
             name_length=128,
         )
         self._lost = self._steps.lost
+        self._omits_signed = history.omits_signed
         self._files = AnthropicFiles(self._steps)
         self._tools = {
             string_of(tool.get("name")) for tool in objects_of(history.options.get("tools"))
@@ -188,7 +189,7 @@ class AnthropicBlocks:
         Returns:
             The blocks to send, by the id() of the stored block.
         """
-        if entry.format != FORMAT_ANTHROPIC:
+        if entry.format != FORMAT_ANTHROPIC or self._omits_signed:
             return {}
         pairs: list[tuple[JSON, JSON]] = []
         open_calls: dict[str, JSON] = {}

@@ -115,6 +115,7 @@ class GeminiParts:
             name_length=MAX_NAME,
         )
         self._lost = self._steps.lost
+        self._omits_signed = history.omits_signed
 
     def _sent(self, entry: Entry, new: JSON, stored: JSON) -> JSON:
         """Report how a part differs from the stored one, and return it."""
@@ -217,7 +218,7 @@ class GeminiParts:
                     if k in _INNER_KEYS[name] and (v is None or _fits(f"{name}.{k}", v))
                 }
             elif name == "thoughtSignature" and isinstance(value, str):
-                if signature := _base64(value):
+                if (signature := _base64(value)) and not self._omits_signed:
                     new[name] = signature
             elif value is None or isinstance(value, _TYPES.get(name, ())):
                 new[name] = value

@@ -148,7 +148,7 @@ class _Writer(ResponsesParts):
         # The API requires an item after reasoning, so `pending` holds reasoning until an item
         # follows. Items whose reasoning is not sent are sent without their ids.
         pending: tuple[Entry, JSON] | None = None
-        has_lost_reasoning = self._begins_within(answer)
+        has_lost_reasoning = self._begins_within(answer) or self._omits_signed
         for entry, pieces in answer.entries:
             if _is_reasoning(entry):
                 if pending:
@@ -181,7 +181,7 @@ class _Writer(ResponsesParts):
 
     def _reasoning(self, entry: Entry) -> tuple[Entry, JSON] | None:
         """Return a reasoning item if the API can read it without having stored it."""
-        item = self._known(entry)
+        item = None if self._omits_signed else self._known(entry)
         if not item:
             self._lost(entry, ChangeKind.THINKING_OMITTED)
             return None

@@ -15,6 +15,7 @@ from sessiond_server.dialects.openai_items import (
 )
 from sessiond_server.dialects.request import (
     IMAGES,
+    SUMMARIES,
     History,
     Steps,
     in_order,
@@ -57,9 +58,10 @@ class ResponsesParts:
             id_length=64,
             name_pattern="[a-zA-Z0-9_-]",
             name_length=64,
-            reads_summaries=True,
+            reads_summaries=not history.omits_signed,
         )
         self._lost = self._steps.lost
+        self._omits_signed = history.omits_signed
         self._ids: set[str] = set()
         self._approved = _approved_requests(self._steps.steps)
 
@@ -145,7 +147,8 @@ class ResponsesParts:
             is_unlinked: whether the reasoning that preceded the item is left out.
         """
         kind = str(entry.value.get("type"))
-        item = self._known(entry) if kind in STANDALONE else None
+        is_readable = kind in STANDALONE and not (self._omits_signed and kind in SUMMARIES)
+        item = self._known(entry) if is_readable else None
         if item and not (is_unlinked and kind in LINKED) and self._is_approved(kind, item):
             for piece in pieces:
                 if isinstance(piece, Media) and "result" in item:

@@ -183,9 +183,10 @@ class _Fitting:
             is_word = self._is_compatible and isinstance(value, str)
             return is_word or (self._api != "gemini" and is_own_choice(self._api, value))
         if self._is_compatible and name in _COMPATIBLE:
-            fields = value.keys() if isinstance(value, dict) else ()
-            # The forms of Responses and of Anthropic, which only they accept.
-            return not ("budget_tokens" in fields or fields == {"effort"} or "summary" in fields)
+            fields = value if isinstance(value, dict) else {}
+            # Not the forms of Responses and of Anthropic, which only they accept.
+            is_anthropics = "budget_tokens" in fields or fields.get("type") == "adaptive"
+            return not (is_anthropics or "summary" in fields or fields.keys() == {"effort"})
         known = any(name in names for names in _OWN.values()) or name in _GENERATION
         return name in _OWN[self._api] or not known
 

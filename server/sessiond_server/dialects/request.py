@@ -62,12 +62,16 @@ class History:
         options: further fields of the request, in the caller's spelling.
         assets: the project's assets that the messages refer to, by id. A reference to any other
             asset is sent as a note.
+        omits_signed: whether to leave out what the provider signed or encrypted: reasoning,
+            summaries and search results. For a repetition of a request that the provider refused
+            because it could not verify them.
     """
 
     messages: Sequence[Message]
     system_prompt: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     assets: Mapping[str, AssetInfo] = field(default_factory=dict)
+    omits_signed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,9 +45,9 @@ ATTEMPTS = 100
 MAX_INVALID_FIELDS = 20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # as in messages/store/append.py
 class PreparedAppend:
-    """A validated append, ready for the store.
+    """A validated append, ready for the store. It is not modified.
 
     Attributes:
         target: session and conditions of the append.

@@ -40,6 +40,15 @@ THREAD_BYTES = 256 * 1024
 THREAD_MESSAGES = 32
 
 
+# Refusals of reasoning that the provider cannot verify: because another account's key, another
+# region or another model made it, or because the items that belong to it are not in the history.
+_UNVERIFIED = re.compile(
+    r"encrypted.content|signature|redacted_thinking|thinking.? blocks?\b.*cannot be modified"
+    r"|without its required .*(item|reasoning)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
 class AnswerBuilder(ABC):
     """Builds an answer from the events of a stream.
 
@@ -144,13 +153,30 @@ class ApiProvider(ABC):
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Delta | Answer, None]:
         """See Provider."""
         prepared = await self._prepared(request)
-        if fitted := prepared.call.fitted:
-            request.on_report(fitted.report)
-        async with aclosing(
-            with_retries(lambda: self._attempt(prepared), retries=self._retries)
-        ) as pieces:
+        request.on_report(prepared.report)
+        has_streamed = False
+        try:
+            async with aclosing(self._pieces(prepared)) as pieces:
+                async for piece in pieces:
+                    has_streamed = True
+                    yield piece
+        except ProviderFault as fault:
+            is_unverified = _UNVERIFIED.search(fault.message) is not None
+            if has_streamed or fault.reason != "MODEL_REQUEST_REJECTED" or not is_unverified:
+                raise
+            # Otherwise this history would be refused for ever.
+            again = await self._prepared(request, omits_signed=True)
+            if [*again.report] == [*prepared.report]:
+                raise
+        else:
+            return
+        request.on_report(again.report)
+        async with aclosing(self._pieces(again)) as pieces:
             async for piece in pieces:
                 yield piece
+
+    def _pieces(self, prepared: "_Prepared") -> AsyncGenerator[Delta | Answer, None]:
+        return with_retries(lambda: self._attempt(prepared), retries=self._retries)
 
     async def preview(self, request: ModelRequest) -> Preview:
         """See Provider."""
@@ -163,18 +189,16 @@ class ApiProvider(ABC):
         fields = {**extra, **prepared.fields, **self._fixed(model)}
         body = prepared.body(self._messages_key, fields)
         prepared.check_size(body)
-        fitted = prepared.call.fitted
-        report = fitted.report if fitted else Report()
-        return Preview(body.with_notes(), body.size_bytes, report)
+        return Preview(body.with_notes(), body.size_bytes, prepared.report)
 
-    async def _prepared(self, request: ModelRequest) -> "_Prepared":
+    async def _prepared(self, request: ModelRequest, *, omits_signed: bool = False) -> "_Prepared":
         call = ProviderCall(self.name, request.model, self._silence_timeout_s, self._key)
         size = sum(map(Message.ByteSize, request.messages))
         is_large = size > THREAD_BYTES or len(request.messages) > THREAD_MESSAGES
         run = asyncio.to_thread if is_large else _run_here
         ids = await run(asset_ids_of, request.messages)
         assets = await request.describe_assets(ids) if ids else {}
-        return await run(self._prepare, call, request, assets)
+        return await run(self._prepare, call, request, assets, omits_signed)
 
     @abstractmethod
     async def close(self) -> None:
@@ -213,11 +237,15 @@ class ApiProvider(ABC):
         return {"model": model, "stream": True}
 
     def _prepare(
-        self, call: ProviderCall, request: ModelRequest, assets: Mapping[str, AssetInfo]
+        self,
+        call: ProviderCall,
+        request: ModelRequest,
+        assets: Mapping[str, AssetInfo],
+        omits_signed: bool,
     ) -> "_Prepared":
         """Create the request. This may take a while for a long history."""
         options = {**self._defaults, **request.options}
-        history = History(request.messages, request.system_prompt, options, assets)
+        history = History(request.messages, request.system_prompt, options, assets, omits_signed)
         try:
             fitted = self._fit(history)
             messages = encode_messages(fitted.body[self._messages_key])
@@ -325,6 +353,11 @@ class _Prepared:
     assets: Mapping[str, AssetInfo]
     fields: JSON
     messages: Sequence[bytes | AssetString]
+
+    @property
+    def report(self) -> Report:
+        """The differences between the request and the stored messages."""
+        return self.call.fitted.report if self.call.fitted else Report()
 
     def body(self, key: str, fields: JSON) -> RequestBody:
         try:

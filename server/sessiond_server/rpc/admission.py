@@ -58,7 +58,7 @@ class _Running(Interruptible):
 
     async def __aenter__(self) -> Interruptible:
         self._all.add(self)
-        await self._scope.__aenter__()
+        self._begin()
         return self
 
     async def __aexit__(
@@ -68,7 +68,7 @@ class _Running(Interruptible):
         traceback: TracebackType | None,
     ) -> None:
         self._all.discard(self)
-        await super().__aexit__(kind, error, traceback)
+        self._leave(kind)
 
 
 class Admission:

@@ -372,8 +372,15 @@ def _optional_time(message: Session | Task | Bookmark, name: str, path: str) -> 
 
 def timestamp_of(created_us: int) -> Timestamp:
     """Convert microseconds since 2000-01-01 UTC to a Timestamp."""
+    stamp = Timestamp()
+    put_time(stamp, created_us)
+    return stamp
+
+
+def put_time(stamp: Timestamp, created_us: int) -> None:
+    """Set a Timestamp to microseconds since 2000-01-01 UTC."""
     seconds, us = divmod(created_us, 1_000_000)
-    return Timestamp(seconds=seconds + EPOCH_S, nanos=us * 1000)
+    stamp.seconds, stamp.nanos = seconds + EPOCH_S, us * 1000
 
 
 def _idle_ttl_ms(session: Session | CopySessionRequest, prefix: str = "session.") -> int | None:

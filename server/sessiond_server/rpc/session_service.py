@@ -399,13 +399,15 @@ def _reading(request: GetMessagesRequest | ListMessagesRequest) -> Reading:
 
 
 def _stored(appended: Appended) -> StoreMessagesResponse:
-    return StoreMessagesResponse(
+    response = StoreMessagesResponse(
         first_seq=appended.first_seq,
         last_seq=appended.last_seq,
-        create_time=_create_time(appended),
         skipped_count=appended.skipped,
         epoch=appended.epoch,
     )
+    if appended.first_seq:  # otherwise all messages were skipped
+        conversions.put_time(response.create_time, appended.created_us)
+    return response
 
 
 def _create_time(appended: Appended) -> Timestamp | None:

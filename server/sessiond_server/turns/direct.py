@@ -1,12 +1,14 @@
 """Starts and ends turns with one statement, in sessions that have no other open turn.
 
-Most turns are such turns. For all others, and if a statement of direct_store.py stores nothing, the
-transactions of transitions.py start and end the turn.
+This is the common case. Turns of different sessions that start at the same time share a statement
+(joined_store.py). In all other cases, and if a statement of direct_store.py stores nothing,
+the transactions of transitions.py start and end turns.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
 from uuid import UUID
 
 from sessiond_server.core.errors import Fault
@@ -25,19 +27,50 @@ from sessiond_server.providers.base import Answer
 from sessiond_server.providers.routing import Models
 from sessiond_server.turns.answers import messages_of
 from sessiond_server.turns.context import policy_of
-from sessiond_server.turns.direct_store import DirectStore, Opening, Started, ending_columns
+from sessiond_server.turns.direct_store import (
+    DirectStore,
+    Opening,
+    Start,
+    Started,
+    ending_columns,
+)
 from sessiond_server.turns.errors import printable
+from sessiond_server.turns.joined_store import JoinedStore, StatementRefused
+from sessiond_server.turns.joining import Joiner
+from sessiond_server.turns.lanes import TurnLanes
 from sessiond_server.turns.refusals import source_of
 from sessiond_server.turns.rows import NewTurn, TurnRow
 from sessiond_server.turns.sending import Sending
 from sessiond_server.turns.state import RunningTurn, TurnLease, TurnNews, TurnSlots
 from sessiond_server.turns.store import first_changes
 
+# Larger Sends have a statement of their own, so that a shared one stays small. Unit: bytes.
+MAX_JOINED_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Starting:
+    """A turn that waits for its statement.
+
+    Attributes:
+        start: the turn.
+        holding: holds the delivery of the session's events from the statement on, until they are
+            published.
+    """
+
+    start: Start
+    holding: ExitStack
+
+
+_Outcome: TypeAlias = Started | Literal["refused"] | None
+"""The turn that was started; None if it was not stored; "refused" if its statement was refused."""
+
 
 class DirectTurns:
     """Starts and ends turns. The caller must publish the yielded change before the block ends.
 
     Args:
+        lanes: limit the statements that run at the same time.
         lease: the lease for turns that are started.
         slots: the process's slots. If none is free, no turn is started.
     """
@@ -45,6 +78,8 @@ class DirectTurns:
     def __init__(
         self,
         store: DirectStore,
+        joined: JoinedStore,
+        lanes: TurnLanes,
         models: Models,
         limits: Limits,
         tokenizer: Tokenizer,
@@ -53,6 +88,9 @@ class DirectTurns:
         slots: TurnSlots,
     ) -> None:
         self._store = store
+        self._joined = joined
+        self._lanes = lanes
+        self._joiner = Joiner(self._start_together, lanes)
         self._models = models
         self._limits = limits
         self._tokenizer = tokenizer
@@ -82,32 +120,61 @@ class DirectTurns:
         Raises:
             DuplicateRequest: if the request is recorded already.
         """
-        append, rows = turn.append, turn.rows
-        if sending.is_immediate or not append.is_plain or not self._slots.try_take(turn.turn_id):
+        append, head = turn.append, opening.head
+        is_direct = append.is_plain and not sending.is_immediate and head.running_turn is None
+        if not is_direct or not self._slots.try_take(turn.turn_id):
             yield None
             return
         news = None
         try:
-            async with self._store.connection() as connection:
-                with self._publisher.hold_delivery(append.key):
-                    started = await self._store.start(
-                        connection,
-                        turn,
-                        append,
-                        rows,
-                        record,
-                        opening.head,
-                        self._lease.holder,
-                        self._lease.stored_s,
-                    )
-                    if started:
-                        running = running_of(sending, opening, turn, started)
-                        news = news_of(running, started.appended, started.message_log, rows)
-                        news.started = running
-                    yield news
+            with ExitStack() as holding:
+                if started := await self._stored(_Starting(Start(turn, record, head), holding)):
+                    running = running_of(sending, opening, turn, started)
+                    news = news_of(running, started.appended, started.message_log, turn.rows)
+                    news.started = running
+                yield news
         finally:
             if news is None:
                 self._slots.release(turn.turn_id)
+
+    async def close(self) -> None:
+        """Cancel the turns that wait for their statements."""
+        await self._joiner.close()
+
+    async def _stored(self, starting: _Starting) -> Started | None:
+        """Store a turn; return None if it was not stored.
+
+        Raises:
+            DuplicateRequest: if the request is recorded already.
+        """
+        turn = starting.start.turn
+        project_id = turn.append.project_id
+        if _is_joinable(turn):
+            outcome = await self._joiner.ask(project_id, starting)
+            if outcome != "refused":
+                return outcome
+            # Another turn of the statement may be at fault.
+            starting.holding.close()
+        async with self._lanes.start(project_id):
+            return await self._start_alone(starting)
+
+    async def _start_alone(self, starting: _Starting) -> Started | None:
+        key = starting.start.turn.append.key
+        starting.holding.enter_context(self._publisher.hold_delivery(key))
+        return await self._store.start(starting.start, self._lease.holder, self._lease.stored_s)
+
+    async def _start_together(self, many: Sequence[_Starting]) -> Sequence[_Outcome]:
+        """Start turns of different sessions with one statement."""
+        if len(many) == 1:
+            return [await self._start_alone(many[0])]
+        for one in many:
+            key = one.start.turn.append.key
+            one.holding.enter_context(self._publisher.hold_delivery(key))
+        try:
+            starts = [one.start for one in many]
+            return await self._joined.starts(starts, self._lease.holder, self._lease.stored_s)
+        except StatementRefused:
+            return ["refused"] * len(many)
 
     @asynccontextmanager
     async def end(self, running: RunningTurn, answer: Answer) -> AsyncIterator[TurnNews | None]:
@@ -168,6 +235,18 @@ class DirectTurns:
                 news.ended.append(row)
                 news.settled, news.is_idle = running.turn_id, True
                 yield news
+
+
+def _is_joinable(turn: NewTurn) -> bool:
+    """Return whether a shared statement can start a turn.
+
+    A caller's message_id may be one that the session has already, and that would refuse the whole
+    statement.
+    """
+    own_id = str(turn.message_id)
+    return turn.append.totals.content_bytes <= MAX_JOINED_BYTES and all(
+        message_id == own_id for _, message_id in turn.append.message_ids
+    )
 
 
 def running_of(sending: Sending, opening: Opening, turn: NewTurn, started: Started) -> RunningTurn:

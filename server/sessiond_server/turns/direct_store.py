@@ -20,7 +20,6 @@ from psycopg.rows import TupleRow
 
 from sessiond_server.core.pg_time import from_pg_us
 from sessiond_server.core.states import TurnState
-from sessiond_server.db.expiry import ALIVE
 from sessiond_server.db.idempotency import DuplicateRequest, RequestRecord
 from sessiond_server.db.message_log import MESSAGE_LOG
 from sessiond_server.db.pool import Database, PooledConnection
@@ -39,21 +38,12 @@ from sessiond_server.db.prepared import (
 from sessiond_server.messages.store import message_ids
 from sessiond_server.messages.store.append import Append, Appended, parameters_of
 from sessiond_server.messages.store.append_statements import MANY, NAME, ONE, RECORD, bump, types
-from sessiond_server.messages.store.history import HEAD_COLUMNS, HEAD_SOURCE, LogHead, head_of
+from sessiond_server.messages.store.history import LogHead
 from sessiond_server.messages.store.rows import Rows
 from sessiond_server.turns.rows import NewTurn
 from sessiond_server.turns.store import TRANSIENT_ERRORS
 
 log = structlog.get_logger(__name__)
-
-_OPENING = f"""
-SELECT {HEAD_COLUMNS}, state, revision, model, config, r_hash, r_result
-FROM {HEAD_SOURCE} LEFT JOIN LATERAL (
-    SELECT content_hash AS r_hash, requests.session_id AS r_result FROM requests
-    WHERE requests.key = sessions.key AND requests.log = sessions.log
-        AND requests.request_id = %(request_id)s
-) AS recorded ON true
-WHERE key = %(key)s AND project_id = %(project_id)s AND {ALIVE}"""
 
 # Every change of a session's turns also sets active_at. If active_at still has the value that it
 # has in the statement's snapshot, the snapshot also shows the current open turns. This check is
@@ -188,6 +178,21 @@ class Opening:
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """A turn to start.
+
+    Attributes:
+        turn: the turn.
+        record: record of the request; None for a request without a request_id.
+        known: the head of the session, as read before.
+    """
+
+    turn: NewTurn
+    record: RequestRecord | None
+    known: LogHead
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """A turn that was started.
 
@@ -233,46 +238,11 @@ class DirectStore:
         """Return a context manager that lends a connection; see Database.connection."""
         return self._database.connection()
 
-    async def opening(self, key: UUID, project_id: UUID, request_id: str) -> Opening | None:
-        """Return the data for a Send; None if the project has no such session.
-
-        Args:
-            key: the session's key.
-            project_id: the caller's project.
-            request_id: the id of the Send; "" = none.
-        """
-        parameters = {"key": key, "project_id": project_id, "request_id": request_id}
-        async with self.connection() as connection:
-            cursor = await connection.execute(
-                _OPENING, parameters, prepare=self._database.prepare, binary=True
-            )
-            row = await cursor.fetchone()
-        if row is None:
-            return None
-        *head, state, revision, model, config, content_hash, result = row
-        first = None if content_hash is None else (content_hash, result)
-        return Opening(head_of(key, head), state, revision, model, config, first)
-
-    async def start(
-        self,
-        connection: AsyncConnection[TupleRow],
-        turn: NewTurn,
-        append: Append,
-        rows: Rows,
-        record: RequestRecord | None,
-        known: LogHead,
-        holder: UUID,
-        lease_s: float,
-    ) -> Started | None:
+    async def start(self, start: Start, holder: UUID, lease_s: float) -> Started | None:
         """Start a turn and store its messages.
 
         Args:
-            connection: an autocommit connection.
-            turn: the turn.
-            append: the append of its messages, which must be plain.
-            rows: the messages; there may be none.
-            record: record of the request; None for a request without a request_id.
-            known: the head of the session, as read before.
+            start: the turn. Its append must be plain.
             holder: the process that runs the turn.
             lease_s: duration of the lease. Unit: seconds.
 
@@ -282,6 +252,8 @@ class DirectStore:
         Raises:
             DuplicateRequest: the request_id was already recorded.
         """
+        turn, record = start.turn, start.record
+        append, rows = turn.append, turn.rows
         parameters = turn_parameters(turn, append, rows, record) | {
             "holder": holder,
             "lease_s": lease_s,
@@ -289,38 +261,17 @@ class DirectStore:
         statement = _PREPARED_STARTS[
             min(len(rows), 2), record is not None, bool(append.message_ids)
         ]
-        try:
-            found = await statement.run(connection, parameters)
-        except psycopg.errors.UniqueViolation as e:
-            if e.diag.constraint_name != message_ids.CONSTRAINT:
-                raise DuplicateRequest from e
-            return None
-        except psycopg.Error as e:
-            check_refused(e)
-            return None
-        if not found:
-            return None
-        last_seq, started_us, message_log, epoch, log, total_bytes, *rest = found[0]
-        base_seq, is_branched, revision, largest_bytes = rest
-        head = None
-        if (log, message_log, epoch, base_seq) == (
-            known.log,
-            known.message_log,
-            known.epoch,
-            known.base_seq,
-        ):
-            head = replace(
-                known,
-                last_seq=last_seq,
-                content_bytes=total_bytes,
-                largest_bytes=largest_bytes,
-                is_branched=is_branched,
-                segments=known.segments_through(append.key, last_seq),
-                running_turn=turn.turn_id,
-            )
-        first_seq = last_seq - append.totals.count + 1
-        appended = Appended(first_seq, last_seq, started_us, epoch)
-        return Started(appended, message_log, head, revision, from_pg_us(started_us))
+        async with self.connection() as connection:
+            try:
+                found = await statement.run(connection, parameters)
+            except psycopg.errors.UniqueViolation as e:
+                if e.diag.constraint_name != message_ids.CONSTRAINT:
+                    raise DuplicateRequest from e
+                return None
+            except psycopg.Error as e:
+                check_refused(e)
+                return None
+        return started(start, found[0]) if found else None
 
     async def end(
         self,
@@ -382,6 +333,38 @@ class DirectStore:
         last_seq, created_us, message_log, epoch, first_seq, ended_us = found[0]
         appended = Appended(last_seq - append.totals.count + 1, last_seq, created_us, epoch)
         return Ended(appended, message_log, first_seq, from_pg_us(ended_us))
+
+
+def started(start: Start, row: Sequence[Any]) -> Started:
+    """Return a turn that was started.
+
+    Args:
+        start: the turn.
+        row: the result of the statement: last_seq, active_at, message_log, epoch, log,
+            content_bytes, base_seq, is_branched, revision, largest_bytes.
+    """
+    turn, known = start.turn, start.known
+    last_seq, started_us, message_log, epoch, log, total_bytes, *rest = row
+    base_seq, is_branched, revision, largest_bytes = rest
+    head = None
+    if (log, message_log, epoch, base_seq) == (
+        known.log,
+        known.message_log,
+        known.epoch,
+        known.base_seq,
+    ):
+        head = replace(
+            known,
+            last_seq=last_seq,
+            content_bytes=total_bytes,
+            largest_bytes=largest_bytes,
+            is_branched=is_branched,
+            segments=known.segments_through(turn.append.key, last_seq),
+            running_turn=turn.turn_id,
+        )
+    first_seq = last_seq - turn.append.totals.count + 1
+    appended = Appended(first_seq, last_seq, started_us, epoch)
+    return Started(appended, message_log, head, revision, from_pg_us(started_us))
 
 
 def turn_parameters(

@@ -1,16 +1,28 @@
 """Limits how many connections of the pool, and how much memory for histories, the turns use.
 
-Any number of turns may begin at once. They wait here, in memory and in the order of their arrival,
-so that other calls find free connections. Each stage of a turn has its own connections. So the
-start of a turn does not wait for reads of histories, and the end of a turn waits for neither.
+Any number of turns may begin at once. They wait here, in memory, so that other calls find free
+connections. Projects that wait are served in turn, and the turns of a project in the order of
+their arrival. Each stage of a turn has its own connections. So the start of a turn does not wait
+for reads of histories, and the end of a turn waits for neither.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import math
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from uuid import UUID
+
+from sessiond_server.turns.fair import FairLane
 
 # How long a turn that has started lets others start first. Unit: seconds.
 MAX_YIELD_S = 1.0
+
+# gRPC hands over calls one by one, and each waits for all work that is ready to run. So other work
+# of turns pauses while Sends arrive: until none has arrived for QUIET_S. Unit: seconds. The callers
+# of a shared statement then continue one by one, each after MAX_PAUSE_S at the latest.
+QUIET_S = 0.005
+MAX_PAUSE_S = 0.01
+LOOK_S = 0.001
 
 # Number of histories that may overtake one that waits for memory.
 MAX_OVERTAKEN = 100
@@ -20,7 +32,7 @@ class TurnLanes:
     """The lanes of a process.
 
     Attributes:
-        reads: entered while a history is read.
+        starts: entered while a statement or a transaction stores Sends.
         ends: entered while the outcome of a turn is stored.
         histories: the memory for histories.
     """
@@ -33,40 +45,74 @@ class TurnLanes:
             max_history_bytes: see HistoryMemory.
         """
         self._share = share = max(pool_size // 4, 1)
-        self._starts = asyncio.Semaphore(share)
-        # The number of blocks of `start` that run or wait. _is_quiet is set while none of them
-        # waits.
+        # The number of blocks of `starting`. _is_quiet is set while none of them waits.
         self._starting = 0
+        # When the last Send arrived, by the clock of the event loop.
+        self._arrived_at = -math.inf
         self._is_quiet = asyncio.Event()
         self._is_quiet.set()
-        self.reads = asyncio.Semaphore(share)
-        self.ends = asyncio.Semaphore(share)
+        self.starts = FairLane(share)
+        self._reads = FairLane(share)
+        self.ends = FairLane(share)
         self.histories = HistoryMemory(max_history_bytes)
 
-    @asynccontextmanager
-    async def start(self) -> AsyncIterator[None]:
-        """Wait for room among the Sends that are storing their turns, then run the block."""
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Count the block as a Send that is not stored yet, and that runs or waits in a lane."""
         self._starting += 1
         if self._starting > self._share:
             self._is_quiet.clear()
         try:
-            async with self._starts:
-                yield
+            yield
         finally:
             self._starting -= 1
             if self._starting <= self._share:
                 self._is_quiet.set()
 
-    async def let_starts_pass(self) -> None:
-        """Wait while Sends wait to be accepted, but no longer than MAX_YIELD_S.
+    @asynccontextmanager
+    async def start(self, project_id: UUID) -> AsyncIterator[None]:
+        """Run the block once there is room in the lane for Sends whose turns are not stored yet."""
+        with self.starting():
+            async with self.starts.place(project_id):
+                yield
 
-        A Send is more urgent than a model call, because its caller waits to learn that the turn is
-        accepted.
+    @asynccontextmanager
+    async def read(self, project_id: UUID) -> AsyncIterator[None]:
+        """Run the block once there is room in the lane for reads of histories.
+
+        While Sends arrive or wait to be accepted, no history is read, unless it has waited for
+        MAX_YIELD_S. A Send is more urgent than a model call, because its caller waits to learn that
+        the turn is accepted.
         """
-        if not self._is_quiet.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(MAX_YIELD_S):
-                    await self._is_quiet.wait()
+        ends_at = asyncio.get_running_loop().time() + MAX_YIELD_S
+        async with self._reads.place(project_id):
+            while (pause_s := self._pause_s(ends_at)) > 0:
+                if self._is_quiet.is_set():
+                    await asyncio.sleep(min(pause_s, QUIET_S))
+                else:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(pause_s):
+                            await self._is_quiet.wait()
+            yield
+
+    def _pause_s(self, ends_at: float) -> float:
+        """Return how long a read of a history still has to wait for Sends; 0 or less = no more."""
+        now = asyncio.get_running_loop().time()
+        is_busy = not self._is_quiet.is_set() or now < self._arrived_at + QUIET_S
+        return ends_at - now if is_busy else 0
+
+    def send_arrived(self) -> None:
+        """Note that a Send has arrived."""
+        self._arrived_at = asyncio.get_running_loop().time()
+
+    async def let_sends_arrive(self) -> None:
+        """Let other tasks run. While Sends arrive, wait for them, but not long."""
+        await asyncio.sleep(0)
+        now = asyncio.get_running_loop().time
+        ends_at = now() + MAX_PAUSE_S
+        # Events set by each Send would wake many tasks for nothing.
+        while now() < min(self._arrived_at + QUIET_S, ends_at):  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_S)
 
 
 class _Waiting:

@@ -150,7 +150,7 @@ class TurnRunner:
         """
         if refusal := self._refusals.find(sending, opening, turn):
             refusing = self._failures.refuse(sending, opening, turn, record, refusal)
-            async with refusing as refused:
+            async with self._lanes.start(sending.project_id), refusing as refused:
                 if refused:
                     self._refusals.refused(refused.running.log, refused.running.after_seq)
                     self._publish(refused.accepted)
@@ -349,10 +349,9 @@ class TurnRunner:
 
     async def _read(self, running: RunningTurn, stack: AsyncExitStack) -> tuple[Policy, Context]:
         """Read the model's input, and hold memory for it until the stack is closed."""
-        with running.waiting():
-            await self._lanes.let_starts_pass()
-            await self._lanes.reads.acquire()
-        try:
+        async with AsyncExitStack() as lane:
+            with running.waiting():
+                await lane.enter_async_context(self._lanes.read(running.project_id))
             known, running.head = running.head, None
             policy, running.policy = running.policy, None
             if policy is None:
@@ -371,8 +370,6 @@ class TurnRunner:
             # The lane limits the number of histories that wait for memory.
             with running.waiting():
                 await stack.enter_async_context(self._lanes.histories.hold(size))
-        finally:
-            self._lanes.reads.release()
         return policy, context
 
     async def _settle(self, running: RunningTurn, outcome: Answer | Fault | None) -> bool:
@@ -392,7 +389,7 @@ class TurnRunner:
         delay_s = FIRST_RETRY_S
         while True:
             try:
-                async with self._lanes.ends:
+                async with self._lanes.ends.place(running.project_id):
                     resume_seq = await self._write(running, outcome)
             except SessionMissing:
                 return False

@@ -33,8 +33,10 @@ from sessiond_server.quotas.service import Quotas
 from sessiond_server.sessions.store.lock import SessionMissing
 from sessiond_server.sessions.store.sessions import SessionStore
 from sessiond_server.turns.context import Contexts
-from sessiond_server.turns.direct_store import DirectStore, Opening
+from sessiond_server.turns.direct_store import Opening
 from sessiond_server.turns.errors import parent_not_found
+from sessiond_server.turns.joined_store import JoinedStore
+from sessiond_server.turns.joining import Joiner
 from sessiond_server.turns.lanes import TurnLanes
 from sessiond_server.turns.new_turns import NewTurns
 from sessiond_server.turns.rows import NewTurn, TurnRow
@@ -61,7 +63,7 @@ class Turns:
         transitions: TurnTransitions,
         contexts: Contexts,
         new_turns: NewTurns,
-        direct: DirectStore,
+        joined: JoinedStore,
         quotas: Quotas,
         lanes: TurnLanes,
         *,
@@ -73,10 +75,14 @@ class Turns:
         self._transitions = transitions
         self._contexts = contexts
         self._new_turns = new_turns
-        self._direct = direct
+        self._openings = Joiner(joined.openings, lanes)
         self._quotas = quotas
         self._lanes = lanes
         self._save_remote_text = save_remote_text
+
+    async def close(self) -> None:
+        """Cancel the Sends that wait for the data of their sessions."""
+        await self._openings.close()
 
     async def open(self, sending: Sending) -> Opening:
         """Read the data of a session that a Send needs.
@@ -84,11 +90,11 @@ class Turns:
         Raises:
             Fault: SESSION_NOT_FOUND; INVALID_FIELD for a malformed session_id or request_id.
         """
+        self._lanes.send_arrived()
         session_id, project_id = check_session_id(sending.session_id), sending.project_id
         check_request_id(sending.request_id)
         key = session_key(project_id, session_id)
-        async with self._lanes.start():
-            opening = await self._direct.opening(key, project_id, sending.request_id)
+        opening = await self._openings.ask(project_id, (key, project_id, sending.request_id))
         if opening is None:
             raise session_not_found(session_id)
         return opening
@@ -121,13 +127,12 @@ class Turns:
         room = await self._quotas.reserve_turn(project_id, len(turn.prompt))
         try:
             async with room:
-                async with self._lanes.start():
-                    running = await self._runner.start(sending, opening, turn, record)
+                running = await self._runner.start(sending, opening, turn, record)
                 if running:
                     assert running.row is not None  # noqa: S101 - every new turn has a row
                     before = running.after_seq - turn.append.totals.count
                     return Accepted(running.row, before, True, running.epoch)
-                async with self._lanes.start():
+                async with self._lanes.start(project_id):
                     return await self._queued(sending, opening, turn, record)
         except DuplicateRequest as duplicate:
             assert record is not None  # noqa: S101 - only a record can be a duplicate
@@ -279,7 +284,7 @@ class Turns:
     async def wake(self, project_id: UUID, session_id: str) -> None:
         """Start the turns that wait for the results of calls, if all results have been stored."""
         key = session_key(project_id, session_id)
-        opening = await self._direct.opening(key, project_id, "")
+        opening = await self._openings.ask(project_id, (key, project_id, ""))
         if opening is None or await self._contexts.has_open_calls(opening.head):
             return
         with suppress(SessionMissing):
