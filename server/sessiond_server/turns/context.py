@@ -20,6 +20,7 @@ from sessiond_server.turns.window import (
     INSTRUCTION_ROLES,
     TaskSearch,
     WindowLimits,
+    WindowUse,
     fitting,
     has_open_calls,
     is_instruction,
@@ -109,10 +110,12 @@ class Context:
     Attributes:
         messages: the messages, oldest first.
         last_seq: the message that the model answers; 0 if there is none.
+        window: the use of the window's limits; None = there is no window.
     """
 
     messages: Sequence[Message]
     last_seq: int
+    window: WindowUse | None = None
 
 
 class Contexts:
@@ -167,7 +170,7 @@ class Contexts:
                         await self._marks.put(wanted.key, head, limits, new_mark)
             except _Moved:
                 continue
-            return Context(messages, branch[-1].last_seq if branch else 0)
+            return Context(messages, branch[-1].last_seq if branch else 0, reading.use)
         raise session_not_found(wanted.session_id)
 
     async def has_open_calls(self, head: LogHead) -> bool:
@@ -186,7 +189,11 @@ class _Moved(Exception):
 
 
 class _Reading:
-    """One attempt to read a context."""
+    """One attempt to read a context.
+
+    Attributes:
+        use: the use of the window's limits, once the window has been read.
+    """
 
     def __init__(
         self,
@@ -201,6 +208,7 @@ class _Reading:
         self._head = head
         self._branch = branch
         self._max_bytes = max_bytes
+        self.use: WindowUse | None = None
 
     async def all(self) -> list[Message]:
         """Return the whole branch."""
@@ -234,6 +242,7 @@ class _Reading:
                     return await self._new_window(walk, limits, mark)
             size += 1
         kept = await self._at(sorted({*mark.kept_seqs, mark.task_seq} - {0}))
+        self.use = WindowUse(limits, count, tokens)
         return self._checked([*kept, *reversed(walk.messages[:size])]), None
 
     async def _new_window(
@@ -253,6 +262,7 @@ class _Reading:
                 is_whole=walk.is_at_start and taken >= len(walk.messages),
             )
         window = walk.messages[size - 1 :: -1]
+        self.use = WindowUse.of(window, limits)
         first_seq = window[0].seq
         task_seq = await self._task_of(walk, old)
         instructions = await self._instructions(first_seq)
