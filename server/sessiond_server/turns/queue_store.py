@@ -99,7 +99,7 @@ SELECT running_turn, last_seq, epoch, active_at FROM locked""",
 
 _ADD = {is_recorded: _add(is_recorded=is_recorded) for is_recorded in (True, False)}
 
-# The first of the queued turns, and all those that were sent to steer a turn or that were held.
+# All queued turns that were sent to steer a turn or that were held, and the first of the others.
 _NEXT = PreparedStatement(
     "turns.queue.next",
     f"""
@@ -108,7 +108,9 @@ SELECT active_at, turn_id, turns.model, prompt, message_id, options, timeout_ms,
 FROM turns JOIN sessions USING (key, log)
 WHERE {_OPEN} AND turns.state = {TurnState.QUEUED} AND sessions.project_id = %(project_id)s
     AND (steers IS NOT NULL OR held_until IS NOT NULL
-        OR place = (SELECT min(place) FROM turns WHERE {_OPEN} AND state = {TurnState.QUEUED}))
+        OR place = (
+            SELECT min(place) FROM turns WHERE {_OPEN} AND state = {TurnState.QUEUED}
+                AND steers IS NULL AND held_until IS NULL))
 ORDER BY place""",
     dict.fromkeys(("key", "log", "project_id"), UUID_KEY),
     (
@@ -271,7 +273,10 @@ class TurnQueueStore:
         return Queued(running_turn, last_seq, epoch, from_pg_us(created_us))
 
     async def next(self, key: UUID, project_id: UUID, log: UUID) -> list[WaitingTurn]:
-        """Return the first queued turn, and all turns that steer or that were held, in order."""
+        """Return the queued turns that steer or that were held, and the first one of the others.
+
+        They are in the order in which they were sent.
+        """
         parameters = {"key": key, "project_id": project_id, "log": log}
         async with self._database.connection() as connection:
             rows = await _NEXT.run(connection, parameters)
