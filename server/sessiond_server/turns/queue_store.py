@@ -190,6 +190,7 @@ class WaitingTurn:
     Attributes:
         seen_at: active_at of the session when the turn was read, in microseconds since 2000-01-01.
         prompt: a serialized SendRequest with its messages.
+        options_json: the stored options.
         steers: the turn that it was sent to steer; None = none.
         is_held: whether it waits, or has waited, for the results of calls.
     """
@@ -199,7 +200,7 @@ class WaitingTurn:
     model: str
     prompt: bytes
     message_id: UUID | None
-    options: dict[str, Any]
+    options_json: Any
     timeout_ms: int
     steers: UUID | None
     is_held: bool
@@ -209,8 +210,20 @@ class WaitingTurn:
 
     @property
     def messages(self) -> Sequence[Message]:
-        """The messages that were sent."""
+        """The messages that were sent.
+
+        Raises:
+            DecodeError: if the stored prompt is damaged.
+        """
         return SendRequest.FromString(self.prompt).messages
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options of the provider's request."""
+        # Earlier versions stored the options as an object.
+        stored = self.options_json
+        options: dict[str, Any] = parse(stored) if isinstance(stored, str) else stored
+        return options
 
 
 class TurnQueueStore:
@@ -281,7 +294,7 @@ class TurnQueueStore:
         async with self._database.connection() as connection:
             rows = await _NEXT.run(connection, parameters)
         turns = []
-        for *front, stored, timeout_ms, steers, is_held, keep_partial, parent_seq, us in rows:
+        for *front, options, timeout_ms, steers, is_held, keep_partial, parent_seq, us in rows:
             seen_at, turn_id, model, prompt, message_id = front
             turns.append(
                 WaitingTurn(
@@ -290,8 +303,7 @@ class TurnQueueStore:
                     model,
                     prompt,
                     message_id,
-                    # Earlier versions stored the options as an object.
-                    parse(stored) if isinstance(stored, str) else stored,
+                    options,
                     timeout_ms,
                     steers,
                     is_held,

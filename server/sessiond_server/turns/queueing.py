@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
 from sessiond.v1.message_pb2 import Message
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.events import EventPublisher
@@ -175,7 +177,10 @@ class DirectQueue:
         """Store an answer and the messages that steer the turn, which then resumes."""
         messages, places = list(answers), list[tuple[int, int]]()
         for one in steering:
-            sent = one.messages
+            try:
+                sent = one.messages
+            except DecodeError:
+                return None
             # The messages carry the id of their own turn, which does not start now.
             for message in sent:
                 message.turn.turn_id = str(running.turn_id)
@@ -206,7 +211,10 @@ class DirectQueue:
         following: WaitingTurn,
     ) -> Followed | None:
         """Store an answer, complete its turn, and start the next one."""
-        sent = following.messages
+        try:
+            sent = following.messages
+        except DecodeError:
+            return None
         encoded = self._encoded(running, [*answers, *sent]) if sent else None
         if encoded is None:
             return None
