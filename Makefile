@@ -24,8 +24,7 @@ setup: $(VENV)/.done ## Make the virtual environment .venv with everything in it
 
 $(VENV)/.done: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sessiond needs Python 3.11 or newer; make PYTHON=python3.x names another")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,console,dev]'
+	@scripts/make-environment $(PYTHON) $(VENV) --constraint constraints.txt --editable '.[server,console,dev]'
 	@touch $@
 
 run: setup ## Serve on localhost:50051 and a console on localhost:8321, on the embedded PostgreSQL unless SESSIOND_DATABASE_URL names another
@@ -103,8 +102,7 @@ ts-test: setup ## Run the tests of the TypeScript client; ARGS=--quick leaves ou
 	$(IN_TS) npm run --silent check:adapters && node scripts/test.mjs $(ARGS); fi
 
 .venv-protos/.done: scripts/protos-requirements.txt
-	$(PYTHON) -m venv .venv-protos
-	.venv-protos/bin/python -m pip install --quiet --disable-pip-version-check --requirement scripts/protos-requirements.txt
+	@scripts/make-environment $(PYTHON) .venv-protos --requirement scripts/protos-requirements.txt
 	@touch $@
 
 sync: setup ## Generate the sync client from the async one
@@ -120,11 +118,10 @@ bench-quick: .venv-bench/.done ## The same, ten times smaller: says whether it r
 	.venv-bench/bin/python benchmarks/run.py --quick $(ARGS)
 
 .venv-bench/.done: pyproject.toml constraints.txt benchmarks/constraints.txt benchmarks/requirements.txt
-	$(PYTHON) -m venv .venv-bench
 	@mkdir -p build
 	@# openai-agents excludes the version that the project pins.
 	@grep -v '^websockets==' constraints.txt > build/bench-constraints.txt
-	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --constraint build/bench-constraints.txt \
+	@scripts/make-environment $(PYTHON) .venv-bench --constraint build/bench-constraints.txt \
 		--constraint benchmarks/constraints.txt --editable '.[server]' --requirement benchmarks/requirements.txt
 	@touch $@
 
@@ -138,8 +135,7 @@ docs-serve: .venv-docs/.done ## Show the site on localhost:8000 while it is writ
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs serve
 
 .venv-docs/.done: pyproject.toml docs/constraints.txt
-	$(PYTHON) -m venv .venv-docs
-	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --constraint docs/constraints.txt --editable '.[server,console,docs]'
+	@scripts/make-environment $(PYTHON) .venv-docs --constraint docs/constraints.txt --editable '.[server,console,docs]'
 	@touch $@
 
 constraints: ## Pin what fresh environments install today

@@ -3,10 +3,18 @@
 import atexit
 import os
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
 # The exit code of an uncaught exception, and that of output that cannot be written, as in Python.
 FAILED, OUTPUT_LOST = 1, 120
+
+# Whether gRPC polls the connections that it accepts in threads of its "event engine". Then three
+# of its threads wake each other for each request, before a fourth one wakes the event loop. Without
+# the event engine, only the fourth one does all that (docs/decisions/058-threads-of-grpc.md).
+EXPERIMENTS = "-event_engine_listener"
+# Beginning of the versions of gRPC with which this was tried. Others decide for themselves.
+TRIED_GRPC = "1.85."
 
 
 class _Exit:
@@ -45,6 +53,8 @@ def main() -> None:
         from sessiond_console.command import run as run_console
 
         sys.exit(run_console(sys.argv[2:]))
+    if sys.argv[1:2] == ["serve"] and _grpc_version().startswith(TRIED_GRPC):
+        os.environ.setdefault("GRPC_EXPERIMENTS", EXPERIMENTS)
     ending = _Exit()
     try:
         # A plain install contains only the client, without the server's dependencies.
@@ -62,6 +72,13 @@ def main() -> None:
         ending.code = e.code if isinstance(e.code, int) else FAILED if e.code else 0
         raise
     sys.exit(ending.code)
+
+
+def _grpc_version() -> str:
+    try:
+        return version("grpcio")
+    except PackageNotFoundError:
+        return ""
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import pytest
 
 from sessiond import AsyncClient, Client, Message
 
-from ..conftest import Databases, url_of
+from ..support.databases import Databases, url_of
 from ..support.processes import ServerProcess
 from ..support.proxy import CuttingProxy
 from ..support.waiting import PATIENCE_S, until_async

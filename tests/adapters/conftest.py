@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from psycopg.conninfo import make_conninfo
 
 from sessiond import Client
 from sessiond.adapters import _portal
-from tests.conftest import Databases, as_url
+from tests.support.databases import Databases, url_of
 from tests.support.processes import ServerProcess
 
 
@@ -23,7 +22,7 @@ def adapters_server(
 ) -> Iterator[ServerProcess]:
     name = databases.create(template)
     directory: Path = tmp_path_factory.mktemp("adapters")
-    url = as_url(make_conninfo(postgres, dbname=name))
+    url = url_of(postgres, name)
     environment = {"SESSIOND_DATABASE_URL": url, "SESSIOND_TOKENIZER": "estimate"}
     process = ServerProcess((), environment, directory / "server.log")
     try:

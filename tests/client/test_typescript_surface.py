@@ -106,3 +106,11 @@ def test_it_has_every_option() -> None:
     declared = set(re.findall(r"\b(\w+)\??:", text))
     wanted = {OPTIONS.get(camel(name), camel(name)) for name in names - {"self"}} - {None}
     assert not wanted - declared
+
+
+def test_the_errors_have_the_kinds_of_the_python_client() -> None:
+    source = (SOURCES / "errors" / "reasons.ts").read_text()
+    kinds = dict(re.findall(r"^export class (\w+) extends (\w+)", source, re.MULTILINE))
+    assert len(kinds) > 40
+    for name, kind in kinds.items():
+        assert issubclass(getattr(sessiond, name), getattr(sessiond, kind)), name

@@ -8,8 +8,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from sessiond import Client, NewMessage
 
-from ..conftest import Databases, as_url, make_conninfo
 from ..support.conversations import made_up_conversations
+from ..support.databases import Databases, url_of
 from ..support.processes import ServerProcess
 from .browsing import (
     Site,
@@ -77,7 +77,7 @@ def site(
 ) -> Iterator[Site]:
     """A server with sessions of all kinds, and a console in front of it."""
     name = databases.create(template)
-    url = as_url(make_conninfo(postgres, dbname=name))
+    url = url_of(postgres, name)
     log = tmp_path_factory.mktemp("server") / "server.log"
     server = ServerProcess((), {"SESSIOND_DATABASE_URL": url}, log)
     try:

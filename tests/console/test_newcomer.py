@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from sessiond import Client, TurnFailed
 
-from ..conftest import Databases, as_url, make_conninfo
+from ..support.databases import Databases, url_of
 from ..support.processes import ServerProcess
 from .browsing import Site, running_chromium, running_console, watched
 
@@ -59,7 +59,7 @@ def site(
     postgres: str, databases: Databases, template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
     name = databases.create(template)
-    url = as_url(make_conninfo(postgres, dbname=name))
+    url = url_of(postgres, name)
     log = tmp_path_factory.mktemp("server") / "server.log"
     server = ServerProcess((), {"SESSIOND_DATABASE_URL": url}, log)
     try:

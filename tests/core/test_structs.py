@@ -80,13 +80,13 @@ async def test_a_number_that_was_rounded_on_the_way_is_refused(wire: Wire, field
     assert "store it as a string" in error.text
 
 
-@pytest.mark.parametrize("number", [2**53, -(2**53), 0.5, 2**53 - 1])
+@pytest.mark.parametrize("number", [1 - 2**53, 0.5, 2**53 - 1])
 def test_numbers_that_a_double_holds_are_kept(number: float) -> None:
     kept = to_dict(struct({"n": number}), "config")["n"]
     assert (kept, type(kept)) == (number, type(number))
 
 
-@pytest.mark.parametrize("number", [-(2**53) - 2, 1e17, 1e300])
+@pytest.mark.parametrize("number", [2**53, -(2**53), -(2**53) - 2, 1e17, 1e300])
 def test_numbers_beyond_are_refused_whatever_their_sign(number: float) -> None:
     with pytest.raises(Exception, match="store it as a string"):
         to_dict(struct({"n": number}), "config")

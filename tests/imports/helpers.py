@@ -43,7 +43,7 @@ async def a_session(client: AsyncClient, session_id: str) -> None:
         model="gpt-5",
         user="ada",
         title="Über alles",
-        config={"z": 1, "a": {"y": [1, {"c": None, "b": 2.5}], "x": True}, "large": 2**53},
+        config={"z": 1, "a": {"y": [1, {"c": None, "b": 2.5}], "x": True}, "large": 2**53 - 1},
         metadata={"team": "ü", "empty": {}, "list": []},
         idle_ttl=timedelta(days=1, milliseconds=1),
     )

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
-from sessiond import AsyncClient, FormatUnreadable, InvalidField, NewMessage
+from sessiond import AsyncClient, FormatUnreadable, InvalidField, NewMessage, TurnFailed
 from sessiond.v1.message_pb2 import (
     FORMAT_OPENAI,
     FORMAT_OTHER,
@@ -123,6 +123,8 @@ async def test_turns_fail_until_the_server_can_read_the_format(server: Running) 
         with pytest.raises(FormatUnreadable) as caught:
             await session.send_and_wait("hi")
         error = caught.value
+        assert isinstance(error, TurnFailed)
+        assert error.turn_id
         assert error.code == grpc.StatusCode.FAILED_PRECONDITION
         assert (error.metadata["format_name"], error.metadata["seq"]) == ("talk", "1")
         assert error.metadata["session_id"] == "one"

@@ -185,6 +185,14 @@ BAD = {
         "INVALID_JSON",
         "messages[1].parts.parts[0].tool_call.arguments_json",
     ),
+    "reasoning of an unknown format": (
+        Message(
+            role=ROLE_ASSISTANT,
+            parts=Parts(parts=[Part(reasoning=Reasoning(text="t", format=99))]),  # type: ignore[arg-type]
+        ),
+        "INVALID_FIELD",
+        "messages[1].parts.parts[0].reasoning.format",
+    ),
     "result in result": (
         Message(
             role=ROLE_TOOL,
@@ -209,7 +217,7 @@ BAD = {
     "parent to come": (
         _json('{"role":"user"}', parent_seq=3),
         "PARENT_NOT_FOUND",
-        "messages.parent_seq",
+        "messages[1].parent_seq",
     ),
 }
 

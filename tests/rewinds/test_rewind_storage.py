@@ -144,9 +144,13 @@ def _history(server: Running) -> History:
     )
 
 
+# The messages of `_long`, which fill several pages.
+_TEXT = "a" * 4000
+
+
 async def _long(wire: Wire) -> None:
     await wire.create("s")
-    await wire.store("s", *["a"] * 900)
+    await wire.store("s", *[_TEXT] * 900)
 
 
 async def _rest(stream: object) -> list[str]:
@@ -164,7 +168,7 @@ class TestReaders:
         stream = _history(server).stream(DEFAULT_PROJECT_ID, Reading("s"))
         await anext(stream)
         await wire.rewind("s", "x", "y", to_seq=20)
-        assert await _rest(stream) == ["a"] * 884
+        assert await _rest(stream) == [_TEXT] * 884
 
     @pytest.mark.parametrize("roles", [(), (3,)])
     async def test_a_stream_whose_messages_were_purged_fails(
@@ -190,7 +194,7 @@ class TestReaders:
         await anext(stream)
         await wire.rewind("s", *["x"] * 15, to_seq=880)
         await purger.round()
-        assert await _rest(stream) == ["a"] * 864
+        assert await _rest(stream) == [_TEXT] * 864
 
     async def test_a_resume_token_above_the_cut_is_refused(self, wire: Wire) -> None:
         await letters(wire, "s", "a" * 30)

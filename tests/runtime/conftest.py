@@ -7,7 +7,7 @@ import pytest
 
 from sessiond import Client
 
-from ..conftest import Databases, url_of
+from ..support.databases import Databases, url_of
 from ..support.processes import ServerProcess
 
 

@@ -283,3 +283,31 @@ def call(call_id: str) -> Message:
     calls = [{"id": call_id, "type": "function", "function": function}]
     value = {"role": "assistant", "content": None, "tool_calls": calls}
     return Message(format=FORMAT_OPENAI, json=json.dumps(value))
+
+
+class TestWindows:
+    """A window that was too large stays too large until a new one begins."""
+
+    @pytest.mark.parametrize(
+        ("limits", "measured"),
+        [
+            # Of 41 messages, the newest 20 are pictures, and each Send adds a message.
+            ({"max_messages": 20, "keep_fraction": 0.9}, [0, 3, 6]),
+            ({"max_messages": 60, "keep_fraction": 0.9}, [0]),
+            # Each prompt has two tokens, and each picture more than a hundred.
+            ({"max_tokens": 100_000}, [0]),
+        ],
+    )
+    async def test_only_new_windows_are_measured(
+        self, full: Wire, limits: dict[str, Any], measured: list[int]
+    ) -> None:
+        await update(full, "config", config={"context": limits})
+        lengths = [len(await refused(full, "hi")) for _ in range(8)]
+        assert [place for place, length in enumerate(lengths) if length > 2] == measured
+
+    async def test_a_window_that_begins_after_the_pictures_is_sent(self, full: Wire) -> None:
+        await update(full, "config", config={"context": {"max_messages": 30}})
+        # The first window begins with 14 pictures and one prompt, and has room for 15 more.
+        for _ in range(16):
+            await refused(full, "hi")
+        assert (await send(full, "one", "hi")).state == TURN_STATE_COMPLETED

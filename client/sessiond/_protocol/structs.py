@@ -12,7 +12,7 @@ from google.protobuf.struct_pb2 import NULL_VALUE, Struct, Value
 
 from sessiond.errors import invalid_field
 
-MAX_INTEGER = 2**53
+MAX_INTEGER = 2**53 - 1
 # A nested object uses three of the 100 levels that protobuf's parsers allow, and the messages
 # around it use some as well.
 MAX_DEPTH = 30
@@ -28,8 +28,8 @@ def fill_struct(target: Struct, value: Mapping[str, Any], field: str) -> None:
 
     Raises:
         InvalidField: the object contains a value that JSON or a Struct cannot represent: another
-            type, NaN or infinity, an integer beyond ±2^53, a key that is not a string, or more than
-            30 levels.
+            type, NaN or infinity, an integer beyond ±(2^53 - 1), a key that is not a string, or
+            more than 30 levels.
     """
     if not isinstance(value, Mapping):
         raise invalid_field(field, f"must be a dict, not {type(value).__name__}")
@@ -37,7 +37,7 @@ def fill_struct(target: Struct, value: Mapping[str, Any], field: str) -> None:
 
 
 def from_struct(struct: Struct) -> dict[str, Any]:
-    """Return a Struct as a dict; whole numbers up to ±2^53 become int."""
+    """Return a Struct as a dict; whole numbers up to ±(2^53 - 1) become int."""
     return {key: _from_value(value) for key, value in struct.fields.items()}
 
 
@@ -62,7 +62,7 @@ def _fill_value(target: Value, value: Any, path: str, depth: int) -> None:
             if abs(value) > MAX_INTEGER:
                 raise invalid_field(
                     path,
-                    "is an integer beyond ±2^53, which would lose digits; send it as a string",
+                    "is an integer beyond ±(2^53 - 1), which may lose digits; send it as a string",
                 )
             target.number_value = value
         case float():

@@ -21,10 +21,10 @@ class SessionSettings(TypedDict, total=False):
     title: str | None
     """Name for people to read, at most 512 characters. "" = none."""
     config: Mapping[str, Any] | None
-    """Settings of the conversation: a JSON object of at most 64 KiB, integers within ±2^53. Its key
+    """Settings of the conversation: a JSON object of at most 64 KiB, integers below 2^53. Its key
     model_options, a dict of at most 1 MiB, keeps the order of its keys and all numbers."""
     metadata: Mapping[str, Any] | None
-    """Labels of the caller: a JSON object of at most 64 KiB, integers within ±2^53."""
+    """Labels of the caller: a JSON object of at most 64 KiB, integers below 2^53."""
     idle_ttl: timedelta | float | None
     """How long the session lives unused: a timedelta or seconds, from 1 second to 10 years."""
     never_expires: bool
@@ -183,7 +183,7 @@ class TaskSettings(TypedDict, total=False):
     status: str | None
     """Either "pending", "running", "success" or "failed"."""
     data: Mapping[str, Any] | None
-    """Data about the task: a JSON object of at most 64 KiB, integers within ±2^53."""
+    """Data about the task: a JSON object of at most 64 KiB, integers below 2^53."""
     message_seqs: Iterable[int] | None
     """Seqs of the task's messages, which must exist; at most 10,000. A StoredRange, for example."""
 

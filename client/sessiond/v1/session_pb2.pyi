@@ -123,7 +123,7 @@ class Session(_message.Message):
     @_builtins.property
     def config(self) -> _struct_pb2.Struct:
         """config holds settings of the conversation (temperature, tools, prompts, ...) as a JSON object. At most 64 KiB as JSON text, without
-        model_options, and 30 levels. Numbers are IEEE doubles. Numbers beyond 2^53 are refused; store them as strings. The order of keys is not kept.
+        model_options, and 30 levels. Numbers are IEEE doubles. Numbers from ±2^53 on are refused; store them as strings. The order of keys is not kept.
         ConversationService reads three of the keys. system_prompt is a string with instructions that precede the history. model_options is a string with
         a JSON object, whose fields are copied into requests to a model (limits as for SendRequest.options_json). context is an object with max_messages
         and max_tokens: a model gets only the newest messages within both limits. The server counts the tokens. System and developer messages are always

@@ -46,7 +46,7 @@ export interface Task {
 export interface TaskSettings {
   /** The status of the work. Default: "pending". */
   readonly status?: TaskStatus | undefined;
-  /** Data about the task: a JSON object of at most 64 KiB, integers within ±2^53. */
+  /** Data about the task: a JSON object of at most 64 KiB, integers below 2^53. */
   readonly data?: JsonObject | undefined;
   /** Seqs of the task's messages, which must exist; at most 10,000. */
   readonly messageSeqs?: Iterable<number> | undefined;

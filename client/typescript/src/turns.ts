@@ -13,7 +13,13 @@ import { LazyList, type PagedList } from "./lazy.js";
 import { MessageCalls } from "./messages.js";
 import { conversationMethods, sessionMethods } from "./methods.js";
 import { CALL_OPTIONS, type CallOptions, type ChangeOptions } from "./options.js";
-import { checkBoolean, checkInteger, checkKnown, checkText } from "./protocol/checks.js";
+import {
+  checkBoolean,
+  checkFunction,
+  checkInteger,
+  checkKnown,
+  checkText,
+} from "./protocol/checks.js";
 import { invalidField, shown } from "./protocol/invalid.js";
 import { TURN_STATES, type TurnState } from "./protocol/names.js";
 import { Deadline } from "./protocol/retry.js";
@@ -31,7 +37,7 @@ import { overdue, sendSteps } from "./turn-steps.js";
 import { Event } from "./types/event.js";
 import { Message } from "./types/message.js";
 import { hasEnded, type SentMessage, type Turn, turnOf } from "./types/turn.js";
-import { eventBatches } from "./watching.js";
+import { eventBatches, onChanges } from "./watching.js";
 
 /** How long sendAndWait and waitForTurn wait by default. */
 export const WAIT_TIMEOUT_MS = 60_000;
@@ -76,6 +82,11 @@ export interface EventOptions extends CallOptions {
    * yield "session.recreated" and all of its messages. Default: SessionNotFound.
    */
   readonly followRecreated?: boolean | undefined;
+  /**
+   * Called with true when a connection to a server has begun to deliver, and with false when it has
+   * ended, e.g. to show that events are late. It must not throw. Default: none.
+   */
+  readonly onConnection?: ((isConnected: boolean) => void) | undefined;
 }
 
 /** Which turns to list. `timeoutMs` covers each call. */
@@ -103,6 +114,7 @@ const EVENTS: ReadonlySet<string> = new Set([
   "afterEpoch",
   "types",
   "followRecreated",
+  "onConnection",
 ]);
 
 /** The calls about turns and events; `client.sessions` has them. */
@@ -345,6 +357,8 @@ export abstract class TurnCalls extends MessageCalls {
     checkInteger(options.afterSeq, "afterSeq");
     checkInteger(options.afterEpoch, "afterEpoch");
     checkBoolean(options.followRecreated, "followRecreated");
+    const { onConnection } = options;
+    if (onConnection !== undefined) checkFunction(onConnection, "onConnection");
     if (options.afterEpoch !== undefined && options.afterSeq === undefined) {
       throw invalidField("afterEpoch", "is only valid with afterSeq");
     }
@@ -355,6 +369,7 @@ export abstract class TurnCalls extends MessageCalls {
         afterSeq: options.afterSeq,
         afterEpoch: options.afterEpoch,
         followRecreated: options.followRecreated ?? false,
+        ...(onConnection && { opened: onChanges(onConnection) }),
         types,
         timeoutMs: options.timeoutMs,
         signals: [options.signal, stop],

@@ -95,6 +95,16 @@ export async function* eventBatches(
   }
 }
 
+/** Return a function that passes a value on to another function if the value has changed. */
+export function onChanges(call: (value: boolean) => void): (value: boolean) => void {
+  let last: boolean | undefined;
+  return (value) => {
+    if (value === last) return;
+    last = value;
+    call(value);
+  };
+}
+
 /** A place in a session's history. */
 export interface Place {
   readonly afterSeq: number;

@@ -14,6 +14,7 @@ import { Turn, TurnState } from "../src/gen/sessiond/v1/turn.js";
 import {
   ClientClosed,
   DeadlineExceeded,
+  InvalidField,
   ServerUnavailable,
   SessionNotFound,
   TurnAborted,
@@ -223,6 +224,25 @@ describe("a watch", () => {
       }
     }, SessionNotFound);
     assert.deepEqual(seen, ["a😀", "b", "cd", "e"]);
+  });
+
+  test("tells when its connection is lost, and when the next one delivers", async () => {
+    const { server, client } = await fake();
+    const gone = failure("NOT_FOUND", "gone", { reason: "SESSION_NOT_FOUND" });
+    server.on(
+      "Watch",
+      [WatchResponse.create(), event(1), BROKEN[3] as Error],
+      [BROKEN[3] as Error],
+      [event(2), WatchResponse.create(), gone],
+    );
+    const told: boolean[] = [];
+    const onConnection = (isConnected: boolean) => told.push(isConnected);
+    const events = client.sessions.events("s", { afterSeq: 0, onConnection });
+    await assert.rejects(events.toArray(), SessionNotFound);
+    // Neither a second response nor a second failed attempt is a change.
+    assert.deepEqual(told, [true, false, true, false]);
+    const wrong = { onConnection: true as never };
+    assert.throws(() => client.sessions.events("s", wrong), InvalidField);
   });
 
   test("ends at its timeout", async () => {

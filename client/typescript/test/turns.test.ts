@@ -6,6 +6,7 @@ import { describe, test } from "node:test";
 import {
   DeadlineExceeded,
   type Event,
+  FormatUnreadable,
   InvalidField,
   ModelNotConfigured,
   type Session,
@@ -151,6 +152,19 @@ describe("turns", () => {
     }
     const [turn] = await session.turns().toArray();
     await assert.rejects(session.waitForTurn(turn?.turnId ?? ""), TurnAborted);
+  });
+
+  test("a history that the server cannot read fails the turn", async () => {
+    const session = await newSession();
+    await session.storeMessage({ say: "hi" }, { format: "other", formatName: "talk" });
+    await assert.rejects(
+      session.sendAndWait("x"),
+      (error) =>
+        error instanceof FormatUnreadable &&
+        error instanceof TurnFailed &&
+        error.metadata.format_name === "talk" &&
+        typeof error.turnId === "string",
+    );
   });
 
   test("refusals are typed", async () => {

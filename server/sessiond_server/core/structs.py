@@ -15,7 +15,9 @@ from sessiond_server.core.limits import MAX_JSON_BYTES
 # protobuf's parsers accept 100 levels of nesting. Each nested object takes three levels, and the
 # messages that enclose a Struct take a few more.
 MAX_DEPTH = 30  # levels of nested objects and arrays in config, metadata and data
-MAX_INTEGER = 2**53  # absolute value of integers in config, metadata and data
+# Absolute value of integers in config, metadata and data. 2**53 is not among them, because
+# 2**53 + 1 arrives as the same double.
+MAX_INTEGER = 2**53 - 1
 
 # A Struct has at most six times the bytes of its JSON: a digit in a list takes 11 bytes, not 2.
 MAX_STRUCT_BYTES = 8 * MAX_JSON_BYTES  # config or metadata of a request, as protobuf encodes it
@@ -30,8 +32,8 @@ def to_dict(struct: Struct, field: str, *, text_key: str = "") -> dict[str, Any]
         text_key: a key with a text that does not count towards MAX_JSON_BYTES; "" for none.
 
     Raises:
-        Fault: INVALID_FIELD for NaN, infinities, numbers beyond 2^53, NUL characters and unset
-            values, and for more than MAX_DEPTH levels or MAX_JSON_BYTES.
+        Fault: INVALID_FIELD for NaN, infinities, numbers beyond ±(2^53 - 1), NUL characters and
+            unset values, and for more than MAX_DEPTH levels or MAX_JSON_BYTES.
     """
     text = struct.fields[text_key].string_value if text_key in struct.fields else ""
     if struct.ByteSize() - len(text.encode(errors="replace")) > MAX_STRUCT_BYTES:
@@ -71,12 +73,12 @@ def _value(value: Value, path: str, key: str, depth: int) -> Any:
             number = value.number_value
             if not math.isfinite(number):
                 raise invalid(f"{path}.{key}", "is not a finite number, as JSON requires")
-            # Every double beyond 2^53 is a whole number, but it may have been rounded.
+            # Every double beyond is a whole number, but it may have been rounded.
             if abs(number) > MAX_INTEGER:
                 raise invalid(
                     f"{path}.{key}",
-                    "is a number beyond 2^53, which a Struct cannot hold exactly; store it as a "
-                    "string",
+                    "is a number beyond ±(2^53 - 1), which a Struct cannot hold exactly; store it "
+                    "as a string",
                 )
             return int(number) if number.is_integer() else number
         case "bool_value":

@@ -179,13 +179,17 @@ class _Fitting:
                     self.changes[key] = ChangeKind.FIELD_REMOVED
 
     def _is_own(self, name: str, value: Any) -> bool:
+        if name == "max_tokens" and self._api == "chat":
+            # OpenAI's newer models refuse this name, and its older ones accept both.
+            return self._is_compatible
         if name == "tool_choice":
             is_word = self._is_compatible and isinstance(value, str)
             return is_word or (self._api != "gemini" and is_own_choice(self._api, value))
         if self._is_compatible and name in _COMPATIBLE:
-            fields = value.keys() if isinstance(value, dict) else ()
-            # The forms of Responses and of Anthropic, which only they accept.
-            return not ("budget_tokens" in fields or fields == {"effort"} or "summary" in fields)
+            fields = value if isinstance(value, dict) else {}
+            # Not the forms of Responses and of Anthropic, which only they accept.
+            is_anthropics = "budget_tokens" in fields or fields.get("type") == "adaptive"
+            return not (is_anthropics or "summary" in fields or fields.keys() == {"effort"})
         known = any(name in names for names in _OWN.values()) or name in _GENERATION
         return name in _OWN[self._api] or not known
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sessiond.v1.message_pb2 import Blob, Part
+from sessiond.v1.message_pb2 import Blob, Format, Part
 from sessiond_server.assets.service import check_asset_id
 from sessiond_server.core.errors import invalid
 from sessiond_server.core.json_text import parse_json
@@ -62,5 +62,8 @@ def _check_part(part: Part, path: str, assets: list[tuple[bytes, str]], *, neste
             if not part.tool_result.call_id:
                 raise invalid(f"{path}.tool_result.call_id", "is required")
             check_parts(part.tool_result.parts, f"{path}.tool_result.parts", assets, nested=True)
+        case "reasoning" if part.reasoning.format not in Format.values():
+            field = f"{path}.reasoning.format"
+            raise invalid(field, f"is {part.reasoning.format}, which this server does not know")
         case "data":
             parse_json(part.data.encode(), f"{path}.data")

@@ -134,7 +134,7 @@ class Refusals:
             ids = [message_id for _, message_id in append.message_ids]
             if stored := await self._store.stored_ids(append.key, target.project_id, ids):
                 raise already_exists(target.session_id, append.message_ids, stored, indexes)
-        _check_parents(target, append, row.last_seq)
+        _check_parents(target, append, row.last_seq, indexes)
         # The condition did not hold when the statement ran, but holds now. Another append must have
         # changed the session in between.
         raise Changed(target, row.last_seq)
@@ -206,18 +206,40 @@ def check_place(target: Target, epoch: int, last_seq: int) -> None:
         )
 
 
-def _check_parents(target: Target, append: Append, last_seq: int) -> None:
+def _check_parents(
+    target: Target, append: Append, last_seq: int, indexes: Sequence[int] = ()
+) -> None:
     if append.totals.parent_floor > last_seq:
-        raise Fault(
-            "PARENT_NOT_FOUND",
-            "messages: a parent_seq names no message before it; session "
-            f"{target.session_id!r} is at seq {last_seq}",
-            metadata={"session_id": target.session_id, "last_seq": last_seq},
-            fields={
-                "messages.parent_seq": "names no message of the session, nor an earlier one "
-                "of the batch"
-            },
-        )
+        raise parent_missing(append, target.session_id, last_seq, indexes)
+
+
+def parent_missing(
+    append: Append, session_id: str, last_seq: int, indexes: Sequence[int] = ()
+) -> Fault:
+    """Return the fault for an append with a message whose parent is not stored before it.
+
+    Args:
+        append: the append.
+        session_id: the session.
+        last_seq: the session's last_seq before the append.
+        indexes: the places of the append's messages in the request. () = they are the same.
+    """
+    # If messages are left out, every parent must be stored already.
+    missing = (
+        place
+        for place, parent_seq in append.parents
+        if parent_seq > last_seq + (0 if append.skipped else place)
+    )
+    place = next(missing, None)
+    field = "messages.parent_seq"
+    if place is not None:
+        field = f"messages[{indexes[place] if indexes else place}].parent_seq"
+    return Fault(
+        "PARENT_NOT_FOUND",
+        f"{field}: names no message before it; session {session_id!r} is at seq {last_seq}",
+        metadata={"session_id": session_id, "last_seq": last_seq},
+        fields={field: "names no message of the session, nor an earlier one of the batch"},
+    )
 
 
 def _sequence_conflict(target: Target, last_seq: int, text: str) -> Fault:

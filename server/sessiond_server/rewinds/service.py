@@ -25,7 +25,7 @@ from sessiond_server.db.idempotency import DuplicateRequest, RequestRecord, cont
 from sessiond_server.messages.append import Appends, PreparedAppend
 from sessiond_server.messages.duplicates import already_exists, message_not_found
 from sessiond_server.messages.encoding import assigned_fields
-from sessiond_server.messages.refusals import check_place
+from sessiond_server.messages.refusals import check_place, parent_missing
 from sessiond_server.messages.store.append import Appended, AppendStore
 from sessiond_server.messages.store.history import HistoryStore, PageQuery
 from sessiond_server.messages.store.message_ids import MessageIdTaken, stored_ids
@@ -275,14 +275,7 @@ class Rewinds:
             raise already_exists(prepared.target.session_id, append.message_ids, e.stored) from None
         if appended is None:
             # The session is active and locked, so only a parent can be missing.
-            session_id, last_seq = prepared.target.session_id, changes.change.last_seq
-            raise Fault(
-                "PARENT_NOT_FOUND",
-                "messages: a parent_seq names no message before it; session "
-                f"{session_id!r} keeps the messages up to seq {last_seq}",
-                metadata={"session_id": session_id, "last_seq": last_seq},
-                fields={"messages.parent_seq": "names no message that is kept or appended"},
-            )
+            raise parent_missing(append, prepared.target.session_id, changes.change.last_seq)
         changes.has_appended = True
         changes.stored.append((append.totals.count, append.totals.content_bytes))
         return appended

@@ -20,6 +20,7 @@ from sessiond_server.turns.window import (
     INSTRUCTION_ROLES,
     TaskSearch,
     WindowLimits,
+    WindowUse,
     fitting,
     has_open_calls,
     is_instruction,
@@ -31,6 +32,8 @@ PAGE_ROWS, PAGE_BYTES = 1024, 4 * 1024 * 1024
 SPARE_ROWS = 32
 # Maximum number of messages that are searched for calls without results.
 MAX_OPEN_ROWS = 256
+# Maximum number of messages whose sizes are added up before a window is read.
+MAX_ADDED_UP_ROWS = 10_000
 # Number of attempts to read a history whose messages are deleted or moved during the read.
 ATTEMPTS = 5
 DEFAULT_KEEP_FRACTION = 0.5
@@ -109,10 +112,12 @@ class Context:
     Attributes:
         messages: the messages, oldest first.
         last_seq: the message that the model answers; 0 if there is none.
+        window: the use of the window's limits; None = there is no window.
     """
 
     messages: Sequence[Message]
     last_seq: int
+    window: WindowUse | None = None
 
 
 class Contexts:
@@ -167,7 +172,7 @@ class Contexts:
                         await self._marks.put(wanted.key, head, limits, new_mark)
             except _Moved:
                 continue
-            return Context(messages, branch[-1].last_seq if branch else 0)
+            return Context(messages, branch[-1].last_seq if branch else 0, reading.use)
         raise session_not_found(wanted.session_id)
 
     async def has_open_calls(self, head: LogHead) -> bool:
@@ -186,7 +191,11 @@ class _Moved(Exception):
 
 
 class _Reading:
-    """One attempt to read a context."""
+    """One attempt to read a context.
+
+    Attributes:
+        use: the use of the window's limits, once the window has been read.
+    """
 
     def __init__(
         self,
@@ -201,6 +210,7 @@ class _Reading:
         self._head = head
         self._branch = branch
         self._max_bytes = max_bytes
+        self.use: WindowUse | None = None
 
     async def all(self) -> list[Message]:
         """Return the whole branch."""
@@ -220,6 +230,7 @@ class _Reading:
         if not any(s.first_seq <= mark.first_seq <= s.last_seq for s in self._branch):
             # The mark is not on this branch.
             mark = Mark()
+        await self._check_unlimited(limits, mark)
         rows = min(limits.max_messages or PAGE_ROWS, PAGE_ROWS) + SPARE_ROWS
         walk = _Backwards(self._store, self._branch, rows)
         size = count = tokens = 0
@@ -234,6 +245,7 @@ class _Reading:
                     return await self._new_window(walk, limits, mark)
             size += 1
         kept = await self._at(sorted({*mark.kept_seqs, mark.task_seq} - {0}))
+        self.use = WindowUse(limits, count, tokens)
         return self._checked([*kept, *reversed(walk.messages[:size])]), None
 
     async def _new_window(
@@ -253,6 +265,7 @@ class _Reading:
                 is_whole=walk.is_at_start and taken >= len(walk.messages),
             )
         window = walk.messages[size - 1 :: -1]
+        self.use = WindowUse.of(window, limits)
         first_seq = window[0].seq
         task_seq = await self._task_of(walk, old)
         instructions = await self._instructions(first_seq)
@@ -318,6 +331,18 @@ class _Reading:
     def _checked(self, messages: list[Message]) -> list[Message]:
         self._check_bytes(sum(message.content_bytes for message in messages))
         return messages
+
+    async def _check_unlimited(self, limits: WindowLimits, mark: Mark) -> None:
+        """Check the size of the newest messages if no limit ends the window among them.
+
+        Otherwise a window that is too large would be read before it is refused.
+        """
+        if self._head.content_bytes <= self._max_bytes:
+            return
+        segments = cut(self._branch, mark.first_seq - 1, self._head.last_seq)
+        newest = await self._store.newest_totals(segments, MAX_ADDED_UP_ROWS, INSTRUCTION_ROLES)
+        if limits.allow(newest.count, newest.tokens):
+            self._check_bytes(newest.content_bytes)
 
     async def _check_size(self, segments: Sequence[Segment]) -> None:
         """Check the size of messages before they are read."""

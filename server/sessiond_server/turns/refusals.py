@@ -26,6 +26,7 @@ from sessiond_server.turns.rows import NewTurn
 from sessiond_server.turns.sending import Sending
 from sessiond_server.turns.state import RunningTurn, Source
 from sessiond_server.turns.store import first_changes
+from sessiond_server.turns.window import WindowUse
 
 MAX_SESSIONS = 1_000
 # A dialect leaves out the oldest messages of a request that has more messages than its API accepts,
@@ -60,6 +61,7 @@ class _Remembered:
         last_seq: seq of the last message of the request. It was the session's newest message.
         ends_with_text: whether that message is a plain text.
         refusal: the refusal of a request that contains all assets of this one.
+        window: the use of the window's limits; None = there is no window.
         left: how many more Sends are refused like this.
     """
 
@@ -68,6 +70,7 @@ class _Remembered:
     last_seq: int
     ends_with_text: bool
     refusal: Refusal
+    window: WindowUse | None
     left: int
 
 
@@ -121,17 +124,23 @@ class Refusals:
             or (turn.rows and not (known.ends_with_text and _are_texts(_messages_of(turn))))
         ):
             return None
+        # A new window may begin after the messages with the files.
+        if known.window and not _window_after(known.window, turn):
+            return None
         return known.refusal
 
-    def refused(self, log: UUID, last_seq: int) -> None:
-        """Note that a Send was refused, and that its session is now at last_seq."""
+    def refused(self, log: UUID, last_seq: int, turn: NewTurn) -> None:
+        """Note that the turn of a Send was refused, and that its session is now at last_seq."""
         if known := self._remembered.get(log):
-            self._remembered[log] = replace(known, last_seq=last_seq, left=known.left - 1)
+            window = known.window and _window_after(known.window, turn)
+            self._remembered[log] = replace(
+                known, last_seq=last_seq, window=window, left=known.left - 1
+            )
 
     def remember(
         self, running: RunningTurn, source: Source, context: Context, too_large: RequestTooLarge
     ) -> None:
-        """Remember that the request of a turn was too large. It must not be that of a window.
+        """Remember that the request of a turn was too large.
 
         Args:
             running: the turn.
@@ -149,6 +158,7 @@ class Refusals:
             context.last_seq,
             _are_texts(context.messages[-1:]),
             Refusal(fault_of_model(too_large.repeated), changes, len(report or ())),
+            context.window,
             MAX_REFUSALS,
         )
         self._remembered.move_to_end(running.log)
@@ -160,6 +170,11 @@ def source_of(head: LogHead, revision: int, turn: NewTurn) -> Source:
     """Return the source of a turn's request."""
     options = hashlib.sha256(turn.options_json.encode()).digest()
     return Source(head.message_log, head.epoch, revision, turn.model, options)
+
+
+def _window_after(window: WindowUse, turn: NewTurn) -> WindowUse | None:
+    totals = turn.append.totals
+    return window.plus(totals.count, totals.tokens)
 
 
 def _messages_of(turn: NewTurn) -> list[Message]:

@@ -155,7 +155,7 @@ class TurnRunner:
             refusing = self._failures.refuse(sending, opening, turn, record, refusal)
             async with self._lanes.start(sending.project_id), refusing as refused:
                 if refused:
-                    self._refusals.refused(refused.running.log, refused.running.after_seq)
+                    self._refusals.refused(refused.running.log, refused.running.after_seq, turn)
                     self._publish(refused.accepted)
                     self._announcements.started(refused.running)
                     self._publish(refused.ended)
@@ -340,8 +340,7 @@ class TurnRunner:
                         return piece
                     self._announcements.delta(running, piece)
             except RequestTooLarge as e:
-                # A window may begin later in the next request, so its refusal is not remembered.
-                if source and not (policy.limits or running.parent_seq):
+                if source and not running.parent_seq:
                     self._refusals.remember(running, source, context, e)
                 raise
         raise ModelFault(

@@ -22,6 +22,7 @@ from sessiond_server.formats.read import read
 from sessiond_server.formats.token_counts import Tokenizer
 from sessiond_server.messages.append import append_of
 from sessiond_server.messages.duplicates import already_exists
+from sessiond_server.messages.refusals import parent_missing
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.store.message_ids import MessageIdTaken
 from sessiond_server.messages.target import Target
@@ -420,11 +421,7 @@ class TurnTransitions:
             except MessageIdTaken as e:
                 raise already_exists(changes.session_id, append.message_ids, e.stored) from None
         if appended is None:
-            raise Fault(
-                "PARENT_NOT_FOUND",
-                "a parent_seq names no message before it",
-                metadata={"session_id": changes.session_id},
-            )
+            raise parent_missing(append, changes.session_id, changes.change.last_seq)
         changes.has_appended = True
         changes.stored.append((append.totals.count, append.totals.content_bytes))
         return appended

@@ -48,6 +48,32 @@ class WindowLimits:
         return WindowLimits(messages, tokens, self.keep_fraction)
 
 
+@dataclass(frozen=True, slots=True)
+class WindowUse:
+    """How much of its limits a window uses.
+
+    Attributes:
+        limits: the limits.
+        count: number of its messages, without instructions.
+        tokens: number of their tokens.
+    """
+
+    limits: WindowLimits
+    count: int
+    tokens: int
+
+    @classmethod
+    def of(cls, messages: Iterable[Message], limits: WindowLimits) -> "WindowUse":
+        """Return the use of a window that consists of these messages."""
+        counts = [message.token_count for message in messages if not is_instruction(message)]
+        return cls(limits, len(counts), sum(counts))
+
+    def plus(self, count: int, tokens: int) -> "WindowUse | None":
+        """Return the use after an append of messages; None if a new window begins then."""
+        count, tokens = self.count + count, self.tokens + tokens
+        return WindowUse(self.limits, count, tokens) if self.limits.allow(count, tokens) else None
+
+
 def is_instruction(message: Message) -> bool:
     """Whether a message has the role system or developer."""
     return message.role in INSTRUCTION_ROLES

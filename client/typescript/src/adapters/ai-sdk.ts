@@ -18,6 +18,7 @@ import type { PagedList } from "../lazy.js";
 import type { Role } from "../protocol/names.js";
 import { NewMessage } from "../requests/input.js";
 import type { SessionInfo } from "../types/session.js";
+import { writtenMessage } from "./ui-message-chunks.js";
 
 const FORMAT_NAME = "ai-sdk";
 const CHUNKS_FORMAT_NAME = "ai-sdk-chunks";
@@ -159,12 +160,15 @@ export class ChatStore<UIMessage extends ChatMessage = ChatMessage> {
     const streamId = `${this.#prefix}${id}#${crypto.randomUUID()}`;
     const { sessions } = this.#client;
     await sessions.create({ sessionId: streamId, idleTtlMs: STREAM_TTL_MS });
-    await this.#setActiveStream(id, undefined, streamId);
     const reader = stream.getReader();
+    const hasEnded = new AbortController();
+    // A stop must be noticed even if the stream is silent. Nobody can stop it before this watch.
+    await this.#onDestroyed(streamId, hasEnded.signal, () => reader.cancel().catch(() => {}));
     try {
-      for (let hasEnded = false; !hasEnded; ) {
+      await this.#setActiveStream(id, undefined, streamId);
+      for (let isDone = false; !isDone; ) {
         const { value, done } = await reader.read();
-        hasEnded = done;
+        isDone = done;
         const blob = done ? { end: true } : { chunk: value };
         await sessions.storeMessage(streamId, blob, { formatName: CHUNKS_FORMAT_NAME });
       }
@@ -173,8 +177,30 @@ export class ChatStore<UIMessage extends ChatMessage = ChatMessage> {
       // stopStream() was called.
       if (!(error instanceof SessionDestroyed)) throw error;
     } finally {
+      hasEnded.abort();
       await this.#setActiveStream(id, streamId, undefined);
     }
+  }
+
+  /**
+   * Call a function when a session is destroyed.
+   *
+   * @returns once the session is watched, or cannot be watched.
+   */
+  async #onDestroyed(sessionId: string, signal: AbortSignal, call: () => void): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const types = ["session.destroyed"];
+      const events = this.#client.sessions.events(sessionId, {
+        types,
+        signal,
+        onConnection: () => resolve(),
+      });
+      const watch = async () => {
+        for await (const _ of events) return call();
+      };
+      // Without a watch, a stop is noticed at the next chunk.
+      watch().catch(() => resolve());
+    });
   }
 
   /**
@@ -209,12 +235,47 @@ export class ChatStore<UIMessage extends ChatMessage = ChatMessage> {
     });
   }
 
-  /** Stop the chat's active stream, whichever server writes it. */
-  async stopStream(id: string): Promise<void> {
+  /**
+   * Stop the chat's active stream, whichever server writes it. What the stream has written so far
+   * is appended to the chat, unless the chat has the message already: `onFinish` may have saved it
+   * first, and may replace it later.
+   *
+   * The beginning of a message without an id is kept only if the chat does not end with an answer.
+   *
+   * @returns the message that was appended. `undefined` = none.
+   */
+  async stopStream(id: string): Promise<UIMessage | undefined> {
     const streamId = await this.#activeStream(id);
-    if (streamId === undefined) return;
+    if (streamId === undefined) return undefined;
+    // Destroyed first, so that nothing more is written.
     await this.#client.sessions.destroy(streamId);
+    const kept = await this.#keepWritten(id, streamId);
     await this.#setActiveStream(id, streamId, undefined);
+    return kept;
+  }
+
+  async #keepWritten(id: string, streamId: string): Promise<UIMessage | undefined> {
+    const { sessions } = this.#client;
+    const recorded = await sessions.getMessages(streamId).toArray();
+    if (recorded.at(-1)?.blob.end) return undefined;
+    const written = writtenMessage(recorded.map(({ blob }) => blob.chunk).join(""));
+    if (written.parts.length === 0) return undefined;
+    if (written.id === undefined) {
+      const [newest] = await sessions
+        .getMessages(this.#prefix + id, { order: "desc", limit: 1 })
+        .toArray();
+      if (newest?.role === "assistant") return undefined;
+    }
+    const message: ChatMessage = {
+      id: written.id ?? crypto.randomUUID(),
+      role: "assistant",
+      parts: written.parts,
+      ...(written.metadata && { metadata: written.metadata }),
+    };
+    const { skipped } = await sessions.storeMessages(this.#prefix + id, [storedMessage(message)], {
+      onDuplicate: "skip",
+    });
+    return skipped ? undefined : (message as UIMessage);
   }
 
   async #activeStream(id: string): Promise<string | undefined> {

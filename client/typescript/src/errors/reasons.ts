@@ -585,7 +585,7 @@ export class MessageAlreadyExists extends AlreadyExists {
  *
  * Reason: `FORMAT_UNREADABLE`. Status code: `FAILED_PRECONDITION`.
  */
-export class FormatUnreadable extends FailedPrecondition {
+export class FormatUnreadable extends TurnFailed {
   static override readonly code: StatusCode = "FAILED_PRECONDITION";
   static override readonly reason: string = "FORMAT_UNREADABLE";
 }

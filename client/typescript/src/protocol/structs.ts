@@ -1,7 +1,7 @@
 import { invalidField, typeName } from "./invalid.js";
 import { encodeJson, isObject, type JsonObject, parseObject } from "./json.js";
 
-const MAX_INTEGER = 2 ** 53;
+const MAX_INTEGER = Number.MAX_SAFE_INTEGER;
 // A nested object uses three of the 100 levels that protobuf's parsers allow, and the messages
 // around it use some as well.
 const MAX_DEPTH = 30;
@@ -13,7 +13,7 @@ const MODEL_OPTIONS = "model_options";
  * Return a copy of a JSON object in the form that a Struct of the protos takes: without
  * `undefined`, and with dates as text.
  *
- * @throws InvalidField for what a Struct cannot represent: NaN, infinity, an integer beyond ±2^53,
+ * @throws InvalidField for what a Struct cannot represent: NaN, infinity, an integer beyond ±(2^53 - 1),
  *   another type, or more than 30 levels.
  */
 export function toStruct(value: unknown, field: string): JsonObject {
@@ -76,7 +76,7 @@ function toValue(value: unknown, path: string, depth: number): unknown {
       if (!Number.isFinite(value))
         throw invalidField(path, `is ${value}, which JSON does not have`);
       if (Number.isInteger(value) && Math.abs(value) > MAX_INTEGER) {
-        throw invalidField(path, "is an integer beyond ±2^53; send it as a string");
+        throw invalidField(path, "is an integer beyond ±(2^53 - 1); send it as a string");
       }
       return value;
     case "object":

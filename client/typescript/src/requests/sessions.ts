@@ -16,11 +16,11 @@ export interface SessionSettings {
   /** Name for people to read, at most 512 characters. "" = none. */
   readonly title?: string | undefined;
   /**
-   * Settings of the conversation: a JSON object of at most 64 KiB, integers within ±2^53. Its key
+   * Settings of the conversation: a JSON object of at most 64 KiB, integers below 2^53. Its key
    * `model_options`, an object of at most 1 MiB, keeps the order of its keys.
    */
   readonly config?: JsonObject | undefined;
-  /** Labels of the caller: a JSON object of at most 64 KiB, integers within ±2^53. */
+  /** Labels of the caller: a JSON object of at most 64 KiB, integers below 2^53. */
   readonly metadata?: JsonObject | undefined;
   /** How long the session lives unused, in milliseconds: from 1 second to 10 years. */
   readonly idleTtlMs?: number | undefined;

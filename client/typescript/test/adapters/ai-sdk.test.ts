@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { ChatStore } from "../../src/adapters/ai-sdk.js";
+import { writtenMessage } from "../../src/adapters/ui-message-chunks.js";
 import { uniqueId, useClient } from "../support/fixture.js";
 
 const given = useClient();
@@ -107,5 +108,148 @@ describe("ChatStore", () => {
     assert.ok(isCancelled);
     assert.equal(await chats.resumeStream("c"), null);
     await chats.stopStream("c");
+  });
+
+  /** Record a stream that has begun to write an answer, and stop it there. */
+  async function stopped(chats: ChatStore, ...chunks: object[]) {
+    // Nothing follows, so only the stop can end the recording.
+    const source = new ReadableStream<string>({
+      start: (controller) => controller.enqueue(events(chunks)),
+    });
+    const recorded = chats.recordStream("c", source);
+    let resumed = await chats.resumeStream("c");
+    while (!resumed) resumed = await chats.resumeStream("c");
+    const reader = resumed.getReader();
+    await reader.read();
+    await reader.cancel();
+    const kept = await chats.stopStream("c");
+    await recorded;
+    return kept;
+  }
+
+  test("a stopped stream keeps what it has written", async () => {
+    const chats = newStore();
+    const question = message("q", "Why?");
+    await chats.append("c", [question]);
+    const kept = await stopped(
+      chats,
+      { type: "start", messageId: "a", messageMetadata: { model: "x" } },
+      { type: "text-start", id: "1" },
+      { type: "text-delta", id: "1", delta: "Because " },
+      { type: "text-delta", id: "1", delta: "of" },
+    );
+    const parts = [{ type: "text", text: "Because of", state: "done" }];
+    const answer = { id: "a", role: "assistant", parts, metadata: { model: "x" } };
+    assert.deepEqual(kept, answer);
+    assert.deepEqual(await chats.load("c"), [question, answer]);
+    // The application's own version of the answer replaces it.
+    const saved = [question, message("a", "Because of", "assistant")];
+    await chats.save("c", saved);
+    assert.deepEqual(await chats.load("c"), saved);
+  });
+
+  test("a stopped stream adds nothing to an answer that is saved already", async () => {
+    const chats = newStore();
+    const saved = [message("q", "Why?"), message("a", "Because", "assistant")];
+    await chats.save("c", saved);
+    const text = [
+      { type: "text-start", id: "1" },
+      { type: "text-delta", id: "1", delta: "Because of" },
+    ];
+    for (const start of [{ type: "start", messageId: "a" }, { type: "start" }]) {
+      assert.equal(await stopped(chats, start, ...text), undefined);
+      assert.deepEqual(await chats.load("c"), saved);
+    }
+    assert.equal(await stopped(chats, { type: "start", messageId: "b" }), undefined);
+    assert.deepEqual(await chats.load("c"), saved);
+  });
+
+  test("the beginning of an answer without an id is kept, too", async () => {
+    const chats = newStore();
+    await chats.append("c", [message("q", "Why?")]);
+    const kept = await stopped(
+      chats,
+      { type: "text-start", id: "1" },
+      { type: "text-delta", id: "1", delta: "Because" },
+    );
+    assert.ok(kept?.id);
+    assert.deepEqual((await chats.load("c"))[1], kept);
+  });
+});
+
+function events(chunks: object[]): string {
+  return chunks.map((chunk) => `data: ${JSON.stringify(chunk)}\n\n`).join("");
+}
+
+describe("writtenMessage", () => {
+  test("keeps texts, reasoning, files, data, and calls that have a result", () => {
+    const call = { toolCallId: "1", toolName: "look", input: { at: "it" } };
+    const { parts } = writtenMessage(
+      events([
+        { type: "start" },
+        { type: "start-step" },
+        { type: "reasoning-start", id: "r" },
+        { type: "reasoning-delta", id: "r", delta: "Hm." },
+        { type: "reasoning-end", id: "r", providerMetadata: { p: { signature: "s" } } },
+        { type: "tool-input-start", toolCallId: "1", toolName: "look" },
+        { type: "tool-input-available", ...call },
+        { type: "tool-output-available", toolCallId: "1", output: "early", preliminary: true },
+        { type: "tool-output-available", toolCallId: "1", output: "seen" },
+        { type: "tool-input-available", ...call, toolCallId: "2", dynamic: true },
+        { type: "tool-output-error", toolCallId: "2", errorText: "no" },
+        { type: "tool-input-available", ...call, toolCallId: "3" },
+        { type: "data-weather", id: "w", data: 1 },
+        { type: "data-weather", id: "w", data: 2 },
+        { type: "data-notice", data: "gone", transient: true },
+        { type: "file", url: "data:,x", mediaType: "text/plain" },
+        { type: "source-url", sourceId: "s", url: "https://example.org" },
+        { type: "finish-step" },
+        { type: "start-step" },
+        { type: "text-start", id: "t" },
+        { type: "text-delta", id: "t", delta: "It is" },
+      ]),
+    );
+    assert.deepEqual(parts, [
+      { type: "step-start" },
+      {
+        type: "reasoning",
+        text: "Hm.",
+        state: "done",
+        providerMetadata: { p: { signature: "s" } },
+      },
+      {
+        type: "tool-look",
+        toolCallId: "1",
+        input: call.input,
+        state: "output-available",
+        output: "seen",
+      },
+      {
+        type: "dynamic-tool",
+        toolName: "look",
+        toolCallId: "2",
+        input: call.input,
+        state: "output-error",
+        errorText: "no",
+      },
+      { type: "data-weather", id: "w", data: 2 },
+      { type: "file", url: "data:,x", mediaType: "text/plain" },
+      { type: "source-url", sourceId: "s", url: "https://example.org" },
+      { type: "step-start" },
+      { type: "text", text: "It is", state: "done" },
+    ]);
+  });
+
+  test("ends where the stream was cut off", () => {
+    const whole = events([
+      { type: "start", messageId: "a" },
+      { type: "text-start", id: "1" },
+      { type: "text-delta", id: "1", delta: "äx" },
+    ]);
+    for (let size = 0; size < whole.length - 2; size++) {
+      assert.deepEqual(writtenMessage(whole.slice(0, size)).parts, []);
+    }
+    assert.equal(writtenMessage(`${whole}data: [DONE]\n\n`).parts[0]?.text, "äx");
+    assert.deepEqual(writtenMessage("").parts, []);
   });
 });

@@ -33,11 +33,19 @@ class ProgressCallback(Protocol):
 
 def print_json(value: object) -> None:
     """Print one JSON document."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(_json(value, indent=2) + "\n")
 
 
 def print_json_line(value: object) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.write(_json(value) + "\n")
+
+
+def _json(value: object, indent: int | None = None) -> str:
+    """Return JSON text that stdout can encode."""
+    is_unicode = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    text = json.dumps(value, indent=indent, ensure_ascii=not is_unicode)
+    # UTF-8 cannot encode a lone surrogate. Python escapes it in the same way as JSON.
+    return text.encode(errors="backslashreplace").decode()
 
 
 def print_line(text: str = "") -> None:
@@ -106,8 +114,12 @@ def many(count: int, noun: str) -> str:
 
 
 def harmless(text: str) -> str:
-    """Replace control characters, which could manipulate the terminal, with U+FFFD."""
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "\ufffd", text)
+    """Replace what cannot be shown with U+FFFD.
+
+    These are control characters, which could manipulate the terminal, and lone surrogates, which
+    UTF-8 cannot encode.
+    """
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", "\ufffd", text)
 
 
 @contextmanager

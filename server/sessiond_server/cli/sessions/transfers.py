@@ -130,16 +130,18 @@ def _as_json(result: TranscriptImport) -> dict[str, Any]:
 
 
 def _export_to_stdout(client: Client, given: argparse.Namespace) -> None:
+    # Exports are UTF-8, whatever the encoding of the locale is.
+    write = sys.stdout.buffer.write
     if given.format == "json":
         document = client.sessions.export(given.session_id, assets=given.assets)
         text = json.dumps(document, ensure_ascii=False)
         # UTF-8 cannot encode a lone surrogate. Python escapes it in the same way as JSON.
-        sys.stdout.write(text.encode(errors="backslashreplace").decode() + "\n")
+        write(text.encode(errors="backslashreplace") + b"\n")
         return
     count, total = 0, None
     with output.progress("exporting") as report:
         for line in client.sessions.export_lines(given.session_id, assets=given.assets):
-            sys.stdout.write(line)
+            write(line.encode())
             if total is None:
                 total = json.loads(line)["session"]["last_seq"]
             if line.startswith('{"kind":"message"'):

@@ -1,12 +1,14 @@
 """Filters of sessions, as conditions of a statement."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from operator import eq, ge, le, lt
 from typing import Any
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
-from sqlalchemy import ColumnElement, literal
+from sqlalchemy import ColumnElement, bindparam, literal
 from sqlalchemy.dialects.postgresql import JSONB
 
 from sessiond_server.core.limits import MAX_SESSION_ID_CHARACTERS
@@ -35,49 +37,78 @@ class SessionFilter:
     active_before: datetime | None = None
 
 
-def filter_conditions(chosen: SessionFilter) -> list[ColumnElement[bool]]:
-    """Return the conditions of a filter; expired sessions never match."""
-    equal = ((T.user_name, chosen.user_name), (T.state, chosen.status), (T.model, chosen.model))
-    contained = ((T.config, chosen.config_contains), (T.metadata, chosen.metadata_contains))
-    conditions = [
-        T.project_id == chosen.project_id,
-        alive(),
-        *(column == value for column, value in equal if value),
-        *(column.op("@>")(as_jsonb(value)) for column, value in contained if value is not None),
-        *created_range(chosen),
+def filter_values(chosen: SessionFilter) -> dict[str, Any]:
+    """Return the values of the conditions that a filter has, by the names of the conditions."""
+    config, metadata, prefix = (
+        chosen.config_contains,
+        chosen.metadata_contains,
+        chosen.session_id_prefix,
+    )
+    values = {
+        "project_id": chosen.project_id,
+        "user_name": chosen.user_name or None,
+        "state": chosen.status or None,
+        "model": chosen.model or None,
+        "config": None if config is None else Jsonb(config),
+        "metadata": None if metadata is None else Jsonb(metadata),
+        "created_from": chosen.created_from,
+        "created_before": chosen.created_before,
+        "active_from": chosen.active_from,
+        "active_before": chosen.active_before,
         # active_at has no index, so the minutes are limited as well.
-        *active_range(chosen),
-    ]
-    if chosen.active_from is not None:
-        conditions.append(T.active_at >= chosen.active_from)
-    if chosen.active_before is not None:
-        conditions.append(T.active_at < chosen.active_before)
-    if chosen.session_id_prefix:
+        "active_from_minute": chosen.active_from and _minute(chosen.active_from),
+        "active_before_minute": chosen.active_before and _minute(chosen.active_before),
         # Unlike LIKE, a range condition needs no escaping and can use the unique index, whose
         # collation "C" is byte order.
-        prefix = chosen.session_id_prefix
-        conditions += [T.session_id >= prefix, T.session_id < _next_prefix(prefix)]
-    return conditions
+        "prefix": prefix or None,
+        "prefix_end": _next_prefix(prefix) if prefix else None,
+    }
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def created_range(chosen: SessionFilter) -> list[ColumnElement[bool]]:
-    """Return the conditions of a filter on created_at."""
-    conditions: list[ColumnElement[bool]] = []
-    if chosen.created_from is not None:
-        conditions.append(T.created_at >= chosen.created_from)
-    if chosen.created_before is not None:
-        conditions.append(T.created_at < chosen.created_before)
-    return conditions
+def filter_conditions(chosen: SessionFilter) -> list[ColumnElement[bool]]:
+    """Returns the conditions of a filter; expired sessions never match."""
+    return [*conditions_of(chosen, *_CONDITIONS), alive()]
 
 
-def active_range(chosen: SessionFilter) -> list[ColumnElement[bool]]:
-    """Return the conditions on active_minute that follow from those of a filter on active_at."""
-    conditions: list[ColumnElement[bool]] = []
-    if chosen.active_from is not None:
-        conditions.append(T.active_minute >= _minute(chosen.active_from))
-    if chosen.active_before is not None:
-        conditions.append(T.active_minute <= _minute(chosen.active_before))
-    return conditions
+def conditions_of(chosen: SessionFilter, *names: str) -> list[ColumnElement[bool]]:
+    """Return those of some conditions that a filter has.
+
+    Args:
+        chosen: the filter.
+        names: names of conditions, which are also the names of their parameters.
+    """
+    values = filter_values(chosen)
+    return [
+        compare(column, bindparam(name, values[name], column.type))
+        for name in names
+        if name in values
+        for column, compare in [_CONDITIONS[name]]
+    ]
+
+
+def _contains(column: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[bool]:
+    return column.op("@>", is_comparison=True)(value)
+
+
+CREATED_RANGE = ("created_from", "created_before")
+ACTIVE_RANGE = ("active_from_minute", "active_before_minute")
+_CONDITIONS: dict[str, tuple[ColumnElement[Any], Callable[[Any, Any], ColumnElement[bool]]]] = {
+    "project_id": (T.project_id, eq),
+    "user_name": (T.user_name, eq),
+    "state": (T.state, eq),
+    "model": (T.model, eq),
+    "config": (T.config, _contains),
+    "metadata": (T.metadata, _contains),
+    "created_from": (T.created_at, ge),
+    "created_before": (T.created_at, lt),
+    "active_from": (T.active_at, ge),
+    "active_before": (T.active_at, lt),
+    "active_from_minute": (T.active_minute, ge),
+    "active_before_minute": (T.active_minute, le),
+    "prefix": (T.session_id, ge),
+    "prefix_end": (T.session_id, lt),
+}
 
 
 def _minute(at: datetime) -> int:

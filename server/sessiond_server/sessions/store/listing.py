@@ -12,16 +12,20 @@ the range, and sorted.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
+    Integer,
     Select,
     Subquery,
     and_,
+    bindparam,
     case,
     false,
     func,
@@ -34,20 +38,29 @@ from sqlalchemy import (
     tuple_,
     union_all,
 )
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.types import TypeEngine
 
 from sessiond_server.sessions.store.filters import (
+    ACTIVE_RANGE,
+    CREATED_RANGE,
     SessionFilter,
     T,
-    active_range,
-    created_range,
+    conditions_of,
     filter_conditions,
+    filter_values,
 )
 
 MAX_SORTED = 1000
 """A minute with more active sessions than this is crowded: its sessions are ordered by key."""
 
+MAX_TEXTS = 500
+"""Maximum number of statements, by their combinations of conditions, whose texts are kept."""
+
 MAX_IN_RANGE = 3000
 """A range of times with at most this many sessions is read whole, and its sessions are sorted."""
+
+_DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +94,52 @@ class ActivityKey(NamedTuple):
     key: UUID
 
 
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What determines the text of a listing's statement: its order, and which values it has.
+
+    Attributes:
+        listing: a listing with this text.
+    """
+
+    order: str
+    names: frozenset[str]
+    listing: Listing = field(compare=False)
+    columns: Sequence[ColumnElement[Any]] = field(compare=False)
+
+
+def list_text(
+    listing: Listing, columns: Sequence[ColumnElement[Any]]
+) -> tuple[str, dict[str, Any]]:
+    """Return the psycopg text of `list_statement`, and its values.
+
+    It takes SQLAlchemy milliseconds to assemble and compile such a statement. So the text of each
+    combination of conditions is kept. `columns` must always be the same.
+    """
+    values = listing_values(listing)
+    text, constants = _text(_Shape(listing.order, frozenset(values), listing, columns))
+    return text, constants | values
+
+
+@lru_cache(maxsize=MAX_TEXTS)
+def _text(shape: _Shape) -> tuple[str, dict[str, Any]]:
+    compiled = list_statement(shape.listing, shape.columns).compile(dialect=_DIALECT)
+    constants = {name: v for name, v in compiled.params.items() if name not in shape.names}
+    return str(compiled), constants
+
+
+def listing_values(listing: Listing) -> dict[str, Any]:
+    """Return the values of a listing's statement, by the names of its parameters."""
+    values = filter_values(listing.filter) | {
+        "limit": listing.limit,
+        "crowded": MAX_SORTED + 1,
+        "too_many": MAX_IN_RANGE + 1,
+    }
+    names = _AFTER[listing.order]
+    after = dict(zip(names, listing.after or (), strict=False))
+    return values | {name: value for name, value in after.items() if value is not None}
+
+
 def list_statement(listing: Listing, columns: Sequence[ColumnElement[Any]]) -> Select[Any]:
     """Return the statement of a page.
 
@@ -94,8 +153,8 @@ def list_statement(listing: Listing, columns: Sequence[ColumnElement[Any]]) -> S
     conditions = filter_conditions(listing.filter)
     order, keyset = _ORDERS[listing.order]
     if listing.after is not None:
-        conditions.append(keyset(*listing.after))
-    page = select(*columns, false().label("is_crowded")).order_by(*order).limit(listing.limit)
+        conditions.append(keyset(*_after_binds(listing)))
+    page = select(*columns, false().label("is_crowded")).order_by(*order).limit(_limit(listing))
     are_few = _are_few(listing)
     if are_few is None:
         return page.where(*conditions)
@@ -113,21 +172,22 @@ def _are_few(listing: Listing) -> ColumnElement[bool] | None:
     chosen = listing.filter
     column: ColumnElement[Any]
     by = listing.order.partition("_")[0]
-    if by != "created" and (bounds := created_range(chosen)):
+    if by != "created" and (bounds := conditions_of(chosen, *CREATED_RANGE)):
         column = T.created_at
-    elif by != "active" and (bounds := active_range(chosen)):
+    elif by != "active" and (bounds := conditions_of(chosen, *ACTIVE_RANGE)):
         column = T.active_minute
     else:
         return None
+    too_many = bindparam("too_many", MAX_IN_RANGE + 1, Integer)
     some = (
         select(T.key)
-        .where(T.project_id == chosen.project_id, *bounds)
+        .where(*conditions_of(chosen, "project_id"), *bounds)
         .order_by(column, T.key)
-        .limit(MAX_IN_RANGE + 1)
+        .limit(too_many)
         .cte("some")
         .prefix_with("MATERIALIZED")
     )
-    return select(func.count()).select_from(some).scalar_subquery() <= MAX_IN_RANGE
+    return select(func.count()).select_from(some).scalar_subquery() < too_many
 
 
 def _either(are_few: ColumnElement[bool], walk: Select[Any], sort: Select[Any]) -> Subquery:
@@ -155,6 +215,36 @@ _ORDERS: dict[str, Any] = {
 }
 
 
+# The parameters with the sort key of the last row of the previous page, and their types.
+_AFTER_ACTIVITY: dict[str, TypeEngine[Any]] = {
+    "after_minute": T.active_minute.type,
+    "after_at": T.active_at.type,
+    "after_key": T.key.type,
+}
+_AFTER_CREATION: dict[str, TypeEngine[Any]] = {
+    "after_at": T.created_at.type,
+    "after_key": T.key.type,
+}
+_AFTER: dict[str, dict[str, TypeEngine[Any]]] = {
+    "active_desc": _AFTER_ACTIVITY,
+    "active_asc": _AFTER_ACTIVITY,
+    "created_desc": _AFTER_CREATION,
+    "created_asc": _AFTER_CREATION,
+    "id_asc": {"after_id": T.session_id.type},
+}
+
+
+def _limit(listing: Listing) -> BindParameter[int]:
+    return bindparam("limit", listing.limit, Integer)
+
+
+def _after_binds(listing: Listing) -> list[BindParameter[Any] | None]:
+    pairs = zip(_AFTER[listing.order].items(), listing.after or (), strict=True)
+    return [
+        None if value is None else bindparam(name, value, type_) for (name, type_), value in pairs
+    ]
+
+
 # The same orders, which no index has.
 _NOTHING: ColumnElement[timedelta] = literal_column("interval '0'")
 _UNINDEXED: dict[str, Any] = {
@@ -164,12 +254,21 @@ _UNINDEXED: dict[str, Any] = {
 }
 
 
+class _After(NamedTuple):
+    """The parameters of an ActivityKey."""
+
+    minute: Any
+    at: Any
+    key: Any
+
+
 def _by_activity(listing: Listing, columns: Sequence[ColumnElement[Any]]) -> Select[Any]:
     # The page reads its rows in the order of the index, (active_minute, key). All minutes but the
     # last are then complete, so their rows can be sorted. The last one, the edge, is either read
     # whole, or left in the order of the index.
     is_descending = listing.order == "active_desc"
-    after = None if listing.after is None else ActivityKey(*listing.after)
+    limit = _limit(listing)
+    after = None if listing.after is None else _After(*_after_binds(listing))
     conditions = filter_conditions(listing.filter)
     if after is not None:
         conditions += _after(after, is_descending)
@@ -181,7 +280,7 @@ def _by_activity(listing: Listing, columns: Sequence[ColumnElement[Any]]) -> Sel
         select(T.key, T.active_minute, T.active_at)
         .where(*conditions)
         .order_by(*ordered(T.active_minute, T.key))
-        .limit(listing.limit)
+        .limit(limit)
     )
     are_few = _are_few(listing)
     if are_few is not None:
@@ -190,7 +289,7 @@ def _by_activity(listing: Listing, columns: Sequence[ColumnElement[Any]]) -> Sel
         first = select(_either(are_few, first, sort))
     head = first.cte("head").prefix_with("MATERIALIZED")
     last = (func.min if is_descending else func.max)(head.c.active_minute)
-    found = select(last.label("minute")).having(func.count() == listing.limit).subquery("found")
+    found = select(last.label("minute")).having(func.count() == limit).subquery("found")
     edge = select(found.c.minute, _is_crowded(listing.filter, found.c.minute, after)).cte("edge")
     edge = edge.prefix_with("MATERIALIZED")
     crowded = select(edge.c.minute).where(edge.c.is_crowded).scalar_subquery()
@@ -212,7 +311,7 @@ def _by_activity(listing: Listing, columns: Sequence[ColumnElement[Any]]) -> Sel
     picked = (
         select(chosen.c.key, chosen.c.is_crowded, chosen.c.active_minute, position.label("at"))
         .order_by(*ordered(chosen.c.active_minute, position, chosen.c.key))
-        .limit(listing.limit)
+        .limit(limit)
         .subquery("picked")
     )
     return (
@@ -222,32 +321,36 @@ def _by_activity(listing: Listing, columns: Sequence[ColumnElement[Any]]) -> Sel
     )
 
 
-def _after(after: ActivityKey, is_descending: bool) -> list[ColumnElement[bool]]:
+def _after(after: _After, is_descending: bool) -> list[ColumnElement[bool]]:
     # The index can use the first condition; the comparison of rows makes the result exact.
     minute, at, key = after
     here: Any = tuple_(T.active_minute, T.key) if at is None else None
-    there: Any = tuple_(literal(minute), literal(key)) if at is None else None
+    there: Any = tuple_(minute, key) if at is None else None
     if at is not None:
         here = tuple_(T.active_minute, T.active_at, T.key)
-        there = tuple_(literal(minute), literal(at), literal(key))
+        there = tuple_(minute, at, key)
     if is_descending:
         return [T.active_minute <= minute, here < there]
     return [T.active_minute >= minute, here > there]
 
 
 def _is_crowded(
-    chosen: SessionFilter, minute: ColumnElement[int], after: ActivityKey | None
+    chosen: SessionFilter, minute: ColumnElement[int], after: _After | None
 ) -> ColumnElement[bool]:
     # Counts the sessions of the minute in the index that orders the listing, and ignores conditions
     # that this index cannot check. If only few sessions matched those conditions, counting the
     # matches would read the whole minute.
     other = T.key.table.alias("other")
-    conditions = [other.c.project_id == chosen.project_id, other.c.active_minute == minute]
-    if chosen.user_name:
-        conditions.append(other.c.user_name == chosen.user_name)
-    some = select(literal(1)).where(*conditions).limit(MAX_SORTED + 1).correlate_except(other)
+    conditions = [other.c.active_minute == minute]
+    values = filter_values(chosen)
+    for name in ("project_id", "user_name"):
+        if name in values:
+            column = other.c[name]
+            conditions.append(column == bindparam(name, values[name], column.type))
+    limit = bindparam("crowded", MAX_SORTED + 1, Integer)
+    some = select(literal(1)).where(*conditions).limit(limit).correlate_except(other)
     count = select(func.count()).select_from(some.lateral("some")).scalar_subquery()
-    crowded = count > MAX_SORTED
+    crowded = count >= limit
     if after is not None and after.at is None:
         crowded = or_(crowded, minute == after.minute)
     elif after is not None:

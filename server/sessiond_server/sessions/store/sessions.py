@@ -32,7 +32,7 @@ from sessiond_server.db.pages import RowPage, page_of
 from sessiond_server.db.pool import Database, columns_of
 from sessiond_server.sessions.store.deletion import DeletedSession, delete_sessions
 from sessiond_server.sessions.store.filters import as_jsonb
-from sessiond_server.sessions.store.listing import ActivityKey, Listing, list_statement
+from sessiond_server.sessions.store.listing import ActivityKey, Listing, list_text
 from sessiond_server.sessions.store.state import (
     NO_PATCH,
     StateChange,
@@ -282,8 +282,8 @@ class SessionStore:
             row = SessionRow(**columns)
             return ListedSession(row, _sort_key(listing.order, row, is_crowded))
 
-        statement = list_statement(replace(listing, limit=listing.limit + 1), COLUMNS)
-        return await page_of(self._database, statement, None, listing.limit, listed)
+        text, values = list_text(replace(listing, limit=listing.limit + 1), COLUMNS)
+        return await page_of(self._database, text, values, listing.limit, listed)
 
     async def states(self, rows: Sequence[SessionRow]) -> Sequence[str]:
         """Return the states of sessions as JSON text, in the order of the rows."""
