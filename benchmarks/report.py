@@ -300,10 +300,10 @@ def targets(results: Results, sizes: Sizes) -> list[TargetResult]:
         ("concurrent appends", AGENTS),
         4,
     )
-    if (cost := _append_cost(results, EMPTY_CALL, FLOOR)) is not None:
+    if (cost := results.times_sum("append p50", SESSIOND, (EMPTY_CALL, FLOOR))) is not None:
         title = "append p50: times an empty gRPC call and the floor's append"
         found.append(TargetResult(title, f"<= {APPEND_COST}x", cost, cost <= APPEND_COST))
-    if (cost := _append_cost(results, CALL_AND_FLOOR)) is not None:
+    if (cost := results.times_sum("append p50", SESSIOND, (CALL_AND_FLOOR,))) is not None:
         found.append(TargetResult("  the two, one after the other", "", cost, None))
     for title, measurement in (
         ("append, p50", "append p50"),
@@ -384,20 +384,6 @@ def _many_targets(results: Results) -> list[TargetResult]:
             ratio = slowest / most_ms
             found.append(TargetResult(title, "<= 1x", ratio, ratio <= 1))
     return found
-
-
-def _append_cost(results: Results, *parts: str) -> float | None:
-    """Return the duration of an append, divided by that of its unavoidable parts.
-
-    Args:
-        results: the results.
-        parts: the subjects that make these parts.
-    """
-    measured = [results.get("append p50", name) for name in (SESSIOND, *parts)]
-    if None in measured:
-        return None
-    rounds = zip(*(series.values for series in measured if series), strict=True)
-    return statistics.median(ours / sum(others) for ours, *others in rounds)
 
 
 def target_lines(found: list[TargetResult]) -> str:
