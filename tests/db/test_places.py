@@ -95,6 +95,7 @@ async def test_callers_wait_for_as_long_as_for_a_connection() -> None:
     with pytest.raises(PoolTimeout):
         await places.wait("read", 0)
     assert places.waiting == 0
+    assert places.stats()["requests_errors"] == 1
     places.release("read")
     assert places.take("read")
 

@@ -294,6 +294,30 @@ def test_thinking_of_pydantic_ai_goes_to_its_maker_only(
     assert "c2ln" not in json.dumps(body)
 
 
+def test_the_newest_instructions_of_pydantic_ai_precede_the_history() -> None:
+    def request(text: str, instructions: str | None) -> JSON:
+        prompt = {"part_kind": "user-prompt", "content": text}
+        return {"kind": "request", "parts": [prompt] if text else [], "instructions": instructions}
+
+    answer = {"kind": "response", "parts": [{"part_kind": "text", "content": "a"}]}
+    asked = [request("q", "Be kind."), answer, request("r", "Be brief."), answer]
+    conversation = [
+        (ROLE_USER, "q"),
+        (ROLE_ASSISTANT, "a"),
+        (ROLE_USER, "r"),
+        (ROLE_ASSISTANT, "a"),
+    ]
+    assert said("pydantic-ai", *asked) == [(ROLE_SYSTEM, "Be brief."), *conversation]
+    assert said("pydantic-ai", *asked, request("", None))[0] == (ROLE_SYSTEM, "Be brief.")
+    assert said("pydantic-ai", *asked, request("", "Go on."))[0] == (ROLE_SYSTEM, "Go on.")
+    assert said("pydantic-ai", request("q", " ")) == conversation[:1]
+    for name, dialect in DIALECTS.items():
+        request_made, body = dialect.send(history("pydantic-ai", asked))
+        assert "Be brief." in json.dumps(body), name
+        assert json.dumps(body).count("Be ") == 2, name
+        assert len(request_made.seqs) == len(body[dialect.key])
+
+
 def test_a_message_of_strands_is_read_alone_and_in_its_record() -> None:
     source = {"bytes": {"__bytes_encoded__": True, "data": PNG}}
     message = {

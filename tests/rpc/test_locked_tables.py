@@ -10,10 +10,12 @@ import psycopg
 import pytest
 from psycopg.pq import TransactionStatus
 
+from sessiond.v1.session_service_pb2 import StoreMessagesRequest
 from sessiond_server.settings import Settings
 
+from ..assets.helpers import upload
 from ..support.waiting import until_async
-from ..support.wire import Wire, WireError, taken_apart
+from ..support.wire import Wire, WireError, pictures, taken_apart
 from .calls import CALLS, call
 
 HELD = [f"held{i}" for i in range(12)]
@@ -185,3 +187,55 @@ async def test_changes_of_many_locked_sessions_wait_without_connections(
             assert not any(one.done() for one in (*first, *rest))
             blocker.rollback()
             assert await asyncio.gather(*first, *rest) == [None] * (len(first) + len(rest))
+
+
+async def test_appends_that_meet_locked_assets_leave_statements_to_others(
+    wire: Wire, blocker: psycopg.Connection, observer: psycopg.Connection
+) -> None:
+    """Shared statements need no assets, so other appends go on."""
+    asset = await upload(wire, b"picture")
+    for session_id in [*HELD, "other"]:
+        await wire.create(session_id)
+    blocker.execute("LOCK TABLE assets")
+    calls = [
+        asyncio.ensure_future(
+            wire.sessions.StoreMessages(
+                StoreMessagesRequest(session_id=session_id, messages=[pictures(asset.asset_id)])
+            )
+        )
+        for session_id in HELD
+    ]
+    # At most half of the pool stores appends, and half of that appends of their own.
+    await until_async(lambda: waiting(observer) == POOL_SIZE // 4, "the appends wait")
+    for i in range(20):
+        assert (await wire.store("other", "x")).first_seq == i + 1
+    assert waiting(observer) == POOL_SIZE // 4
+    blocker.rollback()
+    assert {(await one).first_seq for one in calls} == {1}
+
+
+@pytest.mark.parametrize("settings", [{"lock_timeout_s": 0.2}], indirect=True)
+async def test_appends_that_met_locked_assets_try_one_at_a_time(
+    wire: Wire, blocker: psycopg.Connection, observer: psycopg.Connection
+) -> None:
+    asset = await upload(wire, b"picture")
+    for session_id in [*HELD, "other"]:
+        await wire.create(session_id)
+    blocker.execute("LOCK TABLE assets")
+
+    def append(session_id: str) -> "asyncio.Future[WireError | None]":
+        request = StoreMessagesRequest(session_id=session_id, messages=[pictures(asset.asset_id)])
+        return asyncio.ensure_future(end_of(wire.sessions.StoreMessages(request, timeout=30)))
+
+    first = await append(HELD[0])
+    assert first
+    assert first.reason == "OVERLOADED"
+    calls = [append(session_id) for session_id in HELD[:3]]
+    most = 0
+    while not all(one.done() for one in calls):
+        most = max(most, waiting(observer))
+        await wire.store("other", "x")
+    assert most == 1
+    assert {end.reason for end in await asyncio.gather(*calls) if end} == {"OVERLOADED"}
+    blocker.rollback()
+    assert await append(HELD[0]) is None

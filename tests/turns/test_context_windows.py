@@ -216,6 +216,38 @@ class TestSizes:
                 error = await error_of(send(wire, name, "y"))
                 assert error.reason == "CONTEXT_TOO_LARGE"
 
+    @pytest.mark.parametrize("context", [{"max_messages": 50}, {"max_tokens": 100_000}])
+    async def test_a_window_that_no_limit_ends_is_refused_before_it_is_read(
+        self,
+        wire: Wire,
+        models: ModelServer,
+        monkeypatch: pytest.MonkeyPatch,
+        context: dict[str, int],
+    ) -> None:
+        await wire.create("one", config={"context": context})
+        # Instructions are always sent, and do not count.
+        await wire.store("one", openai("x" * 500, "system"), *["x" * 500] * 4)
+
+        async def unwanted(*_: Any) -> None:
+            raise AssertionError("messages are read")
+
+        monkeypatch.setattr("sessiond_server.turns.context._page", unwanted)
+        error = await error_of(send(wire, "one", "y"))
+        assert error.reason == "CONTEXT_TOO_LARGE"
+        assert error.metadata["context_bytes"] == str((await wire.get("one")).content_bytes)
+        assert models.requests == []
+
+    async def test_a_window_of_a_large_history_is_sent_from_where_it_begins(
+        self, wire: Wire, models: ModelServer
+    ) -> None:
+        await wire.create("one", config={"context": {"max_messages": 4}})
+        await wire.store("one", *["x" * 1000] * 4, *"abcde")
+        for prompt in ("f", "g"):
+            await send(wire, "one", prompt)
+            assert (await wire.get("one")).content_bytes > 2_000
+        # The second window is the first one and what was added.
+        assert texts(models)[0] == "e"
+
 
 async def test_a_large_history_is_read_only_as_far_as_the_window_needs(
     wire: Wire, models: ModelServer, monkeypatch: pytest.MonkeyPatch

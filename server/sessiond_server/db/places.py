@@ -38,6 +38,8 @@ class Places:
         self._common = size - size // 4
         self._max_waiting = size * 64
         self._total = 0
+        # As in psycopg_pool's statistics.
+        self._waited_ms = self._errors = 0
         self._held: dict[str, int] = {}
         # The kinds that wait. The next place is offered to the first kind, which then moves to
         # the end.
@@ -47,6 +49,14 @@ class Places:
     def waiting(self) -> int:
         """Number of callers that wait for a place of their kind."""
         return sum(map(len, self._waiting.values()))
+
+    def stats(self) -> dict[str, int]:
+        """Return what these callers add to psycopg_pool.AsyncConnectionPool.get_stats."""
+        return {
+            "requests_waiting": self.waiting,
+            "requests_wait_ms": self._waited_ms,
+            "requests_errors": self._errors,
+        }
 
     def take(self, kind: str) -> bool:
         """Take a place, and return True, if the kind may have one now."""
@@ -71,11 +81,13 @@ class Places:
             CallsRefused: see `refuse`.
         """
         if self.waiting >= self._max_waiting:
+            self._errors += 1
             raise TooManyRequests("too many callers wait for a connection")
         taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(kind, deque()).append(taken)
         clock = asyncio.get_running_loop().time
-        ends_at = clock() + timeout_s
+        began = clock()
+        ends_at = began + timeout_s
         try:
             async with asyncio.timeout_at(ends_at):
                 await taken
@@ -84,8 +96,11 @@ class Places:
                 self.release(kind)
             self._leave(kind, taken)
             if isinstance(error, TimeoutError):
+                self._errors += 1
                 raise PoolTimeout("no connection became free for this kind of work") from None
             raise
+        finally:
+            self._waited_ms += round(1000 * (clock() - began))
         return max(ends_at - clock(), MIN_LEFT_S)
 
     def release(self, kind: str) -> None:

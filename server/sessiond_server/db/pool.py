@@ -8,6 +8,7 @@ with SQLAlchemy Core and compiled here (docs/decisions/003-one-pool.md).
 
 import math
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import fields
@@ -155,9 +156,7 @@ class Database:
 
     def pool_stats(self) -> Mapping[str, int]:
         """Return the sizes and counts of psycopg_pool.AsyncConnectionPool.get_stats."""
-        stats = self._pool.get_stats()
-        stats["requests_waiting"] = stats.get("requests_waiting", 0) + self._places.waiting
-        return stats
+        return Counter(self._pool.get_stats()) + Counter(self._places.stats())
 
     def refuse_waiting(self, kind: str) -> None:
         """Raise LockTimeout in all callers of one kind of work that wait for their kind's share.

@@ -154,6 +154,8 @@ class Entry:
             the ANSWERS. "" = the message is not a summary that its program made.
         own_id: the id by which other messages of its program know the message. "" = none.
         keeps: the own_ids of earlier messages that the next summary does not replace.
+        instructions: the instructions that the program gives the model with this message. They
+            replace those of earlier messages, and stand before the history. "" = none.
         sayings: an entry with the same seq for each speaker, if the message has several speakers.
             [] = one speaker.
     """
@@ -173,6 +175,7 @@ class Entry:
     replaces: str = ""
     own_id: str = ""
     keeps: Sequence[str] = ()
+    instructions: str = ""
     sayings: list["Entry"] = field(default_factory=list)
 
     @property

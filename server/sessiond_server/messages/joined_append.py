@@ -34,6 +34,7 @@ from sessiond_server.messages.waiting_append import (
     Slot,
     Statements,
     WaitingAppend,
+    can_share,
     fit_together,
     is_joinable,
     overloaded,
@@ -120,18 +121,21 @@ class JoinedAppends:
 
     async def _store_prepared(self, prepared: PreparedAppend) -> Appended:
         key = prepared.append.key
+        is_alone = not can_share(prepared)
         has_room = self._statements.free_awaited > 0
+        if is_alone and not self._statements.has_room_alone:
+            has_room = False
         if self._ready or key in self._busy or not has_room or self._meets_locks():
             waiting = self.submit(prepared)
             self.dispatch()
             return await self._end_of(waiting)
         # There is no append to join, so the caller's own task stores this one.
         self._busy[key] = deque()
-        slot = self._statements.begin()
+        slot = self._statements.begin(is_alone=is_alone)
         series: Series = []
         try:
             stored = await self._appends.append_prepared(prepared)
-            self._statements.meet_locks = False
+            self._statements.note_success(prepared)
             return stored
         except LockTimeout:
             series.append(WaitingAppend(prepared, has_met_lock=True))
@@ -221,9 +225,11 @@ class JoinedAppends:
         """Start the statements that may start now."""
         while self._ready and self._statements.free_awaited > 0:
             all_series = self._next_series()
-            if all_series:
-                group = Group(all_series)
-                group.task = self._start(self._run(all_series, self._statements.begin()))
+            if not all_series:
+                break
+            slot = self._statements.begin(is_alone=not is_joinable(all_series[0][0]))
+            group = Group(all_series)
+            group.task = self._start(self._run(all_series, slot))
         oldest = self._statements.oldest
         if self._ready and oldest and not self._timer:
             loop = asyncio.get_running_loop()
@@ -299,7 +305,7 @@ class JoinedAppends:
         """Remove the appends of the next statement from the queues, and mark their sessions busy.
 
         If there are several appends, they fit together into the limits of one request. The list
-        is empty if all appends were withdrawn.
+        is empty if all appends were withdrawn, or must be stored alone and have no room.
         """
         count = sum(map(len, self._ready.values()))
         free = self._statements.free_awaited
@@ -314,7 +320,7 @@ class JoinedAppends:
                 del self._ready[key]
                 continue
             if not is_joinable(queue[0]):
-                if chosen:
+                if chosen or not self._statements.has_room_alone:
                     continue  # it gets a statement of its own, after this one
                 series = [queue.popleft()]
             elif not (series := room.fill(queue, is_first=not chosen)):
@@ -356,7 +362,7 @@ class JoinedAppends:
         except Exception as error:
             one.fail(error)
         else:
-            self._statements.meet_locks = False
+            self._statements.note_success(one.prepared)
             if not one.ended.done():
                 one.ended.set_result(result)
         return True
@@ -430,7 +436,8 @@ class JoinedAppends:
                 one.fail(error)
         else:
             for one in series:
-                self._statements.meet_locks |= one.note_wait(was_locked=was_locked)
+                if one.note_wait(was_locked=was_locked):
+                    self._statements.note_lock(one.prepared)
         finally:
             del self._unlocking[key]
             self._release(key)

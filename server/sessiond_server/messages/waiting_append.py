@@ -106,14 +106,16 @@ class Slot:
     """A statement that has not ended.
 
     Attributes:
+        is_alone: whether it stores one append that no shared statement can store.
         awaited_until: time, by the event loop's clock, until which other appends wait for the
             statement.
     """
 
-    __slots__ = ("awaited_until",)
+    __slots__ = ("awaited_until", "is_alone")
 
-    def __init__(self, awaited_until: float) -> None:
+    def __init__(self, awaited_until: float, *, is_alone: bool) -> None:
         self.awaited_until = awaited_until
+        self.is_alone = is_alone
 
 
 class Statements:
@@ -123,17 +125,25 @@ class Statements:
         meet_locks: whether the last ended statement found a table locked. Until a statement
             succeeds, only one runs at a time, because all would wait for the same lock, each with a
             connection of the pool.
+        alone_meet_locks: the same for appends that are stored alone. They may need tables that
+            others do not need, such as that of the assets.
     """
 
-    __slots__ = ("_awaited", "_count", "_most", "meet_locks")
+    __slots__ = ("_alone", "_awaited", "_count", "_most", "alone_meet_locks", "meet_locks")
 
     def __init__(self, most: int) -> None:
         self._most = max(1, most)
         # The number of all running statements, awaited or not.
         self._count = 0
+        self._alone = 0
         # Running statements that other appends wait for, the oldest first.
         self._awaited: dict[Slot, None] = {}
-        self.meet_locks = False
+        self.meet_locks = self.alone_meet_locks = False
+
+    @property
+    def has_room_alone(self) -> bool:
+        """Whether one more append may be stored alone. Half of the statements are for others."""
+        return self._alone < (1 if self.alone_meet_locks else max(1, self._most // 2))
 
     @property
     def free(self) -> int:
@@ -155,9 +165,10 @@ class Statements:
         """The oldest statement that other appends wait for."""
         return next(iter(self._awaited), None)
 
-    def begin(self) -> Slot:
+    def begin(self, *, is_alone: bool = False) -> Slot:
         """Count a statement that begins, even above the limit."""
-        slot = Slot(asyncio.get_running_loop().time() + MAX_WAIT_S)
+        slot = Slot(asyncio.get_running_loop().time() + MAX_WAIT_S, is_alone=is_alone)
+        self._alone += is_alone
         # Only store_whole begins statements beyond MAX_IN_FLIGHT. No other append waits for those.
         if len(self._awaited) < MAX_IN_FLIGHT:
             self._awaited[slot] = None
@@ -171,9 +182,23 @@ class Statements:
         for slot in [slot for slot in self._awaited if slot.awaited_until <= now]:
             del self._awaited[slot]
 
+    def note_success(self, prepared: PreparedAppend) -> None:
+        """Record that an append was stored by a statement of its own."""
+        self.meet_locks = False
+        if not can_share(prepared):
+            self.alone_meet_locks = False
+
+    def note_lock(self, prepared: PreparedAppend) -> None:
+        """Record that an append met a lock other than that of its session's row."""
+        if can_share(prepared):
+            self.meet_locks = True
+        else:
+            self.alone_meet_locks = True
+
     def ended(self, slot: Slot) -> None:
         """Record the end of a statement."""
         self._count -= 1
+        self._alone -= slot.is_alone
         self._awaited.pop(slot, None)
 
 
@@ -225,14 +250,14 @@ class Room:
 
 def is_joinable(one: WaitingAppend) -> bool:
     """Return whether a shared statement can store an append."""
-    return not one.must_be_alone and _can_share(one.prepared)
+    return not one.must_be_alone and can_share(one.prepared)
 
 
 def fit_together(requests: Sequence[PreparedAppend], limits: Limits) -> bool:
     """Return whether a shared statement can store several appends, each to a different session."""
     messages = content_bytes = 0
     for one in requests:
-        if not _can_share(one):
+        if not can_share(one):
             return False
         messages += one.append.totals.count
         content_bytes += one.append.totals.content_bytes
@@ -244,7 +269,8 @@ def fit_together(requests: Sequence[PreparedAppend], limits: Limits) -> bool:
     )
 
 
-def _can_share(one: PreparedAppend) -> bool:
+def can_share(one: PreparedAppend) -> bool:
+    """Return whether a shared statement can store an append, unless it has failed to."""
     # A shared statement locks no assets, stores no parents and no message_ids, and changes no
     # states.
     return bool(one.rows) and one.append.is_plain and not one.append.message_ids

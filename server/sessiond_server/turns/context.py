@@ -32,6 +32,8 @@ PAGE_ROWS, PAGE_BYTES = 1024, 4 * 1024 * 1024
 SPARE_ROWS = 32
 # Maximum number of messages that are searched for calls without results.
 MAX_OPEN_ROWS = 256
+# Maximum number of messages whose sizes are added up before a window is read.
+MAX_ADDED_UP_ROWS = 10_000
 # Number of attempts to read a history whose messages are deleted or moved during the read.
 ATTEMPTS = 5
 DEFAULT_KEEP_FRACTION = 0.5
@@ -228,6 +230,7 @@ class _Reading:
         if not any(s.first_seq <= mark.first_seq <= s.last_seq for s in self._branch):
             # The mark is not on this branch.
             mark = Mark()
+        await self._check_unlimited(limits, mark)
         rows = min(limits.max_messages or PAGE_ROWS, PAGE_ROWS) + SPARE_ROWS
         walk = _Backwards(self._store, self._branch, rows)
         size = count = tokens = 0
@@ -328,6 +331,18 @@ class _Reading:
     def _checked(self, messages: list[Message]) -> list[Message]:
         self._check_bytes(sum(message.content_bytes for message in messages))
         return messages
+
+    async def _check_unlimited(self, limits: WindowLimits, mark: Mark) -> None:
+        """Check the size of the newest messages if no limit ends the window among them.
+
+        Otherwise a window that is too large would be read before it is refused.
+        """
+        if self._head.content_bytes <= self._max_bytes:
+            return
+        segments = cut(self._branch, mark.first_seq - 1, self._head.last_seq)
+        newest = await self._store.newest_totals(segments, MAX_ADDED_UP_ROWS, INSTRUCTION_ROLES)
+        if limits.allow(newest.count, newest.tokens):
+            self._check_bytes(newest.content_bytes)
 
     async def _check_size(self, segments: Sequence[Segment]) -> None:
         """Check the size of messages before they are read."""

@@ -12,7 +12,9 @@ from sessiond_server.formats.pieces import (
     MAIN_THREAD,
     UNNAMED_AGENT,
     Entry,
+    Piece,
     Result,
+    Text,
 )
 from sessiond_server.formats.read import read
 from sessiond_server.formats.report import ChangeKind, Report
@@ -35,10 +37,21 @@ def read_all(messages: Iterable[Message], report: Report | None = None) -> list[
 
 
 def spoken(entries: Iterable[Entry]) -> list[Entry]:
-    """Return the conversation: an entry for each speaker of each message."""
-    return [
-        saying for entry in entries if not entry.is_hidden for saying in (entry.sayings or (entry,))
-    ]
+    """Return the conversation: an entry for each speaker of each message.
+
+    The newest instructions of a program come first.
+    """
+    conversation: list[Entry] = []
+    newest: Entry | None = None
+    for entry in entries:
+        if entry.instructions.strip():
+            newest = entry
+        if not entry.is_hidden:
+            conversation += entry.sayings or (entry,)
+    if newest:
+        pieces: list[Piece] = [Text(newest.instructions)]
+        conversation.insert(0, Entry(newest.seq, ROLE_SYSTEM, newest.format, "", {}, pieces))
+    return conversation
 
 
 def _hide_other_agents(entries: Sequence[Entry]) -> None:

@@ -66,6 +66,7 @@ def read(entry: Entry, format_name: str) -> Entry:
         entry.is_hidden = True
         return entry
     if len(sayings) == 1:
+        sayings[0].instructions = entry.instructions
         return sayings[0]
     roles = {saying.role for saying in sayings}
     entry.role = next((role for role in _LEADING if role in roles), sayings[0].role)

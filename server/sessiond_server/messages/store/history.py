@@ -93,6 +93,14 @@ _PAGES = {
     for by_bytes in (True, False)
 }
 
+# Estimated numbers of tokens are negative. The messages of the roles count only by their size.
+_TOTALS = f"""
+SELECT count(*) FILTER (WHERE role <> ALL(%(roles)s::smallint[])) AS count,
+    COALESCE(sum(abs(tokens)) FILTER (WHERE role <> ALL(%(roles)s::smallint[])), 0)::bigint
+        AS tokens,
+    COALESCE(sum(content_bytes), 0)::bigint AS content_bytes
+FROM ({_page(_BASIC, many=True, descending=True, by_role=False, by_bytes=False)}) AS newest"""
+
 
 @dataclass(frozen=True, slots=True)
 class LogHead:
@@ -159,6 +167,21 @@ def head_of(key: UUID, row: Sequence[Any]) -> LogHead:
 
 
 @dataclass(frozen=True, slots=True)
+class NewestTotals:
+    """Totals of the newest messages.
+
+    Attributes:
+        count: number of messages, without those of some roles.
+        tokens: number of their tokens.
+        content_bytes: size of the content of all messages, in bytes.
+    """
+
+    count: int
+    tokens: int
+    content_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class PageQuery:
     """A query for one page of messages.
 
@@ -211,6 +234,20 @@ class HistoryStore:
         """Return the size of the content of messages, in bytes."""
         [row] = await self._database.rows(_CONTENT_BYTES, columns(segments))
         return int(row["bytes"])
+
+    async def newest_totals(
+        self, segments: Sequence[Segment], max_rows: int, uncounted_roles: Sequence[int]
+    ) -> NewestTotals:
+        """Return the totals of the newest messages, without reading their bodies.
+
+        Args:
+            segments: the segments with the messages, in order.
+            max_rows: maximum number of messages.
+            uncounted_roles: the roles of the messages that do not count, except by their size.
+        """
+        parameters = columns(segments) | {"rows": Int8(max_rows), "roles": list(uncounted_roles)}
+        [row] = await self._database.rows(_TOTALS, parameters)
+        return NewestTotals(**row)
 
     async def touch(self, key: UUID, project_id: UUID) -> None:
         """Update used_at of the session, so that its idle time starts again."""

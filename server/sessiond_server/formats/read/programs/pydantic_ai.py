@@ -53,6 +53,7 @@ def read(entry: Entry) -> Iterator[Entry]:
         maker = string_of(value.get("canonical_system")) or string_of(value.get("provider_name"))
         yield said(entry, ROLE_ASSISTANT, [p for part in parts for p in _response(part, maker)])
     elif value.get("kind") == "request":
+        entry.instructions = string_of(value.get("instructions"))
         spoken = [saying for part in parts for saying in _request(part)]
         for role, group in groupby(spoken, lambda saying: saying[0]):
             yield said(entry, role, [piece for _, piece in group])
