@@ -1,6 +1,5 @@
 """The report of a run: the table, the targets, and the ratios for JSON."""
 
-import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
