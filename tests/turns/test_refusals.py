@@ -15,6 +15,7 @@ from sessiond.v1.session_service_pb2 import UpdateSessionRequest
 from sessiond.v1.turn_pb2 import TURN_STATE_COMPLETED, TURN_STATE_FAILED
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID
 from sessiond_server.providers.settings import ProviderSettings
+from sessiond_server.server import Running
 from sessiond_server.settings import Settings
 from sessiond_server.turns import refusals
 from sessiond_server.turns.failure_store import FailureStore
@@ -201,6 +202,29 @@ async def test_a_change_while_a_send_is_refused_decides(
 
     monkeypatch.setattr(FailureStore, "refuse", late)
     assert (await send(full, "one", "and now?")).state == TURN_STATE_COMPLETED
+
+
+async def test_reloaded_settings_of_the_provider_are_noticed(
+    full: Wire, server: Running, settings: Settings
+) -> None:
+    await refused(full)
+    await refused(full)
+    without_files = settings.providers["fake"].model_copy(update={"files": False})
+    providers = {**settings.providers, "fake": without_files}
+    server.reloader.apply(settings.model_copy(update={"providers": providers}))
+    assert (await send(full, "one", "and now?")).state == TURN_STATE_COMPLETED
+
+
+async def test_a_send_without_a_message_and_another_server_are_refused_as_well(
+    full: Wire, other: Wire
+) -> None:
+    await refused(full)
+    assert len(await refused(full, "")) == 2
+    for wire in (other, full):
+        # What another server has appended is measured. (The servers' watches read it, too.)
+        for is_measured in (True, False):
+            sent = await refused(wire)
+            assert any("FROM assets" in text for text in sent) is is_measured
 
 
 async def test_the_request_is_measured_again_after_some_refusals(
