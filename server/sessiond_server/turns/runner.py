@@ -401,12 +401,10 @@ class TurnRunner:
                     resume_seq = await self._write(running, outcome, waits=is_locked)
             except SessionMissing:
                 return False
-            except LockTimeout as e:
-                if not is_locked:
+            except (DatabaseUnavailable, PoolExhausted, Contention) as e:
+                if isinstance(e, LockTimeout) and not is_locked:
                     is_locked = True
                     continue
-                log.warning("turn_end_retrying", turn_id=turn_id, error=str(e))
-            except (DatabaseUnavailable, PoolExhausted, Contention) as e:
                 log.warning("turn_end_retrying", turn_id=turn_id, error=str(e))
             except Exception:
                 log.exception("turn_end_failed", turn_id=turn_id)
