@@ -87,6 +87,8 @@ from sessiond_server.turns.live_texts import LiveTexts
 from sessiond_server.turns.mark_store import MarkStore
 from sessiond_server.turns.new_turns import NewTurns
 from sessiond_server.turns.previews import Previews
+from sessiond_server.turns.queue_store import TurnQueueStore
+from sessiond_server.turns.queueing import DirectQueue
 from sessiond_server.turns.refusals import Refusals
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.service import Turns
@@ -130,6 +132,7 @@ class Stores:
         self.bulk_deletions = BulkDeletionStore(database)
         self.sessions = SessionStore(database)
         self.tasks = TaskStore(database)
+        self.turn_queues = TurnQueueStore(database)
         self.turn_texts = TextStore(database)
         self.turns = TurnStore(database, self.append)
         self.watch = WatchStore(database)
@@ -209,6 +212,9 @@ async def open_services(
             *(watching, lease, slots),
         )
         stack.push_async_callback(direct.close)
+        queue = DirectQueue(
+            TurnQueueStore(database), models, limits, counts, watching, lease, slots
+        )
         files = AssetFiles(assets, max_request_bytes=settings.max_model_request_bytes)
         runner = TurnRunner(
             stores.turns,
@@ -222,6 +228,7 @@ async def open_services(
             files,
             handovers,
             direct,
+            queue,
             DirectFailures(stores.failures, watching),
             Refusals(models, max_context_bytes=settings.max_context_bytes),
             lanes,
@@ -246,6 +253,7 @@ async def open_services(
             contexts,
             new_turns,
             stores.joined_turns,
+            queue,
             quotas,
             lanes,
             save_remote_text=partial(watching.texts.saved, freeze=True),

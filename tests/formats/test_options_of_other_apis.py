@@ -183,7 +183,13 @@ class TestConversion:
         assert body["tools"] == CHAT["tools"]
         assert body["tool_choice"] == CHAT["tool_choice"]
         assert body["response_format"] == CHAT["response_format"]
-        assert body["max_tokens"] == 200
+        assert body["max_completion_tokens"] == 200
+
+    def test_openai_gets_the_name_of_the_limit_that_all_its_models_accept(self) -> None:
+        request, body = body_of("openai", {"max_tokens": 5})
+        assert (body["max_completion_tokens"], "max_tokens" in body) == (5, False)
+        assert [change.detail for change in request.report] == ["options.max_tokens"]
+        assert body_of("groq", {"max_tokens": 5})[1]["max_tokens"] == 5
 
     def test_responses_get_everything_in_its_places(self) -> None:
         _, body = body_of("responses", CHAT | {"reasoning_effort": "low", "verbosity": "low"})

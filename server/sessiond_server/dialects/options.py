@@ -179,6 +179,9 @@ class _Fitting:
                     self.changes[key] = ChangeKind.FIELD_REMOVED
 
     def _is_own(self, name: str, value: Any) -> bool:
+        if name == "max_tokens" and self._api == "chat":
+            # OpenAI's newer models refuse this name, and its older ones accept both.
+            return self._is_compatible
         if name == "tool_choice":
             is_word = self._is_compatible and isinstance(value, str)
             return is_word or (self._api != "gemini" and is_own_choice(self._api, value))

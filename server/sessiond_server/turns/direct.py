@@ -8,7 +8,7 @@ the transactions of transitions.py start and end turns.
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
 from sessiond_server.core.errors import Fault
@@ -29,6 +29,7 @@ from sessiond_server.turns.answers import messages_of
 from sessiond_server.turns.context import policy_of
 from sessiond_server.turns.direct_store import (
     DirectStore,
+    Ended,
     Opening,
     Start,
     Started,
@@ -197,9 +198,6 @@ class DirectTurns:
         if not append.is_plain:
             yield None
             return
-        report = running.report
-        changes = first_changes(report) if report else None
-        stop_reason, change_count = printable(answer.stop_reason), len(report or ())
         async with self._store.connection() as connection:
             with self._publisher.hold_delivery(running.key):
                 ended = await self._store.end(
@@ -210,29 +208,14 @@ class DirectTurns:
                     log=running.log,
                     answered_seq=running.text.answered_seq,
                     end_seq=running.end_seq,
-                    columns=ending_columns(stop_reason, running.usage, changes, change_count),
+                    columns=columns_of_end(running, answer),
                     drops_text=running.has_saved,
                 )
                 if ended is None:
                     yield None
                     return
-                last_seq = ended.appended.last_seq
-                row = replace(
-                    running.row,
-                    state=TurnState.COMPLETED,
-                    first_seq=ended.first_seq,
-                    end_seq=last_seq,
-                    last_seq=last_seq,
-                    partial_seq=0,
-                    stop_reason=stop_reason,
-                    usage=running.usage or running.row.usage,
-                    error=None,
-                    changes=changes,
-                    change_count=change_count,
-                    ended_at=ended.ended_at,
-                )
                 news = news_of(running, ended.appended, ended.message_log, rows)
-                news.ended.append(row)
+                news.ended.append(ended_row(running, answer, ended, ended.appended.last_seq))
                 news.settled, news.is_idle = running.turn_id, True
                 yield news
 
@@ -297,6 +280,34 @@ def running_of(sending: Sending, opening: Opening, turn: NewTurn, started: Start
         head=started.head,
         policy=policy_of(opening.config) if is_current else None,
         source=source,
+    )
+
+
+def columns_of_end(running: RunningTurn, answer: Answer) -> dict[str, Any]:
+    """Return the `columns` of DirectStore.end."""
+    report = running.report
+    changes = first_changes(report) if report else None
+    stop_reason = printable(answer.stop_reason)
+    return ending_columns(stop_reason, running.usage, changes, len(report or ()))
+
+
+def ended_row(running: RunningTurn, answer: Answer, ended: Ended, last_seq: int) -> TurnRow:
+    """Return the row of a turn that was completed, and whose last message is last_seq."""
+    assert running.row is not None  # noqa: S101 - statements end only turns with known rows
+    report = running.report
+    return replace(
+        running.row,
+        state=TurnState.COMPLETED,
+        first_seq=ended.first_seq,
+        end_seq=last_seq,
+        last_seq=last_seq,
+        partial_seq=0,
+        stop_reason=printable(answer.stop_reason),
+        usage=running.usage or running.row.usage,
+        error=None,
+        changes=first_changes(report) if report else None,
+        change_count=len(report or ()),
+        ended_at=ended.ended_at,
     )
 
 

@@ -105,32 +105,34 @@ _STARTS = {
 
 # The answer continues the last message of the model's input. One condition is therefore that this
 # message is still the newest one.
-_END_BUMP = bump(
-    f"""AND log = %(log)s AND running_turn = %(turn)s AND last_seq = %(answered_seq)s {ALONE}
+IS_ANSWERED = f"""
+        AND log = %(log)s AND running_turn = %(turn)s AND last_seq = %(answered_seq)s
         AND EXISTS (
             SELECT FROM turns WHERE turns.key = %(key)s AND turns.log = %(log)s
                 AND turns.turn_id = %(turn)s AND turns.state = {TurnState.RUNNING}
-                AND turns.end_seq <= %(end_seq)s)""",
-    sets=", running_turn = NULL",
-)
-_ENDED = f"""
+                AND turns.end_seq <= %(end_seq)s)"""
+_END_BUMP = bump(f"{ALONE} {IS_ANSWERED}", sets=", running_turn = NULL")
+# %(later)s is the number of messages of the append that belong to other turns.
+ENDED = f"""
 ended AS (
-    UPDATE turns SET state = {TurnState.COMPLETED}, prompt = NULL, end_seq = bump.last_seq,
+    UPDATE turns SET state = {TurnState.COMPLETED}, prompt = NULL,
+        end_seq = bump.last_seq - %(later)s, last_seq = bump.last_seq - %(later)s,
         first_seq = CASE first_seq WHEN 0 THEN bump.last_seq - %(count)s + 1 ELSE first_seq END,
-        last_seq = bump.last_seq, partial_seq = 0, stop_reason = %(stop_reason)s,
+        partial_seq = 0, stop_reason = %(stop_reason)s,
         usage = COALESCE(%(usage)s::bigint[], usage), error = NULL, changes = %(changes)s::jsonb,
         change_count = %(change_count)s, ended_at = clock_timestamp(), lease_until = NULL
     FROM bump WHERE turns.key = %(key)s AND turns.log = %(log)s AND turns.turn_id = %(turn)s
     RETURNING turns.first_seq, turns.ended_at
 )"""
 _ENDS = {
-    is_single: f"""WITH {_END_BUMP}, {ONE if is_single else MANY}, {_ENDED}
+    is_single: f"""WITH {_END_BUMP}, {ONE if is_single else MANY}, {ENDED}
 SELECT last_seq, active_at, message_log, epoch, first_seq, ended_at FROM bump, ended"""
     for is_single in (True, False)
 }
 TURN_TYPES: dict[str, Type] = {
     **dict.fromkeys(("turn", "message_id", "holder", "log"), UUID_KEY),
-    **dict.fromkeys(("timeout_ms", "parent_seq", "answered_seq", "end_seq", "change_count"), INT8),
+    **dict.fromkeys(("timeout_ms", "parent_seq", "answered_seq", "end_seq", "later"), INT8),
+    "change_count": INT8,
     **dict.fromkeys(("model", "stop_reason"), TEXT),
     **dict.fromkeys(("options", "changes"), JSONB),
     "keep_partial": BOOL,
@@ -151,7 +153,7 @@ _PREPARED_ENDS = {
     )
     for is_single, text in _ENDS.items()
 }
-_DROP_TEXT = """
+DROP_TEXT = """
 DELETE FROM turn_texts WHERE key = %(key)s AND log = %(log)s AND turn_id = %(turn)s"""
 
 
@@ -309,6 +311,7 @@ class DirectStore:
             "log": log,
             "answered_seq": answered_seq,
             "end_seq": end_seq,
+            "later": 0,
             **columns,
         }
         statement = _PREPARED_ENDS[len(rows) == 1]
@@ -323,7 +326,7 @@ class DirectStore:
                     found = await statement.run(connection, parameters)
                     if found:
                         await connection.execute(
-                            _DROP_TEXT, parameters, prepare=self._database.prepare
+                            DROP_TEXT, parameters, prepare=self._database.prepare
                         )
         except psycopg.Error as e:
             check_refused(e)

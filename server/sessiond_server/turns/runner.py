@@ -37,6 +37,7 @@ from sessiond_server.turns.errors import check_readable, fault_of_model, interna
 from sessiond_server.turns.failures import DirectFailures
 from sessiond_server.turns.handover import Handovers
 from sessiond_server.turns.lanes import TurnLanes
+from sessiond_server.turns.queueing import DirectQueue
 from sessiond_server.turns.refusals import Refusals
 from sessiond_server.turns.rows import NewTurn, TurnRow
 from sessiond_server.turns.sending import Sending
@@ -72,6 +73,7 @@ class TurnRunner:
         files: AssetFiles,
         handovers: Handovers,
         direct: DirectTurns,
+        queue: DirectQueue,
         failures: DirectFailures,
         refusals: Refusals,
         lanes: TurnLanes,
@@ -89,6 +91,7 @@ class TurnRunner:
         self._files = files
         self._handovers = handovers
         self._direct = direct
+        self._queue = queue
         self._failures = failures
         self._refusals = refusals
         self._lanes = lanes
@@ -414,6 +417,11 @@ class TurnRunner:
                 if news:
                     self._publish(news)
                     return 0
+            async with self._queue.follow(running, outcome) as followed:
+                if followed:
+                    for change in followed.news:
+                        self._publish(change)
+                    return followed.resume_seq
         elif outcome:
             async with self._failures.fail(running, outcome) as news:
                 if news:

@@ -39,6 +39,7 @@ from sessiond_server.turns.joined_store import JoinedStore
 from sessiond_server.turns.joining import Joiner
 from sessiond_server.turns.lanes import TurnLanes
 from sessiond_server.turns.new_turns import NewTurns
+from sessiond_server.turns.queueing import DirectQueue
 from sessiond_server.turns.rows import NewTurn, TurnRow
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.sending import Accepted, Sending, content_of
@@ -64,6 +65,7 @@ class Turns:
         contexts: Contexts,
         new_turns: NewTurns,
         joined: JoinedStore,
+        queue: DirectQueue,
         quotas: Quotas,
         lanes: TurnLanes,
         *,
@@ -75,6 +77,7 @@ class Turns:
         self._transitions = transitions
         self._contexts = contexts
         self._new_turns = new_turns
+        self._queue = queue
         self._openings = Joiner(joined.openings, lanes)
         self._quotas = quotas
         self._lanes = lanes
@@ -133,6 +136,8 @@ class Turns:
                     before = running.after_seq - turn.append.totals.count
                     return Accepted(running.row, before, True, running.epoch)
                 async with self._lanes.start(project_id):
+                    if queued := await self._queue.add(sending, opening, turn, record):
+                        return queued
                     return await self._queued(sending, opening, turn, record)
         except DuplicateRequest as duplicate:
             assert record is not None  # noqa: S101 - only a record can be a duplicate

@@ -160,12 +160,15 @@ export class ChatStore<UIMessage extends ChatMessage = ChatMessage> {
     const streamId = `${this.#prefix}${id}#${crypto.randomUUID()}`;
     const { sessions } = this.#client;
     await sessions.create({ sessionId: streamId, idleTtlMs: STREAM_TTL_MS });
-    await this.#setActiveStream(id, undefined, streamId);
     const reader = stream.getReader();
+    const hasEnded = new AbortController();
+    // A stop must be noticed even if the stream is silent. Nobody can stop it before this watch.
+    await this.#onDestroyed(streamId, hasEnded.signal, () => reader.cancel().catch(() => {}));
     try {
-      for (let hasEnded = false; !hasEnded; ) {
+      await this.#setActiveStream(id, undefined, streamId);
+      for (let isDone = false; !isDone; ) {
         const { value, done } = await reader.read();
-        hasEnded = done;
+        isDone = done;
         const blob = done ? { end: true } : { chunk: value };
         await sessions.storeMessage(streamId, blob, { formatName: CHUNKS_FORMAT_NAME });
       }
@@ -174,8 +177,30 @@ export class ChatStore<UIMessage extends ChatMessage = ChatMessage> {
       // stopStream() was called.
       if (!(error instanceof SessionDestroyed)) throw error;
     } finally {
+      hasEnded.abort();
       await this.#setActiveStream(id, streamId, undefined);
     }
+  }
+
+  /**
+   * Call a function when a session is destroyed.
+   *
+   * @returns once the session is watched, or cannot be watched.
+   */
+  async #onDestroyed(sessionId: string, signal: AbortSignal, call: () => void): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const types = ["session.destroyed"];
+      const events = this.#client.sessions.events(sessionId, {
+        types,
+        signal,
+        onConnection: () => resolve(),
+      });
+      const watch = async () => {
+        for await (const _ of events) return call();
+      };
+      // Without a watch, a stop is noticed at the next chunk.
+      watch().catch(() => resolve());
+    });
   }
 
   /**

@@ -24,7 +24,8 @@ from psycopg.conninfo import make_conninfo
 
 from sessiond_server.db import migrate
 from sessiond_server.embedded import EmbeddedPostgres
-from tests.conftest import NOT_DURABLE, as_url
+from tests.conftest import NOT_DURABLE
+from tests.support.databases import as_url
 from tests.support.processes import ServerProcess
 from tests.support.proxy import CuttingProxy
 

@@ -1,0 +1,320 @@
+"""Queues turns, and follows a turn by the next ones of its queue, with few statements.
+
+This is the common case. In all other cases, and if a statement of queue_store.py stores nothing,
+the transactions of transitions.py make the change.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from sessiond.v1.message_pb2 import Message
+from sessiond_server.core.errors import Fault
+from sessiond_server.core.events import EventPublisher
+from sessiond_server.core.limits import Limits
+from sessiond_server.core.states import TurnState
+from sessiond_server.db.idempotency import RequestRecord
+from sessiond_server.formats.read import read
+from sessiond_server.formats.token_counts import Tokenizer
+from sessiond_server.messages.append import append_of
+from sessiond_server.messages.store.append import Append
+from sessiond_server.messages.store.rows import Rows
+from sessiond_server.messages.target import Target
+from sessiond_server.messages.validation import MessageValidator
+from sessiond_server.providers.base import Answer
+from sessiond_server.providers.routing import Models
+from sessiond_server.turns.answers import messages_of
+from sessiond_server.turns.direct import columns_of_end, ended_row, news_of
+from sessiond_server.turns.direct_store import Ended, Opening
+from sessiond_server.turns.queue_store import TurnQueueStore, WaitingTurn
+from sessiond_server.turns.rows import NewTurn, TurnRow
+from sessiond_server.turns.sending import Accepted, Sending
+from sessiond_server.turns.state import RunningTurn, TurnLease, TurnNews, TurnSlots
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What follows the answer of a turn.
+
+    Attributes:
+        news: the changes, which must be published in this order.
+        resume_seq: the seq from which the turn resumes; 0 if the turn is over.
+    """
+
+    news: Sequence[TurnNews]
+    resume_seq: int
+
+
+class DirectQueue:
+    """The queues of sessions."""
+
+    def __init__(
+        self,
+        store: TurnQueueStore,
+        models: Models,
+        limits: Limits,
+        tokenizer: Tokenizer,
+        publisher: EventPublisher,
+        lease: TurnLease,
+        slots: TurnSlots,
+    ) -> None:
+        """Create the queues.
+
+        Args:
+            store: the statements.
+            models: the models.
+            limits: the operator's limits.
+            tokenizer: counts the tokens of answers.
+            publisher: holds the delivery of events until they are published.
+            lease: the lease for turns that are started.
+            slots: the process's slots. If none is free, no turn is started.
+        """
+        self._store = store
+        self._models = models
+        self._limits = limits
+        self._tokenizer = tokenizer
+        self._publisher = publisher
+        self._lease = lease
+        self._slots = slots
+
+    async def add(
+        self, sending: Sending, opening: Opening, turn: NewTurn, record: RequestRecord | None
+    ) -> Accepted | None:
+        """Queue a turn in a session that runs another one.
+
+        Args:
+            sending: the request.
+            opening: the session as it was read.
+            turn: the turn.
+            record: record of the request; None for a request without a request_id.
+
+        Returns:
+            The result; None if nothing was stored.
+
+        Raises:
+            DuplicateRequest: if the request is recorded already.
+        """
+        own_id = str(turn.message_id)
+        has_ids = any(message_id != own_id for _, message_id in turn.append.message_ids)
+        if opening.head.running_turn is None or has_ids:
+            return None
+        queued = await self._store.add(turn, record, opening.head.log, steers=sending.is_immediate)
+        if queued is None:
+            return None
+        steers = queued.running_turn if sending.is_immediate else None
+        row = TurnRow(
+            turn_id=turn.turn_id,
+            state=TurnState.QUEUED,
+            model=turn.model,
+            message_id=turn.message_id,
+            timeout_ms=turn.timeout_ms,
+            steers=steers,
+            joined=None,
+            held_until=None,
+            first_seq=0,
+            end_seq=0,
+            last_seq=0,
+            stop_reason="",
+            usage=None,
+            error=None,
+            changes=None,
+            change_count=0,
+            partial_seq=0,
+            parent_seq=turn.parent_seq,
+            created_at=queued.created_at,
+            started_at=None,
+            ended_at=None,
+        )
+        return Accepted(row, queued.last_seq, True, queued.epoch)
+
+    @asynccontextmanager
+    async def follow(self, running: RunningTurn, answer: Answer) -> AsyncIterator[Followed | None]:
+        """Store the answer of a turn, and start the next turn or let the steered turn resume.
+
+        The caller must publish the news before the block ends.
+
+        Yields:
+            What follows; None if nothing was stored.
+        """
+        if running.row is None or running.parent_seq:
+            yield None
+            return
+        waiting = await self._store.next(running.key, running.project_id, running.log)
+        steering = [one for one in waiting if one.steers == running.turn_id]
+        is_simple = not any(one.is_held or (one.steers and one not in steering) for one in waiting)
+        if not waiting or not is_simple:
+            yield None
+            return
+        route = self._models.route(running.model)
+        answers = messages_of(answer, running, route)
+        if steering:
+            # The steering messages wait for the results of calls.
+            if any(read(message).calls for message in answers):
+                yield None
+                return
+            with self._publisher.hold_delivery(running.key):
+                yield await self._joined(running, answers, steering)
+            return
+        following = waiting[0]
+        if following.parent_seq or not self._slots.try_take(following.turn_id):
+            yield None
+            return
+        followed = None
+        try:
+            with self._publisher.hold_delivery(running.key):
+                followed = await self._next(running, answer, answers, following)
+                yield followed
+        finally:
+            if followed is None:
+                self._slots.release(following.turn_id)
+
+    async def _joined(
+        self, running: RunningTurn, answers: Sequence[Message], steering: Sequence[WaitingTurn]
+    ) -> Followed | None:
+        """Store an answer and the messages that steer the turn, which then resumes."""
+        messages, places = list(answers), list[tuple[int, int]]()
+        for one in steering:
+            try:
+                sent = one.messages
+            except DecodeError:
+                return None
+            # The messages carry the id of their own turn, which does not start now.
+            for message in sent:
+                message.turn.turn_id = str(running.turn_id)
+            places.append((len(messages), len(messages) + len(sent) - 1))
+            messages += sent
+        encoded = self._encoded(running, messages)
+        if encoded is None:
+            return None
+        append, rows = encoded
+        last = len(messages) - 1
+        columns = {
+            **_fence(running, steering[0]),
+            "joined": [one.turn_id for one in steering],
+            "firsts": [last - place for place, _ in places],
+            "lasts": [last - place for _, place in places],
+        }
+        joined = await self._store.join(append, rows, columns)
+        if joined is None:
+            return None
+        appended, message_log = joined
+        return Followed([news_of(running, appended, message_log, rows)], appended.last_seq)
+
+    async def _next(
+        self,
+        running: RunningTurn,
+        answer: Answer,
+        answers: Sequence[Message],
+        following: WaitingTurn,
+    ) -> Followed | None:
+        """Store an answer, complete its turn, and start the next one."""
+        try:
+            sent = following.messages
+        except DecodeError:
+            return None
+        encoded = self._encoded(running, [*answers, *sent]) if sent else None
+        if encoded is None:
+            return None
+        append, rows = encoded
+        columns = {
+            **_fence(running, following),
+            **columns_of_end(running, answer),
+            "next": following.turn_id,
+            "later": len(sent),
+            "holder": self._lease.holder,
+            "lease_s": self._lease.stored_s,
+        }
+        ended = await self._store.follow(append, rows, columns, drops_text=running.has_saved)
+        if ended is None:
+            return None
+        # The end of the turn stands between its messages and those of the next one.
+        end_seq, count = ended.appended.last_seq - len(sent), len(answers)
+        answered = replace(ended.appended, last_seq=end_seq)
+        news = news_of(running, answered, ended.message_log, _part(rows, 0, count))
+        news.ended.append(ended_row(running, answer, ended, end_seq))
+        news.settled = running.turn_id
+        started = self._running(running, following, ended, end_seq + 1)
+        stored = replace(ended.appended, first_seq=end_seq + 1)
+        start = news_of(started, stored, ended.message_log, _part(rows, count, len(rows)))
+        start.started = started
+        return Followed([news, start], 0)
+
+    def _encoded(
+        self, running: RunningTurn, messages: Sequence[Message]
+    ) -> tuple[Append, Rows] | None:
+        """Return the append of messages; None if a statement cannot store them."""
+        validator = MessageValidator(self._limits, self._tokenizer, keep_turn=True)
+        try:
+            rows = validator.encode(messages)
+        except Fault:
+            return None
+        append = append_of(Target(running.project_id, running.session_id, None, ""), validator)
+        return (append, rows) if append.is_plain and len(rows) > 1 else None
+
+    def _running(
+        self, before: RunningTurn, following: WaitingTurn, ended: Ended, first_seq: int
+    ) -> RunningTurn:
+        appended = ended.appended
+        row = TurnRow(
+            turn_id=following.turn_id,
+            state=TurnState.RUNNING,
+            model=following.model,
+            message_id=following.message_id,
+            timeout_ms=following.timeout_ms,
+            steers=None,
+            joined=None,
+            held_until=None,
+            first_seq=first_seq,
+            end_seq=appended.last_seq,
+            last_seq=0,
+            stop_reason="",
+            usage=None,
+            error=None,
+            changes=None,
+            change_count=0,
+            partial_seq=0,
+            parent_seq=0,
+            created_at=following.created_at,
+            started_at=ended.ended_at,
+            ended_at=None,
+        )
+        return RunningTurn(
+            before.key,
+            before.log,
+            before.project_id,
+            before.session_id,
+            following.turn_id,
+            following.model,
+            following.options,
+            following.timeout_ms / 1000,
+            appended.last_seq,
+            appended.last_seq,
+            appended.epoch,
+            following.keep_partial,
+            row=row,
+        )
+
+
+def _part(rows: Rows, start: int, stop: int) -> Rows:
+    """Return the messages of some places."""
+    return Rows(
+        rows.roles[start:stop],
+        rows.formats[start:stop],
+        rows.sizes[start:stop],
+        rows.tokens[start:stop],
+        rows.times[start:stop],
+        rows.bodies[start:stop],
+    )
+
+
+def _fence(running: RunningTurn, waiting: WaitingTurn) -> dict[str, Any]:
+    return {
+        "turn": running.turn_id,
+        "log": running.log,
+        "answered_seq": running.text.answered_seq,
+        "end_seq": running.end_seq,
+        "seen_at": waiting.seen_at,
+    }
