@@ -7,7 +7,7 @@ import time
 from functools import partial
 
 from bench import PERCENTILES, WARM_UP_APPENDS, Bench, timed
-from names import BATCHERS, EMPTY_CALL, LOADERS, SESSIOND, WRITERS
+from names import BATCHERS, CALL_AND_FLOOR, EMPTY_CALL, LOADERS, SESSIOND, WRITERS
 from subject_sessiond import Sessiond
 from subjects import Subject
 from workload import MessageDict
@@ -15,7 +15,7 @@ from workload import MessageDict
 
 async def append(bench: Bench) -> None:
     """Measure single appends: by one writer, then to several sessions with one writer each."""
-    await append_latency(bench, (*WRITERS, EMPTY_CALL))
+    await append_latency(bench, (*WRITERS, EMPTY_CALL, CALL_AND_FLOOR))
     await append_throughput(bench)
 
 

@@ -34,6 +34,7 @@ from database import Databases, databases
 from names import (
     AGENTS,
     CACHED,
+    CALL_AND_FLOOR,
     CLAUDE_ADAPTER,
     CLAUDE_REFERENCE,
     EMPTY_CALL,
@@ -49,6 +50,7 @@ from series import Results
 from serving import ServerError, migrate, serve
 from sizes import Sizes
 from subject_adapters import ClaudeAdapter, OpenAIAdapter
+from subject_call_and_floor import CallAndFloor
 from subject_claude import ClaudeReference
 from subject_empty_call import EmptyCall
 from subject_floor import Floor, FloorCopy, FloorJsonb, FloorOrjson
@@ -154,7 +156,9 @@ async def _measure(
         FLOOR_JSONB: FloorJsonb(made.peers_url),
     }
     subjects |= {FLOOR_ORJSON: FloorOrjson(made.peers_url)}
-    subjects |= {EMPTY_CALL: cast(Subject, EmptyCall())}  # it can only append
+    # These two can only append.
+    subjects |= {EMPTY_CALL: cast(Subject, EmptyCall())}
+    subjects |= {CALL_AND_FLOOR: cast(Subject, CallAndFloor(made.peers_url))}
     if "adapters" in parts:
         subjects |= {
             OPENAI_ADAPTER: OpenAIAdapter(targets[SESSIOND]),

@@ -1,6 +1,7 @@
 """Measured values: one for each round."""
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -52,6 +53,20 @@ class Results:
             return None
         pairs = zip(ours.values, theirs.values, strict=True)
         return statistics.median(a / b if ours.is_more_better else b / a for a, b in pairs)
+
+    def times_sum(self, measurement: str, subject: str, parts: Sequence[str]) -> float | None:
+        """Return a subject's value divided by the sum of others' values. None = one is missing.
+
+        Args:
+            measurement: name of the measurement.
+            subject: name of the subject.
+            parts: names of the others, which do what the subject cannot avoid.
+        """
+        measured = [self.get(measurement, name) for name in (subject, *parts)]
+        if None in measured:
+            return None
+        rounds = zip(*(series.values for series in measured if series), strict=True)
+        return statistics.median(ours / sum(others) for ours, *others in rounds)
 
     def to_list(self) -> list[dict[str, Any]]:
         """Return all series as JSON values."""

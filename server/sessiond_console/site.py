@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import urlencode
@@ -83,6 +84,37 @@ class FormError(Exception):
         self.message = message
 
 
+@cache
+def _environment(is_read_only: bool) -> jinja2.Environment:
+    """Return the environment of the templates, which keeps their compiled code."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(ROOT / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_finalized,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "visible": visible,
+        "exact": exact,
+        "markdown": to_html,
+        "one_line": one_line,
+        "host": host_of,
+        "is_web": is_web,
+        **display.FILTERS,
+    }
+    environment.globals |= {
+        "session_path": paths.session_path,
+        "asset_path": paths.asset_path,
+        "path_of": paths.path,
+        "new_request_id": new_request_id,
+        "nav": NAV,
+        "tabs": TABS,
+        "is_read_only": is_read_only,
+    }
+    return environment
+
+
 class Site:
     """Renders pages, and runs their handlers with the client of the signed-in browser.
 
@@ -94,31 +126,7 @@ class Site:
         self.options = options
         self.logins = Logins(options)
         self.on_close: list[Callable[[], None]] = []
-        self._templates = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(ROOT / "templates"),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            finalize=_finalized,
-            lstrip_blocks=True,
-        )
-        self._templates.filters |= {
-            "visible": visible,
-            "exact": exact,
-            "markdown": to_html,
-            "one_line": one_line,
-            "host": host_of,
-            "is_web": is_web,
-            **display.FILTERS,
-        }
-        self._templates.globals |= {
-            "session_path": paths.session_path,
-            "asset_path": paths.asset_path,
-            "path_of": paths.path,
-            "new_request_id": new_request_id,
-            "nav": NAV,
-            "tabs": TABS,
-            "is_read_only": options.read_only,
-        }
+        self._templates = _environment(options.read_only)
 
     def html(self, template: str, **values: Any) -> str:
         """Return the HTML of a template."""

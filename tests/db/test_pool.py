@@ -19,13 +19,13 @@ from sessiond_server.db.pool import (
 )
 from sessiond_server.rpc.errors import as_fault
 
+from ..support.waiting import PATIENCE_S
+
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url, size=2, timeout_s=0.05)
+    database = Database(database_url, size=2, timeout_s=PATIENCE_S)
     await database.open()
-    # Connecting may take longer than the timeout.
-    await database._pool.wait()
     yield database
     await database.close()
 
@@ -70,10 +70,15 @@ async def test_a_transaction_that_the_database_has_ended_is_an_outage(database: 
     await database.ping()
 
 
-async def test_a_busy_pool_is_no_outage(database: Database) -> None:
+async def test_a_busy_pool_is_no_outage(database_url: str) -> None:
+    database = Database(database_url, size=2, timeout_s=0.05)
+    await database.open()
+    # Connecting may take longer than the timeout.
+    await database._pool.wait()
     async with database.connection(), database.connection():
         with pytest.raises(PoolExhausted):
             await database.ping()
+    await database.close()
 
 
 async def run_into_statement_timeout(database: Database) -> None:

@@ -14,6 +14,7 @@ from sessiond import (
     HistoryRewound,
     InvalidField,
     MessageNotFound,
+    ModelNotConfigured,
     NewMessage,
     SequenceConflict,
     SessionAlreadyExists,
@@ -244,6 +245,26 @@ class TestRegenerate:
         assert (answer.seq, answer.parent_seq) == (6, 1)
         assert [m.seq async for m in session.get_messages(branch_of=5)] == [1, 2, 5]
         assert [m.seq async for m in session.get_messages(branch_of=6)] == [1, 6]
+
+    @pytest.mark.parametrize(
+        ("wrong", "error"),
+        [
+            ({"model": "nobody's"}, ModelNotConfigured),
+            ({"options": {"a": float("nan")}}, InvalidField),
+            ({"turn_timeout": "long"}, InvalidField),
+            ({"on_timeout": "never"}, InvalidField),
+        ],
+    )
+    async def test_an_answer_stays_if_the_model_cannot_be_asked_for_another_one(
+        self, client: AsyncClient, wrong: dict[str, Any], error: type[Exception]
+    ) -> None:
+        session = await client.create_session(model="echo")
+        await session.send_and_wait("a")
+        with pytest.raises(error):
+            await session.regenerate(**wrong)
+        assert (await session.refresh()).last_seq == 2
+        answer = await session.regenerate(model="echo-2", options={"echo_text": "b"})
+        assert (answer.seq, answer.content) == (2, "b")
 
     async def test_a_running_turn_without_an_answer_is_not_answered_twice(
         self, client: AsyncClient

@@ -15,6 +15,7 @@ from sessiond.v1.session_service_pb2 import UpdateSessionRequest
 from sessiond.v1.turn_pb2 import TURN_STATE_COMPLETED, TURN_STATE_FAILED
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID
 from sessiond_server.providers.settings import ProviderSettings
+from sessiond_server.server import Running
 from sessiond_server.settings import Settings
 from sessiond_server.turns import refusals
 from sessiond_server.turns.failure_store import FailureStore
@@ -64,6 +65,10 @@ async def refused(wire: Wire, prompt: str = "what is on them?", **fields: Any) -
         error = await error_of(send(wire, "one", prompt, **fields))
     assert error.reason == "CONTEXT_TOO_LARGE"
     return [text for text in sent if "pg_notify" not in text and not text.startswith("SELECT key,")]
+
+
+def describes_assets(sent: list[str]) -> bool:
+    return any("FROM assets" in text for text in sent)
 
 
 async def failed(wire: Wire, prompt: str = "x", **fields: Any) -> tuple[Sent, WireError]:
@@ -201,6 +206,28 @@ async def test_a_change_while_a_send_is_refused_decides(
 
     monkeypatch.setattr(FailureStore, "refuse", late)
     assert (await send(full, "one", "and now?")).state == TURN_STATE_COMPLETED
+
+
+async def test_reloaded_settings_of_the_provider_are_noticed(
+    full: Wire, server: Running, settings: Settings
+) -> None:
+    await refused(full)
+    await refused(full)
+    without_files = settings.providers["fake"].model_copy(update={"files": False})
+    providers = {**settings.providers, "fake": without_files}
+    server.reloader.apply(settings.model_copy(update={"providers": providers}))
+    assert (await send(full, "one", "and now?")).state == TURN_STATE_COMPLETED
+
+
+async def test_a_send_without_a_message_and_another_server_are_refused_as_well(
+    full: Wire, other: Wire
+) -> None:
+    await refused(full)
+    # The watches read messages, too: that of an empty Send, and what another server has appended.
+    assert not describes_assets(await refused(full, ""))
+    for wire in (other, full):
+        assert describes_assets(await refused(wire))
+        assert not describes_assets(await refused(wire))
 
 
 async def test_the_request_is_measured_again_after_some_refusals(

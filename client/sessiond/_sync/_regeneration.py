@@ -11,13 +11,13 @@ from sessiond._protocol.retry import Deadline
 from sessiond._requests import messages as message_requests
 from sessiond._requests import sessions as session_requests
 from sessiond._requests.fields import filled, request_id_or_new
-from sessiond._requests.turns import OnTimeout
+from sessiond._requests.turns import OnTimeout, Sending, aborts
 from sessiond._sync._messages import MessageCalls
 from sessiond._sync._rewinds import RewindCalls
 from sessiond._sync._streams import message_batches, place_of
 from sessiond._sync._turns import WAIT_TIMEOUT_S, TurnCalls
 from sessiond._types.message import Message
-from sessiond.errors import SessiondError, invalid_field
+from sessiond.errors import ParentNotFound, SessiondError, invalid_field
 from sessiond.v1 import session_service_pb2 as pb
 
 
@@ -49,7 +49,8 @@ class RegenerationCalls(TurnCalls, RewindCalls, MessageCalls):
             branch: keep the old answer in the session, and make the new one a branch beside it.
                 Later messages continue the new answer; `get_messages(branch_of=...)` reads either.
             copy_to: first copy the session, with the old answer, to this id. Default: the old
-                answer is lost, even if the new turn fails.
+                answer is lost, even if the new turn fails. It stays if the server cannot ask
+                `model` with these `options`.
             model: as in send.
             options: as in send.
             turn_timeout: as in send.
@@ -70,6 +71,11 @@ class RegenerationCalls(TurnCalls, RewindCalls, MessageCalls):
         """
         if branch and copy_to is not None:
             raise invalid_field("copy_to", "cannot be combined with branch: both keep the answer")
+        # Refuse wrong values before anything is removed.
+        aborts(on_timeout)
+        Sending(
+            session_id, None, {"model": model, "options": options, "turn_timeout": turn_timeout}
+        )
         deadline = Deadline(timeout)
         last_seq, epoch, _ = place_of(self._connection, session_id, _left(deadline))
         answered, kept = self._last_answered(session_id, last_seq, epoch, deadline)
@@ -78,6 +84,8 @@ class RegenerationCalls(TurnCalls, RewindCalls, MessageCalls):
         if branch and abort_turn:
             self.abort(session_id, timeout=_left(deadline))
         if not branch:
+            if model is not None or options is not None:
+                self._check(session_id, model, options, answered, deadline)
             copy_id = copy_to if last_seq > answered else None
             if copy_id is not None:
                 self._keep(session_id, copy_id, last_seq, deadline)
@@ -132,6 +140,25 @@ class RegenerationCalls(TurnCalls, RewindCalls, MessageCalls):
                     if message.seq == kept:
                         kept -= 1
         return 0, 0
+
+    def _check(
+        self,
+        session_id: str,
+        model: str | None,
+        options: Mapping[str, Any] | None,
+        answered: int,
+        deadline: Deadline,
+    ) -> None:
+        """Check that a model can be asked, so that no answer is removed for one that cannot."""
+        # If another caller has just removed the message, the rewind says so.
+        with suppress(ParentNotFound):
+            self.preview_turn(
+                session_id,
+                model=model,
+                options=options,
+                parent_seq=answered,
+                timeout=_left(deadline),
+            )
 
     def _keep(self, session_id: str, copy_id: str, last_seq: int, deadline: Deadline) -> None:
         request = session_requests.copy_session(

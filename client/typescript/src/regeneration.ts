@@ -1,11 +1,13 @@
+import { ParentNotFound } from "./errors/index.js";
 import { CopySessionRequest, DeleteSessionRequest } from "./gen/sessiond/v1/session_service.js";
 import { sessionMethods } from "./methods.js";
 import { CALL_OPTIONS, type CallOptions } from "./options.js";
-import { PreviewCalls } from "./previews.js";
+import { PreviewCalls, type PreviewOptions } from "./previews.js";
 import { checkBoolean, checkKnown, checkOptionalText, checkText } from "./protocol/checks.js";
 import { invalidField } from "./protocol/invalid.js";
 import { Deadline } from "./protocol/retry.js";
 import { requestIdOr } from "./requests/ids.js";
+import { Sending } from "./requests/turns.js";
 import { type SendAndWaitOptions, WAIT_TIMEOUT_MS } from "./turns.js";
 import type { Message } from "./types/message.js";
 
@@ -20,7 +22,8 @@ export interface RegenerateOptions
   readonly branch?: boolean | undefined;
   /**
    * First copy the session, with the old answer, to this id. Default: the old answer is lost, even
-   * if the new turn fails. Not together with branch.
+   * if the new turn fails. It stays if the server cannot ask `model` with these `options`. Not
+   * together with branch.
    */
   readonly copyTo?: string | undefined;
   /**
@@ -68,6 +71,9 @@ export abstract class RegenerationCalls extends PreviewCalls {
     if (branch && copyTo !== undefined) {
       throw invalidField("copyTo", "cannot be combined with branch: both keep the answer");
     }
+    // Refuse wrong values before anything is removed.
+    const { model, options: modelOptions, turnTimeoutMs } = sent;
+    new Sending(sessionId, undefined, { model, options: modelOptions, turnTimeoutMs });
     const deadline = new Deadline(options.timeoutMs ?? WAIT_TIMEOUT_MS);
     const left = () => ({ timeoutMs: deadline.remainingMs(), signal });
     const { lastSeq, epoch } = await this.connection.call(
@@ -81,6 +87,9 @@ export abstract class RegenerationCalls extends PreviewCalls {
     if (branch) {
       if (abortTurn) await this.abort(sessionId, left());
     } else {
+      if (sent.model !== undefined || sent.options !== undefined) {
+        await this.#check(sessionId, { ...sent, parentSeq: answered, ...left() });
+      }
       const isCopied = copyTo !== undefined && lastSeq > answered;
       if (isCopied) await this.#keep(sessionId, copyTo, lastSeq, left());
       // Even if there is nothing to remove, this refuses or aborts a running turn.
@@ -131,6 +140,18 @@ export abstract class RegenerationCalls extends PreviewCalls {
       if (seq === kept) kept -= 1;
     }
     return { answered: 0, kept: 0 };
+  }
+
+  /** Check that a model can be asked, so that no answer is removed for one that cannot. */
+  async #check(
+    sessionId: string,
+    { model, options, parentSeq, timeoutMs, signal }: PreviewOptions,
+  ): Promise<void> {
+    const preview = { model, options, parentSeq, timeoutMs, signal };
+    await this.previewTurn(sessionId, undefined, preview).catch((error) => {
+      // If another caller has just removed the message, the rewind says so.
+      if (!(error instanceof ParentNotFound)) throw error;
+    });
   }
 
   async #keep(id: string, copyId: string, upToSeq: number, options: CallOptions): Promise<void> {

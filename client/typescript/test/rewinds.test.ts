@@ -4,6 +4,7 @@ import {
   HistoryRewound,
   InvalidField,
   MessageNotFound,
+  ModelNotConfigured,
   rpc,
   type Session,
   TurnRunning,
@@ -179,6 +180,15 @@ describe("answers that are taken back", () => {
       (await session.getMessages({ branchOf: 2 }).toArray()).map(({ seq }) => seq),
       [1, 2],
     );
+  });
+
+  test("an answer stays if the model cannot be asked for another one", async () => {
+    const session = await given.client.createSession({ model: "echo" });
+    await session.sendAndWait("a");
+    await assert.rejects(session.regenerate({ model: "nobody's" }), ModelNotConfigured);
+    await assert.rejects(session.regenerate({ turnTimeoutMs: Number.NaN }), InvalidField);
+    assert.equal((await session.refresh()).lastSeq, 2);
+    assert.equal((await session.regenerate({ model: "echo-2" })).seq, 2);
   });
 
   test("a running turn that has no answer yet is not answered twice", async () => {

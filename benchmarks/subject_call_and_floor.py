@@ -1,0 +1,33 @@
+"""A gRPC call that does nothing, followed by an append of the floor, as a subject of the benchmark.
+
+Measured alone, each of the two finds the caches of the processors as it left them, and processors
+that have not begun to sleep. Here both meet what an append meets: between two calls, as much other
+work is done.
+"""
+
+from subject_empty_call import EmptyCall
+from subject_floor import Floor
+from workload import MessageDict
+
+
+class CallAndFloor:
+    """Makes an empty call before each append of the floor."""
+
+    def __init__(self, url: str) -> None:
+        self._call = EmptyCall()
+        self._floor = Floor(url)
+
+    async def open(self) -> None:
+        await self._call.open()
+        await self._floor.open()
+
+    async def close(self) -> None:
+        await self._floor.close()
+        await self._call.close()
+
+    async def create(self, session_id: str) -> None:
+        await self._floor.create(session_id)
+
+    async def append(self, session_id: str, message: MessageDict) -> None:
+        await self._call.append(session_id, message)
+        await self._floor.append(session_id, message)
