@@ -6,7 +6,12 @@ import grpc
 import psycopg
 import structlog
 from grpc_health.v1.health import aio
-from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2 import (
+    HealthCheckRequest,
+    HealthCheckResponse,
+    HealthListRequest,
+    HealthListResponse,
+)
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
@@ -52,6 +57,19 @@ class HealthServicer(aio.HealthServicer):  # type: ignore[misc]
             await context.write(HealthCheckResponse(status=HealthCheckResponse.SERVING))
             await asyncio.get_running_loop().create_future()
         await super().Watch(request, context)
+
+    async def List(  # noqa: N802
+        self,
+        request: HealthListRequest,
+        context: "grpc.aio.ServicerContext[HealthListRequest, HealthListResponse]",
+    ) -> HealthListResponse:
+        """Return the status of every service, which grpcio's own servicer does not implement."""
+        statuses = self._server_status | {LIVENESS: HealthCheckResponse.SERVING}
+        return HealthListResponse(
+            statuses={
+                service: HealthCheckResponse(status=status) for service, status in statuses.items()
+            }
+        )
 
 
 class GenericOnly:

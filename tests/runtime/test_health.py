@@ -10,7 +10,11 @@ import grpc
 import psycopg
 import pytest
 from grpc_health.v1 import health, health_pb2_grpc
-from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2 import (
+    HealthCheckRequest,
+    HealthCheckResponse,
+    HealthListRequest,
+)
 
 from sessiond_server import health as health_module
 from sessiond_server.core.supervision import supervise
@@ -211,3 +215,17 @@ async def test_the_server_registers_no_methods(
         found = await stub.Check(HealthCheckRequest(service="liveness"))
         assert found.status == SERVING
     assert registered == []
+
+
+async def test_all_services_are_listed_with_their_statuses() -> None:
+    servicer = health_module.HealthServicer()
+    await servicer.set(SERVICE, NOT_SERVING)
+    server = grpc.aio.server()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        listed = await health_pb2_grpc.HealthStub(channel).List(HealthListRequest())
+    await server.stop(grace=0)
+    found = {service: health.status for service, health in listed.statuses.items()}
+    assert found == {"": SERVING, SERVICE: NOT_SERVING, "liveness": SERVING}
