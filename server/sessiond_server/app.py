@@ -237,6 +237,8 @@ async def open_services(
         stack.push_async_callback(runner.close)
         watching.add_listener(runner.on_event)
         watching.add_listener(quotas.on_event)
+        locked = LockedSessions(stores.row_locks)
+        stack.push_async_callback(locked.close)
         new_turns = NewTurns(
             models,
             limits,
@@ -256,6 +258,7 @@ async def open_services(
             queue,
             quotas,
             lanes,
+            locked,
             save_remote_text=partial(watching.texts.saved, freeze=True),
         )
         stack.push_async_callback(turns.close)
@@ -272,8 +275,6 @@ async def open_services(
         )
         stack.push_async_callback(streams.close)
         history = History(stores.history, stores.cuts, stores.bookmarks, settings.page_cache_bytes)
-        locked = LockedSessions(stores.row_locks)
-        stack.push_async_callback(locked.close)
         appends = Appends(stores.append, stores.sessions, locked, limits, counts, watching, quotas)
         joined_appends = JoinedAppends(
             stores.batch_append,

@@ -8,8 +8,10 @@ import pytest
 
 from sessiond.v1.conversation_service_pb2 import SendRequest
 from sessiond.v1.limits_pb2 import GetProjectUsageRequest
+from sessiond_server.core.errors import Fault
 from sessiond_server.providers.settings import ProviderSettings
 from sessiond_server.settings import Settings
+from sessiond_server.turns.refusals import Refusal
 
 from ..support.model_server import ModelServer
 from ..support.turns import send, sending
@@ -62,6 +64,26 @@ async def test_turns_above_the_limit_are_refused_until_one_ends(
     await running.end()
     await queued.end()
     await send(tenant, "two", "c")
+
+
+async def test_a_turn_that_fails_as_it_is_accepted_takes_no_place(
+    tenant: Wire, models: ModelServer, set_limits: SetLimits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await tenant.create("one")
+    await set_limits(max_running_turns=1)
+    with monkeypatch.context() as patch:
+        patch.setattr("sessiond_server.turns.refusals.Refusals.find", too_large)
+        for _ in range(3):
+            sent = await sending(tenant, "one", "x")
+            assert (await sent.error()).reason == "CONTEXT_TOO_LARGE"
+    running = await send_held(tenant, models)
+    await refused(tenant, "one")
+    models.release()
+    await running.end()
+
+
+def too_large(*_: Any) -> Refusal:
+    return Refusal(Fault("CONTEXT_TOO_LARGE", "the history is too large"))
 
 
 async def test_a_repeated_send_is_answered_at_the_limit(

@@ -20,6 +20,8 @@ from .calls import CALLS, call
 
 HELD = [f"held{i}" for i in range(12)]
 POOL_SIZE = 8
+# The last quarter of the connections is left to kinds of calls that hold none.
+COMMON = 6
 
 WAITING = """
 SELECT count(*) FROM pg_stat_activity
@@ -104,9 +106,10 @@ async def test_reads_of_a_locked_table_leave_places_to_other_calls(
         await wire.store(session_id, "x")
     blocker.execute("LOCK TABLE messages")
     async with calling(wire, ["GetMessages", "ListMessages"], HELD) as reads:
-        await until_async(lambda: waiting(observer) == POOL_SIZE * 3 // 4, "the reads wait")
+        await until_async(lambda: waiting(observer) >= COMMON, "the reads wait")
         await others_get_on(wire)
-        assert waiting(observer) == POOL_SIZE * 3 // 4
+        # One more if all of these places went to one kind.
+        assert COMMON <= waiting(observer) <= COMMON + 1
         blocker.rollback()
         assert await asyncio.gather(*reads) == [None] * len(reads)
 
@@ -117,11 +120,11 @@ async def test_uploads_that_meet_a_lock_leave_places_to_other_calls(
     await wire.create("other")
     blocker.execute("LOCK TABLE assets")
     async with calling(wire, ["GetAsset"], HELD):
-        await until_async(lambda: waiting(observer) == POOL_SIZE // 2, "the calls wait")
+        await until_async(lambda: waiting(observer) == COMMON, "the calls wait")
         await others_get_on(wire)
         for i in range(10):
             assert (await wire.store("other", "x")).first_seq == i + 1
-        assert waiting(observer) == POOL_SIZE // 2
+        assert waiting(observer) == COMMON
 
 
 @pytest.mark.parametrize("settings", [{"lock_timeout_s": 0.2}], indirect=True)

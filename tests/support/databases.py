@@ -48,6 +48,7 @@ class Databases:
 
     def create(self, template: str | None = None) -> str:
         """Return the name of a new database: empty, or a copy of the template."""
+        self._end_statements()
         self.drop_left(but=2)
         name = f"sessiond_test_{uuid.uuid4().hex[:12]}"
         statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
@@ -67,6 +68,19 @@ class Databases:
         while len(self._left) > but:
             drop = sql.SQL("DROP DATABASE {} WITH (FORCE)")
             self._run(drop.format(sql.Identifier(self._left.pop(0))))
+
+    def _end_statements(self) -> None:
+        """End what still runs in databases that no test needs.
+
+        DROP DATABASE waits until each process of the cluster takes notice, and a process that
+        writes a result does so only when its client has read it. That client may be a cancelled
+        task of this thread, which would wait for it without end.
+        """
+        self._connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = ANY(%s) AND state <> 'idle'",
+            [self._left],
+        )
 
     def _run(self, statement: sql.Composed) -> None:
         try:

@@ -67,8 +67,8 @@ async def refused(wire: Wire, prompt: str = "what is on them?", **fields: Any) -
     return [text for text in sent if "pg_notify" not in text and not text.startswith("SELECT key,")]
 
 
-def describes_assets(statements: list[str]) -> bool:
-    return any("FROM assets" in text for text in statements)
+def describes_assets(sent: list[str]) -> bool:
+    return any("FROM assets" in text for text in sent)
 
 
 async def failed(wire: Wire, prompt: str = "x", **fields: Any) -> tuple[Sent, WireError]:

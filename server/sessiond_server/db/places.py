@@ -23,9 +23,8 @@ class CallsRefused(Exception):
 class Places:
     """The places in a pool, and in its queue, that each kind of work holds.
 
-    A kind may hold half of the places. The last quarter of the places is left to kinds that hold
-    none. So a call finds a place even if all calls of two other kinds are blocked. Work of an
-    unknown kind is counted, but not limited.
+    The last quarter of the places is left to kinds that hold none. So a call finds a place even if
+    all calls of some other kinds are blocked. Work of an unknown kind is counted, but not limited.
     """
 
     def __init__(self, size: int) -> None:
@@ -34,8 +33,7 @@ class Places:
         Args:
             size: maximum number of connections, at least 1.
         """
-        self._most = -(-size // 2)
-        self._common = size - size // 4
+        self._common = max(size - max(size // 4, 1), 1)
         self._max_waiting = size * 64
         self._total = 0
         # As in psycopg_pool's statistics.
@@ -121,8 +119,7 @@ class Places:
                 taken.set_exception(CallsRefused(kind))
 
     def _is_free(self, kind: str) -> bool:
-        held = self._held.get(kind)
-        return not held or not kind or (held < self._most and self._total < self._common)
+        return not kind or kind not in self._held or self._total < self._common
 
     def _add(self, kind: str) -> None:
         self._total += 1

@@ -20,6 +20,7 @@ from sessiond_server.core.cancellation import cancel_all, cancel_started
 from sessiond_server.core.deadlines import waits_until
 from sessiond_server.core.events import EventPublisher
 from sessiond_server.core.limits import MAX_REQUESTS, Limits
+from sessiond_server.core.work import begin_work
 from sessiond_server.db.idempotency import DuplicateRequest
 from sessiond_server.db.pool import DatabaseUnavailable, LockTimeout, PoolExhausted
 from sessiond_server.messages.append import Appends, PreparedAppend
@@ -334,6 +335,7 @@ class JoinedAppends:
 
     async def _run(self, all_series: list[Series], slot: Slot) -> None:
         """Store several series of appends, and let the next appends to their sessions start."""
+        begin_work("StoreMessages")
         busy = {series[0].key: series for series in all_series}
         left: dict[UUID, Series] = {}
         meets_locks = self._meets_locks()

@@ -1,5 +1,7 @@
 """The answers of models as messages to store."""
 
+from collections.abc import Mapping
+
 from sessiond.v1.message_pb2 import Message
 from sessiond.v1.turn_pb2 import MessageTurn
 from sessiond_server.providers.base import Answer, Route
@@ -29,3 +31,9 @@ def messages_of(answer: Answer, running: RunningTurn, route: Route) -> list[Mess
     for message in messages[:-1]:
         message.turn.ClearField("usage")
     return messages
+
+
+def tokens_of(answer: Answer) -> Mapping[str, int]:
+    """Return the tokens of an answer by kind, for traces; empty if the model reported none."""
+    usage = answer.usage
+    return {"input": usage.input_tokens, "output": usage.output_tokens} if usage else {}

@@ -34,6 +34,7 @@ class TurnLanes:
     Attributes:
         starts: entered while a statement or a transaction stores Sends.
         ends: entered while the outcome of a turn is stored.
+        waits: entered while a transaction waits for a session that was found locked.
         histories: the memory for histories.
     """
 
@@ -54,6 +55,7 @@ class TurnLanes:
         self.starts = FairLane(share)
         self._reads = FairLane(share)
         self.ends = FairLane(share)
+        self.waits = FairLane(max(share // 2, 1))
         self.histories = HistoryMemory(max_history_bytes)
 
     @contextmanager

@@ -7,7 +7,7 @@ session's row locked; no connection is held while a model works.
 import asyncio
 import contextvars
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager, suppress
 from functools import partial
 from uuid import UUID
@@ -21,7 +21,7 @@ from sessiond_server.core.errors import Fault
 from sessiond_server.core.events import Event, EventPublisher
 from sessiond_server.core.work import begin_work
 from sessiond_server.db.idempotency import RequestRecord
-from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
+from sessiond_server.db.pool import Contention, DatabaseUnavailable, LockTimeout, PoolExhausted
 from sessiond_server.providers.base import Answer, ModelFault, ModelRequest, RequestTooLarge
 from sessiond_server.providers.routing import Models
 from sessiond_server.sessions.store.lock import SessionMissing
@@ -29,6 +29,7 @@ from sessiond_server.sessions.store.sessions import SessionStore
 from sessiond_server.telemetry import metrics, tracing
 from sessiond_server.turns.announcements import TurnAnnouncements
 from sessiond_server.turns.answer_text import AnswerText
+from sessiond_server.turns.answers import tokens_of
 from sessiond_server.turns.asset_files import AssetFiles
 from sessiond_server.turns.context import Context, ContextRequest, Contexts, Policy, policy_of
 from sessiond_server.turns.direct import DirectTurns
@@ -111,6 +112,7 @@ class TurnRunner:
         record: RequestRecord | None = None,
         *,
         excludes_copies: bool = False,
+        waits: bool = True,
     ) -> AsyncIterator[TurnChanges]:
         """Run a transaction on a session's turns. Then publish the changes, and run the new turn.
 
@@ -124,7 +126,9 @@ class TurnRunner:
             DuplicateRequest: if the request is recorded already.
         """
         with ExitStack() as stack:
-            changing = self._store.change(key, project_id, record, excludes_copies=excludes_copies)
+            changing = self._store.change(
+                key, project_id, record, excludes_copies=excludes_copies, waits=waits
+            )
             async with changing as change:
                 # Hold delivery only once the row is locked, so that waiting for the lock delays no
                 # watcher.
@@ -336,7 +340,7 @@ class TurnRunner:
                         began = 0.0
                     if isinstance(piece, Answer):
                         if span:
-                            span.answered(piece.model, piece.stop_reason, _tokens(piece))
+                            span.answered(piece.model, piece.stop_reason, tokens_of(piece))
                         return piece
                     self._announcements.delta(running, piece)
             except RequestTooLarge as e:
@@ -388,14 +392,19 @@ class TurnRunner:
         """
         turn_id = str(running.turn_id)
         self._announcements.flush(running)
-        delay_s = FIRST_RETRY_S
+        delay_s, is_locked = FIRST_RETRY_S, False
         while True:
+            # A locked session must not keep the turns of other sessions from ending.
+            lane = self._lanes.waits if is_locked else self._lanes.ends
             try:
-                async with self._lanes.ends.place(running.project_id):
-                    resume_seq = await self._write(running, outcome)
+                async with lane.place(running.project_id):
+                    resume_seq = await self._write(running, outcome, waits=is_locked)
             except SessionMissing:
                 return False
             except (DatabaseUnavailable, PoolExhausted, Contention) as e:
+                if isinstance(e, LockTimeout) and not is_locked:
+                    is_locked = True
+                    continue
                 log.warning("turn_end_retrying", turn_id=turn_id, error=str(e))
             except Exception:
                 log.exception("turn_end_failed", turn_id=turn_id)
@@ -410,8 +419,13 @@ class TurnRunner:
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, LONGEST_RETRY_S)
 
-    async def _write(self, running: RunningTurn, outcome: Answer | Fault | None) -> int:
-        """Write an outcome once; return the seq from which the turn resumes, or 0."""
+    async def _write(
+        self, running: RunningTurn, outcome: Answer | Fault | None, *, waits: bool
+    ) -> int:
+        """Write an outcome once; return the seq from which the turn resumes, or 0.
+
+        If the session is locked, wait for it only if `waits` is true.
+        """
         if isinstance(outcome, Answer):
             async with self._direct.end(running, outcome) as news:
                 if news:
@@ -427,13 +441,9 @@ class TurnRunner:
                 if news:
                     self._publish(news)
                     return 0
-        async with self.change(running.key, running.project_id, running.session_id) as changes:
+        changing = self.change(running.key, running.project_id, running.session_id, waits=waits)
+        async with changing as changes:
             if outcome is None:
                 await self._handovers.give(changes, running)
                 return 0
             return await self._transitions.settle(changes, running, outcome)
-
-
-def _tokens(answer: Answer) -> Mapping[str, int]:
-    usage = answer.usage
-    return {"input": usage.input_tokens, "output": usage.output_tokens} if usage else {}

@@ -28,8 +28,10 @@ from sessiond_server.db.idempotency import (
     RequestRecord,
     content_hash,
 )
+from sessiond_server.db.pool import LockTimeout
 from sessiond_server.messages.duplicates import already_exists
 from sessiond_server.quotas.service import Quotas
+from sessiond_server.sessions.locked import LockedSessions
 from sessiond_server.sessions.store.lock import SessionMissing
 from sessiond_server.sessions.store.sessions import SessionStore
 from sessiond_server.turns.context import Contexts
@@ -68,6 +70,7 @@ class Turns:
         queue: DirectQueue,
         quotas: Quotas,
         lanes: TurnLanes,
+        locked: LockedSessions,
         *,
         save_remote_text: Callable[[UUID], Awaitable[None]],
     ) -> None:
@@ -81,6 +84,7 @@ class Turns:
         self._openings = Joiner(joined.openings, lanes)
         self._quotas = quotas
         self._lanes = lanes
+        self._locked = locked
         self._save_remote_text = save_remote_text
 
     async def close(self) -> None:
@@ -135,10 +139,15 @@ class Turns:
                     assert running.row is not None  # noqa: S101 - every new turn has a row
                     before = running.after_seq - turn.append.totals.count
                     return Accepted(running.row, before, True, running.epoch)
-                async with self._lanes.start(project_id):
-                    if queued := await self._queue.add(sending, opening, turn, record):
-                        return queued
-                    return await self._queued(sending, opening, turn, record)
+                with suppress(LockTimeout):
+                    async with self._lanes.start(project_id):
+                        if queued := await self._queue.add(sending, opening, turn, record):
+                            return queued
+                        return await self._queued(sending, opening, turn, record, waits=False)
+                # A locked session must not keep the Sends to others from being stored.
+                await self._locked.until_free(key, session_id)
+                async with self._lanes.waits.place(project_id):
+                    return await self._queued(sending, opening, turn, record, waits=True)
         except DuplicateRequest as duplicate:
             assert record is not None  # noqa: S101 - only a record can be a duplicate
             first = duplicate.first or await self._sessions.find_request(
@@ -149,9 +158,17 @@ class Turns:
             return await self._joined(sending, record, first.content_hash, first.result)
 
     async def _queued(
-        self, sending: Sending, opening: Opening, turn: NewTurn, record: RequestRecord | None
+        self,
+        sending: Sending,
+        opening: Opening,
+        turn: NewTurn,
+        record: RequestRecord | None,
+        *,
+        waits: bool,
     ) -> Accepted:
         """Queue a turn, and start the next one if none is running.
+
+        If the session is locked, wait for it only if `waits` is true.
 
         Raises:
             DuplicateRequest: if the request is recorded already.
@@ -170,7 +187,8 @@ class Turns:
             and await self._contexts.has_open_calls(head)
         )
         try:
-            async with self._runner.change(key, project_id, session_id, record) as changes:
+            changing = self._runner.change(key, project_id, session_id, record, waits=waits)
+            async with changing as changes:
                 change = changes.change
                 if change.state == SessionStatus.DESTROYED:
                     raise _destroyed(session_id)

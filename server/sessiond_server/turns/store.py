@@ -188,6 +188,7 @@ class TurnStore:
         record: RequestRecord | None = None,
         *,
         excludes_copies: bool = False,
+        waits: bool = True,
     ) -> AbstractAsyncContextManager[Change]:
         """Return sessions.store.lock.change for the session.
 
@@ -195,7 +196,11 @@ class TurnStore:
             SessionMissing: if the project has no such session.
             DuplicateRequest: if the request is recorded already.
         """
-        return change(self._database, key, project_id, record, excludes_copies=excludes_copies)
+        return change(
+            *(self._database, key, project_id, record),
+            excludes_copies=excludes_copies,
+            waits=waits,
+        )
 
     @asynccontextmanager
     async def savepoint(self, change: Change) -> AsyncIterator[None]:

@@ -31,6 +31,13 @@ _LOCK = f"""
 UPDATE sessions SET active_at = clock_timestamp(), used_at = clock_timestamp()
 WHERE {LIVE_SESSION} RETURNING log, {MESSAGE_LOG} AS message_log, epoch, state, last_seq"""
 
+# The same, but fails at once if the row is locked.
+_LOCK_NOW = f"""
+UPDATE sessions SET active_at = clock_timestamp(), used_at = clock_timestamp()
+WHERE {LIVE_SESSION}
+    AND key = (SELECT key FROM sessions WHERE key = %(key)s FOR NO KEY UPDATE NOWAIT)
+RETURNING log, {MESSAGE_LOG} AS message_log, epoch, state, last_seq"""
+
 # FOR UPDATE also excludes copies, which only take FOR KEY SHARE.
 _LOCK_WHOLE = f"SELECT 1 FROM sessions WHERE {LIVE_SESSION} FOR UPDATE"
 
@@ -105,6 +112,7 @@ async def change(
     record: RequestRecord | None,
     *,
     excludes_copies: bool = False,
+    waits: bool = True,
 ) -> AsyncIterator[Change]:
     """Lock a session for a change.
 
@@ -116,8 +124,10 @@ async def change(
         project_id: the caller's project.
         record: record of the request; None for a request without a request_id.
         excludes_copies: whether the change and copies of the session wait for each other.
+        waits: whether to wait, with a connection, while the session is locked.
 
     Raises:
+        LockTimeout: if the session is locked, and stays locked if the change waits.
         SessionMissing: if the project has no such session.
         DuplicateRequest: if the request was already recorded with the same content.
         Fault: REQUEST_ID_REUSED if the request_id was recorded with other content.
@@ -128,7 +138,7 @@ async def change(
             # Take this lock before the update. If the update came first, the stronger lock could
             # deadlock with a copy that updates used_at.
             await database.rows(_LOCK_WHOLE, parameters, on=connection)
-        rows = await database.rows(_LOCK, parameters, on=connection)
+        rows = await database.rows(_LOCK if waits else _LOCK_NOW, parameters, on=connection)
         if not rows:
             raise SessionMissing
         locked = Change(database, connection, key, **rows[0])
