@@ -3,8 +3,8 @@
 Each tab gets every message once and in order. A tab names the last seq that it has, and first gets
 the later messages of the history. After that it gets the events of the watch, without the messages
 that it has already. The text of the running answer is kept here, so that a tab that joins late or
-rejoins gets the whole text. While the watch has no connection to a server, tabs get the event "cut"
-with the time since which they may be outdated, and afterwards the event "live".
+rejoins gets the whole text. When the watch loses its connection to the server, tabs get the event
+"cut" with the time of the loss. When it is connected again, they get the event "live".
 """
 
 import asyncio
@@ -85,8 +85,8 @@ class Follower:
         on_end: called when the watch has ended.
 
     Attributes:
-        cut: the event that says since when the watch has no connection to a server; None while it
-            has one.
+        cut: the event "cut" of the last loss of the connection; None while the watch is connected
+            to a server.
     """
 
     def __init__(self, api: AsyncClient, session_id: str, on_end: Callable[[], None]) -> None:

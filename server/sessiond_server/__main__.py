@@ -6,14 +6,14 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
-# The exit code of an uncaught exception, and that of output that cannot be written, as in Python.
+# Python's exit codes after an uncaught exception, and if the output could not be written.
 FAILED, OUTPUT_LOST = 1, 120
 
-# Whether gRPC polls the connections that it accepts in threads of its "event engine". Then three
-# of its threads wake each other for each request, before a fourth one wakes the event loop. Without
-# the event engine, only the fourth one does all that (docs/decisions/058-threads-of-grpc.md).
+# By default, gRPC polls the connections that it accepts in threads of its "event engine". Three of
+# these threads wake each other for each request, before a fourth one wakes the event loop. This
+# setting turns that off, so the fourth thread does it all (docs/decisions/058-threads-of-grpc.md).
 EXPERIMENTS = "-event_engine_listener"
-# Beginning of the versions of gRPC with which this was tried. Others decide for themselves.
+# The setting was tried with versions of gRPC that begin so. Other versions keep their default.
 TRIED_GRPC = "1.85."
 
 

@@ -63,7 +63,7 @@ class HealthServicer(aio.HealthServicer):  # type: ignore[misc]
         request: HealthListRequest,
         context: "grpc.aio.ServicerContext[HealthListRequest, HealthListResponse]",
     ) -> HealthListResponse:
-        """Return the status of every service, which grpcio's own servicer does not implement."""
+        """Return the status of every service. grpcio's own servicer does not have this method."""
         statuses = self._server_status | {LIVENESS: HealthCheckResponse.SERVING}
         return HealthListResponse(
             statuses={
@@ -73,11 +73,11 @@ class HealthServicer(aio.HealthServicer):  # type: ignore[misc]
 
 
 class GenericOnly:
-    """A server to which generated code adds its generic handlers, but no registered methods.
+    """Adds the generic handlers of generated code to a server, but not its registered methods.
 
     For each registered method, the asyncio server of gRPC has a task that waits for the method's
-    next call. Each call of any method makes the server add a callback to all of these tasks, and
-    remove it again. Calls of generic handlers share one task.
+    next call. At each call of any method, the server adds a callback to all of these tasks, and
+    removes it again. For the generic handlers, there is only one such task.
     """
 
     def __init__(self, server: grpc.aio.Server) -> None:

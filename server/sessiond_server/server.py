@@ -55,10 +55,11 @@ LAST_ANSWERS_S = 2.0
 # history, each call waits for this time, and often several times. Python's default is 5 ms.
 SWITCH_INTERVAL_S = 0.001
 
-# Numbers of new objects, of young and of middle collections that start the garbage collector.
-# Nearly everything is freed without it. A thousand calls at once have objects for some hundred
-# thousand more, and with Python's defaults (700, 10, 10), collections took a third of their time,
-# up to 0.3 s in one go.
+# Thresholds of the garbage collector: the number of new objects that starts a young collection, of
+# young collections that starts a middle one, and of middle collections that starts a full one.
+# Nearly all objects are freed without the collector. A thousand concurrent calls have so many
+# objects that with Python's defaults (700, 10, 10), collections took a third of the time, and up to
+# 0.3 s at once.
 GC_THRESHOLDS = (5_000, 10, 50)
 
 log = structlog.get_logger(__name__)

@@ -88,8 +88,8 @@ class SendRequest(_message.Message):
     """
     options_json: _builtins.str
     """options_json holds fields of the request to the model (temperature, max_tokens, tools, ...), as a JSON object in text. They are copied into the
-    request unchanged, in their order, and override those of the session's config.model_options. Only those of other APIs are converted to the API of
-    the model, or left out if it has no equivalent (see Turn.changes). At most 1 MiB and 200 levels. Empty = none.
+    request unchanged, in their order, and override those of the session's config.model_options. However, an option that only other APIs have
+    is converted to the API of the model, or left out if that API has no equivalent (see Turn.changes). At most 1 MiB and 200 levels. Empty = none.
     """
     mode: Global___SendMode.ValueType
     """mode says what happens if a turn is already running. Unset = SEND_MODE_ENQUEUE."""

@@ -23,7 +23,7 @@ class Tail {
     this.retryMs = RETRY_MS;
     this.source = null;
     this.timer = 0;
-    // The time of day at which the connection to the console was lost; "" while there is one.
+    // The time of day at which the connection to the console was lost; "" while it is connected.
     this.lostAt = "";
     this.gone = false;
     this.frame = 0;

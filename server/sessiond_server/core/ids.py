@@ -21,7 +21,7 @@ def is_incarnation(incarnation: str, log: UUID) -> bool:
     """Return whether an incarnation, or an etag in its place, names the session with this log.
 
     Args:
-        incarnation: the caller's; "" = any.
+        incarnation: the incarnation or etag from the caller; "" = any session.
         log: the session's log.
     """
     # An etag begins with the log, as an incarnation does.

@@ -27,7 +27,7 @@ class Interruptible:
         # Whether the task was cancelled by this object.
         self._has_ended = False
         self._timer: asyncio.Handle | None = None
-        # The task of the block, and how many requests to cancel it had before.
+        # The task of the block, and its cancelling() when the block was entered.
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
 

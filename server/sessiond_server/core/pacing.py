@@ -45,8 +45,8 @@ class Pace:
         Args:
             largest: maximum size of a batch.
             pause_share: length of a pause, as a share of the time that the batch before it took.
-            most_per_s: maximum number of items a second. While batches are fast, their pauses are
-                as much longer as it takes.
+            most_per_s: maximum number of items a second. If batches are faster, the pauses after
+                them are lengthened.
         """
         self._most_per_s = most_per_s
         self._pause_share = pause_share

@@ -15,7 +15,7 @@ from sessiond_server.core.limits import MAX_JSON_BYTES
 # protobuf's parsers accept 100 levels of nesting. Each nested object takes three levels, and the
 # messages that enclose a Struct take a few more.
 MAX_DEPTH = 30  # levels of nested objects and arrays in config, metadata and data
-# 2**53 is not among the integers, because 2**53 + 1 arrives as the same double.
+# 2**53 is refused, because it may be a rounded 2**53 + 1, which has the same double.
 MAX_INTEGER = 2**53 - 1  # absolute value of integers in config, metadata and data
 
 # A Struct has at most six times the bytes of its JSON: a digit in a list takes 11 bytes, not 2.
@@ -72,7 +72,7 @@ def _value(value: Value, path: str, key: str, depth: int) -> Any:
             number = value.number_value
             if not math.isfinite(number):
                 raise invalid(f"{path}.{key}", "is not a finite number, as JSON requires")
-            # Every double beyond is a whole number, but it may have been rounded.
+            # A double beyond MAX_INTEGER is a whole number that may have been rounded.
             if abs(number) > MAX_INTEGER:
                 raise invalid(
                     f"{path}.{key}",

@@ -111,10 +111,10 @@ def is_outdated(error: BaseException | None) -> bool:
 
 
 def writes_content(statement: str | ClauseElement) -> bool:
-    """Return whether a statement writes values of callers: titles, metadata, prompts.
+    """Return whether a statement writes values that callers sent, such as titles and prompts.
 
-    Such a statement is an insert, or an update that is assembled for its call. It finds its rows by
-    key, so any plan is good for all values.
+    Such a statement is an insert, or a Core statement that changes rows. It finds its rows by key,
+    so it does not need a plan that is made for its values.
     """
     if isinstance(statement, str):
         return statement.lstrip().startswith("INSERT ")

@@ -3,8 +3,8 @@
 The lock belongs to the transaction. A lock of a PostgreSQL session would stay on one of the
 connections of a pooler in transaction mode.
 
-Alembic is imported only where a migration is missing, because its import takes a tenth of a
-server's start.
+Alembic is imported only if a migration is missing, because the import takes a tenth of the time of
+a server's start.
 """
 
 from functools import cache

@@ -12,17 +12,18 @@ from contextlib import suppress
 
 from psycopg_pool import PoolTimeout, TooManyRequests
 
-# Time for getting a connection, for a caller that waited long for its place. Unit: seconds.
+# Time that a caller has to get a connection, even if it waited long for its place. Unit: seconds.
 MIN_LEFT_S = 0.1
 
 
 class CallsRefused(Exception):
-    """Work of this kind was refused while it waited, because a call of its kind met a lock."""
+    """A caller that waited for a place was refused, because a call of its kind met a lock."""
 
 
 class Places:
-    """The places in a pool, and in its queue, that each kind of work holds.
+    """Counts the places that each kind of work holds.
 
+    A caller holds a place while it has a connection of the pool, or waits in the pool's own queue.
     The last quarter of the places is left to kinds that hold none. So a call finds a place even if
     all calls of some other kinds are blocked. Work of an unknown kind is counted, but not limited.
     """
@@ -36,11 +37,11 @@ class Places:
         self._common = max(size - max(size // 4, 1), 1)
         self._max_waiting = size * 64
         self._total = 0
-        # As in psycopg_pool's statistics.
+        # Counters as in psycopg_pool's statistics.
         self._waited_ms = self._errors = 0
         self._held: dict[str, int] = {}
-        # The kinds that wait. The next place is offered to the first kind, which then moves to
-        # the end.
+        # The waiting callers, by kind. The next place goes to the first kind that may have it.
+        # That kind then moves to the end.
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
     @property
@@ -49,7 +50,7 @@ class Places:
         return sum(map(len, self._waiting.values()))
 
     def stats(self) -> dict[str, int]:
-        """Return what these callers add to psycopg_pool.AsyncConnectionPool.get_stats."""
+        """Return the counts to add to those of psycopg_pool.AsyncConnectionPool.get_stats."""
         return {
             "requests_waiting": self.waiting,
             "requests_wait_ms": self._waited_ms,
@@ -57,7 +58,7 @@ class Places:
         }
 
     def take(self, kind: str) -> bool:
-        """Take a place, and return True, if the kind may have one now."""
+        """Take a place if the kind may have one now. Return whether a place was taken."""
         if kind in self._waiting or not self._is_free(kind):
             return False
         self._add(kind)

@@ -159,10 +159,10 @@ class Database:
         return Counter(self._pool.get_stats()) + Counter(self._places.stats())
 
     def refuse_waiting(self, kind: str) -> None:
-        """Raise LockTimeout in all callers of one kind of work that wait for their kind's share.
+        """Raise LockTimeout in all callers of one kind of work that wait for a place; see Places.
 
-        Whoever finds that such work meets a lock on a table calls this, because the statements of
-        the others would meet it, too.
+        A caller that has met a lock, such as one on a table, calls this, because the statements of
+        the others would probably meet the lock too.
         """
         self._places.refuse(kind)
 
@@ -364,13 +364,13 @@ class PooledConnection:
     async def _get(self, timeout_s: float) -> AsyncConnection[TupleRow]:
         pool = self._database._pool
         self._connection = await pool.getconn(timeout_s)
-        # A connection that ended while it was idle must not cost its next user an error.
+        # Skip connections that ended while they were idle, so that their next user gets no error.
         while not await self._usable():
             self._connection = await pool.getconn(timeout_s)
         return self._connection
 
     async def _borrow(self, step: Awaitable[_Result]) -> _Result:
-        """Wait for a part of a connection's loan; raise the errors of `Database.connection`."""
+        """Wait for one step of getting a connection. Raises the errors of `Database.connection`."""
         try:
             return await step
         except (PoolTimeout, TooManyRequests) as e:

@@ -70,7 +70,7 @@ def _items(decode: Callable[[bytes], Any]) -> Callable[[bytes], list[Any]]:
 
     def decoded(encoded: bytes) -> list[Any]:
         place, values = _ARRAY_HEAD.size, list[Any]()
-        while place < len(encoded):  # an empty array is shorter than the head of another one
+        while place < len(encoded):  # an empty array is shorter than _ARRAY_HEAD
             start = place + _ITEM_SIZE.size
             place = start + _ITEM_SIZE.unpack_from(encoded, place)[0]
             values.append(decode(encoded[start:place]))
@@ -214,7 +214,7 @@ async def _result_of(connection: AsyncConnection[Any]) -> PGresult:
 
     Raises:
         psycopg.Error: if the connection broke.
-        CancelledError: if the task is cancelled. The statement is then cancelled, and has ended.
+        CancelledError: if the task is cancelled. By then, the statement is cancelled and has ended.
     """
     pgconn = connection.pgconn
     if pgconn.flush():  # the socket is full
@@ -234,7 +234,7 @@ async def _result_of(connection: AsyncConnection[Any]) -> PGresult:
         await connection.wait(cast(PQGen[Any], _Interrupted(execute(pgconn))))
         raise
     except psycopg.Error:
-        # PostgreSQL says why it ends a connection before it closes the socket.
+        # Before PostgreSQL closes a connection, it sends a result that says why.
         if result is None or result.status != ExecStatus.FATAL_ERROR:
             raise
     assert result is not None  # noqa: S101 - each statement has a result
@@ -259,8 +259,8 @@ def _wake(waiting: asyncio.Future[None]) -> None:
 class _Interrupted:
     """A generator of psycopg whose wait has been interrupted.
 
-    AsyncConnection.wait() cancels the statement at the first step, and runs the generator to its
-    end.
+    Its first step raises CancelledError. AsyncConnection.wait() then cancels the statement, and
+    runs the generator to its end.
     """
 
     def __init__(self, generator: PQGen[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Finds out whether the database is away, or only has no free connection."""
+"""Finds out whether the database is away, or the pool only has no free connection."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from psycopg import AsyncConnection
 
 from sessiond_server.db.connections import check_writable, closing
 
-# Time for which a result is used.
+# Time for which the result of a probe is used.
 MAX_AGE_S = 1.0
 CONNECT_TIMEOUT_S = 2
 
@@ -32,7 +32,7 @@ class Reachability:
         self._probed_at = 0.0
 
     async def close(self) -> None:
-        """Wait for the probe that runs."""
+        """Wait until the running probe, if there is one, has ended."""
         if self._probe:
             await asyncio.wait([self._probe])
 

@@ -1,4 +1,4 @@
-"""Tools, and the choice among them, of one API in the form of another."""
+"""Converts tools, and the choice among them, from the form of one API to that of another."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -38,7 +38,7 @@ class Choice:
 
     Attributes:
         mode: "auto", "none", "any", or "tool" for the tool `name`.
-        name: the tool that must be called. "" = the mode is another one.
+        name: the tool that must be called if the mode is "tool"; otherwise "".
     """
 
     mode: str
@@ -46,7 +46,7 @@ class Choice:
 
 
 def api_of_tool(tool: JSON) -> Api:
-    """Return the API in whose form a tool is."""
+    """Return the API whose form a tool has."""
     kind = string_of(tool.get("type"))
     if isinstance(tool.get("function"), dict) or isinstance(tool.get("custom"), dict):
         return "chat"
@@ -89,7 +89,7 @@ def function_of(source: JSON, schema: Any) -> Function:
 
 
 def plain_schema(schema: Any) -> Any:
-    """Return a schema with the names of types that JSON Schema has; Google also writes STRING."""
+    """Return a schema with types in lower case, as in JSON Schema; Google also writes STRING."""
     if isinstance(schema, list):
         return [plain_schema(item) for item in schema]
     if not isinstance(schema, dict):
@@ -101,7 +101,7 @@ def plain_schema(schema: Any) -> Any:
 
 
 def tool_name(name: str, api: Api) -> str:
-    """Return a name that the API accepts, as it is also used for the calls in the history."""
+    """Return a tool's name in the characters and the length that the API accepts."""
     return re.sub(_ODD.get(api, _ODD_CHARACTER), "_", name)[: _NAME_LENGTH[api]]
 
 
@@ -126,13 +126,13 @@ def _function_in(api: Api, function: Function) -> JSON:
     if api == "chat":
         parameters = {"parameters": schema} if schema else {}
         return {"type": "function", "function": made | parameters | strict}
-    # Here, unlike in Chat Completions, strict schemas are the default.
+    # The default of the Responses API is a strict schema, unlike that of Chat Completions.
     schema = schema or {"type": "object", "properties": {}}
     return {"type": "function", **made, "parameters": schema, "strict": function.strict or False}
 
 
 def read_choice(value: Any) -> Choice | None:
-    """Return a choice in the form of any API. None = it has no equivalent in other APIs."""
+    """Parse a choice that has the form of any API. None = other APIs have no equivalent."""
     if isinstance(value, str):
         mode = _CHOICES.get(value.lower())
         return Choice(mode) if mode else None

@@ -1,9 +1,9 @@
-"""Options of one API under the names of another, so that a session can change its model.
+"""Converts the options of one API to those of another, so that a session can change its model.
 
-The options of a session (`config.model_options`) stay when its model changes. The options that an
-API has are sent unchanged, and so are those that no API is known to have, because APIs get new
-ones. An option that only other APIs have is sent under the API's own name, or left out if the API
-has no such option; both are reported.
+The options of a session (`config.model_options`) stay when its model changes. An option is sent
+unchanged if the API of the model has it. An option that no known API has is also sent unchanged,
+because APIs get new options. An option that only other APIs have is sent under the name that this
+API has for it, or left out if this API has no such option. Both changes are reported.
 """
 
 from collections.abc import Iterator, Mapping
@@ -50,7 +50,7 @@ _OWN: Mapping[Api, frozenset[str]] = {
         | {"cachedContent", "labels", "serviceTier", "store"}
     ),
 }
-# The fields of Gemini's generationConfig. Google's SDKs have them beside the other options.
+# The fields of Gemini's generationConfig. In Google's SDKs, they are among the other options.
 _GENERATION = frozenset(
     {"audioTimestamp", "candidateCount", "enableAffectiveDialog", "frequencyPenalty", "imageConfig"}
     | {"logprobs", "maxOutputTokens", "mediaResolution", "presencePenalty", "responseJsonSchema"}
@@ -108,8 +108,8 @@ def convert_options(
             servers have options and tools of their own.
 
     Returns:
-        The history and the changes. Instructions among the options that the API accepts only as a
-        message become part of the system prompt.
+        The history and the changes. If the options contain instructions, and the API accepts
+        instructions only as a message, they become part of the system prompt.
     """
     fitting = _Fitting(api, is_compatible)
     for key, value in history.options.items():
@@ -129,7 +129,7 @@ class _Fitting:
 
     Attributes:
         body: the options under the API's names.
-        changes: the changed options by their keys.
+        changes: how options were changed, by the option's key.
         instructions: instructions that the API accepts only as a message.
     """
 
@@ -153,10 +153,10 @@ class _Fitting:
             self._write_tools(functions)
             self.changes[key] = ChangeKind.FIELD_CHANGED
         elif name == "generationConfig" and self._api == "gemini" and isinstance(value, dict):
-            self.body[name] = {}  # finish() sets it, in this place.
+            self.body[name] = {}  # Keep the place in the order; finish() sets it.
             self._generation.update(value)
         elif self._is_own(name, value):
-            # Of two spellings of Gemini's instructions, the writer sends both.
+            # If Gemini's instructions are given in both spellings, the dialect sends both texts.
             self.body[key if name == "systemInstruction" else name] = value
         elif self._api == "gemini" and name in _GENERATION:
             self._generation[name] = value
@@ -165,7 +165,7 @@ class _Fitting:
             self._convert(key, name, value)
 
     def finish(self) -> None:
-        """Add what several options make up."""
+        """Set the fields of the request that depend on several options."""
         if self._generation:
             self.body["generationConfig"] = self._generation
         if self._api == "anthropic" and not self._is_parallel and self.body.get("tools"):
@@ -180,14 +180,14 @@ class _Fitting:
 
     def _is_own(self, name: str, value: Any) -> bool:
         if name == "max_tokens" and self._api == "chat":
-            # OpenAI's newer models refuse this name, and its older ones accept both.
+            # OpenAI's newer models refuse it; all accept max_completion_tokens instead.
             return self._is_compatible
         if name == "tool_choice":
             is_word = self._is_compatible and isinstance(value, str)
             return is_word or (self._api != "gemini" and is_own_choice(self._api, value))
         if self._is_compatible and name in _COMPATIBLE:
             fields = value if isinstance(value, dict) else {}
-            # Not the forms of Responses and of Anthropic, which only they accept.
+            # Only the Responses API and Anthropic accept their own forms of these options.
             is_anthropics = "budget_tokens" in fields or fields.get("type") == "adaptive"
             return not (is_anthropics or "summary" in fields or fields.keys() == {"effort"})
         known = any(name in names for names in _OWN.values()) or name in _GENERATION

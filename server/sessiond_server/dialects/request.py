@@ -63,8 +63,8 @@ class History:
         assets: the project's assets that the messages refer to, by id. A reference to any other
             asset is sent as a note.
         omits_signed: whether to leave out what the provider signed or encrypted: reasoning,
-            summaries and search results. For a repetition of a request that the provider refused
-            because it could not verify them.
+            summaries and search results. True for the second attempt of a request that the provider
+            refused because it could not verify them.
     """
 
     messages: Sequence[Message]

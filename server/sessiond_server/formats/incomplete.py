@@ -1,4 +1,4 @@
-"""Makes a message of the text of an answer that was cut off, and adds a note for models."""
+"""Makes a message from the text of an answer that was cut off, and adds a note for models."""
 
 import json
 

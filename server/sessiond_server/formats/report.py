@@ -10,8 +10,8 @@ from sessiond_server.formats.wire import replace_surrogates
 class ChangeKind(Enum):
     """The kinds of changes to a part of a message.
 
-    The value is the text in the documentation. The comments of FitChangeKind in turn.proto say the
-    same.
+    Each value is the description in the documentation. The comments of FitChangeKind in turn.proto
+    say the same.
     """
 
     FIELD_REMOVED = "A field that the API does not accept is left out."

@@ -127,8 +127,8 @@ class EncodedRequest:
     """A request's JSON, in pieces.
 
     Attributes:
-        pieces: JSON text in UTF-8, with the assets in between. An asset stands only for its
-            content. Its prefix and the quotation marks are in the text around it.
+        pieces: JSON text in UTF-8, with an AssetString wherever the content of an asset belongs.
+            The prefix of the content and the quotation marks are in the text around it.
     """
 
     pieces: tuple[bytes | AssetString, ...]

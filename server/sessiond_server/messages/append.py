@@ -45,9 +45,9 @@ ATTEMPTS = 100
 MAX_INVALID_FIELDS = 20
 
 
-@dataclass(slots=True)  # as in messages/store/append.py
+@dataclass(slots=True)  # not frozen; see messages/store/append.py
 class PreparedAppend:
-    """A validated append, ready for the store. It is not modified.
+    """A validated append, ready for the store. An object is never modified.
 
     Attributes:
         target: session and conditions of the append.

@@ -48,7 +48,7 @@ from sessiond_server.telemetry import metrics
 # the server and the database work at the same time. Dividing fewer costs more than it gains.
 MIN_SPLIT = 32
 
-# Number of consecutive retries of an append that fails on a lock other than its session row's.
+# How often in a row an append is tried again after a lock other than that of its session's row.
 MAX_LOCK_TIMEOUTS = 3
 
 log = structlog.get_logger(__name__)
@@ -263,8 +263,8 @@ class JoinedAppends:
     def _meets_locks(self) -> bool:
         """Return whether sessions are locked, or statements so slow that they may wait for a lock.
 
-        Appends then run in the statement that skips locked sessions. Each statement of the other
-        kind would occupy a connection while it waits.
+        Appends then run in the shared statement, which skips locked sessions. A statement for a
+        single append would occupy a connection while it waits for a lock.
         """
         return bool(self._unlocking) or self._statements.are_slow
 
@@ -306,7 +306,8 @@ class JoinedAppends:
         """Remove the appends of the next statement from the queues, and mark their sessions busy.
 
         If there are several appends, they fit together into the limits of one request. The list
-        is empty if all appends were withdrawn, or must be stored alone and have no room.
+        is empty if all appends were withdrawn, or if none but appends that must be stored alone are
+        left, and too many of those are running.
         """
         count = sum(map(len, self._ready.values()))
         free = self._statements.free_awaited

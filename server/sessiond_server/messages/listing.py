@@ -39,7 +39,7 @@ async def list_messages(
     if len(given) > 1:
         raise invalid(given[1], f"cannot be combined with {given[0]}")
     query = ("messages", *_query(reading))
-    # Tokens of earlier versions have no incarnation, or neither epoch nor incarnation.
+    # Tokens of earlier versions contain no incarnation. The oldest ones contain no epoch either.
     position_of = (pagination.seq, pagination.seq, pagination.text)
     paging = Paging(page_size, page_token, query, *position_of, defaults=(0, ""))
     if paging.after:

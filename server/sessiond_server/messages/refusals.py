@@ -222,7 +222,7 @@ def parent_missing(
         append: the append.
         session_id: the session.
         last_seq: the session's last_seq before the append.
-        indexes: the places of the append's messages in the request. () = they are the same.
+        indexes: for each message of the append, its place in the request. () = the same place.
     """
     # If messages are left out, every parent must be stored already.
     missing = (

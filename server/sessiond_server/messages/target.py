@@ -10,9 +10,9 @@ from sessiond_server.sessions.settings import SessionSettings
 from sessiond_server.sessions.store.state import NO_PATCH, StatePatch
 
 
-@dataclass(slots=True)  # as in messages/store/append.py
+@dataclass(slots=True)  # not frozen; see messages/store/append.py
 class Target:
-    """The session of an append, and conditions of the append. It is not modified.
+    """The session of an append, and conditions of the append. An object is never modified.
 
     Attributes:
         project_id: the caller's project.

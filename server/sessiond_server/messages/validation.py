@@ -432,7 +432,7 @@ def _summary(words: str) -> str:
     for limit in (2 * MAX_SUMMARY_CHARACTERS, 8 * MAX_SUMMARY_CHARACTERS):
         short = " ".join(words[:limit].split())[:MAX_SUMMARY_CHARACTERS]
         if len(short) == MAX_SUMMARY_CHARACTERS or len(words) <= limit:
-            break  # no white space is left to skip
+            break  # a longer part of the words would give the same text
     # JSON escapes can spell characters that PostgreSQL's text cannot hold. The message keeps them,
     # but the summary cannot.
     return short.replace("\0", "\ufffd").encode(errors="replace").decode()

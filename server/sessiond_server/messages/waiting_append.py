@@ -16,7 +16,7 @@ from sessiond_server.messages.store.append import Appended
 MAX_SKIPS = 2
 
 # While this many statements run, further appends wait for one of them, and then share a statement.
-# They wait at most MAX_WAIT_S, because a slower statement itself waits for a lock or a disk.
+# They wait at most MAX_WAIT_S. A slower statement is itself waiting, for a lock or a disk.
 MAX_IN_FLIGHT = 2
 MAX_WAIT_S = 0.02
 
@@ -34,7 +34,7 @@ class WaitingAppend:
         lock_timeouts: how often in a row it met a lock other than that of its session's row.
         times_locked: how often it was not stored because its session's row was locked.
         has_looked: whether it has waited until its session was free.
-        has_met_lock: whether its own statement has met a lock since then.
+        has_met_lock: whether its own statement has met a lock since that wait.
     """
 
     __slots__ = ("ended", "group", "has_looked", "has_met_lock", "is_due", "lock_timeouts",
@@ -63,7 +63,8 @@ class WaitingAppend:
             was_locked: whether its session's row was locked.
 
         Returns:
-            Whether the append had met another lock, such as one on a table.
+            Whether the append had met a lock other than that of its session's row, such as one on a
+            table.
         """
         met_other = self.has_met_lock and not was_locked
         self.has_looked = True
@@ -142,7 +143,7 @@ class Statements:
 
     @property
     def has_room_alone(self) -> bool:
-        """Whether one more append may be stored alone. Half of the statements are for others."""
+        """Whether one more append may be stored alone. At most half of the statements do that."""
         return self._alone < (1 if self.alone_meet_locks else max(1, self._most // 2))
 
     @property
@@ -270,7 +271,7 @@ def fit_together(requests: Sequence[PreparedAppend], limits: Limits) -> bool:
 
 
 def can_share(one: PreparedAppend) -> bool:
-    """Return whether a shared statement can store an append, unless it has failed to."""
+    """Return whether a shared statement can store an append, judged by the append's content."""
     # A shared statement locks no assets, stores no parents and no message_ids, and changes no
     # states.
     return bool(one.rows) and one.append.is_plain and not one.append.message_ids

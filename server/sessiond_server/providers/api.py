@@ -40,8 +40,9 @@ THREAD_BYTES = 256 * 1024
 THREAD_MESSAGES = 32
 
 
-# Refusals of reasoning that the provider cannot verify: because another account's key, another
-# region or another model made it, or because the items that belong to it are not in the history.
+# Matches the messages of providers that refuse reasoning because they cannot verify it. The reason
+# may be that it was made with another account's key, in another region or by another model, or that
+# the items that belong to it are not in the history.
 _UNVERIFIED = re.compile(
     r"encrypted.content|signature|redacted_thinking|thinking.? blocks?\b.*cannot be modified"
     r"|without its required .*(item|reasoning)",
@@ -164,7 +165,7 @@ class ApiProvider(ABC):
             is_unverified = _UNVERIFIED.search(fault.message) is not None
             if has_streamed or fault.reason != "MODEL_REQUEST_REJECTED" or not is_unverified:
                 raise
-            # Otherwise this history would be refused for ever.
+            # Without a second attempt, every later turn of the session would be refused as well.
             again = await self._prepared(request, omits_signed=True)
             if [*again.report] == [*prepared.report]:
                 raise

@@ -45,8 +45,8 @@ class RequestTooLarge(ModelFault):
 
     Attributes:
         message_count: number of the request's messages.
-        repeated: the fault of a later request that contains the same assets, whatever else it
-            contains. None = the assets alone are not too large.
+        repeated: the fault for any later request that contains the same assets. None = the assets
+            alone are not too large.
     """
 
     def __init__(self, fault: ModelFault, message_count: int, repeated: ModelFault | None) -> None:

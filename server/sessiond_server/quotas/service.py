@@ -59,7 +59,7 @@ class UsageStore(Protocol):
         """Count the usage of a project."""
 
     async def add_tokens(self, count_id: UUID, tokens: Mapping[UUID, int]) -> None:
-        """Add tokens to today's counts, by project, unless they were added with this id."""
+        """Add tokens to today's counts, by project, unless count_id has been used before."""
 
     async def forget_tokens(self) -> None:
         """Delete old counts of tokens."""
@@ -142,8 +142,8 @@ class Quotas:
     ) -> None:
         self._store = store
         self._tokens = Counter[UUID]()
-        # The tokens that are being stored, with their id. They may be stored although an attempt
-        # failed, so each attempt uses the same id.
+        # The tokens that are being stored, with their count_id. An attempt may fail after it has
+        # stored them, so all attempts use the same count_id.
         self._storing: tuple[UUID, Counter[UUID]] | None = None
         self._one_stores = asyncio.Lock()
         self._free_counts = asyncio.Semaphore(MAX_COUNTS)

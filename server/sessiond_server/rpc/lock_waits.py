@@ -3,8 +3,8 @@
 A call that changes a session waits for the session's row, in one queue with all other changes of
 that session. Other calls can only meet unusual locks, such as one on a whole table. Such calls try
 again for a short time, and are then refused. Of the calls with the same method and project, only
-one tries at a time, and of all calls whose methods have just met locks, only a few. A lock that is
-held for long therefore occupies few connections.
+one tries at a time. If several methods have just met locks, only a few of their calls try at a
+time. A lock that is held for long therefore occupies few connections.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ SESSION_CHANGES = frozenset(
 MAX_WAIT_S = 2.0
 PAUSE_S = 0.1
 
-# How long after a call met a lock other calls of its method are expected to meet it.
+# When a call has met a lock, other calls of its method are expected to meet it for this time.
 SUSPICION_S = 1.0
 
 _Result = TypeVar("_Result")
@@ -73,12 +73,13 @@ class LockWaits:
     def __init__(
         self, locked: LockedSessions, refuse_waiting: Callable[[str], None], pool_size: int
     ) -> None:
-        """Create it without calls.
+        """Create the object, without calls.
 
         Args:
             locked: waits for locked sessions.
             refuse_waiting: raises LockTimeout in the calls of a method that wait for a connection.
-            pool_size: number of connections. Calls that probably meet a lock use a quarter of them.
+            pool_size: number of connections. Calls that are expected to meet a lock use at most a
+                quarter of them.
         """
         self._locked = locked
         self._refuse_waiting = refuse_waiting
@@ -148,7 +149,7 @@ class LockWaits:
 
     def _suspect(self, method: str) -> None:
         """Expect calls of a method to meet the lock that one of them has met."""
-        # A long call may succeed after any time, so others cannot wait for it.
+        # A long call may take any time until it succeeds, so other calls must not wait for it.
         if method not in LONG_CALLS:
             self._suspected_until[method] = asyncio.get_running_loop().time() + SUSPICION_S
         self._refuse_waiting(method)
@@ -156,10 +157,10 @@ class LockWaits:
     async def _try(
         self, method: str, attempt: Callable[[], Awaitable[_Result]], ends_at: float
     ) -> _Result:
-        """Run a call as one of the few that probably meet a lock.
+        """Run a call. If its method is expected to meet a lock, wait for one of a few places first.
 
         Raises:
-            LockTimeout: if it met a lock, or if its time passed before its turn came.
+            LockTimeout: if the call met a lock, or did not get a place in time.
         """
         clock = asyncio.get_running_loop().time
         if clock() >= self._suspected_until.get(method, 0.0):

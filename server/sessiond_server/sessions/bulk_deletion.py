@@ -30,7 +30,8 @@ SESSIONS_A_BATCH = 250
 KEYS_A_PAGE = 20_000
 # The caller waits for the end, so the pauses are shorter than those of background work.
 PAUSE_SHARE = 0.25
-# A deletion that went on as fast as it can would use most of a processor of the database.
+# Maximum number of sessions that are deleted in a second. Without it, a deletion would use most of
+# a processor of the database.
 MOST_PER_S = 6_000
 # Time for which a deletion tries to delete locked sessions, after it has deleted all others.
 MAX_WAIT_S = 2.0

@@ -27,8 +27,9 @@ MAX_LOOKED_AT = 1000
 # Maximum number of calls of a process that wait for one session while it is locked.
 MAX_WAITING = 256
 
-# If at least this many sessions are locked, probably a program holds many, so each change first
-# finds out whether its session is free. A statement that waits would occupy a connection.
+# If calls wait for at least this many sessions, a program has probably locked many more. Each
+# change then first checks whether its session is free, because a statement that waits for a lock
+# occupies a connection.
 MANY_LOCKED = 4
 
 # A change is given up after this many attempts that failed on a lock other than that of its

@@ -333,9 +333,9 @@ class _Reading:
         return messages
 
     async def _check_unlimited(self, limits: WindowLimits, mark: Mark) -> None:
-        """Check the size of the newest messages if no limit ends the window among them.
+        """Check the size of the newest messages, if the window's limits allow all of them.
 
-        Otherwise a window that is too large would be read before it is refused.
+        Without this check, a window that is too large would be read before it is refused.
         """
         if self._head.content_bytes <= self._max_bytes:
             return

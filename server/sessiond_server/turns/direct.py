@@ -55,8 +55,8 @@ class _Starting:
 
     Attributes:
         start: the turn.
-        holding: holds the delivery of the session's events from the statement on, until they are
-            published.
+        holding: holds back the delivery of the session's events while it is open: from the
+            statement until the turn's events are published.
     """
 
     start: Start
@@ -71,7 +71,7 @@ class DirectTurns:
     """Starts and ends turns. The caller must publish the yielded change before the block ends.
 
     Args:
-        lanes: limit the statements that run at the same time.
+        lanes: limits how many statements run at the same time.
         lease: the lease for turns that are started.
         slots: the process's slots. If none is free, no turn is started.
     """
@@ -154,7 +154,7 @@ class DirectTurns:
             outcome = await self._joiner.ask(project_id, starting)
             if outcome != "refused":
                 return outcome
-            # Another turn of the statement may be at fault.
+            # Another turn of the shared statement may be the reason, so try this one alone.
             starting.holding.close()
         async with self._lanes.start(project_id):
             return await self._start_alone(starting)
@@ -223,8 +223,8 @@ class DirectTurns:
 def _is_joinable(turn: NewTurn) -> bool:
     """Return whether a shared statement can start a turn.
 
-    A caller's message_id may be one that the session has already, and that would refuse the whole
-    statement.
+    The session may already have a message_id that the caller chose. PostgreSQL would then refuse
+    the whole statement.
     """
     own_id = str(turn.message_id)
     return turn.append.totals.content_bytes <= MAX_JOINED_BYTES and all(

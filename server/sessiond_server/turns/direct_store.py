@@ -378,7 +378,7 @@ def turn_parameters(
         "turn": turn.turn_id,
         "model": turn.model,
         "message_id": turn.message_id,
-        # One JSON string: see db/schema/work.py.
+        # The options are stored as one JSON string; see db/schema/work.py.
         "options": orjson.dumps(turn.options_json or "{}").decode(),
         "timeout_ms": turn.timeout_ms,
         "keep_partial": turn.keep_partial,

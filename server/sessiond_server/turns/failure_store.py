@@ -136,12 +136,12 @@ class FailureStore:
     async def fail(
         self, connection: AsyncConnection[TupleRow], running: RunningTurn, columns: dict[str, Any]
     ) -> Failed | None:
-        """Record that a running turn has failed. Its session must have no text of the turn.
+        """Record that a running turn has failed. The turn must have no saved text.
 
         Args:
             connection: an autocommit connection.
             running: the turn.
-            columns: error, usage, changes and change_count; see the table.
+            columns: the values of error, usage, changes and change_count in the table turns.
 
         Returns:
             The turn; None if nothing was stored.
@@ -181,7 +181,7 @@ class FailureStore:
             append: the append of its messages, which must be plain.
             record: record of the request; None for a request without a request_id.
             revision: revision of the session's settings. If it has changed, nothing is stored.
-            columns: error, changes and change_count; see the table.
+            columns: the values of error, changes and change_count in the table turns.
 
         Returns:
             The turn, without a head; None if nothing was stored.

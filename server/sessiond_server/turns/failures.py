@@ -42,7 +42,7 @@ class Refused:
 
 
 class DirectFailures:
-    """Records failures. The caller must publish what is yielded before the block ends."""
+    """Records failures. The caller must publish the yielded changes before the block ends."""
 
     def __init__(self, store: FailureStore, publisher: EventPublisher) -> None:
         self._store = store

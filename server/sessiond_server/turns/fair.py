@@ -1,4 +1,4 @@
-"""Queues that serve projects in turn, so that the burst of one project delays the others little."""
+"""Queues that serve projects in turn, so that a burst of one project hardly delays the others."""
 
 import asyncio
 from collections import deque
@@ -21,7 +21,7 @@ class FairQueue(Generic[Item]):
         return bool(self._items)
 
     def put(self, project_id: UUID | None, item: Item) -> None:
-        """Add an item of a project; None = an item of no single project."""
+        """Add an item of a project; None = the item does not belong to a single project."""
         self._items.setdefault(project_id, deque()).append(item)
 
     def take(self) -> Item:

@@ -1,10 +1,10 @@
 """Statements that serve the Sends of many sessions at once.
 
-One reads what the Sends must know, the other starts their turns. Both have the rules of the
-statements for a single Send in direct_store.py. The statement that starts turns never waits for a
-session's row: it skips locked rows. While it has a row locked, no other transaction inserts turns,
-messages or request records of that session. It can therefore lock many rows in any order without a
-deadlock.
+One statement reads the data of the sessions, and the other one starts the turns. Both follow the
+rules of the statements for a single Send in direct_store.py. The statement that starts turns never
+waits for a session's row, because it skips locked rows. While it has a row locked, no other
+transaction inserts turns, messages or request records of that session. The statement can therefore
+lock many rows in any order without a deadlock.
 """
 
 from collections.abc import Sequence
@@ -278,7 +278,7 @@ def _parameters_of(starts: Sequence[Start]) -> dict[str, object]:
     """Return the parameters of STARTS.
 
     They form four tables, each as a list of columns: sessions, records, message_ids and messages.
-    The rows of the last three contain the place of their session in the first, from 1.
+    Each row of the last three tables contains the place of its session in the first one, from 1.
     """
     parameters: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
 
@@ -304,7 +304,7 @@ def _parameters_of(starts: Sequence[Start]) -> dict[str, object]:
             turns=turn.turn_id,
             models=turn.model,
             message_ids=turn.message_id or NO_ID,
-            # One JSON string: see db/schema/work.py.
+            # The options are stored as one JSON string; see db/schema/work.py.
             options=orjson.dumps(turn.options_json or "{}").decode(),
             timeouts=turn.timeout_ms,
             keeps=int(turn.keep_partial),

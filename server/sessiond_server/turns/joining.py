@@ -35,7 +35,7 @@ class Joiner(Generic[Asked, Found]):
         Args:
             answer: answers some requests, in their order. If it raises an error, each caller gets
                 the error.
-            lanes: each statement has a place of the lane for Sends.
+            lanes: each statement takes a place in the lane for Sends.
         """
         self._answer = answer
         self._lanes = lanes
@@ -75,7 +75,7 @@ class Joiner(Generic[Asked, Found]):
             self._running -= 1
 
     async def _run(self) -> None:
-        """Answer the requests that wait, as many as fit together."""
+        """Answer requests that wait with one statement, at most MAX_TOGETHER of them."""
         begin_work("Send")
         together: list[tuple[Asked, asyncio.Future[Found]]] = []
         try:

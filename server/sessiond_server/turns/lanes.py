@@ -17,9 +17,10 @@ from sessiond_server.turns.fair import FairLane
 # How long a turn that has started lets others start first. Unit: seconds.
 MAX_YIELD_S = 1.0
 
-# gRPC hands over calls one by one, and each waits for all work that is ready to run. So other work
-# of turns pauses while Sends arrive: until none has arrived for QUIET_S. Unit: seconds. The callers
-# of a shared statement then continue one by one, each after MAX_PAUSE_S at the latest.
+# gRPC hands over calls one by one, and each new call waits for all tasks that are ready to run.
+# While Sends arrive, other work of turns therefore pauses until no Send has arrived for QUIET_S.
+# When a shared statement has ended, its callers continue one by one, with such a pause of at most
+# MAX_PAUSE_S after each. Unit: seconds.
 QUIET_S = 0.005
 MAX_PAUSE_S = 0.01
 LOOK_S = 0.001
@@ -46,7 +47,7 @@ class TurnLanes:
             max_history_bytes: see HistoryMemory.
         """
         self._share = share = max(pool_size // 4, 1)
-        # The number of blocks of `starting`. _is_quiet is set while none of them waits.
+        # The number of Sends in a block of `starting`. _is_quiet is set while none of them waits.
         self._starting = 0
         # When the last Send arrived, by the clock of the event loop.
         self._arrived_at = -math.inf
@@ -60,7 +61,7 @@ class TurnLanes:
 
     @contextmanager
     def starting(self) -> Iterator[None]:
-        """Count the block as a Send that is not stored yet, and that runs or waits in a lane."""
+        """Count a Send for the duration of the block, in which it waits in a lane or is stored."""
         self._starting += 1
         if self._starting > self._share:
             self._is_quiet.clear()
@@ -98,7 +99,7 @@ class TurnLanes:
             yield
 
     def _pause_s(self, ends_at: float) -> float:
-        """Return how long a read of a history still has to wait for Sends; 0 or less = no more."""
+        """Return how long a read of a history still waits for Sends; 0 or less = it may begin."""
         now = asyncio.get_running_loop().time()
         is_busy = not self._is_quiet.is_set() or now < self._arrived_at + QUIET_S
         return ends_at - now if is_busy else 0
@@ -108,11 +109,11 @@ class TurnLanes:
         self._arrived_at = asyncio.get_running_loop().time()
 
     async def let_sends_arrive(self) -> None:
-        """Let other tasks run. While Sends arrive, wait for them, but not long."""
+        """Let other tasks run. While Sends arrive, wait for them, for at most MAX_PAUSE_S."""
         await asyncio.sleep(0)
         now = asyncio.get_running_loop().time
         ends_at = now() + MAX_PAUSE_S
-        # Events set by each Send would wake many tasks for nothing.
+        # An asyncio.Event that each Send sets would wake many tasks for nothing.
         while now() < min(self._arrived_at + QUIET_S, ends_at):  # noqa: ASYNC110
             await asyncio.sleep(LOOK_S)
 

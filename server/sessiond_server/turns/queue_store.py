@@ -1,4 +1,4 @@
-"""Queues a turn, and follows a turn by the next ones of its queue, with one statement each.
+"""Queues turns, and ends turns while others wait in the queue, with one statement each.
 
 As in direct_store.py, each statement stores either everything or nothing, and never waits for the
 session's row. If a statement stores nothing, a transaction of transitions.py makes the change.
@@ -48,8 +48,8 @@ from sessiond_server.turns.direct_store import (
 )
 from sessiond_server.turns.rows import NewTurn
 
-# Every change of a session's turns also sets active_at. If active_at of the row is still the same
-# after the row is locked, the open turns are those of the statement's snapshot.
+# Every change of a session's turns also sets active_at. If active_at of the locked row still has
+# the value that it has in the statement's snapshot, the snapshot also shows the current open turns.
 _IS_FREE = "key = (SELECT key FROM sessions WHERE key = %(key)s FOR NO KEY UPDATE SKIP LOCKED)"
 _OPEN = "turns.key = %(key)s AND turns.log = %(log)s AND turns.state <= 2"
 
@@ -192,7 +192,7 @@ class WaitingTurn:
         prompt: a serialized SendRequest with its messages.
         options_json: the stored options.
         steers: the turn that it was sent to steer; None = none.
-        is_held: whether it waits, or has waited, for the results of calls.
+        is_held: whether the turn waits, or has waited, for the results of tool calls.
     """
 
     seen_at: int
@@ -259,7 +259,7 @@ class TurnQueueStore:
             "model": turn.model,
             "prompt": turn.prompt,
             "message_id": turn.message_id,
-            # One JSON string: see db/schema/work.py.
+            # The options are stored as one JSON string; see db/schema/work.py.
             "options": orjson.dumps(turn.options_json or "{}").decode(),
             "timeout_ms": turn.timeout_ms,
             "steers": steers,
@@ -321,7 +321,7 @@ class TurnQueueStore:
 
         Args:
             append: the append of the answer and of the next turn's messages, which must be plain.
-            rows: these messages.
+            rows: the messages of the append.
             columns: turn, log, answered_seq and end_seq as in DirectStore.end; the columns of the
                 ended turn; next: the next turn; later: number of its messages; seen_at: see
                 WaitingTurn; holder and lease_s of the next turn.
@@ -344,7 +344,7 @@ class TurnQueueStore:
 
         Args:
             append: the append of the answer and of the messages, which must be plain.
-            rows: these messages.
+            rows: the messages of the append.
             columns: turn, log, answered_seq and end_seq as in DirectStore.end; seen_at: see
                 WaitingTurn; joined: the turns that become a part of the running one; firsts and
                 lasts: for each of them, how far its first and its last message are before the last
@@ -379,7 +379,7 @@ class TurnQueueStore:
                 if not drops_text:
                     found = await statement.run(connection, parameters)
                 else:
-                    # See DirectStore.end.
+                    # DirectStore.end explains why this takes a transaction.
                     async with connection.transaction():
                         found = await statement.run(connection, parameters)
                         if found:

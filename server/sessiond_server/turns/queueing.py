@@ -1,4 +1,4 @@
-"""Queues turns, and follows a turn by the next ones of its queue, with few statements.
+"""Queues turns, and ends turns while others wait in the queue, with few statements.
 
 This is the common case. In all other cases, and if a statement of queue_store.py stores nothing,
 the transactions of transitions.py make the change.
@@ -68,7 +68,7 @@ class DirectQueue:
             models: the models.
             limits: the operator's limits.
             tokenizer: counts the tokens of answers.
-            publisher: holds the delivery of events until they are published.
+            publisher: holds back the delivery of a session's events during a change.
             lease: the lease for turns that are started.
             slots: the process's slots. If none is free, no turn is started.
         """
@@ -151,7 +151,7 @@ class DirectQueue:
         route = self._models.route(running.model)
         answers = messages_of(answer, running, route)
         if steering:
-            # The steering messages wait for the results of calls.
+            # If the answer calls tools, the steering messages must wait for the results.
             if any(read(message).calls for message in answers):
                 yield None
                 return
@@ -181,7 +181,8 @@ class DirectQueue:
                 sent = one.messages
             except DecodeError:
                 return None
-            # The messages carry the id of their own turn, which does not start now.
+            # The stored messages carry the id of the turn that was queued for them. That turn does
+            # not start, so they get the id of the running turn.
             for message in sent:
                 message.turn.turn_id = str(running.turn_id)
             places.append((len(messages), len(messages) + len(sent) - 1))
@@ -230,7 +231,7 @@ class DirectQueue:
         ended = await self._store.follow(append, rows, columns, drops_text=running.has_saved)
         if ended is None:
             return None
-        # The end of the turn stands between its messages and those of the next one.
+        # The end of the turn is published after its messages, and before those of the next turn.
         end_seq, count = ended.appended.last_seq - len(sent), len(answers)
         answered = replace(ended.appended, last_seq=end_seq)
         news = news_of(running, answered, ended.message_log, _part(rows, 0, count))
@@ -245,7 +246,7 @@ class DirectQueue:
     def _encoded(
         self, running: RunningTurn, messages: Sequence[Message]
     ) -> tuple[Append, Rows] | None:
-        """Return the append of messages; None if a statement cannot store them."""
+        """Return the append of messages; None if one statement cannot store them."""
         validator = MessageValidator(self._limits, self._tokenizer, keep_turn=True)
         try:
             rows = validator.encode(messages)
@@ -299,7 +300,7 @@ class DirectQueue:
 
 
 def _part(rows: Rows, start: int, stop: int) -> Rows:
-    """Return the messages of some places."""
+    """Return the messages from place `start` up to, but without, place `stop`."""
     return Rows(
         rows.roles[start:stop],
         rows.formats[start:stop],

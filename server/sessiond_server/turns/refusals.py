@@ -1,9 +1,10 @@
 """Recognises Sends whose requests would be too large, before their turns start.
 
-A request is measured by creating it, which takes the longer the more messages the history has. A
-caller that sends again and again would therefore slow down other calls. So a Send is refused as it
-is accepted if the size of the history alone decides, or if an earlier request of the session was
-too large and this one contains all of its assets.
+To learn the size of a request, the server must create the request, which takes long if the history
+has many messages. A caller that sends again and again would therefore slow down other calls. So a
+turn fails at once, without a request, in two cases: if the history alone is too large, by its
+stored size, or if the assets of an earlier request were too large, and this one contains all of
+them.
 """
 
 import hashlib
@@ -29,10 +30,10 @@ from sessiond_server.turns.store import first_changes
 from sessiond_server.turns.window import WindowUse
 
 MAX_SESSIONS = 1_000
-# A dialect leaves out the oldest messages of a request that has more messages than its API accepts,
-# of which the lowest limit is 2,048. A request that comes near is measured anew.
+# A dialect leaves out the oldest messages of a request that has more messages than its API accepts.
+# The lowest limit of an API is 2,048 messages. A request near that limit is created and measured.
 MAX_MESSAGES = 1_900
-# Each of these refusals may add a message.
+# How many Sends are refused after one measured request. Each of them may add a message.
 MAX_REFUSALS = 64
 
 
@@ -84,7 +85,7 @@ class Refusals:
     def __init__(self, models: Models, *, max_context_bytes: int) -> None:
         self._models = models
         self._max_context_bytes = max_context_bytes
-        # By the session's log.
+        # The remembered sessions, by their log.
         self._remembered: OrderedDict[UUID, _Remembered] = OrderedDict()
 
     def find(self, sending: Sending, opening: Opening, turn: NewTurn) -> Refusal | None:
@@ -101,7 +102,7 @@ class Refusals:
         return self._of_history(sending, opening, turn) or self._of_assets(opening, turn)
 
     def _of_history(self, sending: Sending, opening: Opening, turn: NewTurn) -> Refusal | None:
-        """Refuse a history whose size is stored with the session."""
+        """Refuse a Send if its history is too large by the size that is stored with the session."""
         content_bytes = opening.head.content_bytes + turn.append.totals.content_bytes
         if content_bytes <= self._max_context_bytes or opening.head.is_branched:
             return None
@@ -124,7 +125,7 @@ class Refusals:
             or (turn.rows and not (known.ends_with_text and _are_texts(_messages_of(turn))))
         ):
             return None
-        # A new window may begin after the messages with the files.
+        # A new window may begin after the messages with the assets, and thus not contain them.
         if known.window and not _window_after(known.window, turn):
             return None
         return known.refusal
@@ -140,7 +141,7 @@ class Refusals:
     def remember(
         self, running: RunningTurn, source: Source, context: Context, too_large: RequestTooLarge
     ) -> None:
-        """Remember that the request of a turn was too large.
+        """Remember that the request of a turn was too large, if its assets alone are too large.
 
         Args:
             running: the turn.

@@ -147,7 +147,7 @@ class TurnRunner:
     ) -> RunningTurn | None:
         """Start a turn with one statement; see DirectTurns.start.
 
-        If its request is known to be too large, the turn fails with the same statement.
+        If its request is known to be too large, one statement stores the turn as failed.
 
         Returns:
             The turn; None if it was not stored, because a transaction must start it.
@@ -309,7 +309,7 @@ class TurnRunner:
 
     async def _call(self, running: RunningTurn) -> Answer:
         route = self._models.route(running.model)
-        # What is known of the start of the turn holds for its first call only.
+        # The source describes the start of the turn, so it is valid only for the first call.
         source, running.source = running.source, None
         async with AsyncExitStack() as stack:
             policy, context = await self._read(running, stack)

@@ -144,7 +144,7 @@ class Turns:
                         if queued := await self._queue.add(sending, opening, turn, record):
                             return queued
                         return await self._queued(sending, opening, turn, record, waits=False)
-                # A locked session must not keep the Sends to others from being stored.
+                # A locked session must not keep Sends to other sessions from being stored.
                 await self._locked.until_free(key, session_id)
                 async with self._lanes.waits.place(project_id):
                     return await self._queued(sending, opening, turn, record, waits=True)

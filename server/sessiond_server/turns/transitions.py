@@ -142,9 +142,9 @@ class TurnTransitions:
         await self._end(changes, turn_id, ending, running)
 
     async def fail_orphans(self, changes: TurnChanges, last_seq: int) -> None:
-        """Fail the queued turns whose parent was removed, because its seq is above `last_seq`.
+        """Fail the queued turns whose parent message was removed by a rewind to `last_seq`.
 
-        Otherwise they would continue another message that gets the same seq later.
+        Otherwise a turn would continue another message that later gets the parent's seq.
         """
         for turn_id in await self._store.queued_ids(changes.change, last_seq + 1):
             fault = Fault(

@@ -54,8 +54,8 @@ class WindowUse:
 
     Attributes:
         limits: the limits.
-        count: number of its messages, without instructions.
-        tokens: number of their tokens.
+        count: number of the window's messages, without instructions.
+        tokens: number of tokens of these messages.
     """
 
     limits: WindowLimits

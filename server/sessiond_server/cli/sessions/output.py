@@ -114,7 +114,7 @@ def many(count: int, noun: str) -> str:
 
 
 def harmless(text: str) -> str:
-    """Replace what cannot be shown with U+FFFD.
+    """Return a text with U+FFFD in place of each character that must not be printed.
 
     These are control characters, which could manipulate the terminal, and lone surrogates, which
     UTF-8 cannot encode.

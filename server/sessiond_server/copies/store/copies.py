@@ -63,7 +63,7 @@ FROM unnest(
 ) AS sums"""
 
 # The counters were read with _LOCK, which blocks neither appends nor other updates. This statement
-# reads the other columns later, so the copy has the changes that were made in between.
+# reads the other columns later, so the copy includes the changes to them that were made in between.
 _COPY = f"""
 WITH made AS (
     INSERT INTO sessions (key, project_id, session_id, log, state, model, user_name, title, config,

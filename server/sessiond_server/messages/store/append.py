@@ -33,10 +33,11 @@ from sessiond_server.sessions.store.sessions import NewSession, SessionRow, inse
 from sessiond_server.sessions.store.state import NO_PATCH, StatePatch, check_state_etag, patch_state
 
 
-# A frozen dataclass takes four times as long to create, and each append creates several objects.
+# Not frozen, because each append creates several such objects, and the creation of a frozen one
+# takes four times as long.
 @dataclass(slots=True)
 class Append:
-    """Parameters of one append. It is not modified.
+    """Parameters of one append. An object is never modified.
 
     Attributes:
         key: key of the session.
@@ -105,7 +106,7 @@ class Append:
 
 @dataclass(slots=True)
 class Appended:
-    """The result of an append. It is not modified.
+    """The result of an append. An object is never modified.
 
     Attributes:
         first_seq: seq of the first message.

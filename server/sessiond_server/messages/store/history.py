@@ -93,7 +93,7 @@ _PAGES = {
     for by_bytes in (True, False)
 }
 
-# Estimated numbers of tokens are negative. The messages of the roles count only by their size.
+# Estimated numbers of tokens are negative. Messages of %(roles)s count only for content_bytes.
 _TOTALS = f"""
 SELECT count(*) FILTER (WHERE role <> ALL(%(roles)s::smallint[])) AS count,
     COALESCE(sum(abs(tokens)) FILTER (WHERE role <> ALL(%(roles)s::smallint[])), 0)::bigint
@@ -171,9 +171,9 @@ class NewestTotals:
     """Totals of the newest messages.
 
     Attributes:
-        count: number of messages, without those of some roles.
-        tokens: number of their tokens.
-        content_bytes: size of the content of all messages, in bytes.
+        count: number of messages, without those of the uncounted roles.
+        tokens: number of tokens of the counted messages.
+        content_bytes: size of the content of all messages, counted or not, in bytes.
     """
 
     count: int
@@ -243,7 +243,7 @@ class HistoryStore:
         Args:
             segments: the segments with the messages, in order.
             max_rows: maximum number of messages.
-            uncounted_roles: the roles of the messages that do not count, except by their size.
+            uncounted_roles: roles whose messages count only for content_bytes.
         """
         parameters = columns(segments) | {"rows": Int8(max_rows), "roles": list(uncounted_roles)}
         [row] = await self._database.rows(_TOTALS, parameters)

@@ -69,13 +69,13 @@ class DoomedSessions(NamedTuple):
 
 
 class PackedKeys:
-    """Keys of sessions, of which slices become UUIDs.
+    """The encoded keys of sessions. A slice is a list of UUIDs.
 
     Making many thousands of UUIDs at once would block the event loop for tens of milliseconds.
     """
 
     def __init__(self, packed: bytes) -> None:
-        """Create it from the 16 bytes of each key."""
+        """Create the object from the keys, each of which has 16 bytes."""
         self._packed = packed
 
     def __len__(self) -> int:

@@ -72,7 +72,7 @@ def filter_conditions(chosen: SessionFilter) -> list[ColumnElement[bool]]:
 
 
 def conditions_of(chosen: SessionFilter, *names: str) -> list[ColumnElement[bool]]:
-    """Return those of some conditions that a filter has.
+    """Return the conditions that a filter has, out of those with the given names.
 
     Args:
         chosen: the filter.

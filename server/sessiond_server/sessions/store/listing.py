@@ -5,10 +5,10 @@ because each append would change it. To sort the sessions of a minute, a page ha
 them, which takes long if an import or a nightly job touched 100,000 of them. The sessions of such a
 crowded minute are therefore ordered by key alone, as in the index.
 
-A filter may have a range of times that the index of the order does not contain, such as all
-sessions created on one day, the most recently active first. To reach them, a page would read all
-sessions before them in that order. If the range has few sessions, they are found by the index of
-the range, and sorted.
+A filter may have a range of times that the index of the listing's order does not contain. An
+example is a listing of the sessions that were created on one day, ordered by activity. With the
+index of the order, a page would have to read all sessions that precede the wanted ones. If the
+range has few sessions, they are therefore found with the index of the range, and then sorted.
 """
 
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ MAX_SORTED = 1000
 """A minute with more active sessions than this is crowded: its sessions are ordered by key."""
 
 MAX_TEXTS = 500
-"""Maximum number of statements, by their combinations of conditions, whose texts are kept."""
+"""Maximum number of texts of statements that are kept, one for each combination of conditions."""
 
 MAX_IN_RANGE = 3000
 """A range of times with at most this many sessions is read whole, and its sessions are sorted."""
@@ -96,7 +96,7 @@ class ActivityKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """What determines the text of a listing's statement: its order, and which values it has.
+    """What determines the text of a listing's statement: its order, and the names of its values.
 
     Attributes:
         listing: a listing with this text.
@@ -167,7 +167,8 @@ def _are_few(listing: Listing) -> ColumnElement[bool] | None:
     """Return the condition that the filter's range of times has few sessions.
 
     Returns:
-        None if there is no range, or if the index of the order contains it.
+        The condition; None if there is no range, or if the index of the listing's order contains
+        its column.
     """
     chosen = listing.filter
     column: ColumnElement[Any]
@@ -245,7 +246,7 @@ def _after_binds(listing: Listing) -> list[BindParameter[Any] | None]:
     ]
 
 
-# The same orders, which no index has.
+# The same orders, by expressions that no index has, so that PostgreSQL sorts the sessions.
 _NOTHING: ColumnElement[timedelta] = literal_column("interval '0'")
 _UNINDEXED: dict[str, Any] = {
     "created_desc": ((T.created_at + _NOTHING).desc(), T.key.desc()),
@@ -284,7 +285,7 @@ def _by_activity(listing: Listing, columns: Sequence[ColumnElement[Any]]) -> Sel
     )
     are_few = _are_few(listing)
     if are_few is not None:
-        # No index has the sum, so the sessions are sorted.
+        # No index has the sum active_minute + 0, so PostgreSQL sorts the sessions.
         sort = first.order_by(None).order_by(*ordered(T.active_minute + 0, T.key))
         first = select(_either(are_few, first, sort))
     head = first.cte("head").prefix_with("MATERIALIZED")

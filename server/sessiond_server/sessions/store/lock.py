@@ -124,10 +124,10 @@ async def change(
         project_id: the caller's project.
         record: record of the request; None for a request without a request_id.
         excludes_copies: whether the change and copies of the session wait for each other.
-        waits: whether to wait, with a connection, while the session is locked.
+        waits: whether to wait while the session is locked, which occupies a connection.
 
     Raises:
-        LockTimeout: if the session is locked, and stays locked if the change waits.
+        LockTimeout: if the session is locked and `waits` is false, or if it stays locked.
         SessionMissing: if the project has no such session.
         DuplicateRequest: if the request was already recorded with the same content.
         Fault: REQUEST_ID_REUSED if the request_id was recorded with other content.
