@@ -303,6 +303,16 @@ class TestInstructions:
         ]
 
 
+@pytest.mark.parametrize("role", [{}, {"role": None}])
+def test_a_content_without_a_role_is_sent_as_the_users(role: dict[str, None]) -> None:
+    said: dict[str, Any] = {**role, "parts": [{"text": "b"}]}
+    request, body = GEMINI.send(history(user({"text": "q"}), model({"text": "a"}), said))
+    assert body["contents"][2] == {"role": "user", "parts": [{"text": "b"}]}
+    assert [(c.seq, c.kind, c.detail) for c in request.report] == [
+        (3, ChangeKind.FIELD_CHANGED, "role")
+    ]
+
+
 def test_messages_of_one_role_are_reported_once_each() -> None:
     messages = [as_message(USER, FORMAT_OPENAI) for _ in range(2_000)]
     for seq, message in enumerate(messages, 1):

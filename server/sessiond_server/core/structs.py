@@ -15,9 +15,8 @@ from sessiond_server.core.limits import MAX_JSON_BYTES
 # protobuf's parsers accept 100 levels of nesting. Each nested object takes three levels, and the
 # messages that enclose a Struct take a few more.
 MAX_DEPTH = 30  # levels of nested objects and arrays in config, metadata and data
-# Absolute value of integers in config, metadata and data. 2**53 is not among them, because
-# 2**53 + 1 arrives as the same double.
-MAX_INTEGER = 2**53 - 1
+# 2**53 is not among the integers, because 2**53 + 1 arrives as the same double.
+MAX_INTEGER = 2**53 - 1  # absolute value of integers in config, metadata and data
 
 # A Struct has at most six times the bytes of its JSON: a digit in a list takes 11 bytes, not 2.
 MAX_STRUCT_BYTES = 8 * MAX_JSON_BYTES  # config or metadata of a request, as protobuf encodes it

@@ -129,16 +129,18 @@ class _Writer(GeminiParts):
         if entry.format != FORMAT_GEMINI:
             return new
         stored = entry.value
-        if stored.get("role") is None and content.role == "user" and "role" not in stored:
-            del new["role"]
+        if stored.get("role") is None:
+            # The API requires the role in a conversation of several contents.
+            self._lost(entry, ChangeKind.FIELD_CHANGED, "role")
         return self._steps.sent(entry, respelled(new, stored))
 
     def _add(self, entry: Entry, role: str, parts: Sequence[JSON]) -> None:
         """Add parts to the last content, or to a new one, because roles must alternate."""
         if not parts:
             return
-        if entry.format == FORMAT_GEMINI and entry.value.get("role", role) != role:
-            self._lost(entry, ChangeKind.ROLE_CHANGED, str(entry.value["role"]))
+        stored = entry.value.get("role")
+        if entry.format == FORMAT_GEMINI and stored not in (None, role):
+            self._lost(entry, ChangeKind.ROLE_CHANGED, str(stored))
         last = self._contents[-1] if self._contents else None
         if not (last and last.role == role):
             last = _Content(role, [], [])
