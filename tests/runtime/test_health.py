@@ -199,7 +199,7 @@ async def test_the_status_follows_the_database_after_any_error(
 async def test_the_server_registers_no_methods(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """gRPC has a task for each registered method, and touches all of them at each call."""
+    """Each registered method has a task of gRPC, and each call touches all of these tasks."""
     registered: list[object] = []
     monkeypatch.setattr(
         grpc.aio.Server,

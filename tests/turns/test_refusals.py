@@ -223,8 +223,8 @@ async def test_a_send_without_a_message_and_another_server_are_refused_as_well(
     full: Wire, other: Wire
 ) -> None:
     await refused(full)
-    # The number of statements is not checked, because watches may read messages here: after an empty
-    # Send, and after another server has appended messages.
+    # The number of statements is not checked, because watches may read messages here: after an
+    # empty Send, and after another server has appended messages.
     assert not describes_assets(await refused(full, ""))
     for wire in (other, full):
         assert describes_assets(await refused(wire))
@@ -335,7 +335,7 @@ class TestWindows:
 
     async def test_a_window_that_begins_after_the_pictures_is_sent(self, full: Wire) -> None:
         await update(full, "config", config={"context": {"max_messages": 30}})
-        # The first window begins with 14 pictures and one prompt, and has room for 15 more messages.
+        # The first window begins with 14 pictures and one prompt. It has room for 15 more messages.
         for _ in range(16):
             await refused(full, "hi")
         assert (await send(full, "one", "hi")).state == TURN_STATE_COMPLETED

@@ -92,7 +92,8 @@ export abstract class RegenerationCalls extends PreviewCalls {
       }
       const isCopied = copyTo !== undefined && lastSeq > answered;
       if (isCopied) await this.#keep(sessionId, copyTo, lastSeq, left());
-      // If there is nothing to remove, the rewind still aborts a running turn, or throws TurnRunning.
+      // If there is nothing to remove, the rewind still aborts a running turn, or throws
+      // TurnRunning.
       try {
         const place = { expectedLastSeq: lastSeq, expectedEpoch: epoch, abortTurn };
         ({ epoch: expectedEpoch } = await this.rewind(sessionId, {
@@ -116,10 +117,10 @@ export abstract class RegenerationCalls extends PreviewCalls {
   /**
    * Find the last answer of the newest branch.
    *
-   * @returns `answered` is the seq of the message to which the answer replies: the newest message of
-   *   the branch whose role is not "assistant". 0 = there is none. `kept` is the last seq to keep when
-   *   the answer is removed. It is greater than `answered` if messages of other branches have to be
-   *   kept.
+   * @returns `answered` is the seq of the message to which the answer replies: the newest message
+   *   of the branch whose role is not "assistant". 0 = there is none. `kept` is the last seq to keep
+   *   when the answer is removed. It is greater than `answered` if messages of other branches have
+   *   to be kept.
    */
   async #lastAnswered(
     sessionId: string,

@@ -241,7 +241,7 @@ export class ChatStore<UIMessage extends ChatMessage = ChatMessage> {
    * stream has written is appended to the chat, unless the chat already has a message with its id,
    * because `onFinish` has saved it. `onFinish` may also replace the appended message later.
    *
-   * If the stream gave the answer no id, it is appended only if the chat does not end with an answer.
+   * An answer without an id is appended only if the chat does not end with an answer already.
    *
    * @returns the message that was appended. `undefined` = none.
    */
