@@ -178,7 +178,7 @@ def _children(pid: int) -> list[int]:
 
 
 def _postmaster(url: str) -> int:
-    with psycopg.connect(url) as connection:  # its process has a parent only while it runs
+    with psycopg.connect(url) as connection:  # a backend runs only while it is connected
         return _parent(connection.info.backend_pid)
 
 

@@ -1,7 +1,8 @@
 """Measures calls while other calls wait for locks: `python benchmarks/lock_neighbours.py`.
 
-A program locks a row or a table, and clients make calls that need it. The calls of another process
-need neither. Their latencies are printed beside those of the same calls while nothing is locked.
+This program locks rows or a table, and its clients make calls that wait for the lock. Another
+process makes calls that do not need what is locked. The latencies of its calls are printed beside
+those of the same calls while nothing is locked.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from sessiond.errors import SessiondError
 LOCKED_SESSIONS = 10
 CALLERS = 30
 OTHERS = 4
-# Deadline of a call that needs what is locked. Unit: seconds.
+# Deadline of a call that waits for a lock. Unit: seconds.
 TIMEOUT_S = 4.0
 PAUSE_S = 0.005
 
@@ -120,7 +121,10 @@ def main() -> None:
 
 
 async def measure(target: str, names: str) -> None:
-    """Make calls until the input ends; for each line of input, print their latencies since."""
+    """Make calls until the input ends. At each line of the input, print the latest latencies.
+
+    These are the latencies of the calls since the previous line.
+    """
     lines = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(lines), sys.stdin
@@ -158,7 +162,10 @@ async def measure(target: str, names: str) -> None:
 async def others(
     target: str, calls: list[Call]
 ) -> AsyncIterator[Callable[[], Awaitable[dict[str, float]]]]:
-    """Run a process that makes calls; yield a function that returns their latencies."""
+    """Run a process that makes calls. Yields a function that returns the latest latencies.
+
+    These are the latencies of the calls since the function was called last.
+    """
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, __file__, "--measure", target),
         ",".join(call.__name__ for call in calls),

@@ -55,12 +55,12 @@ class Results:
         return statistics.median(a / b if ours.is_more_better else b / a for a, b in pairs)
 
     def times_sum(self, measurement: str, subject: str, parts: Sequence[str]) -> float | None:
-        """Return a subject's value divided by the sum of others' values. None = one is missing.
+        """Return a subject's value divided by the sum of others' values. None = no value of one.
 
         Args:
             measurement: name of the measurement.
             subject: name of the subject.
-            parts: names of the others, which do what the subject cannot avoid.
+            parts: names of the others. Each does a part of the work that the subject has to do.
         """
         measured = [self.get(measurement, name) for name in (subject, *parts)]
         if None in measured:

@@ -1,8 +1,8 @@
 """A gRPC call that does nothing, followed by an append of the floor, as a subject of the benchmark.
 
-Measured alone, each of the two finds the caches of the processors as it left them, and processors
-that have not begun to sleep. Here both meet what an append meets: between two calls, as much other
-work is done.
+If only one of the two is repeated, it finds its own data still in the caches of the processors, and
+the processors have not begun to sleep. Here, other work is done between two calls, and between two
+appends of the floor, as when a server stores an append. So both are as slow as they are there.
 """
 
 from subject_empty_call import EmptyCall

@@ -98,10 +98,11 @@ SQL_FOLDERS = {
 
 
 def pytest_configure() -> None:
-    """Enable SIGINT, which a shell disables for a pytest in the background, and bytecode caches.
+    """Enable SIGINT and the caches of bytecode.
 
-    Without the caches, each of the hundreds of processes that the tests start compiles all modules:
-    half of the CPU time of a server's start.
+    A shell disables SIGINT for a pytest in the background. Without the caches, each of the hundreds
+    of processes that the tests start compiles all modules, which takes half of the CPU time of a
+    server's start.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -109,7 +110,7 @@ def pytest_configure() -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Import no folder without tests of SQL for `make test-sql`."""
+    """For `make test-sql`, skip the folders that have no tests of SQL."""
     is_folder = collection_path.parent == Path(__file__).parent and collection_path.is_dir()
     if is_folder and config.option.markexpr.startswith("sql and "):
         return collection_path.name not in SQL_FOLDERS or None
@@ -230,9 +231,10 @@ def database_url(postgres: str, databases: Databases, template: str) -> Iterator
 
 @pytest.fixture(scope="session", autouse=True)
 def base_settings() -> Settings:
-    """The settings that the fixture `settings` copies, because reading all variables takes long.
+    """The settings that the fixture `settings` copies.
 
-    They are made before any test can change a variable.
+    Making them once saves time, because all environment variables are read. They are made before
+    any test can change a variable.
     """
     return Settings(listen="127.0.0.1:0", purge_interval_s=3600, pool_size=8, tokenizer="estimate")
 
@@ -282,7 +284,7 @@ async def shared_channel(
 ) -> AsyncIterator[grpc.aio.Channel]:
     """A channel to a server that a module's tests share.
 
-    It is for tests of refused calls, whose result does not depend on what the server stores.
+    It is for tests of refused calls, whose results do not depend on stored sessions.
     """
     name = databases.create(template)
     async with (

@@ -1,6 +1,6 @@
-"""A text that follows another text takes no file from a request.
+"""If a text is added to a history that ends with a text, the request keeps all of its files.
 
-The server relies on this. If the files of a request are too large, it refuses later requests of
+The server relies on this. If the files of a request were too large, it refuses later requests of
 the session without creating them.
 """
 

@@ -111,7 +111,7 @@ def body_of(name: str, options: JSON) -> tuple[Any, JSON]:
 
 
 class TestConversion:
-    """What APIs have in common, each with its own names."""
+    """Options that several APIs have, under different names."""
 
     @everywhere
     @pytest.mark.parametrize("source", WRITTEN)
@@ -240,7 +240,7 @@ class TestConversion:
 
 
 class TestRemoval:
-    """What an API has no equivalent for."""
+    """Options that have no equivalent in the API of the model."""
 
     @pytest.mark.parametrize(
         ("name", "options"),

@@ -180,8 +180,8 @@ async def test_an_append_waits_only_briefly_for_slow_statements_of_other_session
     slow = [asyncio.create_task(store(joined, uuid.uuid4())) for _ in range(2)]
     await until(lambda: database.alone == 2)
     other = asyncio.create_task(store(joined))
-    # The append starts although both slow statements are still running. They may wait for locks, so
-    # it uses the statement that waits for none.
+    # The append starts although both slow statements are still running. They may be waiting for
+    # locks, so the append is stored by the statement that skips locked sessions.
     await until(lambda: database.shared == 1)
     assert database.alone == 2
     database.can_go_on.set()

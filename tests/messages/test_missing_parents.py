@@ -1,4 +1,4 @@
-"""A parent_seq that names no message before: each call names the message that has it."""
+"""If a parent_seq names no earlier message, the error names the message with that parent_seq."""
 
 from typing import Any
 

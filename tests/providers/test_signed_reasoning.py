@@ -1,4 +1,4 @@
-"""Reasoning that its provider cannot verify, e.g. since another account's key made it."""
+"""Reasoning that its provider cannot verify, e.g. because it was made for another account."""
 
 import json
 from collections.abc import Iterator
@@ -64,7 +64,7 @@ HISTORIES: dict[str, list[Message]] = {
     ),
 }
 
-# What the second report has beyond the first.
+# Changes that only the second report has.
 EXPECTED = {
     "anthropic": {
         (2, ChangeKind.THINKING_OMITTED, ""),

@@ -48,7 +48,8 @@ async def test_a_lost_acknowledgement_counts_no_token_twice(
     for _ in range(2):
         with pytest.raises(DatabaseUnavailable):
             await quotas.flush_tokens()
-        # These wait for the next statement, so they are not lost with the repetition.
+        # flush_tokens() first repeats the failed statement, which has no effect the second time.
+        # These tokens are not part of it. They are stored by the next statement.
         quotas.add_tokens(DEFAULT_PROJECT_ID, 10)
         quotas.add_tokens(OTHER, 1)
     monkeypatch.undo()

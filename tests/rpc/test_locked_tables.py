@@ -99,7 +99,7 @@ async def others_get_on(wire: Wire) -> None:
 async def test_reads_of_a_locked_table_leave_places_to_other_calls(
     wire: Wire, blocker: psycopg.Connection, observer: psycopg.Connection
 ) -> None:
-    """No lock times out, so what the other calls need is free as long as the reads wait."""
+    """The reads do not time out, so the other calls must find connections while they wait."""
     await wire.create("other")
     for session_id in HELD:
         await wire.create(session_id)
@@ -108,7 +108,7 @@ async def test_reads_of_a_locked_table_leave_places_to_other_calls(
     async with calling(wire, ["GetMessages", "ListMessages"], HELD) as reads:
         await until_async(lambda: waiting(observer) >= COMMON, "the reads wait")
         await others_get_on(wire)
-        # One more if all of these places went to one kind.
+        # If one of the two methods got all of these connections, the other one got one more.
         assert COMMON <= waiting(observer) <= COMMON + 1
         blocker.rollback()
         assert await asyncio.gather(*reads) == [None] * len(reads)
@@ -195,7 +195,7 @@ async def test_changes_of_many_locked_sessions_wait_without_connections(
 async def test_appends_that_meet_locked_assets_leave_statements_to_others(
     wire: Wire, blocker: psycopg.Connection, observer: psycopg.Connection
 ) -> None:
-    """Shared statements need no assets, so other appends go on."""
+    """Other appends go on, because the statements that they share do not read assets."""
     asset = await upload(wire, b"picture")
     for session_id in [*HELD, "other"]:
         await wire.create(session_id)
@@ -208,7 +208,8 @@ async def test_appends_that_meet_locked_assets_leave_statements_to_others(
         )
         for session_id in HELD
     ]
-    # At most half of the pool stores appends, and half of that appends of their own.
+    # At most half of the connections store appends. At most half of these store appends that cannot
+    # share a statement, such as those with assets.
     await until_async(lambda: waiting(observer) == POOL_SIZE // 4, "the appends wait")
     for i in range(20):
         assert (await wire.store("other", "x")).first_seq == i + 1

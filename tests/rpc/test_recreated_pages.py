@@ -1,4 +1,4 @@
-"""Pages of what hangs on a session never go on with another session of the same id."""
+"""Pages of tasks and bookmarks never go on with those of another session of the same id."""
 
 from typing import Any
 

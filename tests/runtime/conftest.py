@@ -1,4 +1,4 @@
-"""A server in another process that a module's tests share, each with a project of its own."""
+"""A server in another process. The tests of a module share it; each has its own project."""
 
 import uuid
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def shared_process(
 
 @pytest.fixture
 def own_project(shared_process: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> ServerProcess:
-    """The shared server. The clients' variables name it, and a key of the test's own project."""
+    """The shared server. SESSIOND_TARGET names it, SESSIOND_API_KEY is for the test's project."""
     project = f"p{uuid.uuid4().hex}"
     with Client(shared_process.target, api_key="") as client:
         client.admin.create_project(project)

@@ -199,7 +199,7 @@ async def test_the_status_follows_the_database_after_any_error(
 async def test_the_server_registers_no_methods(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For each registered method, gRPC would touch one more task at each call of any method."""
+    """Each registered method has a task of gRPC, and each call touches all of these tasks."""
     registered: list[object] = []
     monkeypatch.setattr(
         grpc.aio.Server,

@@ -1,4 +1,4 @@
-"""ListSessions of a range of times, in orders whose indexes do not contain it."""
+"""ListSessions of a range of times, in orders whose indexes do not contain these times."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -92,7 +92,7 @@ def _is_in(session: Session, times: dict[str, datetime]) -> bool:
 
 @pytest.mark.every_postgres
 def test_a_page_of_a_small_range_does_not_read_the_sessions_outside(database_url: str) -> None:
-    """50,000 sessions, each used last at the time of its creation, over 50,000 minutes."""
+    """50,000 sessions: one was created in each minute, and none was used later."""
     insert(database_url, 50_000, "i * interval '1 minute'", "i * interval '1 minute'")
     middle = NOON + timedelta(minutes=25_000)
     day = (middle, middle + timedelta(minutes=1_000))

@@ -42,13 +42,13 @@ class Databases:
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
         self._left: list[str] = []
-        # Both statements wait for all processes of the cluster. One that hangs fails this test,
-        # with its name, and not all later ones.
+        # CREATE DATABASE and DROP DATABASE wait for all processes of the cluster. If one hangs, the
+        # timeout lets only the present test fail, and not all later ones.
         connection.execute("SET statement_timeout = '60s'")
 
     def create(self, template: str | None = None) -> str:
         """Return the name of a new database: empty, or a copy of the template."""
-        self._end_statements()
+        self._end_connections()
         self.drop_left(but=2)
         name = f"sessiond_test_{uuid.uuid4().hex[:12]}"
         statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
@@ -69,16 +69,16 @@ class Databases:
             drop = sql.SQL("DROP DATABASE {} WITH (FORCE)")
             self._run(drop.format(sql.Identifier(self._left.pop(0))))
 
-    def _end_statements(self) -> None:
-        """End what still runs in databases that no test needs.
+    def _end_connections(self) -> None:
+        """End the connections to databases that no test needs.
 
-        DROP DATABASE waits until each process of the cluster takes notice, and a process that
-        writes a result does so only when its client has read it. That client may be a cancelled
-        task of this thread, which would wait for it without end.
+        DROP DATABASE waits until each process of the cluster has noticed it. A process that writes
+        a result does not notice it before its client has read the result. The client may be a
+        cancelled task of this thread, and would read nothing while the thread waits here. Idle
+        connections are ended too, because a statement may be on its way to them.
         """
         self._connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = ANY(%s) AND state <> 'idle'",
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ANY(%s)",
             [self._left],
         )
 

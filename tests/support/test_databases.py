@@ -1,4 +1,4 @@
-"""Databases of tests are made and dropped whatever the tests before have left."""
+"""Databases of tests are made and dropped, even if earlier tests have left running statements."""
 
 from contextlib import closing
 

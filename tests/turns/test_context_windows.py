@@ -225,7 +225,7 @@ class TestSizes:
         context: dict[str, int],
     ) -> None:
         await wire.create("one", config={"context": context})
-        # Instructions are always sent, and do not count.
+        # Instructions are always sent, and do not count towards the limits of the window.
         await wire.store("one", openai("x" * 500, "system"), *["x" * 500] * 4)
 
         async def unwanted(*_: Any) -> None:
@@ -245,7 +245,7 @@ class TestSizes:
         for prompt in ("f", "g"):
             await send(wire, "one", prompt)
             assert (await wire.get("one")).content_bytes > 2_000
-        # The second window is the first one and what was added.
+        # The second window begins with the same message as the first one.
         assert texts(models)[0] == "e"
 
 

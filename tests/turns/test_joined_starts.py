@@ -28,7 +28,7 @@ PROJECT, OTHER = uuid4(), uuid4()
 
 
 class Answers:
-    """Answers requests with themselves once it is allowed to. Notes what is asked together."""
+    """Answers each request with itself once `go` is set. Notes which requests came together."""
 
     def __init__(self) -> None:
         self.asked: list[list[Any]] = []
@@ -154,7 +154,7 @@ async def test_each_send_keeps_its_own_refusal(wire: Wire, models: ModelServer) 
 async def test_a_refused_statement_is_divided_among_its_sends(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A request_id that is recorded meanwhile refuses the whole statement."""
+    """The whole statement is refused if a request_id is recorded meanwhile."""
     refused = []
 
     async def starts(_self: JoinedStore, many: list[Start], *_: Any) -> Any:
@@ -173,7 +173,7 @@ async def test_a_refused_statement_is_divided_among_its_sends(
 async def test_a_request_id_that_is_recorded_meanwhile_is_found(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two servers, of which this one reads the session before the other one stores the Send."""
+    """As if another server stores the Send after this one has read the session."""
     names = [f"s{number}" for number in range(20)]
     await asyncio.gather(*[wire.create(name) for name in names])
     fields = {"request_id": "r", **ECHO}

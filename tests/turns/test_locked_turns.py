@@ -26,7 +26,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The numbers of sessions in each check whether sessions are still locked."""
+    """For each check whether sessions are still locked: the number of sessions in it."""
     counts: list[int] = []
     free = row_locks.RowLockStore.free
 

@@ -76,7 +76,7 @@ async def test_steering_messages_have_few_statements(
         steering = [await sending(one, "one", f"q{n}", mode=IMMEDIATE) for n in range(count)]
         models.release()
         await ended(first, *steering)
-    # The turn that is steered has an end of its own.
+    # The statements of the end of the steered turn are counted, too.
     assert len(sent) <= MOST * count + ORDINARY // 2, "\n".join(sent)
     assert (await one.texts("one"))[:2] == ["a", "held back"]
     assert (await one.texts("one"))[2 : 2 + count] == [f"q{n}" for n in range(count)]

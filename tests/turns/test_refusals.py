@@ -1,4 +1,4 @@
-"""Sends that are refused as they are accepted, since their requests are known to be too large."""
+"""Sends whose turns fail at once, because their requests are known to be too large."""
 
 import json
 from collections.abc import Callable
@@ -168,7 +168,7 @@ async def test_a_send_whose_own_request_fits_is_not_refused(
 ) -> None:
     await refused(full)
     assert (await send(full, "one", "hi", **fields)).state == TURN_STATE_COMPLETED
-    # The newest message now belongs to another request.
+    # With parent_seq, the newest message is now on a branch without the pictures.
     if "model" in fields:
         await refused(full)
 
@@ -223,7 +223,8 @@ async def test_a_send_without_a_message_and_another_server_are_refused_as_well(
     full: Wire, other: Wire
 ) -> None:
     await refused(full)
-    # The watches read messages, too: that of an empty Send, and what another server has appended.
+    # The number of statements is not checked, because watches may read messages here: after an
+    # empty Send, and after another server has appended messages.
     assert not describes_assets(await refused(full, ""))
     for wire in (other, full):
         assert describes_assets(await refused(wire))
@@ -334,7 +335,7 @@ class TestWindows:
 
     async def test_a_window_that_begins_after_the_pictures_is_sent(self, full: Wire) -> None:
         await update(full, "config", config={"context": {"max_messages": 30}})
-        # The first window begins with 14 pictures and one prompt, and has room for 15 more.
+        # The first window begins with 14 pictures and one prompt. It has room for 15 more messages.
         for _ in range(16):
             await refused(full, "hi")
         assert (await send(full, "one", "hi")).state == TURN_STATE_COMPLETED

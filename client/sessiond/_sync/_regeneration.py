@@ -41,16 +41,16 @@ class RegenerationCalls(TurnCalls, RewindCalls, MessageCalls):
 
         The last answer consists of the assistant's messages since the newest message of another
         role: the user's prompt, or the result of a tool. If there is no answer yet, the model just
-        answers. Messages of other branches stay: if some of them are newer than that prompt, the
-        new answer is a branch beside them.
+        answers. Messages of other branches stay. If some of them are newer than the message that is
+        answered, the new answer becomes a branch beside them.
 
         Args:
             session_id: the session.
             branch: keep the old answer in the session, and make the new one a branch beside it.
                 Later messages continue the new answer; `get_messages(branch_of=...)` reads either.
             copy_to: first copy the session, with the old answer, to this id. Default: the old
-                answer is lost, even if the new turn fails. It stays if the server cannot ask
-                `model` with these `options`.
+                answer is lost, even if the new turn fails. But nothing is removed if the server
+                cannot call `model` with these `options`.
             model: as in send.
             options: as in send.
             turn_timeout: as in send.
@@ -89,7 +89,8 @@ class RegenerationCalls(TurnCalls, RewindCalls, MessageCalls):
             copy_id = copy_to if last_seq > answered else None
             if copy_id is not None:
                 self._keep(session_id, copy_id, last_seq, deadline)
-            # Even if there is nothing to remove, this refuses or aborts a running turn.
+            # If there is nothing to remove, the rewind still aborts a running turn, or raises
+            # TurnRunning.
             try:
                 result = self.rewind(
                     session_id,
@@ -121,9 +122,10 @@ class RegenerationCalls(TurnCalls, RewindCalls, MessageCalls):
         """Find the last answer of the newest branch.
 
         Returns:
-            The seq of the message that the answer replies to, which is the newest one whose role is
-            not "assistant" (0 = there is none), and the last seq to keep when the answer is
-            removed. The messages between these two are of other branches.
+            Two seqs. The first one is that of the message to which the answer replies: the newest
+            message of the branch whose role is not "assistant". 0 = there is none. The second one
+            is the last seq to keep when the answer is removed. It is greater than the first one if
+            messages of other branches have to be kept.
         """
         kept = last_seq
         if not last_seq:
@@ -149,8 +151,8 @@ class RegenerationCalls(TurnCalls, RewindCalls, MessageCalls):
         answered: int,
         deadline: Deadline,
     ) -> None:
-        """Check that a model can be asked, so that no answer is removed for one that cannot."""
-        # If another caller has just removed the message, the rewind says so.
+        """Check that the server can call the model. If not, no answer must be removed."""
+        # If another caller has just removed the message, the rewind raises the error.
         with suppress(ParentNotFound):
             self.preview_turn(
                 session_id,

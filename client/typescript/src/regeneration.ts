@@ -22,8 +22,8 @@ export interface RegenerateOptions
   readonly branch?: boolean | undefined;
   /**
    * First copy the session, with the old answer, to this id. Default: the old answer is lost, even
-   * if the new turn fails. It stays if the server cannot ask `model` with these `options`. Not
-   * together with branch.
+   * if the new turn fails. But nothing is removed if the server cannot call `model` with these
+   * `options`. Not together with branch.
    */
   readonly copyTo?: string | undefined;
   /**
@@ -51,8 +51,8 @@ export abstract class RegenerationCalls extends PreviewCalls {
    *
    * The last answer consists of the assistant's messages since the newest message of another role:
    * the user's prompt, or the result of a tool. If there is no answer yet, the model just answers.
-   * Messages of other branches stay: if some of them are newer than that prompt, the new answer is
-   * a branch beside them.
+   * Messages of other branches stay. If some of them are newer than the message that is answered,
+   * the new answer becomes a branch beside them.
    *
    * @returns the new answer.
    * @throws SequenceConflict and HistoryRewound if another caller changed the history meanwhile;
@@ -92,7 +92,8 @@ export abstract class RegenerationCalls extends PreviewCalls {
       }
       const isCopied = copyTo !== undefined && lastSeq > answered;
       if (isCopied) await this.#keep(sessionId, copyTo, lastSeq, left());
-      // Even if there is nothing to remove, this refuses or aborts a running turn.
+      // If there is nothing to remove, the rewind still aborts a running turn, or throws
+      // TurnRunning.
       try {
         const place = { expectedLastSeq: lastSeq, expectedEpoch: epoch, abortTurn };
         ({ epoch: expectedEpoch } = await this.rewind(sessionId, {
@@ -116,9 +117,10 @@ export abstract class RegenerationCalls extends PreviewCalls {
   /**
    * Find the last answer of the newest branch.
    *
-   * @returns `answered`: the seq of the message that the answer replies to, which is the newest one
-   *   whose role is not "assistant"; 0 = there is none. `kept`: the last seq to keep when the answer
-   *   is removed. The messages between these two are of other branches.
+   * @returns `answered` is the seq of the message to which the answer replies: the newest message
+   *   of the branch whose role is not "assistant". 0 = there is none. `kept` is the last seq to keep
+   *   when the answer is removed. It is greater than `answered` if messages of other branches have
+   *   to be kept.
    */
   async #lastAnswered(
     sessionId: string,
@@ -142,14 +144,14 @@ export abstract class RegenerationCalls extends PreviewCalls {
     return { answered: 0, kept: 0 };
   }
 
-  /** Check that a model can be asked, so that no answer is removed for one that cannot. */
+  /** Check that the server can call the model. If not, no answer must be removed. */
   async #check(
     sessionId: string,
     { model, options, parentSeq, timeoutMs, signal }: PreviewOptions,
   ): Promise<void> {
     const preview = { model, options, parentSeq, timeoutMs, signal };
     await this.previewTurn(sessionId, undefined, preview).catch((error) => {
-      // If another caller has just removed the message, the rewind says so.
+      // If another caller has just removed the message, the rewind throws the error.
       if (!(error instanceof ParentNotFound)) throw error;
     });
   }

@@ -1,4 +1,4 @@
-"""Output of texts that the encoding of stdout does not have."""
+"""Output of texts with characters that the encoding of stdout does not have."""
 
 import json
 import os

@@ -162,7 +162,8 @@ export class ChatStore<UIMessage extends ChatMessage = ChatMessage> {
     await sessions.create({ sessionId: streamId, idleTtlMs: STREAM_TTL_MS });
     const reader = stream.getReader();
     const hasEnded = new AbortController();
-    // A stop must be noticed even if the stream is silent. Nobody can stop it before this watch.
+    // stopStream() has to end this recording even while the stream is silent, so a watch tells when
+    // it is called. It cannot be called earlier, because the chat does not name the stream yet.
     await this.#onDestroyed(streamId, hasEnded.signal, () => reader.cancel().catch(() => {}));
     try {
       await this.#setActiveStream(id, undefined, streamId);
@@ -236,11 +237,11 @@ export class ChatStore<UIMessage extends ChatMessage = ChatMessage> {
   }
 
   /**
-   * Stop the chat's active stream, whichever server writes it. What the stream has written so far
-   * is appended to the chat, unless the chat has the message already: `onFinish` may have saved it
-   * first, and may replace it later.
+   * Stop the chat's active stream, whichever server writes it. The part of the answer that the
+   * stream has written is appended to the chat, unless the chat already has a message with its id,
+   * because `onFinish` has saved it. `onFinish` may also replace the appended message later.
    *
-   * The beginning of a message without an id is kept only if the chat does not end with an answer.
+   * An answer without an id is appended only if the chat does not end with an answer already.
    *
    * @returns the message that was appended. `undefined` = none.
    */

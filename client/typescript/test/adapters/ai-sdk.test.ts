@@ -110,9 +110,9 @@ describe("ChatStore", () => {
     await chats.stopStream("c");
   });
 
-  /** Record a stream that has begun to write an answer, and stop it there. */
+  /** Record a stream that begins to write an answer and is then silent, and stop it. */
   async function stopped(chats: ChatStore, ...chunks: object[]) {
-    // Nothing follows, so only the stop can end the recording.
+    // The stream has no end, so only the stop can end the recording.
     const source = new ReadableStream<string>({
       start: (controller) => controller.enqueue(events(chunks)),
     });
