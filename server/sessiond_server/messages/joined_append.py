@@ -306,8 +306,8 @@ class JoinedAppends:
         """Remove the appends of the next statement from the queues, and mark their sessions busy.
 
         If there are several appends, they fit together into the limits of one request. The list
-        is empty if all appends were withdrawn, or if none but appends that must be stored alone are
-        left, and too many of those are running.
+        is empty if all appends were withdrawn. It is also empty if only appends that must be stored
+        alone are left, and no more of them may run.
         """
         count = sum(map(len, self._ready.values()))
         free = self._statements.free_awaited

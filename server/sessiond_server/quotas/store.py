@@ -125,7 +125,7 @@ class QuotaStore:
         """Add tokens to today's counts, by project. All servers lock the rows in the same order.
 
         Args:
-            count_id: names these tokens. If they were added already, nothing happens.
+            count_id: identifies these tokens. If they were added already, nothing happens.
             tokens: the tokens.
         """
         projects = sorted(tokens)

@@ -28,7 +28,7 @@ from sessiond_server.turns.store import first_changes
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A turn that failed as it was accepted. Its news must be published in this order.
+    """A turn that failed when it was accepted. Its news must be published in this order.
 
     Attributes:
         accepted: the messages of the turn.

@@ -347,8 +347,8 @@ class TurnQueueStore:
             rows: the messages of the append.
             columns: turn, log, answered_seq and end_seq as in DirectStore.end; seen_at: see
                 WaitingTurn; joined: the turns that become a part of the running one; firsts and
-                lasts: for each of them, how far its first and its last message are before the last
-                message of the append.
+                lasts: for each of these turns, the distances of its first and of its last message
+                from the last message of the append.
 
         Returns:
             The append, and its log; None if nothing was stored.

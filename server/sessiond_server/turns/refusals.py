@@ -57,7 +57,7 @@ class _Remembered:
     """A session whose last request was too large because of its assets.
 
     Attributes:
-        source: the source of the request.
+        source: what determined the request.
         provider: the provider that the model had.
         last_seq: seq of the last message of the request. It was the session's newest message.
         ends_with_text: whether that message is a plain text.
@@ -168,7 +168,7 @@ class Refusals:
 
 
 def source_of(head: LogHead, revision: int, turn: NewTurn) -> Source:
-    """Return the source of a turn's request."""
+    """Return what determines the request of a turn."""
     options = hashlib.sha256(turn.options_json.encode()).digest()
     return Source(head.message_log, head.epoch, revision, turn.model, options)
 
