@@ -48,7 +48,7 @@ from sessiond_server.telemetry import metrics
 # the server and the database work at the same time. Dividing fewer costs more than it gains.
 MIN_SPLIT = 32
 
-# How often in a row an append is tried again after a lock other than that of its session's row.
+# How often in a row an append is tried again that met a lock other than its session row's.
 MAX_LOCK_TIMEOUTS = 3
 
 log = structlog.get_logger(__name__)

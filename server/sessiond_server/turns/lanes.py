@@ -113,7 +113,7 @@ class TurnLanes:
         await asyncio.sleep(0)
         now = asyncio.get_running_loop().time
         ends_at = now() + MAX_PAUSE_S
-        # An asyncio.Event that each Send sets would wake many tasks for nothing.
+        # This polls, because an event that each Send sets would wake many tasks for nothing.
         while now() < min(self._arrived_at + QUIET_S, ends_at):  # noqa: ASYNC110
             await asyncio.sleep(LOOK_S)
 

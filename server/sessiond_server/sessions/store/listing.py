@@ -114,8 +114,8 @@ def list_text(
     """Return the psycopg text of `list_statement`, and its values.
 
     It takes SQLAlchemy milliseconds to assemble and compile such a statement. So the text of each
-    combination of conditions is kept. All calls must pass the same `columns`, because a kept text is
-    used whatever they are.
+    combination of conditions is kept. All calls must pass the same `columns`, because a kept text
+    is used whatever they are.
     """
     values = listing_values(listing)
     text, constants = _text(_Shape(listing.order, frozenset(values), listing, columns))
