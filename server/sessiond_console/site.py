@@ -86,7 +86,7 @@ class FormError(Exception):
 
 @cache
 def _environment(is_read_only: bool) -> jinja2.Environment:
-    """Return the environment of the templates. All sites share it, so a template is compiled once."""
+    """Return the environment of the templates. Sites share it, so templates are compiled once."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ROOT / "templates"),
         autoescape=True,
