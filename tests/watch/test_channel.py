@@ -219,3 +219,14 @@ async def test_a_new_channel_begins_with_the_text_that_its_process_has_published
     await texts.begin(channel, None)
     assert channel.partial
     assert taken(watcher) == ["assistant.message_partial"]
+
+
+async def test_the_start_of_a_turn_never_follows_its_text() -> None:
+    channel, watcher = channel_of(History(1), 1)
+    channel.begin_text("t", TextPiece("t", 1, 0, "word"))
+    for turn_id in ("t", "later"):
+        data = {"turn_id": turn_id}
+        channel.publish(chunk_of_event(Event(TURN_START, PROJECT, "one", LOG, 0, 1, data)))
+    channel.end()
+    await channel.run()
+    assert taken(watcher) == ["assistant.message_partial", TURN_START]

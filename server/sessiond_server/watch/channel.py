@@ -15,7 +15,13 @@ import structlog
 
 from sessiond.v1.message_pb2 import ROLE_ASSISTANT
 from sessiond_server.core.errors import session_not_found
-from sessiond_server.core.events import MESSAGE_DELTA, TURN_END, Event, StoredMessages
+from sessiond_server.core.events import (
+    MESSAGE_DELTA,
+    TURN_END,
+    TURN_START,
+    Event,
+    StoredMessages,
+)
 from sessiond_server.core.ids import session_key
 from sessiond_server.core.pg_time import now_us
 from sessiond_server.core.work import begin_work
@@ -371,6 +377,10 @@ class Channel:
             return
         if chunk.text:
             self._push_text(chunk, chunk.text)
+        elif chunk.type == TURN_START and self.text and self.text.turn_id == chunk.turn_id:
+            # Another process published the start, and it arrives late: the watchers have received
+            # the turn's text so far, which was read from the database.
+            return
         elif not chunk.is_late(self.seq):
             if chunk.type == TURN_END and self.text and self.text.turn_id == chunk.turn_id:
                 self._answered = (self.text.turn_id, MAX_SEQ)
