@@ -14,7 +14,7 @@ AIMOCK := 1.43.0
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run aimock ts ts-test ts-protos test test-unit test-sql test-rest test-all adapters-test languages languages-test test-matrix lint format types protos protos-check sync sync-check bench bench-quick docs docs-serve constraints ci clean
+.PHONY: help setup run aimock ts ts-test ts-protos test test-unit test-sql test-all adapters-test languages languages-test test-matrix lint format types protos protos-check sync sync-check bench bench-quick docs docs-serve constraints ci clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,17 +36,14 @@ aimock: ## Install aimock, a stand-in for the providers, with npm; without it th
 		|| echo "aimock: npm could not install it; its tests are skipped"; \
 	fi
 
-test: setup aimock ## Run the tests, but for the long ones
-	$(PYTEST) -m 'not slow' $(ARGS)
+test: setup aimock ## Run the tests, but for the long ones; SQL_PASSED=1 leaves out those that test-sql runs on any PostgreSQL
+	$(PYTEST) -m 'not slow$(if $(SQL_PASSED), and (not sql or every_postgres))' $(ARGS)
 
 test-unit: setup ## Run the tests that need no database, in seconds
 	$(PYTEST) -m unit $(ARGS)
 
 test-sql: setup ## Run the tests that prove something about SQL
 	$(PYTEST) -m 'sql and not slow' $(ARGS)
-
-test-rest: setup aimock ## Run the other tests, and those of SQL that depend on the version of PostgreSQL
-	$(PYTEST) -m 'not slow and (not sql or every_postgres)' $(ARGS)
 
 test-all: setup aimock ## Run all tests: crashes under load, a million messages
 	$(PYTEST) $(ARGS)
