@@ -6,6 +6,7 @@ start the embedded one.
 
 import gc
 import gzip
+import importlib
 import json
 import os
 import shutil
@@ -119,6 +120,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_collection_finish() -> None:
     """Exempt the million objects of the collected tests from garbage collection."""
+    # Hypothesis's plugin imports it at the end, and then trio registers its random generator. The
+    # registration looks for references among the objects that are not exempt.
+    importlib.import_module("hypothesis")
     gc.collect()
     gc.freeze()
 
