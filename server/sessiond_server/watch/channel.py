@@ -378,8 +378,8 @@ class Channel:
         if chunk.text:
             self._push_text(chunk, chunk.text)
         elif chunk.type == TURN_START and self.text and self.text.turn_id == chunk.turn_id:
-            # Another process published the start, and it arrives late: the watchers have received
-            # the turn's text so far, which was read from the database.
+            # The start, published by another process, arrives late. The watchers have already got
+            # the text of the turn, because this process has read it from the database.
             return
         elif not chunk.is_late(self.seq):
             if chunk.type == TURN_END and self.text and self.text.turn_id == chunk.turn_id:
