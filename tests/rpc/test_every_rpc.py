@@ -96,8 +96,8 @@ LATE_UPLOADS = {grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL}
 
 @pytest.mark.parametrize("name", [*CALLS, *ADMIN_CALLS])
 async def test_a_deadline_in_the_past_is_reported(shared: Wire, name: str) -> None:
-    # gRPC rounds deadlines up to milliseconds, so a fast call may be in time. If a deadline ends the
-    # sending of a stream, grpc.aio may report a cancellation or an internal error.
+    # gRPC rounds deadlines up to milliseconds, so a fast call may be in time. If a deadline ends
+    # the sending of a stream, grpc.aio may report a cancellation or an internal error.
     for attempt in range(20):
         session_id = f"late-{attempt}"
         request = CALLS[name](session_id) if name in CALLS else ADMIN_CALLS[name]
