@@ -120,8 +120,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_collection_finish() -> None:
     """Exempt the million objects of the collected tests from garbage collection."""
-    # Hypothesis's plugin imports it at the end, and then trio registers its random generator. The
-    # registration looks for references among the objects that are not exempt.
+    # Without this import, Hypothesis is imported at the end of a run, and trio then registers its
+    # random generator there. The registration fails if it finds no reference to the generator, and
+    # it finds none in exempt objects.
     importlib.import_module("hypothesis")
     gc.collect()
     gc.freeze()

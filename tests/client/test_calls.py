@@ -331,7 +331,8 @@ async def test_an_upload_that_ends_while_it_is_sent_raises_a_typed_error(
         await asyncio.Event().wait()
 
     server.on("ImportMessages", never)
-    # Some of these calls end between their last request and the end of the requests.
+    # Some of these calls end after the client has sent the last request, and before it has sent the
+    # end of the requests.
     for _ in range(10):
         await asyncio.gather(*(upload(-1 if n % 2 else n / 20_000) for n in range(40)))
 

@@ -155,7 +155,7 @@ async def test_long_sessions_go_in_pieces(client: AsyncClient, tmp_path: Path) -
     assert names_in(tmp_path) == ["long.jsonl"]
     await client.sessions.import_session(path, "again", progress=lambda *done: sent.append(done))
     for told in (written, sent):
-        assert len(told) > 5
+        assert len(told) > 3
         assert told == sorted(told)
         assert told[-1] == (3000, 3000)
     assert await lines_of(client, "again") == renamed(await lines_of(client, "long"), "again")

@@ -171,7 +171,7 @@ async def test_the_answer_of_a_turn_is_not_another_message_of_its_seq(client: As
         assert raised.value.metadata["turn_id"] == turn_id
         with pytest.raises(MessageNotFound):
             await session.send_and_wait("a", request_id="first")
-        # Then another message has the seq of the answer.
+        # In the second round, another message has the seq of the answer.
         await session.store_messages(LETTERS[:2])
 
 

@@ -99,7 +99,7 @@ async def others_get_on(wire: Wire) -> None:
 async def test_reads_of_a_locked_table_leave_places_to_other_calls(
     wire: Wire, blocker: psycopg.Connection, observer: psycopg.Connection
 ) -> None:
-    """The reads do not time out, so the other calls must find connections while they wait."""
+    """The reads never time out, so the other calls need connections that the reads leave free."""
     await wire.create("other")
     for session_id in HELD:
         await wire.create(session_id)
@@ -162,7 +162,7 @@ async def test_appends_to_many_locked_sessions_leave_connections_to_others(
             for i in range(20):
                 assert (await wire.store("other", "x")).first_seq == i + 1
                 await wire.get("held3")
-            # A statement that starts while only a few others run may still wait for its lock.
+            # A statement that started while few others were running may still wait for a lock.
             assert waiting(observer) <= 2
             assert not any(one.done() for one in (*first, *rest))
             blocker.rollback()

@@ -7,6 +7,8 @@ therefore gives up a little earlier, so that its caller receives the reason.
 import asyncio
 from contextvars import ContextVar
 
+from sessiond_server.core.errors import Fault
+
 # The time that is left for the response to reach the caller: MARGIN_S, or if this is less, a share
 # of the call's time.
 MARGIN_S = 1.0
@@ -20,7 +22,14 @@ def begin_call(remaining_s: float) -> None:
 
     Args:
         remaining_s: time until the deadline, in seconds.
+
+    Raises:
+        Fault: DEADLINE_EXCEEDED if no time is left.
     """
+    if remaining_s <= 0:
+        raise Fault(
+            "DEADLINE_EXCEEDED", "the deadline had passed before the call began; nothing happened"
+        )
     now = asyncio.get_running_loop().time()
     _waits_until.set(now + remaining_s - min(MARGIN_S, remaining_s * MARGIN_SHARE))
 

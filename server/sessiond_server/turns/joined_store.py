@@ -92,6 +92,9 @@ _VALUES = {
     "estimated": "w_estimated",
 }
 
+# LATERAL with its own LIMIT makes the planner look up each session by key. With a join, PostgreSQL
+# 15 reads all sessions if the table has no statistics yet.
+#
 # Every change of a session's turns also sets active_at. If active_at of the locked row still has
 # the value that it has in the statement's snapshot, the snapshot also shows the current open turns.
 _HOLD = f"""
@@ -108,9 +111,11 @@ wanted AS MATERIALIZED (
     LIMIT %(limit)s
 ),
 seen AS MATERIALIZED (
-    SELECT w.*, active_at AS w_active_at FROM wanted AS w JOIN sessions ON key = w_key
+    SELECT w.*, active_at AS w_active_at FROM wanted AS w, LATERAL (
+        SELECT log, active_at FROM sessions WHERE key = w_key LIMIT 1
+    ) AS session
     WHERE (
-        SELECT 1 FROM turns WHERE turns.key = w_key AND turns.log = sessions.log
+        SELECT 1 FROM turns WHERE turns.key = w_key AND turns.log = session.log
             AND turns.state <= 2 LIMIT 1
     ) IS NULL
 ),

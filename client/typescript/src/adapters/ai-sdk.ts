@@ -162,8 +162,9 @@ export class ChatStore<UIMessage extends ChatMessage = ChatMessage> {
     await sessions.create({ sessionId: streamId, idleTtlMs: STREAM_TTL_MS });
     const reader = stream.getReader();
     const hasEnded = new AbortController();
-    // stopStream() has to end this recording even while the stream is silent, so a watch tells when
-    // it is called. It cannot be called earlier, because the chat does not name the stream yet.
+    // stopStream() has to end this recording even while the stream is silent. So a watch of the
+    // recording's session notices its end. No stop can come before the watch, because the chat does
+    // not name the recording yet.
     await this.#onDestroyed(streamId, hasEnded.signal, () => reader.cancel().catch(() => {}));
     try {
       await this.#setActiveStream(id, undefined, streamId);
@@ -248,7 +249,7 @@ export class ChatStore<UIMessage extends ChatMessage = ChatMessage> {
   async stopStream(id: string): Promise<UIMessage | undefined> {
     const streamId = await this.#activeStream(id);
     if (streamId === undefined) return undefined;
-    // Destroyed first, so that nothing more is written.
+    // The recording is destroyed first, so that nothing more is written to it.
     await this.#client.sessions.destroy(streamId);
     const kept = await this.#keepWritten(id, streamId);
     await this.#setActiveStream(id, streamId, undefined);

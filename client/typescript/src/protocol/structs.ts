@@ -13,8 +13,8 @@ const MODEL_OPTIONS = "model_options";
  * Return a copy of a JSON object in the form that a Struct of the protos takes: without
  * `undefined`, and with dates as text.
  *
- * @throws InvalidField for what a Struct cannot represent: NaN, infinity, an integer beyond ±(2^53 - 1),
- *   another type, or more than 30 levels.
+ * @throws InvalidField for a value that a Struct cannot represent: NaN, infinity, an integer beyond
+ *   ±(2^53 - 1), another type, or more than 30 levels.
  */
 export function toStruct(value: unknown, field: string): JsonObject {
   if (!isObject(value)) throw invalidField(field, `must be an object, not ${typeName(value)}`);
