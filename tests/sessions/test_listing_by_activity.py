@@ -120,8 +120,8 @@ async def test_a_crowded_minute_that_empties_between_two_pages_repeats_nothing(
     assert not third.next_page_token
 
 
-# A page of sessions of which one in fifty matches reads some 3,500 rows. Since keys are random, that
-# number has a standard deviation of 350.
+# A page of sessions of which one in fifty matches reads some 3,500 rows. Since keys are random,
+# that number has a standard deviation of 350.
 MOST_READ = 6_000
 
 LISTINGS: list[dict[str, Any]] = [
