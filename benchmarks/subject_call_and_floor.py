@@ -1,4 +1,4 @@
-"""A gRPC call that does nothing, followed by an append of the floor, as a subject of the benchmark.
+"""An empty gRPC call, followed by an append of subject_floor.py, as one subject of the benchmark.
 
 If only one of the two is repeated, it finds its own data still in the caches of the processors, and
 the processors have not begun to sleep. Here, other work is done between two calls, and between two

@@ -29,7 +29,10 @@ def sdk_types() -> dict[str, Any]:
 
 
 def example(kind: Any, place: int) -> Any:
-    """Return a value of a type with every key; `place` chooses among alternatives."""
+    """Return an example of a type, with all of its keys.
+
+    `place` is the index of the alternative to use in a union or a Literal.
+    """
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Required:
         return example(arguments[0], place)

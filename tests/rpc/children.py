@@ -35,7 +35,7 @@ class Kind:
         other_listings: fields that make a listing differ from one without them.
         listing: the parts of a page token's fingerprint besides the session.
         forged: positions that no page token contains.
-        row: columns of a row, and their values for number n.
+        row: SQL of the columns to insert, and of their values in the n-th row.
     """
 
     name: str

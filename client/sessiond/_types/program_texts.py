@@ -7,7 +7,7 @@ from sessiond.v1 import message_pb2
 
 _Json = dict[str, Any]
 TextOf = Callable[[_Json, int], str]
-"""Returns the text of a provider's message in a format."""
+"""Returns the text of a provider's message. Its arguments: message, number of the Format."""
 
 
 def text_of_program(blob: _Json, format_name: str, text_of: TextOf) -> str:

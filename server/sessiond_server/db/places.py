@@ -12,7 +12,8 @@ from contextlib import suppress
 
 from psycopg_pool import PoolTimeout, TooManyRequests
 
-# Time that a caller has to get a connection, even if it waited long for its place. Unit: seconds.
+# Least time that a caller may wait for a connection, however long it waited for its place. Unit:
+# seconds.
 MIN_LEFT_S = 0.1
 
 

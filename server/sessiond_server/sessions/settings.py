@@ -103,7 +103,7 @@ def model_options_of(config: Mapping[str, Any], field: str) -> dict[str, Any]:
 
     Args:
         config: a session's config, or a patch of it.
-        field: its path, for faults.
+        field: path of the config in the request, for faults.
 
     Raises:
         Fault: INVALID_FIELD or INVALID_JSON if it is not a string with a JSON object.

@@ -2,9 +2,9 @@
 
 To learn the size of a request, the server must create the request, which takes long if the history
 has many messages. A caller that sends again and again would therefore slow down other calls. So a
-turn fails at once, without a request, in two cases: if the history alone is too large, by its
-stored size, or if the assets of an earlier request were too large, and this one contains all of
-them.
+turn fails at once, without a request, in two cases. Either the stored size of the history alone is
+too large. Or the assets of an earlier request of the session were too large, and a new request
+would contain all of these assets.
 """
 
 import hashlib

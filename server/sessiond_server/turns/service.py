@@ -313,7 +313,8 @@ class Turns:
         with suppress(SessionMissing):
             async with self._runner.change(key, project_id, session_id) as changes:
                 open_ = await self._store.open(changes.change)
-                # If more messages have arrived since the check, they wake the turns.
+                # If more messages have arrived since the check, do nothing: they cause another call
+                # of this method.
                 is_answered = open_.last_seq == opening.head.last_seq and not open_.running_turn
                 if is_answered and await self._store.release(changes.change):
                     await self._transitions.start_next(changes)

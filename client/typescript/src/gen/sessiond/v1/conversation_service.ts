@@ -24,9 +24,9 @@ export enum SendMode {
   /**
    * SEND_MODE_IMMEDIATE - The message steers the running turn: it is appended after the model's current answer, and before the next call of the model in that turn. The
    * turn keeps its model, options and turn_timeout. If the turn fails before that, or if no turn is running, the message starts a turn of its own, at
-   * the head of the queue. If the model's last answer calls tools whose results are missing, the message waits for the results, and follows them in
-   * the turn that they start. It stops waiting when a message is sent that does not steer, or after turn_timeout. Messages that contain tool results
-   * never wait.
+   * the head of the queue. If the model's last answer calls tools whose results are missing, the message waits for the results. If a Send brings
+   * them, the message is appended after them, in the turn of that Send. If they are stored without a Send, the message starts a turn of its own. It
+   * stops waiting when a message is sent that does not steer, or after turn_timeout. Messages that contain tool results never wait.
    */
   SEND_MODE_IMMEDIATE = 2,
 }
