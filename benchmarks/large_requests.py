@@ -1,10 +1,10 @@
 """Measures how large model requests slow other calls: `python benchmarks/large_requests.py`.
 
 One session has forty assets of 8 MB, so its turns are refused. A second session has fewer assets,
-and its turns send requests of 200 MB. Meanwhile another client appends to another session, one
-message after the other. The program prints the latencies of these appends, those of an idle server
-in the same run, and the growth of the server's memory. It needs no model: a second process of this
-file receives the requests.
+and its turns send requests of 200 MB. A process of its own sends. Meanwhile another client appends
+to another session, one message after the other. The program prints the latencies of these appends,
+those of an idle server in the same run, and the growth of the server's memory. It needs no model: a
+process of this file receives the requests.
 """
 
 import asyncio
@@ -59,9 +59,14 @@ async def _measure(client: AsyncClient, pid: int) -> None:
     await _appends(other, asyncio.sleep(1.0))
     _print("idle", await _appends(other, asyncio.sleep(MEASURE_S)))
     _print("beside another appender", await _appends(other, _more(client.target)))
-    for name, session in (("refused", full), ("sent", sent)):
+    for name, session, pause_s in (
+        ("refused, some 20 a second", full, 0.04),
+        ("refused, without a pause", full, 0.0),
+        ("sent", sent, 0.0),
+    ):
         before = _reset_peak_mib(pid)
-        times = await _appends(other, _turns(session))
+        sender = await _sender(client.target, session.session_id, pause_s)
+        times = await _appends(other, _finish(sender))
         _print(f"while requests are {name}", times)
         print(f"  memory of the server: +{_memory_mib(pid, 'VmHWM') - before:.1f} MiB")
 
@@ -86,15 +91,38 @@ async def _more(target: str) -> None:
             await session.store_message({"role": "user", "content": "hello"})
 
 
-async def _turns(session: Any) -> None:
-    last_seq = (await session.refresh()).last_seq
-    end, count = time.monotonic() + MEASURE_S, 0
-    while time.monotonic() < end:
-        with suppress(ContextTooLarge):
-            await session.send_and_wait("What is on them?", timeout=120)
-        count += 1
-        if count % REWIND_AFTER == 0:
-            await session.rewind(to_seq=last_seq)
+async def _sender(target: str, session_id: str, pause_s: float) -> asyncio.subprocess.Process:
+    """Start a process that sends for MEASURE_S, and wait until it begins."""
+    # In this process, the appends would also wait for the sender's code.
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, __file__, "sender", target, session_id, str(pause_s)),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout
+    await process.stdout.readline()
+    return process
+
+
+async def _finish(sender: asyncio.subprocess.Process) -> None:
+    output, _ = await sender.communicate()
+    if sender.returncode:
+        raise RuntimeError("the sender has failed; its output above says why")
+    print(output.decode(), end="", flush=True)
+
+
+async def _send(target: str, session_id: str, pause_s: str) -> None:
+    async with AsyncClient(target) as client:
+        session = await client.get_session(session_id)
+        last_seq = (await session.refresh()).last_seq
+        print("begin", flush=True)
+        end, count = time.monotonic() + MEASURE_S, 0
+        while time.monotonic() < end:
+            with suppress(ContextTooLarge):
+                await session.send_and_wait("What is on them?", timeout=120)
+            count += 1
+            await asyncio.sleep(float(pause_s))
+            if count % REWIND_AFTER == 0:
+                await session.rewind(to_seq=last_seq)
     print(f"{count} turns", flush=True)
 
 
@@ -168,5 +196,7 @@ if __name__ == "__main__":
         server = HTTPServer(("127.0.0.1", 0), _Model)
         print(server.server_port, flush=True)
         server.serve_forever()
+    elif sys.argv[1:2] == ["sender"]:
+        asyncio.run(_send(*sys.argv[2:]))
     else:
         asyncio.run(main())
