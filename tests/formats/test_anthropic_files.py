@@ -290,3 +290,11 @@ def test_a_result_with_a_picture_of_another_format_keeps_it() -> None:
     answer = {"role": "assistant", "content": None, "tool_calls": [made]}
     _, body = DIALECT.send(history(USER, answer, tool("c", [part])), dict(DIALECT.options))
     assert body["messages"][2]["content"][0]["content"] == [image()]
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_the_title_of_a_picture_is_sent_or_reported(name: str) -> None:
+    picture = document(type="base64", media_type="image/png", data=PNG) | {"title": "a title"}
+    message = as_message(blocks("user", picture), FORMAT_ANTHROPIC)
+    request, body = DIALECTS[name].send(history(message))
+    assert "a title" in json.dumps(body) or request.report.of(1)

@@ -158,6 +158,8 @@ class AnthropicBlocks:
             new |= {key: own[key] for key in _COMMON_KEYS if key in own}
         elif piece.name and new["type"] == "document":
             new["title"] = piece.name
+        else:
+            self._steps.name_lost(entry, piece)
         return self._fitted(entry, new)
 
     def _may_send(self, block: JSON, kinds: Collection[str]) -> bool:

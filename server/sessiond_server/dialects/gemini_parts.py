@@ -178,6 +178,7 @@ class GeminiParts:
         if not (data and _MEDIA.fullmatch(media_type)):
             return None
         if own is None:
+            self._steps.name_lost(entry, piece)
             return {"inlineData": {"mimeType": media_type, "data": data}}
         kept = {key: value for key, value in part.items() if key not in ("inlineData", "fileData")}
         inner = part.get("inlineData") or {}

@@ -109,11 +109,13 @@ class ChatParts:
         if isinstance(piece, Media) and self._dialect.files:
             media_type = self._steps.media_type(piece)
             if piece.kind == "image" and (part := self._image(piece, media_type)):
+                self._steps.name_lost(entry, piece)
                 return part
             if not self._dialect.is_openai:
                 return self._text_part(entry, piece)
             own = piece.source
             if (sound := _SOUNDS.get(media_type)) and (data := self._steps.content_of(piece)):
+                self._steps.name_lost(entry, piece)
                 audio = {"data": data, "format": sound}
                 return self._own_part({"type": "input_audio", "input_audio": audio}, own)
             if own and own.get("type") == "file" and is_openai_file(piece.file_id):

@@ -110,6 +110,7 @@ class ResponsesParts:
                     self._lost(entry, ChangeKind.FIELD_CHANGED, "detail")
                 detail = "auto"
             if any(source.values()):
+                self._steps.name_lost(entry, piece)
                 return {"type": "input_image", "detail": detail, **source}
         if media_type == "application/pdf" or (own and piece.kind == "file"):
             new: JSON = {"type": "input_file"}

@@ -211,6 +211,11 @@ class Steps:
         self.lost(entry, ChangeKind.FILE_REPLACED, piece.name or media_type or piece.kind)
         return Text(file_note(piece, media_type, why))
 
+    def name_lost(self, entry: Entry, piece: Media) -> None:
+        """Report that a file is sent without its name, because the API has no place for it."""
+        if piece.name:
+            self.lost(entry, ChangeKind.FIELD_REMOVED, "name")
+
     def text_of(self, piece: Media) -> str:
         """Return the content of a text file. "" if that is stored elsewhere, missing, or empty."""
         asset = self.assets.get(piece.asset_id)
