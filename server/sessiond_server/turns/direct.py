@@ -241,22 +241,11 @@ def running_of(sending: Sending, opening: Opening, turn: NewTurn, started: Start
         model=turn.model,
         message_id=turn.message_id,
         timeout_ms=turn.timeout_ms,
-        steers=None,
-        joined=None,
-        held_until=None,
         first_seq=appended.first_seq if count else 0,
         end_seq=appended.last_seq if count else 0,
-        last_seq=0,
-        stop_reason="",
-        usage=None,
-        error=None,
-        changes=None,
-        change_count=0,
-        partial_seq=0,
         parent_seq=turn.parent_seq,
         created_at=started.created_at,
         started_at=started.created_at,
-        ended_at=None,
     )
     is_current = started.revision == opening.revision
     source = None

@@ -13,14 +13,12 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-import psycopg
-import structlog
 from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from sessiond_server.core.pg_time import from_pg_us
 from sessiond_server.core.states import TurnState
-from sessiond_server.db.idempotency import DuplicateRequest, RequestRecord
+from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.db.message_log import MESSAGE_LOG
 from sessiond_server.db.pool import Database, PooledConnection
 from sessiond_server.db.prepared import (
@@ -40,10 +38,8 @@ from sessiond_server.messages.store.append import Append, Appended, parameters_o
 from sessiond_server.messages.store.append_statements import MANY, NAME, ONE, RECORD, bump, types
 from sessiond_server.messages.store.history import LogHead
 from sessiond_server.messages.store.rows import Rows
+from sessiond_server.turns.attempt_store import run_end, run_start
 from sessiond_server.turns.rows import NewTurn
-from sessiond_server.turns.store import TRANSIENT_ERRORS
-
-log = structlog.get_logger(__name__)
 
 # Every change of a session's turns also sets active_at. If active_at still has the value that it
 # has in the statement's snapshot, the snapshot also shows the current open turns. This check is
@@ -153,8 +149,6 @@ _PREPARED_ENDS = {
     )
     for is_single, text in _ENDS.items()
 }
-DROP_TEXT = """
-DELETE FROM turn_texts WHERE key = %(key)s AND log = %(log)s AND turn_id = %(turn)s"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,15 +258,7 @@ class DirectStore:
             min(len(rows), 2), record is not None, bool(append.message_ids)
         ]
         async with self.connection() as connection:
-            try:
-                found = await statement.run(connection, parameters)
-            except psycopg.errors.UniqueViolation as e:
-                if e.diag.constraint_name != message_ids.CONSTRAINT:
-                    raise DuplicateRequest from e
-                return None
-            except psycopg.Error as e:
-                check_refused(e)
-                return None
+            found = await run_start(connection, statement, parameters)
         return started(start, found[0]) if found else None
 
     async def end(
@@ -315,22 +301,9 @@ class DirectStore:
             **columns,
         }
         statement = _PREPARED_ENDS[len(rows) == 1]
-        try:
-            if not drops_text:
-                found = await statement.run(connection, parameters)
-            else:
-                # If a process is saving text, the first statement waits for that process. The first
-                # statement does not see the text that was saved meanwhile, so a second statement
-                # deletes it.
-                async with connection.transaction():
-                    found = await statement.run(connection, parameters)
-                    if found:
-                        await connection.execute(
-                            DROP_TEXT, parameters, prepare=self._database.prepare
-                        )
-        except psycopg.Error as e:
-            check_refused(e)
-            return None
+        found = await run_end(
+            connection, statement, parameters, prepare=self._database.prepare, drops_text=drops_text
+        )
         if not found:
             return None
         last_seq, created_us, message_log, epoch, first_seq, ended_us = found[0]
@@ -393,13 +366,6 @@ def turn_parameters(
     if append.message_ids:
         parameters |= message_ids.columns(append.message_ids)
     return parameters
-
-
-def check_refused(error: psycopg.Error) -> None:
-    """Raise a transient error, because a transaction would meet it too. Log any other error."""
-    if isinstance(error, TRANSIENT_ERRORS):
-        raise error
-    log.warning("turn_statement_refused", error=error.diag.message_primary or str(error))
 
 
 def ending_columns(

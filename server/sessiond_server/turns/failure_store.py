@@ -15,7 +15,7 @@ from psycopg.rows import TupleRow
 from sessiond_server.core.pg_time import from_pg_us
 from sessiond_server.core.states import SessionStatus, TurnState
 from sessiond_server.db.expiry import ALIVE
-from sessiond_server.db.idempotency import DuplicateRequest, RequestRecord
+from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.db.pool import Database, PooledConnection
 from sessiond_server.db.prepared import (
     INT8,
@@ -28,11 +28,11 @@ from sessiond_server.db.prepared import (
 from sessiond_server.messages.store import message_ids
 from sessiond_server.messages.store.append import Append, Appended
 from sessiond_server.messages.store.append_statements import MANY, NAME, ONE, RECORD, bump, types
+from sessiond_server.turns.attempt_store import check_refused, run_start
 from sessiond_server.turns.direct_store import (
     ALONE,
     TURN_TYPES,
     Started,
-    check_refused,
     turn_parameters,
 )
 from sessiond_server.turns.rows import NewTurn
@@ -195,15 +195,7 @@ class FailureStore:
         }
         count = len(turn.rows)
         statement = _REFUSALS[min(count, 2), record is not None, bool(append.message_ids)]
-        try:
-            rows = await statement.run(connection, parameters)
-        except psycopg.errors.UniqueViolation as e:
-            if e.diag.constraint_name != message_ids.CONSTRAINT:
-                raise DuplicateRequest from e
-            return None
-        except psycopg.Error as e:
-            check_refused(e)
-            return None
+        rows = await run_start(connection, statement, parameters)
         if not rows:
             return None
         last_seq, created_us, message_log, epoch = rows[0]

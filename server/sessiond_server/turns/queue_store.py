@@ -11,7 +11,6 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-import psycopg
 
 from sessiond.v1.conversation_service_pb2 import SendRequest
 from sessiond.v1.message_pb2 import Message
@@ -19,7 +18,7 @@ from sessiond_server.core.limits import MAX_OPEN_TURNS
 from sessiond_server.core.pg_time import from_pg_us
 from sessiond_server.core.states import SessionStatus, TurnState
 from sessiond_server.db.expiry import ALIVE
-from sessiond_server.db.idempotency import DuplicateRequest, RequestRecord
+from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.db.pool import Database
 from sessiond_server.db.prepared import (
     BOOL,
@@ -38,13 +37,12 @@ from sessiond_server.messages.store import message_ids
 from sessiond_server.messages.store.append import Append, Appended, parameters_of
 from sessiond_server.messages.store.append_statements import MANY, NAME, bump, types
 from sessiond_server.messages.store.rows import Rows
+from sessiond_server.turns.attempt_store import run_end, run_start
 from sessiond_server.turns.direct_store import (
-    DROP_TEXT,
     ENDED,
     IS_ANSWERED,
     TURN_TYPES,
     Ended,
-    check_refused,
 )
 from sessiond_server.turns.rows import NewTurn
 
@@ -273,13 +271,7 @@ class TurnQueueStore:
                 "result": record.result,
             }
         async with self._database.connection() as connection:
-            try:
-                found = await _ADD[record is not None].run(connection, parameters)
-            except psycopg.errors.UniqueViolation as e:
-                raise DuplicateRequest from e
-            except psycopg.Error as e:
-                check_refused(e)
-                return None
+            found = await run_start(connection, _ADD[record is not None], parameters)
         if not found:
             return None
         running_turn, last_seq, epoch, created_us = found[0]
@@ -368,25 +360,18 @@ class TurnQueueStore:
         columns: Mapping[str, Any],
         *,
         drops_text: bool,
-    ) -> tuple[Any, ...] | None:
+    ) -> Sequence[Any] | None:
         parameters = {
             **parameters_of(append, rows),
             **message_ids.columns(append.message_ids),
             **columns,
         }
         async with self._database.connection() as connection:
-            try:
-                if not drops_text:
-                    found = await statement.run(connection, parameters)
-                else:
-                    # DirectStore.end explains why this takes a transaction.
-                    async with connection.transaction():
-                        found = await statement.run(connection, parameters)
-                        if found:
-                            await connection.execute(
-                                DROP_TEXT, parameters, prepare=self._database.prepare
-                            )
-            except psycopg.Error as e:
-                check_refused(e)
-                return None
+            found = await run_end(
+                connection,
+                statement,
+                parameters,
+                prepare=self._database.prepare,
+                drops_text=drops_text,
+            )
         return found[0] if found else None

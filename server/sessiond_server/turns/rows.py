@@ -23,22 +23,22 @@ class TurnRow:
     model: str
     message_id: UUID | None
     timeout_ms: int
-    steers: UUID | None
-    joined: UUID | None
-    held_until: datetime | None
-    first_seq: int
-    end_seq: int
-    last_seq: int
-    stop_reason: str
-    usage: list[int] | None
-    error: dict[str, Any] | None
-    changes: list[tuple[int, str, str]] | None
-    change_count: int
-    partial_seq: int
-    parent_seq: int
     created_at: datetime
-    started_at: datetime | None
-    ended_at: datetime | None
+    steers: UUID | None = None
+    joined: UUID | None = None
+    held_until: datetime | None = None
+    first_seq: int = 0
+    end_seq: int = 0
+    last_seq: int = 0
+    stop_reason: str = ""
+    usage: list[int] | None = None
+    error: dict[str, Any] | None = None
+    changes: list[tuple[int, str, str]] | None = None
+    change_count: int = 0
+    partial_seq: int = 0
+    parent_seq: int = 0
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
