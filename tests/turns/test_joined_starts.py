@@ -2,9 +2,10 @@
 
 import asyncio
 import random
+from collections import Counter, defaultdict
 from dataclasses import replace
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import grpc
 import psycopg
@@ -95,16 +96,34 @@ async def test_waiting_requests_are_cancelled_at_the_end() -> None:
     assert await ends(tasks[:2]) == [0, 1]
 
 
-async def test_sends_at_once_share_statements_and_are_stored_once_each(wire: Wire) -> None:
+def gather(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Make each joiner hold its first requests back until there are `count`, as in a burst."""
+    ask, arrived = Joiner.ask, Counter[Any]()
+    gates = defaultdict[Any, asyncio.Event](asyncio.Event)
+
+    async def held(self: Joiner[Any, Any], project_id: UUID, asked: Any) -> Any:
+        arrived[self] += 1
+        if arrived[self] == count:
+            gates[self].set()
+        await gates[self].wait()
+        return await ask(self, project_id, asked)
+
+    monkeypatch.setattr(Joiner, "ask", held)
+
+
+async def test_sends_at_once_share_statements_and_are_stored_once_each(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = [f"s{number}" for number in range(60)]
     await asyncio.gather(*[wire.create(name) for name in names])
+    gather(monkeypatch, len(names))
     with statements() as texts:
         sents = await asyncio.gather(
             *[sending(wire, name, f"I am {name}", request_id="r", **ECHO) for name in names]
         )
     begun = [text for text in texts if "INSERT INTO turns" in text]
     assert any("INSERT INTO messages" in text and "unnest" in text for text in begun)
-    assert len(begun) < len(names)
+    assert len(begun) < 10
     for name, sent in zip(names, sents, strict=True):
         assert (await sent.end()).state == TURN_STATE_COMPLETED
         assert await wire.texts(name) == [f"I am {name}", "yes"]
@@ -164,6 +183,7 @@ async def test_a_refused_statement_is_divided_among_its_sends(
     monkeypatch.setattr(JoinedStore, "starts", starts)
     names = [f"s{number}" for number in range(20)]
     await asyncio.gather(*[wire.create(name) for name in names])
+    gather(monkeypatch, len(names))
     turns = await asyncio.gather(*[send(wire, name, "hi", **ECHO) for name in names])
     assert {turn.state for turn in turns} == {TURN_STATE_COMPLETED}
     assert max(refused) > 1
