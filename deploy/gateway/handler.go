@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 
@@ -54,7 +55,7 @@ func newHandler(ctx context.Context, chosen options) (http.Handler, error) {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "ok\n")
 	})
-	mux.Handle("/", plainPosts(transcoder))
+	mux.Handle("/", fullDuplex(plainPosts(transcoder)))
 	return cors.New(cors.Options{
 		AllowedOrigins: chosen.origins,
 		// Without origins, pages of other origins may not call at all.
@@ -71,6 +72,18 @@ func noOrigin(origins []string) func(string) bool {
 		return nil
 	}
 	return func(string) bool { return false }
+}
+
+// fullDuplex lets responses begin before the end of the request was read. Without it, an HTTP/1 server closes the
+// request's body when a response begins: a stream whose server answers quickly breaks off, since its request could
+// not be read to the end.
+func fullDuplex(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+			slog.Warn("no_full_duplex", "protocol", r.Proto, "error", err.Error())
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // plainPosts takes a POST of JSON for a call in the Connect protocol, so that curl needs no further header.

@@ -2,9 +2,11 @@
 
 import contextlib
 import functools
+import http.client
 import http.server
 import json
 import shutil
+import struct
 import subprocess
 import sys
 import threading
@@ -18,6 +20,7 @@ from typing import Any
 import pytest
 
 from ..support.processes import ServerProcess, free_port
+from ..support.waiting import PATIENCE_S
 from .programs import ROOT
 from .test_programs import made_key
 
@@ -138,6 +141,27 @@ def test_the_gateway_says_when_its_server_is_gone(
         server.terminate()
         status, error = post(url, "SessionService/GetSession", {"sessionId": "x"})
         assert (status, error["code"]) == (503, "unavailable")
+
+
+def test_a_response_begins_before_the_request_ends(target: str, tmp_path: Path) -> None:
+    """A request whose end is late must not break the stream that answers it."""
+    request = json.dumps({"sessionId": "one"}).encode()
+    envelope = struct.pack(">BI", 0, len(request)) + request
+    with gateway(target, log=tmp_path / "gateway.log") as url:
+        post(url, "SessionService/CreateSession", {"session": {"sessionId": "one"}})
+        connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=PATIENCE_S)
+        with contextlib.closing(connection):
+            connection.putrequest("POST", "/sessiond.v1.SessionService/GetMessages")
+            connection.putheader("content-type", "application/connect+json")
+            connection.putheader("connect-protocol-version", "1")
+            connection.putheader("transfer-encoding", "chunked")
+            connection.endheaders()
+            connection.send(b"%x\r\n%b\r\n" % (len(envelope), envelope))
+            response = connection.getresponse()
+            first = response.read(1)
+            with contextlib.suppress(OSError):  # Calls that are answered may be closed by now.
+                connection.send(b"0\r\n\r\n")
+            assert b"resumeToken" in first + response.read()
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium on PATH")
