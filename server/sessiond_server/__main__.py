@@ -6,6 +6,8 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
+from sessiond_server.core.imports import without_collections
+
 # Python's exit codes after an uncaught exception, and if the output could not be written.
 FAILED, OUTPUT_LOST = 1, 120
 
@@ -58,7 +60,10 @@ def main() -> None:
     ending = _Exit()
     try:
         # A plain install contains only the client, without the server's dependencies.
-        from sessiond_server.cli import run
+        with without_collections():
+            from sessiond_server import cli
+
+            cli.load(sys.argv[1:])
     except ModuleNotFoundError as e:
         if e.name and e.name.split(".")[0] in ("sessiond", "sessiond_server"):
             raise
@@ -67,7 +72,7 @@ def main() -> None:
             "pip install 'sessiond[server]'"
         )
     try:
-        ending.code = run(sys.argv[1:])
+        ending.code = cli.run(sys.argv[1:])
     except SystemExit as e:
         ending.code = e.code if isinstance(e.code, int) else FAILED if e.code else 0
         raise
