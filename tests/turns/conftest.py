@@ -7,7 +7,7 @@ import pytest
 
 from sessiond_server.providers.settings import ProviderSettings
 from sessiond_server.settings import Settings
-from sessiond_server.turns.store import TurnStore
+from sessiond_server.turns.store.turns import TurnStore
 
 from ..support.model_server import ModelServer
 from ..support.wire import Wire

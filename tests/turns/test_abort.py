@@ -16,7 +16,7 @@ from sessiond.v1.turn_pb2 import (
 )
 from sessiond_server.db.pool import PooledConnection
 from sessiond_server.server import Running
-from sessiond_server.turns.direct_store import DirectStore
+from sessiond_server.turns.store.starts import DirectStore
 
 from ..support.model_server import ModelServer
 from ..support.turns import send, sending

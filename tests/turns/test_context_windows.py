@@ -10,7 +10,7 @@ from sessiond.v1.message_pb2 import FORMAT_OPENAI, Message
 from sessiond.v1.session_service_pb2 import UpdateSessionRequest
 from sessiond_server.messages.store.history import HistoryStore
 from sessiond_server.settings import Settings
-from sessiond_server.turns.mark_store import MarkStore
+from sessiond_server.turns.store.marks import MarkStore
 
 from ..support.model_server import ModelServer, Reply
 from ..support.strict_models.cache import PromptCache

@@ -17,7 +17,7 @@ from sessiond_server.messages.store.history import HistoryStore
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
 from sessiond_server.turns import context
-from sessiond_server.turns.direct_store import DirectStore
+from sessiond_server.turns.store.starts import DirectStore
 
 from ..support.model_server import ModelServer, Reply
 from ..support.turns import send, sending

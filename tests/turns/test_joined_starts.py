@@ -12,10 +12,10 @@ import psycopg
 import pytest
 
 from sessiond.v1.turn_pb2 import TURN_STATE_COMPLETED, TURN_STATE_QUEUED
-from sessiond_server.turns.direct_store import Start
-from sessiond_server.turns.joined_store import JoinedStore, StatementRefused
 from sessiond_server.turns.joining import MAX_TOGETHER, Joiner
 from sessiond_server.turns.lanes import TurnLanes
+from sessiond_server.turns.store.joined_starts import JoinedStore, StatementRefused
+from sessiond_server.turns.store.starts import Start
 
 from ..support.model_server import ModelServer
 from ..support.statements import statements

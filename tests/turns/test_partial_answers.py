@@ -23,7 +23,7 @@ from sessiond_server.formats.incomplete import NOTE
 from sessiond_server.providers.settings import ProviderSettings
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
-from sessiond_server.turns.store import TurnStore
+from sessiond_server.turns.store.turns import TurnStore
 
 from ..support.model_server import ModelServer, Reply
 from ..support.turns import Sent, send, sending

@@ -13,7 +13,7 @@ from sessiond_server.messages.store.append import AppendStore
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
 from sessiond_server.turns import leases
-from sessiond_server.turns.store import TurnStore
+from sessiond_server.turns.store.turns import TurnStore
 
 from ..support.model_server import ModelServer
 from ..support.waiting import until_async

@@ -18,7 +18,7 @@ from sessiond_server.providers.settings import ProviderSettings
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
 from sessiond_server.turns import refusals
-from sessiond_server.turns.failure_store import FailureStore
+from sessiond_server.turns.store.failures import FailureStore
 
 from ..support.model_server import ModelServer, fails
 from ..support.statements import statements

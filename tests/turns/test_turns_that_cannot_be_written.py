@@ -12,8 +12,8 @@ from sessiond.v1.turn_pb2 import (
     TURN_STATE_RUNNING,
 )
 from sessiond_server.settings import Settings
-from sessiond_server.turns.direct_store import DirectStore
-from sessiond_server.turns.store import TurnStore
+from sessiond_server.turns.store.starts import DirectStore
+from sessiond_server.turns.store.turns import TurnStore
 
 from ..support.model_server import ModelServer, Reply
 from ..support.turns import send, sending

@@ -15,8 +15,8 @@ from sessiond_server.formats.wire import replace_surrogates
 from sessiond_server.providers.base import Delta
 from sessiond_server.quotas.service import Quotas
 from sessiond_server.telemetry import metrics
-from sessiond_server.turns.rows import TurnRow
 from sessiond_server.turns.state import RunningTurn, TurnNews
+from sessiond_server.turns.store.rows import TurnRow
 from sessiond_server.watch.live_text import TextPiece, data_of
 
 # Deltas of a turn that arrive within this time are published as one event. An overloaded process

@@ -15,7 +15,7 @@ from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQu
 from sessiond_server.messages.store.segments import Segment, cut
 from sessiond_server.sessions.settings import model_options_of
 from sessiond_server.turns.errors import history_too_large
-from sessiond_server.turns.mark_store import Mark, MarkStore
+from sessiond_server.turns.store.marks import Mark, MarkStore
 from sessiond_server.turns.window import (
     INSTRUCTION_ROLES,
     TaskSearch,

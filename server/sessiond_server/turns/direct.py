@@ -1,7 +1,7 @@
 """Starts and ends turns with one statement, in sessions that have no other open turn.
 
 This is the common case. Turns of different sessions that start at the same time share a statement
-(joined_store.py). In all other cases, and if a statement of direct_store.py stores nothing,
+(store/joined_starts.py). In all other cases, and if a statement of store/starts.py stores nothing,
 the transactions of transitions.py start and end turns.
 """
 
@@ -27,7 +27,15 @@ from sessiond_server.providers.base import Answer
 from sessiond_server.providers.routing import Models
 from sessiond_server.turns.answers import messages_of
 from sessiond_server.turns.context import policy_of
-from sessiond_server.turns.direct_store import (
+from sessiond_server.turns.errors import printable
+from sessiond_server.turns.joining import Joiner
+from sessiond_server.turns.lanes import TurnLanes
+from sessiond_server.turns.refusals import source_of
+from sessiond_server.turns.sending import Sending
+from sessiond_server.turns.state import RunningTurn, TurnLease, TurnNews, TurnSlots
+from sessiond_server.turns.store.joined_starts import JoinedStore, StatementRefused
+from sessiond_server.turns.store.rows import NewTurn, TurnRow
+from sessiond_server.turns.store.starts import (
     DirectStore,
     Ended,
     Opening,
@@ -35,15 +43,7 @@ from sessiond_server.turns.direct_store import (
     Started,
     ending_columns,
 )
-from sessiond_server.turns.errors import printable
-from sessiond_server.turns.joined_store import JoinedStore, StatementRefused
-from sessiond_server.turns.joining import Joiner
-from sessiond_server.turns.lanes import TurnLanes
-from sessiond_server.turns.refusals import source_of
-from sessiond_server.turns.rows import NewTurn, TurnRow
-from sessiond_server.turns.sending import Sending
-from sessiond_server.turns.state import RunningTurn, TurnLease, TurnNews, TurnSlots
-from sessiond_server.turns.store import first_changes
+from sessiond_server.turns.store.turns import first_changes
 
 # Larger Sends have a statement of their own, so that a shared one stays small. Unit: bytes.
 MAX_JOINED_BYTES = 64 * 1024

@@ -1,6 +1,6 @@
 """Records turns that fail without any text, in sessions that have no other open turn.
 
-All other failures, and those for which a statement of failure_store.py stores nothing, are recorded
+All other failures, and those for which a statement of store/failures.py stores nothing, are recorded
 by the code that starts and ends the turns that do not fail.
 """
 
@@ -16,14 +16,14 @@ from sessiond_server.core.events import EventPublisher
 from sessiond_server.core.states import TurnState
 from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.turns.direct import news_of, running_of
-from sessiond_server.turns.direct_store import Opening
 from sessiond_server.turns.errors import error_of
-from sessiond_server.turns.failure_store import FailureStore
 from sessiond_server.turns.refusals import Refusal
-from sessiond_server.turns.rows import NewTurn
 from sessiond_server.turns.sending import Sending
 from sessiond_server.turns.state import RunningTurn, TurnNews
-from sessiond_server.turns.store import first_changes
+from sessiond_server.turns.store.failures import FailureStore
+from sessiond_server.turns.store.rows import NewTurn
+from sessiond_server.turns.store.starts import Opening
+from sessiond_server.turns.store.turns import first_changes
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from uuid import UUID
 import structlog
 
 from sessiond_server.core.states import TurnState
-from sessiond_server.turns.handover_store import HandoverStore
 from sessiond_server.turns.state import RunningTurn, TurnChanges, TurnLease
-from sessiond_server.turns.store import TurnStore
-from sessiond_server.turns.text_store import TextStore
+from sessiond_server.turns.store.handover import HandoverStore
+from sessiond_server.turns.store.texts import TextStore
+from sessiond_server.turns.store.turns import TurnStore
 from sessiond_server.turns.transitions import TurnTransitions
 
 log = structlog.get_logger(__name__)

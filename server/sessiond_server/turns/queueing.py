@@ -1,6 +1,6 @@
 """Queues turns, and ends turns while others wait in the queue, with few statements.
 
-This is the common case. In all other cases, and if a statement of queue_store.py stores nothing,
+This is the common case. In all other cases, and if a statement of store/queue.py stores nothing,
 the transactions of transitions.py make the change.
 """
 
@@ -28,11 +28,11 @@ from sessiond_server.providers.base import Answer
 from sessiond_server.providers.routing import Models
 from sessiond_server.turns.answers import messages_of
 from sessiond_server.turns.direct import columns_of_end, ended_row, news_of
-from sessiond_server.turns.direct_store import Ended, Opening
-from sessiond_server.turns.queue_store import TurnQueueStore, WaitingTurn
-from sessiond_server.turns.rows import NewTurn, TurnRow
 from sessiond_server.turns.sending import Accepted, Sending
 from sessiond_server.turns.state import RunningTurn, TurnLease, TurnNews, TurnSlots
+from sessiond_server.turns.store.queue import TurnQueueStore, WaitingTurn
+from sessiond_server.turns.store.rows import NewTurn, TurnRow
+from sessiond_server.turns.store.starts import Ended, Opening
 
 
 @dataclass(frozen=True, slots=True)

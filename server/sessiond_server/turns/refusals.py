@@ -21,12 +21,12 @@ from sessiond_server.messages.store.history import LogHead
 from sessiond_server.providers.base import Provider, RequestTooLarge
 from sessiond_server.providers.routing import Models
 from sessiond_server.turns.context import Context, policy_of
-from sessiond_server.turns.direct_store import Opening
 from sessiond_server.turns.errors import fault_of_model, history_too_large
-from sessiond_server.turns.rows import NewTurn
 from sessiond_server.turns.sending import Sending
 from sessiond_server.turns.state import RunningTurn, Source
-from sessiond_server.turns.store import first_changes
+from sessiond_server.turns.store.rows import NewTurn
+from sessiond_server.turns.store.starts import Opening
+from sessiond_server.turns.store.turns import first_changes
 from sessiond_server.turns.window import WindowUse
 
 MAX_SESSIONS = 1_000

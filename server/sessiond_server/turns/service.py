@@ -35,17 +35,17 @@ from sessiond_server.sessions.locked import LockedSessions
 from sessiond_server.sessions.store.lock import SessionMissing
 from sessiond_server.sessions.store.sessions import SessionStore
 from sessiond_server.turns.context import Contexts
-from sessiond_server.turns.direct_store import Opening
 from sessiond_server.turns.errors import parent_not_found
-from sessiond_server.turns.joined_store import JoinedStore
 from sessiond_server.turns.joining import Joiner
 from sessiond_server.turns.lanes import TurnLanes
 from sessiond_server.turns.new_turns import NewTurns
 from sessiond_server.turns.queueing import DirectQueue
-from sessiond_server.turns.rows import NewTurn, TurnRow
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.sending import Accepted, Sending, content_of
-from sessiond_server.turns.store import TurnStore
+from sessiond_server.turns.store.joined_starts import JoinedStore
+from sessiond_server.turns.store.rows import NewTurn, TurnRow
+from sessiond_server.turns.store.starts import Opening
+from sessiond_server.turns.store.turns import TurnStore
 from sessiond_server.turns.transitions import TurnTransitions
 from sessiond_server.turns.window import has_results
 

@@ -14,7 +14,7 @@ from psycopg.rows import TupleRow
 from sessiond_server.db.idempotency import DuplicateRequest
 from sessiond_server.db.prepared import PreparedStatement
 from sessiond_server.messages.store import message_ids
-from sessiond_server.turns.store import TRANSIENT_ERRORS
+from sessiond_server.turns.store.turns import TRANSIENT_ERRORS
 
 DROP_TEXT = """
 DELETE FROM turn_texts WHERE key = %(key)s AND log = %(log)s AND turn_id = %(turn)s"""

@@ -11,7 +11,7 @@ from uuid import UUID
 from sessiond_server.core.states import TurnState
 from sessiond_server.db.pool import Database
 from sessiond_server.sessions.store.lock import Change
-from sessiond_server.turns.rows import SavedText
+from sessiond_server.turns.store.rows import SavedText
 
 # The lock on the turn makes a transaction that ends the turn wait for this statement. That
 # transaction then deletes the added text. A locked turn is skipped until the next save.

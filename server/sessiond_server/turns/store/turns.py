@@ -34,7 +34,7 @@ from sessiond_server.messages.store.rows import Rows
 from sessiond_server.messages.store.segments import Segment, columns
 from sessiond_server.sessions.store.lock import Change, change
 from sessiond_server.turns.errors import storable
-from sessiond_server.turns.rows import (
+from sessiond_server.turns.store.rows import (
     Ending,
     NewTurn,
     OpenTurns,

@@ -1,7 +1,7 @@
 """Statements that serve the Sends of many sessions at once.
 
 One statement reads the data of the sessions, and the other one starts the turns. Both follow the
-rules of the statements for a single Send in direct_store.py. The statement that starts turns never
+rules of the statements for a single Send in starts.py. The statement that starts turns never
 waits for a session's row, because it skips locked rows. While it has a row locked, no other
 transaction inserts turns, messages or request records of that session. The statement can therefore
 lock many rows in any order without a deadlock.
@@ -38,8 +38,8 @@ from sessiond_server.db.prepared import (
 from sessiond_server.messages.store.append_statements import SET, TAKES_APPENDS
 from sessiond_server.messages.store.history import HEAD_COLUMNS, HEAD_SOURCE, head_of
 from sessiond_server.messages.store.rows import MESSAGE_COLUMNS
-from sessiond_server.turns.direct_store import Opening, Start, Started, started
-from sessiond_server.turns.store import TRANSIENT_ERRORS
+from sessiond_server.turns.store.starts import Opening, Start, Started, started
+from sessiond_server.turns.store.turns import TRANSIENT_ERRORS
 
 NO_ID = UUID(int=0)
 

@@ -1,8 +1,8 @@
 """Records turns that fail without any text, with one statement each.
 
-As in direct_store.py, each statement stores either everything or nothing, and never waits for the
+As in starts.py, each statement stores either everything or nothing, and never waits for the
 session's row. A failure for which it stores nothing is recorded like the failures that are not
-handled here (see failures.py).
+handled here (see turns/failures.py).
 """
 
 from dataclasses import dataclass
@@ -29,15 +29,15 @@ from sessiond_server.db.prepared import (
 from sessiond_server.messages.store import message_ids
 from sessiond_server.messages.store.append import Append, Appended
 from sessiond_server.messages.store.append_statements import MANY, NAME, ONE, RECORD, bump, types
-from sessiond_server.turns.attempt_store import check_refused, run_start
-from sessiond_server.turns.direct_store import (
+from sessiond_server.turns.state import RunningTurn
+from sessiond_server.turns.store.attempts import check_refused, run_start
+from sessiond_server.turns.store.rows import NewTurn
+from sessiond_server.turns.store.starts import (
     ALONE,
     TURN_TYPES,
     Started,
     turn_parameters,
 )
-from sessiond_server.turns.rows import NewTurn
-from sessiond_server.turns.state import RunningTurn
 
 # The end of a turn that appends nothing, in a session without other open turns.
 _FAIL = PreparedStatement(

@@ -1,6 +1,6 @@
 """Queues turns, and ends turns while others wait in the queue, with one statement each.
 
-As in direct_store.py, each statement stores either everything or nothing, and never waits for the
+As in starts.py, each statement stores either everything or nothing, and never waits for the
 session's row. If a statement stores nothing, a transaction of transitions.py makes the change.
 """
 
@@ -37,14 +37,14 @@ from sessiond_server.messages.store import message_ids
 from sessiond_server.messages.store.append import Append, Appended, parameters_of
 from sessiond_server.messages.store.append_statements import MANY, NAME, bump, types
 from sessiond_server.messages.store.rows import Rows
-from sessiond_server.turns.attempt_store import run_end, run_start
-from sessiond_server.turns.direct_store import (
+from sessiond_server.turns.store.attempts import run_end, run_start
+from sessiond_server.turns.store.rows import NewTurn
+from sessiond_server.turns.store.starts import (
     ENDED,
     IS_ANSWERED,
     TURN_TYPES,
     Ended,
 )
-from sessiond_server.turns.rows import NewTurn
 
 # Every change of a session's turns also sets active_at. If active_at of the locked row still has
 # the value that it has in the statement's snapshot, the snapshot also shows the current open turns.

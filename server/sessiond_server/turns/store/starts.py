@@ -38,8 +38,8 @@ from sessiond_server.messages.store.append import Append, Appended, parameters_o
 from sessiond_server.messages.store.append_statements import MANY, NAME, ONE, RECORD, bump, types
 from sessiond_server.messages.store.history import LogHead
 from sessiond_server.messages.store.rows import Rows
-from sessiond_server.turns.attempt_store import run_end, run_start
-from sessiond_server.turns.rows import NewTurn
+from sessiond_server.turns.store.attempts import run_end, run_start
+from sessiond_server.turns.store.rows import NewTurn
 
 # Every change of a session's turns also sets active_at. If active_at still has the value that it
 # has in the statement's snapshot, the snapshot also shows the current open turns. This check is
