@@ -1,7 +1,7 @@
 """Records turns that fail without any text, in sessions that have no other open turn.
 
-All other failures, and those for which a statement of store/failures.py stores nothing, are recorded
-by the code that starts and ends the turns that do not fail.
+All other failures, and those for which a statement of store/failures.py stores nothing, are
+recorded by the code that starts and ends the turns that do not fail.
 """
 
 from collections.abc import AsyncIterator, Mapping
