@@ -13,9 +13,10 @@ FAILED, OUTPUT_LOST = 1, 120
 
 # By default, gRPC polls the connections that it accepts in threads of its "event engine". Three of
 # these threads wake each other for each request, before a fourth one wakes the event loop. This
-# setting turns that off, so the fourth thread does it all (docs/decisions/058-threads-of-grpc.md).
+# setting turns the three off, so that the fourth thread does all the work
+# (docs/decisions/058-threads-of-grpc.md).
 EXPERIMENTS = "-event_engine_listener"
-# The setting was tried with versions of gRPC that begin so. Other versions keep their default.
+# The setting was tried with the versions of gRPC that begin with this. Others keep their default.
 TRIED_GRPC = "1.85."
 
 

@@ -55,7 +55,7 @@ class _Starting:
 
     Attributes:
         start: the turn.
-        holding: holds back the delivery of the session's events while it is open: from the
+        holding: an open context that holds back the delivery of the session's events, from the
             statement until the turn's events are published.
     """
 

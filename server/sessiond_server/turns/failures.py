@@ -1,7 +1,7 @@
 """Records turns that fail without any text, in sessions that have no other open turn.
 
-In all other cases, and if a statement of store/failures.py stores nothing, the turn starts or ends
-as other turns do.
+All other failures, and those for which a statement of store/failures.py stores nothing, are
+recorded by the code that starts and ends the turns that do not fail.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -28,7 +28,9 @@ from sessiond_server.turns.store.turns import first_changes
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A turn that failed when it was accepted. Its news must be published in this order.
+    """A turn that failed when it was accepted.
+
+    Its news must be published in the order of the attributes.
 
     Attributes:
         accepted: the messages of the turn.

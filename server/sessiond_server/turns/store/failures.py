@@ -1,7 +1,8 @@
 """Records turns that fail without any text, with one statement each.
 
 As in starts.py, each statement stores either everything or nothing, and never waits for the
-session's row. If a statement stores nothing, the turn starts or ends as other turns do.
+session's row. A failure for which it stores nothing is recorded like the failures that are not
+handled here (see turns/failures.py).
 """
 
 from dataclasses import dataclass

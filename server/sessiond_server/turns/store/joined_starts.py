@@ -179,7 +179,7 @@ stored AS (
         USING (place)
 )"""
 
-# A duplicate request_id fails on the primary key, so that nothing is stored at all.
+# A duplicate request_id violates the primary key, so that nothing is stored at all.
 STARTS = f"""WITH {_HOLD}, {_BUMP}, {_BEGIN}, {_RECORD}, {_STORE}
 SELECT place, last_seq, active_at, message_log, epoch, log, total_bytes, base_seq, is_branched,
     revision, largest_bytes

@@ -47,7 +47,7 @@ from sessiond_server.turns.store.rows import (
 MAX_CHANGES = 100
 """Maximum number of changes of a request that are stored with a turn."""
 
-# Errors that may not recur in a later transaction: a broken connection, a deadlock, a standby.
+# Errors after which a later transaction may succeed: a broken connection, a deadlock, a standby.
 TRANSIENT_ERRORS = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
