@@ -280,7 +280,7 @@ class _Reading:
         return self._checked([*kept, *window]), mark
 
     async def _task_of(self, walk: "_Backwards", old: Mark) -> int:
-        """Return the seq of the message that the running tool loop works on; 0: see TaskSearch."""
+        """Return TaskSearch.seq: the user message that the running tool loop works on."""
         search, place = TaskSearch(), 0
         while not search.is_done:
             if place == len(walk.messages):

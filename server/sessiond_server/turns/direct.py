@@ -45,7 +45,7 @@ from sessiond_server.turns.store.starts import (
 )
 from sessiond_server.turns.store.turns import first_changes
 
-# Larger Sends have a statement of their own, so that a shared one stays small. Unit: bytes.
+# Sends with more bytes have statements of their own, so that shared statements stay small.
 MAX_JOINED_BYTES = 64 * 1024
 
 

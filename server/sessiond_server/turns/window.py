@@ -40,7 +40,7 @@ class WindowLimits:
 
     @property
     def lowered(self) -> "WindowLimits":
-        """The limits that a new window must fit when it begins."""
+        """The lower limits, within which a new window must be when it begins."""
         messages, tokens = (
             limit and max(1, int(limit * self.keep_fraction))
             for limit in (self.max_messages, self.max_tokens)
