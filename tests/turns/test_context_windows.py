@@ -91,7 +91,7 @@ async def test_a_copy_takes_the_mark_of_its_source(wire: Wire, models: ModelServ
     await wire.copy("one", "two")
     await send(wire, "two", "11")
     assert texts(models)[:2] == ["rules", "6"]
-    # This copy ends before the mark, where the window of the source begins. All of the copy's
+    # The window of the source begins at the mark. This copy ends before the mark, and all of its
     # messages are within the limit.
     await wire.copy("one", "three", up_to_seq=4)
     await send(wire, "three", "x")

@@ -32,7 +32,7 @@ from sessiond_server.turns.store.openings import Opening
 from sessiond_server.turns.store.rows import NewTurn, TurnRow, changes_of
 from sessiond_server.turns.store.starts import Start, Started, StartStore
 
-# Larger Sends have a statement of their own, so that a shared one stays small. Unit: bytes.
+# Sends with more bytes have statements of their own, so that shared statements stay small.
 MAX_JOINED_BYTES = 64 * 1024
 
 
@@ -42,7 +42,7 @@ class _Starting:
 
     Attributes:
         start: the turn.
-        holding: holds back the delivery of the session's events while it is open: from the
+        holding: an open context that holds back the delivery of the session's events, from the
             statement until the turn's events are published.
     """
 

@@ -1,6 +1,7 @@
 """Records turns that fail without any text, in sessions that have no other open turn.
 
-In all other cases, and if the statement stores nothing, the turn starts or ends as other turns do.
+All other failures, and those for which the statement stores nothing, are recorded by the code that
+starts and ends the turns that do not fail.
 """
 
 from collections.abc import AsyncIterator
@@ -24,7 +25,9 @@ from sessiond_server.turns.store.starts import StartStore
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A turn that failed when it was accepted. Its news must be published in this order.
+    """A turn that failed when it was accepted.
+
+    Its news must be published in the order of the attributes.
 
     Attributes:
         accepted: the messages of the turn.

@@ -60,7 +60,7 @@ class _Remembered:
         provider: the provider that the model had.
         last_seq: seq of the last message of the request. It was the session's newest message.
         ends_with_text: whether that message is a plain text.
-        refusal: the refusal of a request that contains all assets of this one.
+        refusal: the refusal of a request that contains all assets of the remembered request.
         window: the use of the window's limits; None = there is no window.
         left: how many more Sends are refused like this.
     """

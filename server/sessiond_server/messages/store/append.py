@@ -2,8 +2,8 @@
 
 The statement increases `last_seq` in the session's row, with all conditions in the WHERE clause of
 this UPDATE, and inserts the messages with the new seqs. Because of the lock on the row, appends
-commit in the order of their seqs. A reader that has seen seq n therefore never finds a smaller new
-seq later.
+commit in the order of their seqs. A reader that has seen seq n therefore never finds a new message
+with a smaller seq later.
 """
 
 from collections.abc import Sequence

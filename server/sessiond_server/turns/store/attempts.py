@@ -16,7 +16,7 @@ from sessiond_server.db.prepared import PreparedStatement
 from sessiond_server.messages.store import message_ids
 from sessiond_server.turns.store.texts import DROP
 
-# Errors that may not recur in a later transaction: a broken connection, a deadlock, a standby.
+# Errors after which a later transaction may succeed: a broken connection, a deadlock, a standby.
 TRANSIENT_ERRORS = (
     psycopg.OperationalError,
     psycopg.InterfaceError,

@@ -94,7 +94,7 @@ named AS (
         AS n (place, number, message_id) USING (place)
 )"""
 
-# A duplicate request_id fails on the primary key, so that nothing is stored at all.
+# A duplicate request_id violates the primary key, so that nothing is stored at all.
 STARTS = f"""WITH {_WANTED}, {_SEEN}, {_HELD}, {_BUMP}, {_BEGIN}, {_RECORD}, {_NAME}, {STORE}
 SELECT place, last_seq, active_at, message_log, epoch, log, total_bytes, base_seq, is_branched,
     revision, largest_bytes

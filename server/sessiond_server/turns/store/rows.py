@@ -122,7 +122,7 @@ class NewTurn:
         is_held: whether it waits for the results of open calls, for at most timeout_ms.
         keep_partial: whether to keep the text of an answer that is cut off.
         parent_seq: seq of the message that the turn continues; 0 = the newest message.
-        append: the append of the messages; its conditions are those of the turn.
+        append: the append of the messages; the turn starts only if the append's conditions hold.
         rows: the messages; there may be none.
     """
 
