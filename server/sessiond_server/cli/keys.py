@@ -28,12 +28,20 @@ def run(arguments: list[str]) -> int:
     Raises:
         CommandError: if the command fails.
     """
-    parser = argparse.ArgumentParser(
+    options, rest = parser().parse_known_args(arguments)
+    settings = load_settings(rest, "keys")
+    with database(settings) as url:
+        return asyncio.run(with_keys(url, lambda keys: _COMMANDS[options.command](keys, options)))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of the command."""
+    result = argparse.ArgumentParser(
         prog="sessiond keys",
         description="Create, list and revoke API keys, directly in the database.",
         epilog="Settings such as --database-url may follow; see `sessiond serve --help`.",
     )
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = result.add_subparsers(dest="command", required=True)
     create = commands.add_parser(
         "create", help="create a key, and its project if that is new; the key is shown only once"
     )
@@ -53,10 +61,7 @@ def run(arguments: list[str]) -> int:
     revoke.add_argument("key_id", metavar="KEY_ID", help="id of the key, as `list` shows it")
     for command in (create, listing, revoke):
         command.add_argument("--json", action="store_true", help="print JSON")
-    options, rest = parser.parse_known_args(arguments)
-    settings = load_settings(rest, "keys")
-    with database(settings) as url:
-        return asyncio.run(with_keys(url, lambda keys: _COMMANDS[options.command](keys, options)))
+    return result
 
 
 async def with_keys(url: str, work: Callable[[Keys], Awaitable[None]]) -> int:

@@ -32,12 +32,29 @@ def run(arguments: list[str]) -> int:
     Raises:
         CommandError: if the command fails.
     """
-    parser = argparse.ArgumentParser(
+    options, rest = parser().parse_known_args(arguments)
+    settings = load_settings(rest, "projects")
+    if options.command == "delete" and not options.yes:
+        _confirm(options.name)
+    with database(settings) as url:
+        if about_limits := _LIMIT_COMMANDS.get(options.command):
+            defaults = settings.default_limits()
+            return asyncio.run(
+                with_database(
+                    url, lambda opened: about_limits(_limits_in(opened, defaults), options)
+                )
+            )
+        return asyncio.run(with_keys(url, lambda keys: _COMMANDS[options.command](keys, options)))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of the command."""
+    result = argparse.ArgumentParser(
         prog="sessiond projects",
         description="List, limit and delete projects, directly in the database.",
         epilog="Settings such as --database-url may follow; see `sessiond serve --help`.",
     )
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = result.add_subparsers(dest="command", required=True)
     listing = commands.add_parser("list", help="list the projects by name")
     delete = commands.add_parser(
         "delete",
@@ -71,19 +88,7 @@ def run(arguments: list[str]) -> int:
         command.add_argument("name", metavar="NAME", help="name of the project")
     for command in (listing, delete, limits, usage):
         command.add_argument("--json", action="store_true", help="print JSON")
-    options, rest = parser.parse_known_args(arguments)
-    settings = load_settings(rest, "projects")
-    if options.command == "delete" and not options.yes:
-        _confirm(options.name)
-    with database(settings) as url:
-        if about_limits := _LIMIT_COMMANDS.get(options.command):
-            defaults = settings.default_limits()
-            return asyncio.run(
-                with_database(
-                    url, lambda opened: about_limits(_limits_in(opened, defaults), options)
-                )
-            )
-        return asyncio.run(with_keys(url, lambda keys: _COMMANDS[options.command](keys, options)))
+    return result
 
 
 def _confirm(name: str) -> None:
