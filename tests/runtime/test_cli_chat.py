@@ -210,7 +210,7 @@ def test_options_and_the_timeout_apply_to_each_answer(server: ServerProcess) -> 
         lines="Hello\n",
     )
     assert late.returncode == 1
-    assert "TURN_TIMEOUT" in late.stderr
+    assert "TURN_TIMED_OUT" in late.stderr
     assert "is not a JSON object" in talk(server.target, "chat-1", "--options", "[]").stderr
 
 
