@@ -347,5 +347,5 @@ def test_a_server_that_stays_away(
     with Client(server.target) as client:
         session = client.create_session("chat-1")
         server.kill()
-        assert not chat._Answer(session, "Hello", None).show()
+        assert not chat._Answer(session, "Hello").show()
     assert "did not come back, and the prompt may have been accepted" in capfd.readouterr().err
