@@ -2,14 +2,13 @@
 
 import argparse
 import asyncio
-import json
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
 
 from sessiond_server.cli.database import database, load_settings
 from sessiond_server.cli.errors import CommandError
-from sessiond_server.cli.keys import with_database, with_keys
+from sessiond_server.cli.keys import all_rows, print_json, with_database, with_keys
 from sessiond_server.core.limits import MAX_PAGE_SIZE
 from sessiond_server.db.pool import Database
 from sessiond_server.projects.limits import LimitsOfProjects
@@ -109,15 +108,9 @@ def _confirm(name: str) -> None:
 
 
 async def _list(keys: Keys, options: argparse.Namespace) -> None:
-    rows, token = [], ""
-    while True:
-        page = await keys.list_projects(MAX_PAGE_SIZE, token)
-        rows += page.items
-        if not (token := page.next_page_token):
-            break
+    rows = await all_rows(lambda token: keys.list_projects(MAX_PAGE_SIZE, token))
     if options.json:
-        shown = [{"name": row.name, "created_at": row.created_at.isoformat()} for row in rows]
-        sys.stdout.write(json.dumps(shown, indent=2) + "\n")
+        print_json([{"name": row.name, "created_at": row.created_at.isoformat()} for row in rows])
         return
     for row in rows:
         sys.stdout.write(f"{row.created_at:%Y-%m-%d %H:%M}  {row.name}\n")
@@ -126,7 +119,7 @@ async def _list(keys: Keys, options: argparse.Namespace) -> None:
 async def _delete(keys: Keys, options: argparse.Namespace) -> None:
     await keys.delete_project(options.name, allow_missing=options.allow_missing)
     if options.json:
-        sys.stdout.write(json.dumps({"name": options.name}) + "\n")
+        print_json({"name": options.name})
         return
     sys.stdout.write(
         f"project {options.name} is deleted; its contents are removed in the background\n"
@@ -145,7 +138,7 @@ async def _limits(projects: LimitsOfProjects, options: argparse.Namespace) -> No
         row = await projects.set(options.name, replace(row.limits, **changes), row.etag)
     limits = asdict(row.limits)
     if options.json:
-        sys.stdout.write(json.dumps(limits, indent=2) + "\n")
+        print_json(limits)
         return
     for name, limit in limits.items():
         text = {None: "default", 0: "no limit"}.get(limit, f"{limit:,}" if limit else "")
@@ -163,8 +156,7 @@ async def _usage(projects: LimitsOfProjects, options: argparse.Namespace) -> Non
     }
     limits = asdict(usage.limits)
     if options.json:
-        shown = {name: {"used": used[name], "limit": limits[name]} for name in used}
-        sys.stdout.write(json.dumps(shown, indent=2) + "\n")
+        print_json({name: {"used": used[name], "limit": limits[name]} for name in used})
         return
     for name, amount in used.items():
         limit = "no limit" if limits[name] is None else f"of {limits[name]:,}"
