@@ -86,7 +86,7 @@ def _named(message_id: str) -> Message:
     return message
 
 
-async def end_of(
+async def outcome_of(
     call: "asyncio.Task[StoreMessagesResponse]",
 ) -> StoreMessagesResponse | WireError:
     try:
@@ -113,7 +113,7 @@ class Waiting:
                 await until_async(lambda n=queued: self._counts.submitted == n, "it is queued")  # type: ignore[misc]
 
     async def ends(self) -> list[StoreMessagesResponse | WireError]:
-        return [await end_of(call) for call in self._calls]
+        return [await outcome_of(call) for call in self._calls]
 
 
 @pytest.fixture
@@ -262,7 +262,7 @@ async def test_sessions_of_many_callers_are_made_and_appended_to(
         )
         ends = await asyncio.gather(
             *(
-                end_of(asyncio.ensure_future(wire.sessions.StoreMessages(request)))
+                outcome_of(asyncio.ensure_future(wire.sessions.StoreMessages(request)))
                 for request in [
                     ask("new", "a", create=Session()),
                     ask("old", "a"),

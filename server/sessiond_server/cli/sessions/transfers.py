@@ -61,7 +61,9 @@ def import_sessions(client: Client, given: argparse.Namespace) -> int:
     [file] = given.files
     with output.progress("importing") as report:
         source = sys.stdin if file == "-" else file
-        info = client.sessions.import_session(source, given.session_id, progress=report)
+        info = client.sessions.import_session(
+            source, given.session_id, extract_files=given.extract_files, progress=report
+        )
     if given.json:
         output.print_json(info.to_dict())
     else:
@@ -72,6 +74,8 @@ def import_sessions(client: Client, given: argparse.Namespace) -> int:
 def _import_transcripts(client: Client, given: argparse.Namespace) -> int:
     if given.session_id:
         raise CommandError("--session-id: not with --from; see --prefix", exit_code=2)
+    if given.extract_files:
+        raise CommandError("--extract-files: not with --from", exit_code=2)
     with output.progress("importing", of_bytes=True) as report:
         result = client.sessions.import_transcripts(
             given.files,
