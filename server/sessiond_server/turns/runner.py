@@ -41,8 +41,8 @@ from sessiond_server.turns.queueing import DirectQueue
 from sessiond_server.turns.refusals import Refusals
 from sessiond_server.turns.sending import Sending
 from sessiond_server.turns.state import EndedTurns, RunningTurn, TurnChanges, TurnNews, TurnSlots
+from sessiond_server.turns.store.openings import Opening
 from sessiond_server.turns.store.rows import NewTurn, TurnRow
-from sessiond_server.turns.store.starts import Opening
 from sessiond_server.turns.store.turns import TurnStore
 from sessiond_server.turns.timeouts import in_time
 from sessiond_server.turns.transitions import TurnTransitions

@@ -42,9 +42,8 @@ from sessiond_server.turns.new_turns import NewTurns
 from sessiond_server.turns.queueing import DirectQueue
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.sending import Accepted, Sending, content_of
-from sessiond_server.turns.store.joined_starts import JoinedStore
+from sessiond_server.turns.store.openings import Opening, OpeningStore
 from sessiond_server.turns.store.rows import NewTurn, TurnRow
-from sessiond_server.turns.store.starts import Opening
 from sessiond_server.turns.store.turns import TurnStore
 from sessiond_server.turns.transitions import TurnTransitions
 from sessiond_server.turns.window import has_results
@@ -66,7 +65,7 @@ class Turns:
         transitions: TurnTransitions,
         contexts: Contexts,
         new_turns: NewTurns,
-        joined: JoinedStore,
+        openings: OpeningStore,
         queue: DirectQueue,
         quotas: Quotas,
         lanes: TurnLanes,
@@ -81,7 +80,7 @@ class Turns:
         self._contexts = contexts
         self._new_turns = new_turns
         self._queue = queue
-        self._openings = Joiner(joined.openings, lanes)
+        self._openings = Joiner(openings.read, lanes)
         self._quotas = quotas
         self._lanes = lanes
         self._locked = locked

@@ -117,7 +117,7 @@ class Source:
     Attributes:
         message_log: see messages.store.history.LogHead.
         epoch: see messages.store.history.LogHead.
-        revision: see store/starts.Opening.
+        revision: see store/openings.Opening.
         model: the turn's model.
         options: hash of the turn's options.
     """
