@@ -120,8 +120,8 @@ class ServerSettings(BaseSettings):
     lock_timeout_s: float = Field(
         0.5,
         ge=0,
-        description="Seconds that a statement waits for a lock while it occupies a connection. Then "
-        "the call waits in memory, and the connection serves other calls. 0 = without end.",
+        description="Seconds that a statement waits for a lock while it occupies a connection. "
+        "Then the call waits in memory, and the connection serves other calls. 0 = without end.",
     )
     listen_database_url: str | None = Field(
         None,
