@@ -241,7 +241,8 @@ def targets(results: Results, sizes: Sizes) -> list[TargetResult]:
 
     The targets compare plain reads from a server with default settings: openai-agents parses every
     message, while sessiond and the floor (subject_floor.py) return text that is parsed on access.
-    Comparisons of reads that parse every message follow them.
+    After each target for reads come, among others, comparisons in which sessiond and the floor
+    parse every message too.
     """
     found: list[TargetResult] = []
 

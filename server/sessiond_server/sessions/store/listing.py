@@ -168,8 +168,8 @@ def _are_few(listing: Listing) -> ColumnElement[bool] | None:
     """Return the condition that the filter's range of times has few sessions.
 
     Returns:
-        The condition; None if there is no range, or if the index of the listing's order contains
-        its column.
+        The condition; None if there is no range of times, or only one of the time by which the
+        listing is ordered. The index that serves the order then also serves the range.
     """
     chosen = listing.filter
     column: ColumnElement[Any]

@@ -79,8 +79,8 @@ class Change:
 
         Args:
             statement: see Database.rows.
-            parameters: the values of a psycopg text. The session's `key` and `log` are added to
-                them.
+            parameters: values for the placeholders, if the statement is a str. The session's `key`
+                and `log` are added to them.
         """
         if not isinstance(statement, str):
             return await self.database.rows(statement, on=self.connection)
