@@ -61,7 +61,7 @@ class Bench:
 
 
 async def timed(work: Callable[[], Awaitable[Any]]) -> float:
-    """Return the duration of the work in seconds, without the release of its result."""
+    """Return the duration of the work in seconds, without the time to release its result."""
     gc.collect()
     started = time.perf_counter()
     result = await work()

@@ -1,10 +1,10 @@
 """Measures appends during floods of HTTP/2 frames: `python benchmarks/floods.py [MODE ...]`.
 
-A client appends to a session, one message after the other. It is measured first at an idle server,
-and then, for each mode, during three floods: of another process, of the server over one connection,
-and of the server over four. The flooding program and the flooded process use CPU time, too. The
-flood of another process shows how much this alone slows the appends down. The modes are those of
-tests/support/http2_flood.py.
+A client appends to a session, one message after the other. The appends are measured first at an
+idle server, and then, for each mode, during three floods: of another process, of the server over
+one connection, and of the server over four. The flooding program and the flooded process use CPU
+time, too. The flood of another process shows how much this alone slows the appends down. The modes
+are those of tests/support/http2_flood.py.
 """
 
 import asyncio

@@ -1,10 +1,10 @@
 """Measures how large model requests slow other calls: `python benchmarks/large_requests.py`.
 
 One session has forty assets of 8 MB, so its turns are refused. A second session has fewer assets,
-and its turns send requests of 200 MB. A process of its own sends. Meanwhile another client appends
-to another session, one message after the other. The program prints the latencies of these appends,
-those of an idle server in the same run, and the growth of the server's memory. It needs no model: a
-process of this file receives the requests.
+and its turns send requests of 200 MB. A separate process starts these turns. Meanwhile another
+client appends to another session, one message after the other. The program prints the latencies of
+these appends, those of an idle server in the same run, and the growth of the server's memory. It
+needs no model: a process of this file receives the requests.
 """
 
 import asyncio

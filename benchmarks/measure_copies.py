@@ -32,7 +32,7 @@ async def copy(bench: Bench) -> None:
         await floor.load(session_id, bench.messages[:length])
     bench.databases.settle()
     for number in range(bench.sizes.rounds):
-        # Alternate copy by copy, so that other load on the machine hits all sizes alike.
+        # Copy one session of each size in turn, so that other load on the machine slows all alike.
         latencies_s: dict[int, list[float]] = {length: [] for length in session_ids}
         gc.collect()
         for turn in range(bench.sizes.copies):

@@ -13,7 +13,7 @@ from subject_sessiond import Sessiond
 async def metrics(bench: Bench) -> None:
     """Measure single appends at a server that serves metrics and at one that does not.
 
-    The two alternate append by append, so that other load on the machine hits both alike.
+    The two servers alternate append by append, so that other load on the machine slows both alike.
     """
     address = f"127.0.0.1:{free_port()}"
     url = bench.databases.sessiond_url

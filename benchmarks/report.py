@@ -240,8 +240,8 @@ def targets(results: Results, sizes: Sizes) -> list[TargetResult]:
     """Return the outcomes of all measured targets, each followed by related comparisons.
 
     The targets compare plain reads from a server with default settings: openai-agents parses every
-    message, while sessiond and the floor return text that is parsed on access. Comparisons of
-    reads that parse every message follow them.
+    message, while sessiond and the floor (subject_floor.py) return text that is parsed on access.
+    Comparisons of reads that parse every message follow them.
     """
     found: list[TargetResult] = []
 

@@ -55,7 +55,7 @@ class Results:
         return statistics.median(a / b if ours.is_more_better else b / a for a, b in pairs)
 
     def times_sum(self, measurement: str, subject: str, parts: Sequence[str]) -> float | None:
-        """Return a subject's value divided by the sum of others' values. None = no value of one.
+        """Return a subject's value divided by the sum of others' values. None: a value is missing.
 
         Args:
             measurement: name of the measurement.

@@ -1,8 +1,8 @@
 """An empty gRPC call, followed by an append of subject_floor.py, as one subject of the benchmark.
 
-If only one of the two is repeated, it finds its own data still in the caches of the processors, and
-the processors have not begun to sleep. Here, other work is done between two calls, and between two
-appends of the floor, as when a server stores an append. So both are as slow as they are there.
+A program that repeats only one of the two finds its data still in the caches of the processors, and
+the processors have not begun to sleep. So it is faster than a server, which does both for each
+append. This subject alternates the two, so that each takes as long as in a server.
 """
 
 from subject_empty_call import EmptyCall

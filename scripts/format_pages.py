@@ -107,7 +107,7 @@ _REQUEST = _chat(
     type="mcp_approval_request", id="mcpr_1", name="f", server_label="s", arguments="{}"
 )
 _APPROVAL = _chat(type="mcp_approval_response", approval_request_id="mcpr_1", approve=True)
-# A description of a history, and its messages. A prompt precedes and follows them.
+# Short histories, each with its description. One prompt is added before the messages, one after.
 _CASES: Sequence[tuple[str, Sequence[Message]]] = (
     ("text", [_ANSWER]),
     ("blank prompt", [_ANSWER, _chat(role="user", content=" ")]),

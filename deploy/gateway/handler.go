@@ -58,7 +58,7 @@ func newHandler(ctx context.Context, chosen options) (http.Handler, error) {
 	mux.Handle("/", fullDuplex(plainPosts(transcoder)))
 	return cors.New(cors.Options{
 		AllowedOrigins: chosen.origins,
-		// Without origins, pages of other origins may not call at all.
+		// If no origins are allowed, only pages of the gateway's own origin may call.
 		AllowOriginFunc: noOrigin(chosen.origins),
 		AllowedMethods:  connectcors.AllowedMethods(),
 		AllowedHeaders:  append(connectcors.AllowedHeaders(), "Authorization", "X-Request-Id"),
@@ -86,7 +86,7 @@ func fullDuplex(next http.Handler) http.Handler {
 	})
 }
 
-// plainPosts takes a POST of JSON for a call in the Connect protocol, so that curl needs no further header.
+// plainPosts treats a POST of JSON as a call in the Connect protocol, so that curl needs no further header.
 func plainPosts(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		isJSON := strings.HasPrefix(r.Header.Get("Content-Type"), "application/json")

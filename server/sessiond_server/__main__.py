@@ -6,14 +6,17 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
+from sessiond_server.core.imports import without_collections
+
 # Python's exit codes after an uncaught exception, and if the output could not be written.
 FAILED, OUTPUT_LOST = 1, 120
 
 # By default, gRPC polls the connections that it accepts in threads of its "event engine". Three of
 # these threads wake each other for each request, before a fourth one wakes the event loop. This
-# setting turns that off, so the fourth thread does it all (docs/decisions/058-threads-of-grpc.md).
+# setting turns the three off, so that the fourth thread does all the work
+# (docs/decisions/058-threads-of-grpc.md).
 EXPERIMENTS = "-event_engine_listener"
-# The setting was tried with versions of gRPC that begin so. Other versions keep their default.
+# The setting was tried with the versions of gRPC that begin with this. Others keep their default.
 TRIED_GRPC = "1.85."
 
 
@@ -58,7 +61,10 @@ def main() -> None:
     ending = _Exit()
     try:
         # A plain install contains only the client, without the server's dependencies.
-        from sessiond_server.cli import run
+        with without_collections():
+            from sessiond_server import cli
+
+            cli.load(sys.argv[1:])
     except ModuleNotFoundError as e:
         if e.name and e.name.split(".")[0] in ("sessiond", "sessiond_server"):
             raise
@@ -67,7 +73,7 @@ def main() -> None:
             "pip install 'sessiond[server]'"
         )
     try:
-        ending.code = run(sys.argv[1:])
+        ending.code = cli.run(sys.argv[1:])
     except SystemExit as e:
         ending.code = e.code if isinstance(e.code, int) else FAILED if e.code else 0
         raise

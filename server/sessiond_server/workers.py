@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from sessiond_server.core.imports import without_collections
 from sessiond_server.core.service_manager import SOCKET_VARIABLE, notify
 from sessiond_server.reloading import RELOADABLE, loaded, on_hangup
 from sessiond_server.settings import Settings
@@ -235,9 +236,10 @@ def _readiness_pipe() -> Iterator[tuple[asyncio.Event, int]]:
 
 def _work(ready_fd: int) -> None:
     """Serve with settings from the environment until the parent terminates this worker or ends."""
-    import uvloop
+    with without_collections():
+        import uvloop
 
-    from sessiond_server import logs, server, settings
+        from sessiond_server import logs, server, settings
 
     given = settings.load()
     logs.configure(given.log_format, given.log_level)

@@ -1,5 +1,7 @@
 """The public names of the package, and other files that must agree with them."""
 
+import ast
+import importlib
 import inspect
 import subprocess
 import sys
@@ -21,9 +23,47 @@ def test_all_lists_the_public_names() -> None:
         name
         for name, value in vars(sessiond).items()
         if not name.startswith("_") and not inspect.ismodule(value)
-    }
-    assert sorted({*shown, "__version__", "errors"}) == sorted(sessiond.__all__)
+    } - {"TYPE_CHECKING", "import_module"}
+    later = sessiond._MODULE_OF.keys()
+    assert sorted({*shown, *later, "__version__", "errors"}) == sorted(sessiond.__all__)
     assert len(set(sessiond.__all__)) == len(sessiond.__all__)
+    assert set(sessiond.__all__) <= set(dir(sessiond))
+
+
+def test_names_are_imported_from_where_type_checkers_see_them() -> None:
+    tree = ast.parse(Path(sessiond.__file__).read_text())
+    for_checkers = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        alias.name: node.module
+        for node in for_checkers.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert seen == sessiond._MODULE_OF
+    for name, module in seen.items():
+        assert getattr(sessiond, name) is getattr(importlib.import_module(str(module)), name)
+    with pytest.raises(AttributeError, match="module 'sessiond' has no attribute 'Sesion'"):
+        _ = sessiond.Sesion  # type: ignore[attr-defined]
+
+
+def test_a_program_imports_the_client_that_it_uses() -> None:
+    program = (
+        "import sys; {}; "
+        "print([name for name in ('sessiond._sync', 'sessiond._async') if name in sys.modules])"
+    )
+    for statement, imported in [
+        ("import sessiond.v1.message_pb2", []),
+        ("from sessiond import Client", ["sessiond._sync"]),
+        ("from sessiond import AsyncClient, Message", ["sessiond._async"]),
+        ("from sessiond import *", ["sessiond._sync", "sessiond._async"]),
+    ]:
+        done = subprocess.run(
+            [sys.executable, "-c", program.format(statement)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == f"{imported}\n"
 
 
 def test_errors_are_all_public_and_drawn() -> None:

@@ -27,7 +27,7 @@ class Page:
     programs: list[str]
 
     def texts(self, place: int) -> list[str]:
-        """Return each text that a program prints, up to the text's first value."""
+        """Return the beginning of each text that a program prints: the part before any value."""
         return [
             text.partition("{")[0]
             for text in re.findall(r'print\(f?"([^"]*)"', self.programs[place])

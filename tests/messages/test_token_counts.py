@@ -1,7 +1,10 @@
 """Token counts: the texts that are counted, the method, and the sums."""
 
 import base64
+import importlib
 import random
+import subprocess
+import sys
 from importlib.util import find_spec
 from typing import Any
 
@@ -17,6 +20,7 @@ from sessiond.v1.message_pb2 import (
     ToolResult,
 )
 from sessiond_server.formats.token_counts import (
+    PIECE_CHARACTERS,
     Estimate,
     Vocabulary,
     texts_of_json,
@@ -356,6 +360,36 @@ def test_the_vocabulary_is_o200k_base() -> None:
     assert count(["<|endoftext|>"]) > 1  # as text, not as a special token
     assert count(["\ud83d"]) == 1
     assert count([""]) == 0
+
+
+@needs_vocabulary
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hello world",
+        "def f(x):\n\treturn {'a': [1, 23, 456]}  # naïve\r\n\r\n",
+        "日本語と русский, \U0001f468\u200d\U0001f469\u200d\U0001f467 and e\u0301",
+        "".join(map(chr, range(0xD7FF))),
+        "\ud83d",
+        "a\ud83d\udcaab",
+        "\udc00x\ud800",
+    ],
+)
+def test_counts_are_those_of_the_package(text: str) -> None:
+    """The server uses only the compiled part of the package."""
+    encoding = importlib.import_module("bpe_openai").get_encoding("o200k_base")
+    pieces = [text[i : i + PIECE_CHARACTERS] for i in range(0, len(text), PIECE_CHARACTERS)]
+    assert Vocabulary().count([text]) == sum(len(encoding.encode_ordinary(p)) for p in pieces)
+
+
+@needs_vocabulary
+def test_the_vocabularies_are_not_loaded_into_dictionaries() -> None:
+    """They would take 80 MB of each process."""
+    program = (
+        "import sys; from sessiond_server.formats.token_counts import Vocabulary; "
+        "Vocabulary(); sys.exit('bpe_openai' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @needs_vocabulary

@@ -16,7 +16,7 @@ from sessiond.v1.turn_pb2 import (
 )
 from sessiond_server.db.pool import PooledConnection
 from sessiond_server.server import Running
-from sessiond_server.turns.direct_store import DirectStore
+from sessiond_server.turns.store.starts import StartStore
 
 from ..support.model_server import ModelServer
 from ..support.turns import Sent, send, sending
@@ -144,7 +144,7 @@ async def test_a_disconnect_or_a_deadline_leaves_the_turn_running(
 def commit(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
     """Two events: one that each commit sets, and one that each commit then waits for."""
     committed, leave, resume = asyncio.Event(), PooledConnection.__aexit__, asyncio.Event()
-    start = DirectStore.start
+    start = StartStore.start
 
     async def linger_directly(*args: Any) -> Any:
         started = await start(*args)
@@ -161,7 +161,7 @@ def commit(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[asyncio.Event, asy
 
     resume.set()
     monkeypatch.setattr(PooledConnection, "__aexit__", linger)
-    monkeypatch.setattr(DirectStore, "start", linger_directly)
+    monkeypatch.setattr(StartStore, "start", linger_directly)
     yield committed, resume
     resume.set()
 

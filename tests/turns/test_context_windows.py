@@ -10,7 +10,7 @@ from sessiond.v1.message_pb2 import FORMAT_OPENAI, Message
 from sessiond.v1.session_service_pb2 import UpdateSessionRequest
 from sessiond_server.messages.store.history import HistoryStore
 from sessiond_server.settings import Settings
-from sessiond_server.turns.mark_store import MarkStore
+from sessiond_server.turns.store.marks import MarkStore
 
 from ..support.model_server import ModelServer, Reply
 from ..support.strict_models.cache import PromptCache
@@ -91,7 +91,7 @@ async def test_a_copy_takes_the_mark_of_its_source(wire: Wire, models: ModelServ
     await wire.copy("one", "two")
     await send(wire, "two", "11")
     assert texts(models)[:2] == ["rules", "6"]
-    # This copy ends before the mark, where the window of the source begins. All of the copy's
+    # The window of the source begins at the mark. This copy ends before the mark, and all of its
     # messages are within the limit.
     await wire.copy("one", "three", up_to_seq=4)
     await send(wire, "three", "x")

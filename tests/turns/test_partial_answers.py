@@ -24,7 +24,7 @@ from sessiond_server.providers.settings import ProviderSettings
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
 from sessiond_server.turns.state import RunningTurn
-from sessiond_server.turns.store import TurnStore
+from sessiond_server.turns.store.turns import TurnStore
 
 from ..support.model_server import ModelServer, Reply
 from ..support.turns import Sent, send, sending

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sessiond.v1.turn_pb2 import TURN_STATE_COMPLETED, TURN_STATE_QUEUED
-from sessiond_server.turns.queue_store import TurnQueueStore
+from sessiond_server.turns.store.queue import TurnQueueStore
 
 from ..support.model_server import ModelServer, Reply
 from ..support.statements import statements

@@ -48,7 +48,7 @@ def pairs_of(messages: Sequence[Message]) -> set[tuple[int, int]]:
 
 
 def window_of(messages: Sequence[Message], size: int, taken: int) -> list[Message]:
-    """Return the window. Begin with `taken` messages, and take more until they are enough."""
+    """Return the window. Read `taken` messages first, and more until they are enough."""
     newest_first, found = list(reversed(messages)), None
     while found is None:
         found = window_size(newest_first[:taken], size, is_whole=taken >= len(messages))

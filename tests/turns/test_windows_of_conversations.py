@@ -10,7 +10,7 @@ from sessiond.v1.message_pb2 import FORMAT_OPENAI, ROLE_ASSISTANT, Message
 from sessiond_server.messages.store.history import LogHead, PageQuery
 from sessiond_server.messages.store.segments import Segment
 from sessiond_server.turns.context import ContextRequest, Contexts
-from sessiond_server.turns.mark_store import Mark
+from sessiond_server.turns.store.marks import Mark
 from sessiond_server.turns.window import WindowLimits, is_instruction
 
 from ..formats.dialects import DIALECTS

@@ -108,7 +108,7 @@ class TestMessages:
             await wire.store("one", "x")
         for watcher in watchers:
             assert seqs(await watcher.through(50)) == list(range(1, 51))
-        assert reads <= 100  # for each append, one read of it and one that finds nothing
+        assert reads <= 100  # for each append, a read that finds it and one that finds nothing
 
     async def test_events_of_a_commit_are_delivered_among_its_messages(
         self, no_poll: None, wire: Wire, server: Running, monkeypatch: pytest.MonkeyPatch

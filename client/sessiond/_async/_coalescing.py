@@ -144,7 +144,7 @@ class Coalescer:
         # Whether the calls come one after the other, so that gathering them would only delay them.
         self._is_alone = False
         # Number of calls in flight, by session. A further call to such a session waits here,
-        # because the server would let it wait for them anyway.
+        # because the server would make it wait for them anyway.
         self._busy: Counter[str] = Counter()
         # The event loop keeps only weak references to its tasks.
         self._tasks: set[asyncio.Task[None]] = set()

@@ -70,7 +70,7 @@ class _Watch:
         self.opened.set()
 
     def reached(self, seq: int) -> Signal:
-        """Return a signal, set once the handlers have seen this message or the watch has ended."""
+        """Return a signal that is set when the handlers have seen a message, or the watch ends."""
         signal = Signal()
         with self._lock:
             self._waiting.append((seq, signal))

@@ -99,7 +99,7 @@ class Places:
             waiter.signal.set()
 
     def check_open(self) -> None:
-        """Raise PoolClosed after close(), and outside the pool's event loop and process."""
+        """Raise PoolClosed if the pool is closed, or belongs to another event loop or process."""
         if self._closed:
             raise PoolClosed("the pool is closed")
         if not self.are_here:

@@ -73,7 +73,7 @@ def _lines(path: Path) -> Iterator[Line | BadLine]:
 class _Prompts:
     """Finds where the user took turns back.
 
-    The parent of the line that records this is the line before the first prompt of those turns.
+    A line of the file records it. Its parent is the line before the first prompt of those turns.
     """
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class _Prompts:
 
 
 def _is_prompt(item: dict[str, Any]) -> bool:
-    """Whether the user wrote an item, not the program in the user's name."""
+    """Whether an item was written by the user, and not by the program in the user's name."""
     content = item.get("content")
     texts = (
         [part.get("text") for part in content if isinstance(part, dict)]

@@ -27,8 +27,8 @@ class Documents:
     Attributes:
         name: its format_name, and the beginning of its session ids.
         keys: the keys under which an object may hold the messages of a conversation.
-        is_message: returns whether an object is a single message. All messages of a file of such
-            objects are one conversation.
+        is_message: returns whether an object is a single message. If a file holds such objects,
+            they form one conversation.
     """
 
     name: str

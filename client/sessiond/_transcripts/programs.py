@@ -73,5 +73,5 @@ def transcripts_of(program: Program, name: str, path: Path) -> Iterator[Transcri
     except OSError as error:
         yield BadLine(0, error.strerror or str(error))
     except InvalidField as error:
-        # The name of the file, or an id in the file, cannot be part of a session id.
+        # No session id can be made: the file's name, or an id in the file, cannot be part of one.
         yield BadLine(0, str(error))

@@ -1,8 +1,8 @@
 """The base of every adapter: a client on the portal, a namespace, and ids.
 
 An adapter is a class with the methods that its framework calls, and a Backend. Each method makes
-one coroutine that calls an AsyncClient, and hands it to `run` (from async code, of any loop and of
-trio) or `run_sync` (from sync code, also inside a running loop):
+one coroutine that calls an AsyncClient, and hands it to `run` (from async code, in any asyncio loop
+or in trio) or `run_sync` (from sync code, even inside a running loop):
 
     class SomeStore:
         def __init__(self, *, client=None, target=None, api_key=None, namespace=None):

@@ -73,8 +73,8 @@ class SessiondSession:
 
     The session is created by the first items. Adding items is atomic, whatever their size. Taking
     items back is a rewind: it takes the same time for a history of any length, and copies of the
-    session keep the items. Concurrent `pop_item()`s get different items. If a caller is cancelled,
-    its change ends first, so that the caller knows whether it happened.
+    session keep the items. Concurrent `pop_item()`s get different items. A caller that is cancelled
+    waits until its change has ended, so that it knows whether the change happened.
 
     Args:
         session_id: id of the session. With its namespace it has 1 to 1,024 characters.

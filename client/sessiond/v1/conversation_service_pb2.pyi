@@ -465,9 +465,9 @@ class WatchRequest(_message.Message):
     last_seq when the call starts, so that only new messages come. Only with session_id.
     """
     incarnation: _builtins.str
-    """incarnation says which of the sessions with this id the stream continues with. It is the last incarnation of a WatchResponse, or an etag of the
-    session. If that session was deleted and another one was created with its id, no event of the other one is sent: the stream fails with
-    SESSION_NOT_FOUND, or begins again (follow_recreated). Empty = the session that exists when the call starts. Only with session_id.
+    """incarnation distinguishes the session from earlier and later ones with its id. It is the incarnation of the newest WatchResponse that has one, or
+    an etag of the session. If that session was deleted and another one was created with its id, no event of the other one is sent: the stream fails
+    with SESSION_NOT_FOUND, or begins again (follow_recreated). Empty = the session that exists when the call starts. Only with session_id.
     """
     follow_recreated: _builtins.bool
     """follow_recreated lets the stream outlive the session. When the session is deleted or expires, the stream waits until another one is created

@@ -141,8 +141,8 @@ class Message(_message.Message):
     parent_seq: _builtins.int
     """parent_seq is the seq of the message that this one follows, if it is not the previous message. The parent must be stored already, or precede this
     message in the same batch. 0 = the previous message, or no message if is_root is set. The history that a model gets is the path from the newest
-    message through its parents. If a model has answered another message than the previous one, the turn stores the answer with that message's seq as
-    its parent_seq.
+    message through its parents. If a turn's model has answered a message other than the previous one, the answer is stored with the seq of the
+    answered message as its parent_seq.
     """
     content_bytes: _builtins.int
     """content_bytes is the size of json in UTF-8, or of parts encoded. Unit: bytes. Output only."""

@@ -67,7 +67,7 @@ class _SessionOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionO
     """The most recently active first."""
     SESSION_ORDER_ACTIVE_DESC: _SessionOrder.ValueType  # 1
     """The most recently active first. If more than 1,000 sessions were last active in the same minute, the order of these sessions is stable, but
-    arbitrary. All sessions of the project count or, if the filter names a user, all sessions of this user.
+    arbitrary. The 1,000 are counted among all sessions of the project or, if the filter names a user, among all sessions of this user.
     """
     SESSION_ORDER_CREATED_DESC: _SessionOrder.ValueType  # 2
     """The newest first."""
@@ -85,7 +85,7 @@ SESSION_ORDER_UNSPECIFIED: SessionOrder.ValueType  # 0
 """The most recently active first."""
 SESSION_ORDER_ACTIVE_DESC: SessionOrder.ValueType  # 1
 """The most recently active first. If more than 1,000 sessions were last active in the same minute, the order of these sessions is stable, but
-arbitrary. All sessions of the project count or, if the filter names a user, all sessions of this user.
+arbitrary. The 1,000 are counted among all sessions of the project or, if the filter names a user, among all sessions of this user.
 """
 SESSION_ORDER_CREATED_DESC: SessionOrder.ValueType  # 2
 """The newest first."""
@@ -1365,9 +1365,9 @@ class GetMessagesRequest(_message.Message):
     that continue after a seq.
     """
     incarnation: _builtins.str
-    """incarnation says which of the sessions with this id to read, as in WatchRequest: an etag of the session, or an incarnation of a WatchResponse. If
-    that session was deleted, the call fails with SESSION_NOT_FOUND, even if there is another one with its id. Empty = the session that exists
-    when the call starts.
+    """incarnation distinguishes the session from earlier and later ones with its id, as in WatchRequest: an etag of the session, or an incarnation of a
+    WatchResponse. If that session was deleted, the call fails with SESSION_NOT_FOUND, even if there is another one with its id. Empty = the session
+    that exists when the call starts.
     """
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_message_pb2.Role.ValueType]:

@@ -80,7 +80,7 @@ export class Coalescer {
   #inFlight = 0;
   /**
    * Number of calls in flight, by session. A further call to such a session waits here, because the
-   * server would let it wait for them anyway.
+   * server would make it wait for them anyway.
    */
   readonly #busy = new Map<string, number>();
   /** False after a server has answered that it does not know BatchStoreMessages. */

@@ -77,7 +77,7 @@ export interface LeaseOptions extends CallOptions {
 export interface AcknowledgeOptions extends ChangeOptions {
   /** The last processed seq; later messages become pending again. 0 = none. Default: all. */
   readonly throughSeq?: number | undefined;
-  /** Those messages up to throughSeq that the worker gives up on. The others are processed. */
+  /** Those messages up to throughSeq that the worker gives up on. All others count as processed. */
   readonly failures?: Iterable<FailedMessage> | undefined;
   /** Keep the lease for the messages after throughSeq. Default: false. */
   readonly keepLease?: boolean | undefined;

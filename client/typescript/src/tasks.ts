@@ -78,9 +78,9 @@ export interface ListTasksOptions extends ListOptions {
 
 /** How something is deleted. */
 export interface DeleteOptions extends ChangeOptions {
-  /** Do nothing if it does not exist. */
+  /** Do nothing if there is nothing to delete. */
   readonly allowMissing?: boolean | undefined;
-  /** The call fails unless this is its current etag. Default: no check. */
+  /** The call fails unless this is the current etag of what is deleted. Default: no check. */
   readonly etag?: string | undefined;
 }
 

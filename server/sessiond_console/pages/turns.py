@@ -34,7 +34,7 @@ class Bar:
 
 
 def times_of(turn: Turn) -> tuple[timedelta, timedelta]:
-    """Return how long a turn waited and ran, up to now if it still does."""
+    """Return how long a turn waited and ran, up to now if it still waits or runs."""
     now = datetime.now(UTC)
     started = turn.started_at or turn.ended_at or now
     wait = max(started - turn.created_at, timedelta(0))

@@ -21,9 +21,9 @@ class Shown:
     message: Message
     blocks: list[Block]
     answers: list[int] = field(default_factory=list)
-    """The seqs of the messages with the calls into which fold() has moved this message's results.
+    """The seqs of the messages whose calls now show this message's results; see fold().
 
-    Where these calls are not on the page, the results stay in this message, and the list is empty.
+    If these calls are not on the page, the results stay in this message, and the list is empty.
     """
 
     @property

@@ -8,9 +8,9 @@ MAX_TEXT_CHARACTERS = 64 * 1024
 """How much of one text a page shows; the raw view has the rest."""
 
 # Characters that hide, reorder or fake text: C0 and C1 controls except tab and line feed, soft
-# hyphen, bidirectional controls, zero-width characters, line separators, variation selectors of the
-# supplement and the tags block, which can carry a second, invisible text. ZWNJ and ZWJ (200C, 200D)
-# belong to scripts and emoji, and are marked between ASCII characters only.
+# hyphen, bidirectional controls, zero-width characters and line separators. Also the tags block and
+# the supplementary variation selectors, which can carry a second, invisible text. Some scripts and
+# emoji need ZWNJ and ZWJ (200C, 200D), so these are marked between ASCII characters only.
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f"
     "\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"

@@ -37,6 +37,16 @@ USAGE += (
 )
 
 
+def load(arguments: Sequence[str]) -> None:
+    """Import the module of the command that the arguments name, if there is one.
+
+    Raises:
+        ModuleNotFoundError: if a dependency of the command is not installed.
+    """
+    if arguments and arguments[0] in COMMANDS:
+        _function(COMMANDS[arguments[0]][0])
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run a command.
 

@@ -1,6 +1,6 @@
 """Cursors that measure how long each statement takes, and name the statements in metrics.
 
-A statement is named after the constant that holds it: `turns.store._GET` is `turns.get`. A
+A statement is named after the constant that holds it: `turns.store.turns._GET` is `turns.get`. A
 statement that is assembled for its call is named after the function that runs it.
 """
 

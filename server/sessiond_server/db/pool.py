@@ -232,7 +232,7 @@ class Database:
         """Replace all connections. Connections in use are replaced when they are returned.
 
         Whoever finds a read-only or broken connection calls this, because the others are probably
-        no better. Calls that follow each other closely do nothing.
+        no better. A call soon after another one does nothing.
         """
         if time.monotonic() - self._renewed_at < RENEWAL_PAUSE_S or self._pool.closed:
             return

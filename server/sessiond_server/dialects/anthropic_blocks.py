@@ -163,7 +163,7 @@ class AnthropicBlocks:
         return self._fitted(entry, new)
 
     def _may_send(self, block: JSON, kinds: Collection[str]) -> bool:
-        """Whether the API accepts one of its own blocks where the types `kinds` are allowed."""
+        """Whether a block in the API's own form may be sent where the types `kinds` are allowed."""
         kind = string_of(block.get("type"))
         if kind == "tool_reference" and string_of(block.get("tool_name")) not in self._tools:
             # The API refuses a reference to a tool that the request does not define.
@@ -235,7 +235,7 @@ class AnthropicBlocks:
         return fitted
 
     def _with_caller(self, entry: Entry, block: JSON) -> JSON:
-        """Return a call, without a `caller` that names a provider-run call which is not sent."""
+        """Return a call. If its `caller` names a provider-run call that is not sent, remove it."""
         caller = block.get("caller")
         tool_id = string_of(caller.get("tool_id")) if isinstance(caller, dict) else ""
         if not tool_id or tool_id in self._sent_server_ids:

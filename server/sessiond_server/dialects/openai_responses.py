@@ -58,7 +58,8 @@ class _Writer(ResponsesParts):
         super().__init__(history)
         self._seqs = {message.seq for message in history.messages}
         self._has_begun = False
-        # By call, the results that are sent as items of the action's own result type.
+        # By call, the results that are sent as items of a type of their own, such as
+        # computer_call_output.
         self._outputs: dict[PairedCall, JSON] = {}
 
     def write(self, history: History) -> FittedRequest:

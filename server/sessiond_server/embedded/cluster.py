@@ -270,8 +270,8 @@ class EmbeddedPostgres:
     def _check_owner(self) -> None:
         """Refuse a cluster of another user, with a clearer error than PostgreSQL's.
 
-        This server does not change the owner, because the other user could not start the cluster
-            then.
+        This server does not change the owner, because the other user could then not start the
+        cluster.
         """
         wanted = self._user.uid if self._user else os.geteuid()
         with suppress(FileNotFoundError):

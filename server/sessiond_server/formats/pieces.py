@@ -97,7 +97,8 @@ class Thinking:
 
     Attributes:
         text: the readable part. "" = none.
-        signature: the signature by which its API recognises it, or its encrypted form. "" = none.
+        signature: the signature by which the API recognises the reasoning, or the reasoning's
+            encrypted form. "" = none.
         maker: the format of the API that produced it. FORMAT_UNSPECIFIED = unknown.
         source: the block of the stored message. None = no block.
     """
@@ -137,8 +138,8 @@ class Entry:
         seq: the message's seq. 0 = not stored.
         role: the speaker's role.
         format: the format of the JSON. FORMAT_UNSPECIFIED = the message has typed parts.
-        raw: the JSON text, as stored unless a note was added. "" for typed parts, and for JSON that
-            no API accepts as it is.
+        raw: the stored JSON text, plus the note if one was added. "" for typed parts, and for JSON
+            that no API accepts as it is.
         value: the parsed JSON. {} for typed parts.
         pieces: the whole content, in order.
         extras: the fields that the pieces do not carry; a conversion loses them.

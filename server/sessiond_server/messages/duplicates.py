@@ -78,7 +78,7 @@ class Skipper:
     """Leaves out messages of a request that are stored already, or that the request has twice.
 
     Attributes:
-        indexes: index in the request of each message that is kept so far.
+        indexes: for each message that is kept so far, its index in the request.
         skipped: number of messages that were left out so far.
     """
 

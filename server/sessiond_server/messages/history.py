@@ -80,8 +80,8 @@ class History:
         since_epoch = reading.since_epoch
         if since_epoch is not None and since_epoch != head.epoch:
             place = reading.through_seq if reading.descending else reading.after_seq
-            # Some page tokens contain no incarnation. An epoch above the session's then shows that
-            # the session was deleted, and another one was created with its id.
+            # Some page tokens contain no incarnation. If such a token has a higher epoch than the
+            # session, then the token's session was deleted, and this one was created with its id.
             is_same = since_epoch < head.epoch
             kept = (await self._cuts.since(key, head, since_epoch)).last_seq if is_same else 0
             if place > kept:

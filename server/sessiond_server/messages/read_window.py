@@ -198,7 +198,7 @@ class ReadWindow:
         return (page.first_seq, page.last_seq) == (first, last)
 
     def advance(self, page: EncodedPage | None) -> None:
-        """Advance past a page; None if no message in the scanned range matched."""
+        """Advance past a page. `page` is None if no message in the scanned range matched."""
         if self._reading.descending:
             self._through = page.last_seq - 1 if page else self._scanned
         else:
@@ -227,7 +227,7 @@ class ReadWindow:
 
 
 def _taken(segments: Sequence[Segment], count: int, descending: bool) -> list[Segment]:
-    """Return the parts of segments with the first `count` messages; the last ones if descending."""
+    """Return the parts of segments with the first `count` messages, or the last if descending."""
     taken: list[Segment] = []
     for segment in reversed(segments) if descending else segments:
         if count <= 0:

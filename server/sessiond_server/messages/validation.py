@@ -98,8 +98,8 @@ class MessageValidator:
             tokenizer: counts the tokens.
             keep_turn: keep the fields `turn` and `incomplete` (server-written and imported messages
                 only; other clients cannot set them).
-            indexes: index in the request of each message, if messages of the request are left out.
-                The list may grow while messages are encoded.
+            indexes: for each message, its index in the request, if messages of the request are left
+                out. The list may grow while messages are encoded.
         """
         self._max_bytes = limits.max_message_bytes
         self._keep_turn = keep_turn
@@ -432,7 +432,7 @@ def _summary(words: str) -> str:
     for limit in (2 * MAX_SUMMARY_CHARACTERS, 8 * MAX_SUMMARY_CHARACTERS):
         short = " ".join(words[:limit].split())[:MAX_SUMMARY_CHARACTERS]
         if len(short) == MAX_SUMMARY_CHARACTERS or len(words) <= limit:
-            break  # a longer part of the words would give the same text
+            break  # a longer part of `words` would give the same summary
     # JSON escapes can spell characters that PostgreSQL's text cannot hold. The message keeps them,
     # but the summary cannot.
     return short.replace("\0", "\ufffd").encode(errors="replace").decode()

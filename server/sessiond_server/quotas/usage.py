@@ -128,8 +128,8 @@ class ProjectUsage:
                 counted = await self._count()
             finally:
                 self._counted_at = self._clock()
-        # Only the duration of a successful count says how much of a connection's time the next one
-        # takes. After an outage, the amounts would otherwise stay outdated for minutes.
+        # Remember the duration of successful counts only. During an outage, a count may take long
+        # before it fails; the next count would then be postponed by minutes.
         self._took_s = self._counted_at - began
         self._counted = {
             "max_sessions": counted.sessions,

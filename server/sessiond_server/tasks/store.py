@@ -37,7 +37,7 @@ class TaskRow:
 
 # The last task of the previous page may have been deleted since, or may have moved up because tasks
 # before it were deleted. Then the tasks after it have moved up, too, and must not be skipped. If
-# that task was moved down, the page begins at the same position as without the move.
+# somebody has moved the last task down, the page begins at the same position as without this move.
 _LIST = f"""
 {of_session("tasks", TaskRow)} AND (%(status)s = 0 OR tasks.status = %(status)s)
     AND tasks.position > least(%(after)s, coalesce((

@@ -15,12 +15,12 @@ from sessiond_server.formats.wire import replace_surrogates
 from sessiond_server.providers.base import Delta
 from sessiond_server.quotas.service import Quotas
 from sessiond_server.telemetry import metrics
-from sessiond_server.turns.rows import TurnRow
 from sessiond_server.turns.state import RunningTurn, TurnNews
+from sessiond_server.turns.store.rows import TurnRow
 from sessiond_server.watch.live_text import TextPiece, data_of
 
 # Deltas of a turn that arrive within this time are published as one event. An overloaded process
-# waits longer: fewer and longer events cost less, so that other calls wait less.
+# waits longer, because fewer and longer events leave more time for other calls.
 COALESCE_S, LONGEST_COALESCE_S = 0.02, 0.1
 BEHIND_S = 0.005
 

@@ -15,7 +15,7 @@ from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQu
 from sessiond_server.messages.store.segments import Segment, cut
 from sessiond_server.sessions.settings import model_options_of
 from sessiond_server.turns.errors import history_too_large
-from sessiond_server.turns.mark_store import Mark, MarkStore
+from sessiond_server.turns.store.marks import Mark, MarkStore
 from sessiond_server.turns.window import (
     INSTRUCTION_ROLES,
     TaskSearch,
@@ -28,7 +28,8 @@ from sessiond_server.turns.window import (
 )
 
 PAGE_ROWS, PAGE_BYTES = 1024, 4 * 1024 * 1024
-# Number of extra rows to read: a window may have to begin earlier, and instructions do not count.
+# Number of rows to read beyond the expected number: a window may have to begin earlier (not to
+# separate calls from their results), and instructions do not count.
 SPARE_ROWS = 32
 # Maximum number of messages that are searched for calls without results.
 MAX_OPEN_ROWS = 256
@@ -94,7 +95,7 @@ class ContextRequest:
         session_id: the session's id.
         log: distinguishes the session from earlier and later ones with the same id.
         through_seq: the message after which the branch continues; 0 = the newest message.
-        is_end: whether the branch ends with that message, even if others continue it.
+        is_end: whether the branch ends with that message, even if other messages continue it.
     """
 
     key: UUID
@@ -279,7 +280,7 @@ class _Reading:
         return self._checked([*kept, *window]), mark
 
     async def _task_of(self, walk: "_Backwards", old: Mark) -> int:
-        """Return the seq of the message that the running tool loop works on; 0 if there is none."""
+        """Return TaskSearch.seq: the user message that the running tool loop works on."""
         search, place = TaskSearch(), 0
         while not search.is_done:
             if place == len(walk.messages):

@@ -3,7 +3,7 @@
 Any number of turns may begin at once. They wait here, in memory, so that other calls find free
 connections. Projects that wait are served in turn, and the turns of a project in the order of
 their arrival. Each stage of a turn has its own connections. So the start of a turn does not wait
-for reads of histories, and the end of a turn waits for neither.
+for reads of histories, and the end of a turn waits neither for starts nor for reads.
 """
 
 import asyncio
@@ -47,7 +47,8 @@ class TurnLanes:
             max_history_bytes: see HistoryMemory.
         """
         self._share = share = max(pool_size // 4, 1)
-        # The number of Sends in a block of `starting`. _is_quiet is set while none of them waits.
+        # The number of Sends in a block of `starting`. _is_quiet is set while it is at most _share,
+        # so that none of them waits.
         self._starting = 0
         # When the last Send arrived, by the clock of the event loop.
         self._arrived_at = -math.inf
@@ -74,14 +75,14 @@ class TurnLanes:
 
     @asynccontextmanager
     async def start(self, project_id: UUID) -> AsyncIterator[None]:
-        """Run the block once there is room in the lane for Sends whose turns are not stored yet."""
+        """Run the block in the lane for Sends that are not stored yet, once the lane has room."""
         with self.starting():
             async with self.starts.place(project_id):
                 yield
 
     @asynccontextmanager
     async def read(self, project_id: UUID) -> AsyncIterator[None]:
-        """Run the block once there is room in the lane for reads of histories.
+        """Run the block in the lane for reads of histories, once the lane has room.
 
         While Sends arrive or wait to be accepted, no history is read, unless it has waited for
         MAX_YIELD_S. A Send is more urgent than a model call, because its caller waits to learn that

@@ -12,8 +12,8 @@ from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhaust
 from sessiond_server.turns.announcements import COALESCE_S, TurnAnnouncements
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.state import RunningTurn
+from sessiond_server.turns.store.texts import TextStore
 from sessiond_server.turns.text_saver import TextSaver
-from sessiond_server.turns.text_store import TextStore
 from sessiond_server.watch.live_text import RunningText, TextPiece
 
 # How long a text stays frozen if the expected abort does not come.

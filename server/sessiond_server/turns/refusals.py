@@ -21,12 +21,11 @@ from sessiond_server.messages.store.history import LogHead
 from sessiond_server.providers.base import Provider, RequestTooLarge
 from sessiond_server.providers.routing import Models
 from sessiond_server.turns.context import Context, policy_of
-from sessiond_server.turns.direct_store import Opening
 from sessiond_server.turns.errors import fault_of_model, history_too_large
-from sessiond_server.turns.rows import NewTurn
 from sessiond_server.turns.sending import Sending
 from sessiond_server.turns.state import RunningTurn, Source
-from sessiond_server.turns.store import first_changes
+from sessiond_server.turns.store.openings import Opening
+from sessiond_server.turns.store.rows import NewTurn, changes_of
 from sessiond_server.turns.window import WindowUse
 
 MAX_SESSIONS = 1_000
@@ -61,7 +60,7 @@ class _Remembered:
         provider: the provider that the model had.
         last_seq: seq of the last message of the request. It was the session's newest message.
         ends_with_text: whether that message is a plain text.
-        refusal: the refusal of a request that contains all assets of this one.
+        refusal: the refusal of a request that contains all assets of the remembered request.
         window: the use of the window's limits; None = there is no window.
         left: how many more Sends are refused like this.
     """
@@ -149,16 +148,15 @@ class Refusals:
             context: the messages of the request.
             too_large: the refusal of the request.
         """
-        report = running.report
         if too_large.repeated is None or too_large.message_count > MAX_MESSAGES:
             return
-        changes = first_changes(report) if report else None
+        changes, change_count = changes_of(running.report)
         self._remembered[running.log] = _Remembered(
             source,
             self._models.route(running.model).provider,
             context.last_seq,
             _are_texts(context.messages[-1:]),
-            Refusal(fault_of_model(too_large.repeated), changes, len(report or ())),
+            Refusal(fault_of_model(too_large.repeated), changes, change_count),
             context.window,
             MAX_REFUSALS,
         )

@@ -33,17 +33,17 @@ from sessiond_server.turns.answers import tokens_of
 from sessiond_server.turns.asset_files import AssetFiles
 from sessiond_server.turns.context import Context, ContextRequest, Contexts, Policy, policy_of
 from sessiond_server.turns.direct import DirectTurns
-from sessiond_server.turns.direct_store import Opening
 from sessiond_server.turns.errors import check_readable, fault_of_model, internal_error
 from sessiond_server.turns.failures import DirectFailures
 from sessiond_server.turns.handover import Handovers
 from sessiond_server.turns.lanes import TurnLanes
 from sessiond_server.turns.queueing import DirectQueue
 from sessiond_server.turns.refusals import Refusals
-from sessiond_server.turns.rows import NewTurn, TurnRow
 from sessiond_server.turns.sending import Sending
 from sessiond_server.turns.state import EndedTurns, RunningTurn, TurnChanges, TurnNews, TurnSlots
-from sessiond_server.turns.store import TurnStore
+from sessiond_server.turns.store.openings import Opening
+from sessiond_server.turns.store.rows import NewTurn, TurnRow
+from sessiond_server.turns.store.turns import TurnStore
 from sessiond_server.turns.timeouts import in_time
 from sessiond_server.turns.transitions import TurnTransitions
 

@@ -7,7 +7,7 @@ from uuid import UUID
 from sessiond.v1.message_pb2 import Message
 from sessiond_server.core.errors import invalid
 from sessiond_server.db.idempotency import content_hash
-from sessiond_server.turns.rows import TurnRow
+from sessiond_server.turns.store.rows import TurnRow
 
 
 @dataclass(frozen=True, slots=True)

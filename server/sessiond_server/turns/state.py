@@ -16,7 +16,7 @@ from sessiond_server.messages.store.history import LogHead
 from sessiond_server.sessions.store.lock import Change
 from sessiond_server.turns.answer_text import AnswerText
 from sessiond_server.turns.context import Policy
-from sessiond_server.turns.rows import TurnRow
+from sessiond_server.turns.store.rows import TurnRow
 
 MAX_ENDED = 1000
 
@@ -117,7 +117,7 @@ class Source:
     Attributes:
         message_log: see messages.store.history.LogHead.
         epoch: see messages.store.history.LogHead.
-        revision: see direct_store.Opening.
+        revision: see store/openings.Opening.
         model: the turn's model.
         options: hash of the turn's options.
     """

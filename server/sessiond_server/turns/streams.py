@@ -19,10 +19,10 @@ from sessiond_server.core.states import TurnState
 from sessiond_server.core.validation import check_session_id
 from sessiond_server.messages.store.history import LogHead
 from sessiond_server.turns.errors import fault_of_turn
-from sessiond_server.turns.rows import TurnRow
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.sending import Accepted, Sending
 from sessiond_server.turns.service import Turns
+from sessiond_server.turns.store.rows import TurnRow
 from sessiond_server.watch.encoding import Chunk
 from sessiond_server.watch.hub import WatchHub
 from sessiond_server.watch.options import WatchOptions

@@ -9,7 +9,7 @@ from sessiond_server.core.supervision import Loop
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.state import RunningTurn, TurnLease
-from sessiond_server.turns.text_store import Piece, TextStore
+from sessiond_server.turns.store.texts import Piece, TextStore
 
 # Pause between two saves. If another process ends a turn, it keeps only the saved text. The text
 # that the model wrote since the last save is lost.

@@ -1,4 +1,4 @@
-"""The window: those newest messages of a history that a model receives.
+"""The window: the newest part of a history, which a model receives.
 
 The window grows with each turn until it exceeds a limit of the session's config. Then a new window
 begins with a fraction of the limit. So the requests of most turns have a common beginning, and the
@@ -40,7 +40,7 @@ class WindowLimits:
 
     @property
     def lowered(self) -> "WindowLimits":
-        """The limits that a new window must fit when it begins."""
+        """The lower limits, within which a new window must be when it begins."""
         messages, tokens = (
             limit and max(1, int(limit * self.keep_fraction))
             for limit in (self.max_messages, self.max_tokens)

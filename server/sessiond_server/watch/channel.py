@@ -162,7 +162,7 @@ class Channel:
     def deliver(self, messages: StoredMessages) -> None:
         """Deliver messages that were just stored.
 
-        If the channel has delivered all earlier messages, it need not read these.
+        If the channel has delivered all earlier messages, it need not read these from the database.
         """
         if (
             self._is_resting
@@ -378,8 +378,8 @@ class Channel:
         if chunk.text:
             self._push_text(chunk, chunk.text)
         elif chunk.type == TURN_START and self.text and self.text.turn_id == chunk.turn_id:
-            # The start, published by another process, arrives late. The watchers have already got
-            # the text of the turn, because this process has read it from the database.
+            # Another process published the start of the turn, and it arrives late. The watchers
+            # already have the turn's text, because this process has read it from the database.
             return
         elif not chunk.is_late(self.seq):
             if chunk.type == TURN_END and self.text and self.text.turn_id == chunk.turn_id:

@@ -138,7 +138,7 @@ async def _continued(
 async def _left(
     client: AsyncClient, info: SessionInfo, tips: Sequence[str], head_seq: int
 ) -> list[str]:
-    """Return those of `tips`, the ids of the last entries of branches, that remain branches.
+    """Return the `tips` (ids of the last entries of branches) that remain the ends of branches.
 
     An entry is left out if the session no longer has it, or if it is on the path to the head.
     """

@@ -423,7 +423,10 @@ async def _seq_of(client: AsyncClient, id: str, session_id: str) -> int:
 
 
 def _is_complete(found: Sequence[ConversationRecord], limit: int, info: SessionInfo) -> bool:
-    """Whether `found` has the newest records: sessions from `info` on can have only older ones."""
+    """Whether `found` has the newest `limit` records, because `info` and all later ones are older.
+
+    Sessions are read in the order in which they were last active.
+    """
     if len(found) < limit:
         return False
     oldest = sorted((record.updated_at for record in found), reverse=True)[limit - 1]

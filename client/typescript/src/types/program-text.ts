@@ -1,7 +1,7 @@
 import { isObject, type JsonObject } from "../protocol/json.js";
 import type { Format } from "../protocol/names.js";
 
-/** Returns the text of a provider's message in a format. */
+/** Returns the text of a provider's message, which has the given format. */
 type TextOf = (blob: JsonObject, format: Format) => string;
 
 /**

@@ -26,8 +26,8 @@ export interface SessionInfo {
   /** The seq of the newest message. 0 = no message yet. */
   readonly lastSeq: number;
   /**
-   * How often messages of the session were removed by a rewind. Within an epoch, a seq always names
-   * the same message.
+   * Number of rewinds that have removed messages of the session. Within an epoch, a seq always
+   * names the same message.
    */
   readonly epoch: number;
   /** Number of messages in the session. */

@@ -80,7 +80,7 @@ export interface Turn {
 export interface MessageTurn {
   /** The turn's id. */
   readonly turnId: string;
-  /** The id of the last sent message, without the session's id. Empty for other messages. */
+  /** The message_id of the last sent message, unique in its session. Empty for other messages. */
   readonly messageId: string;
   /** The provider's name for the model. Empty for messages that were sent. */
   readonly model: string;

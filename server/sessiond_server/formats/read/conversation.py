@@ -55,7 +55,7 @@ def spoken(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def _hide_other_agents(entries: Sequence[Entry]) -> None:
-    """Hide the lines of subagents. The main agent's lines contain the results of subagents.
+    """Hide the lines of subagents, because the main agent's lines contain their results.
 
     A subagent's own transcript has no lines of a main agent, and remains visible.
     """

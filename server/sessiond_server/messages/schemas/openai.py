@@ -116,7 +116,7 @@ def check(value: dict[str, Any]) -> None:
         return
     _check_message(value)
     is_result = role in ("tool", "function")
-    # A tool may return any JSON. But a result without a tool_call_id may have another format.
+    # A tool may return any JSON. But without a tool_call_id, this may be another format's message.
     if not (is_result and value.get("tool_call_id")):
         check_content(value, "content", _check_result if is_result else _check_content, ("parts",))
 

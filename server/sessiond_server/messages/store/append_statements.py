@@ -1,7 +1,7 @@
 """The statements that append messages to a session.
 
 Each is a WITH query: `bump` updates the session's row and holds its lock, and the other parts
-insert what belongs to the new seqs.
+insert the rows that contain the new seqs.
 """
 
 from sessiond_server.db.expiry import ALIVE
@@ -94,7 +94,7 @@ _BUMPS = {
 }
 _BUMP = _BUMPS[False, False]
 
-# A duplicate fails on the primary key, so that the update of last_seq is rolled back as well. ON
+# A duplicate violates the primary key, so that the update of last_seq is rolled back as well. ON
 # CONFLICT DO NOTHING would leave a gap.
 RECORD = """
 recorded AS (

@@ -126,7 +126,7 @@ _DELETE_ROWS = {table: _delete_rows(table) for table in (*_OF_MESSAGES, *_OWN)}
 
 
 def _with_rows(*tables: str) -> str:
-    """Return a statement that selects the given logs that have rows in one of the tables."""
+    """Return a statement that selects, from given logs, those with rows in one of the tables."""
     found = (
         f"(SELECT true FROM {t} AS own WHERE own.key = given.key AND own.log = given.log LIMIT 1)"
         for t in tables

@@ -122,7 +122,7 @@ class BulkDeletionStore:
         return SessionCounts(**row)
 
     async def keys(self, doomed: DoomedSessions, after: UUID | None, limit: int) -> PackedKeys:
-        """Return the next keys of sessions after a key, in order, but at most `limit` keys."""
+        """Return at most `limit` keys of sessions: those that follow a key, in order."""
         chosen = select(T.key).where(doomed.condition).order_by(T.key).limit(limit)
         if after:
             chosen = chosen.where(T.key > after)

@@ -96,10 +96,10 @@ class ActivityKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """What determines the text of a listing's statement: its order, and the names of its values.
+    """The order and the names of the values, which determine the text of a listing's statement.
 
     Attributes:
-        listing: a listing with this text.
+        listing: one of the listings whose statement has this text.
     """
 
     order: str
@@ -115,7 +115,7 @@ def list_text(
 
     It takes SQLAlchemy milliseconds to assemble and compile such a statement. So the text of each
     combination of conditions is kept. All calls must pass the same `columns`, because a kept text
-    is used whatever they are.
+    has the columns of the call for which it was assembled.
     """
     values = listing_values(listing)
     text, constants = _text(_Shape(listing.order, frozenset(values), listing, columns))

@@ -43,7 +43,7 @@ _FIX = "Fix the errors and try again."
 def read(entry: Entry) -> Iterator[Entry]:
     """Yield what each speaker says in a message.
 
-    The message may be inside the entry that a conversation store keeps of it.
+    It is either the message itself, or an entry of a conversation store that contains the message.
     """
     value = entry.value
     if isinstance(inner := value.get("message"), dict) and "kind" not in value:

@@ -38,7 +38,7 @@ _MEDIA_TYPES = {
 
 
 def read(entry: Entry) -> Iterator[Entry]:
-    """Yield a message. It may be inside the record that a session repository keeps of it."""
+    """Yield a message, which may be inside a record of a session repository."""
     value = entry.value
     for key in ("redact_message", "message"):
         # A redacted message, if there is one, replaces the original message.

@@ -220,9 +220,9 @@ export interface WatchRequest {
     | Duration
     | undefined;
   /**
-   * incarnation says which of the sessions with this id the stream continues with. It is the last incarnation of a WatchResponse, or an etag of the
-   * session. If that session was deleted and another one was created with its id, no event of the other one is sent: the stream fails with
-   * SESSION_NOT_FOUND, or begins again (follow_recreated). Empty = the session that exists when the call starts. Only with session_id.
+   * incarnation distinguishes the session from earlier and later ones with its id. It is the incarnation of the newest WatchResponse that has one, or
+   * an etag of the session. If that session was deleted and another one was created with its id, no event of the other one is sent: the stream fails
+   * with SESSION_NOT_FOUND, or begins again (follow_recreated). Empty = the session that exists when the call starts. Only with session_id.
    */
   incarnation: string;
   /**

@@ -86,8 +86,8 @@ export interface Message {
   /**
    * parent_seq is the seq of the message that this one follows, if it is not the previous message. The parent must be stored already, or precede this
    * message in the same batch. 0 = the previous message, or no message if is_root is set. The history that a model gets is the path from the newest
-   * message through its parents. If a model has answered another message than the previous one, the turn stores the answer with that message's seq as
-   * its parent_seq.
+   * message through its parents. If a turn's model has answered a message other than the previous one, the answer is stored with the seq of the
+   * answered message as its parent_seq.
    */
   parentSeq: number;
   /** metadata holds the caller's own labels for this message, as a JSON object. Limits as for Session.config. Never changes. */

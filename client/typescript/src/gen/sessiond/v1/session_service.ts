@@ -41,7 +41,7 @@ export enum SessionOrder {
   SESSION_ORDER_UNSPECIFIED = 0,
   /**
    * SESSION_ORDER_ACTIVE_DESC - The most recently active first. If more than 1,000 sessions were last active in the same minute, the order of these sessions is stable, but
-   * arbitrary. All sessions of the project count or, if the filter names a user, all sessions of this user.
+   * arbitrary. The 1,000 are counted among all sessions of the project or, if the filter names a user, among all sessions of this user.
    */
   SESSION_ORDER_ACTIVE_DESC = 1,
   /** SESSION_ORDER_CREATED_DESC - The newest first. */
@@ -599,9 +599,9 @@ export interface GetMessagesRequest {
     | number
     | undefined;
   /**
-   * incarnation says which of the sessions with this id to read, as in WatchRequest: an etag of the session, or an incarnation of a WatchResponse. If
-   * that session was deleted, the call fails with SESSION_NOT_FOUND, even if there is another one with its id. Empty = the session that exists
-   * when the call starts.
+   * incarnation distinguishes the session from earlier and later ones with its id, as in WatchRequest: an etag of the session, or an incarnation of a
+   * WatchResponse. If that session was deleted, the call fails with SESSION_NOT_FOUND, even if there is another one with its id. Empty = the session
+   * that exists when the call starts.
    */
   incarnation: string;
 }
