@@ -20,13 +20,13 @@ class Node:
 
     session_id: str
     cut: int
-    """The last seq that it shares with its source."""
+    """The last seq that this session shares with its source."""
     info: SessionInfo
     copies: list["Node"] = field(default_factory=list)
     depth: int = 0
     row: int = 0
     omitted: int = 0
-    """How many copies of it are not shown."""
+    """Number of copies of this session that are not shown."""
 
 
 @dataclass(slots=True)

@@ -91,9 +91,9 @@ RETURNING s.session_id, {_LEASED}"""
 class LeaseStore:
     """Leases of messages. Each lease covers messages of one session in one queue."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, queues: QueueStore) -> None:
         self._database = database
-        self._queues = QueueStore(database)
+        self._queues = queues
 
     async def lease(
         self,
