@@ -427,7 +427,8 @@ class PooledConnection:
             case psycopg.errors.ReadOnlySqlTransaction():
                 await self._database.renew(str(exc))
                 raise DatabaseReadOnly("the database is read-only") from exc
-            # Some errors that end a session have other classes, e.g. that of transaction_timeout.
+            # Some errors that end a database session have other classes, e.g. the error of
+            # transaction_timeout.
             case psycopg.Error() if self._connection.broken or isinstance(
                 exc, psycopg.OperationalError | psycopg.InterfaceError
             ):

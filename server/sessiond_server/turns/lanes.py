@@ -14,7 +14,7 @@ from uuid import UUID
 
 from sessiond_server.turns.fair import FairLane
 
-# How long a turn that has started lets others start first. Unit: seconds.
+# How long the read of a history waits at most for other turns to start first. Unit: seconds.
 MAX_YIELD_S = 1.0
 
 # gRPC hands over calls one by one, and each new call waits for all tasks that are ready to run.

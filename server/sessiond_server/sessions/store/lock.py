@@ -31,7 +31,7 @@ _LOCK = f"""
 UPDATE sessions SET active_at = clock_timestamp(), used_at = clock_timestamp()
 WHERE {LIVE_SESSION} RETURNING log, {MESSAGE_LOG} AS message_log, epoch, state, last_seq"""
 
-# The same, but fails at once if the row is locked.
+# The statement above, except that this one fails at once if the row is locked.
 _LOCK_NOW = f"""
 UPDATE sessions SET active_at = clock_timestamp(), used_at = clock_timestamp()
 WHERE {LIVE_SESSION}
