@@ -145,8 +145,8 @@ class Session(_message.Message):
     @_builtins.property
     def idle_ttl(self) -> _duration_pb2.Duration:
         """idle_ttl is the time without use after which the session expires. Reads, copies, appends, updates, resumes, and changes of tasks and bookmarks
-        are uses. From 1 second to 10 years. An expired session is invisible at once; its data is removed soon after. To save writes, reads of
-        messages, and copies, count only if the last use was more than a minute ago, or more than a twentieth of idle_ttl if that is shorter.
+        are uses. From 1 second to 10 years. An expired session is invisible at once; its data is removed soon after. Reads of messages and copies
+        count only if the last use was more than a minute ago, or more than a twentieth of idle_ttl if that is shorter; this saves writes.
         GetSession and ListSessions do not count. The session does not expire while a turn runs. Nor does it expire while it is watched, unless
         idle_ttl is so short (a few seconds) that it ends between two of the server's checks.
         """

@@ -77,7 +77,7 @@ export interface LeaseOptions extends CallOptions {
 export interface AcknowledgeOptions extends ChangeOptions {
   /** The last processed seq; later messages become pending again. 0 = none. Default: all. */
   readonly throughSeq?: number | undefined;
-  /** Those messages up to throughSeq that the worker gives up on. The others are processed. */
+  /** Those messages up to throughSeq that the worker gives up on. All others count as processed. */
   readonly failures?: Iterable<FailedMessage> | undefined;
   /** Keep the lease for the messages after throughSeq. Default: false. */
   readonly keepLease?: boolean | undefined;
@@ -91,7 +91,7 @@ export interface RequeueOptions extends ChangeOptions {
    * All messages from this seq on, at least 1. Leases that include any of these messages are lost.
    */
   readonly fromSeq?: number | undefined;
-  /** The messages with these seqs, each given once, at most 10,000. */
+  /** The messages with these seqs: 1 to 10,000 different ones. */
   readonly seqs?: Iterable<number> | undefined;
 }
 

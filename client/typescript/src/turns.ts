@@ -73,7 +73,7 @@ export interface EventOptions extends CallOptions {
    * the iteration began.
    */
   readonly afterSeq?: number | undefined;
-  /** The epoch of afterSeq (`Event.epoch`). Default: the session's when the iteration begins. */
+  /** The epoch of afterSeq (`Event.epoch`). Default: the session's, when the iteration begins. */
   readonly afterEpoch?: number | undefined;
   /** Yield only events of these types, e.g. ["assistant.message"]. Default: all. */
   readonly types?: readonly string[] | undefined;

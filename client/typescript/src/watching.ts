@@ -18,7 +18,7 @@ export interface Watch {
   readonly sessionId: string;
   /** Leave out the messages up to this seq. `undefined` = only new messages. */
   readonly afterSeq?: number | undefined;
-  /** The epoch of afterSeq. `undefined` = the session's when the watch begins. */
+  /** The epoch of afterSeq. `undefined` = the session's epoch when the watch begins. */
   readonly afterEpoch?: number | undefined;
   /**
    * The incarnation, or an etag, of the session to which afterSeq belongs. "" = the session that

@@ -34,8 +34,9 @@ export interface SendFields {
   /** Files for the prompt. Files above 256 KiB are uploaded as assets first. */
   readonly attachments?: readonly AttachmentInput[] | undefined;
   /**
-   * If a turn is running, "enqueue" (default) waits for a turn of its own, and "immediate" steers
-   * the running turn. If tool calls have no results yet, "immediate" waits for the results.
+   * What happens if a turn is running. "enqueue" (default): the messages wait, and then start a
+   * turn of their own. "immediate": they steer the running turn. If tool calls of the last answer
+   * have no results yet, "immediate" messages wait for the results.
    */
   readonly mode?: SendMode | undefined;
   /** Model to ask. Default: the session's, or the server's default. */

@@ -56,7 +56,7 @@ export interface ReasoningPart {
   readonly text: string;
   /** The provider's signature, or the encrypted reasoning. */
   readonly signature?: Uint8Array | undefined;
-  /** The provider that signed the reasoning. A turn sends signed reasoning only to it. */
+  /** The provider that signed the reasoning. A turn sends the reasoning to this provider only. */
   readonly format?: Format | undefined;
 }
 
