@@ -15,8 +15,8 @@ or in trio) or `run_sync` (from sync code, even inside a running loop):
             id = self._backend.session_id(key)
             return await self._backend.run(read)
 
-Errors reach the caller as sessiond raises them. Where a framework has its own exception for a case,
-the adapter raises that one `from` ours.
+Errors reach the caller as sessiond raises them. But if a framework has its own exception for a
+case, the adapter raises the framework's exception `from` the one of sessiond.
 """
 
 import threading

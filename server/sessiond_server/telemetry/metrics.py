@@ -4,9 +4,9 @@ Labels are bounded by the code or by the operator's settings. No label holds a s
 user or a key.
 
 With several workers, prometheus_client keeps each worker's values in a file, and the parent process
-adds them up. It does so if the variable PROMETHEUS_MULTIPROC_DIR, which the parent sets for its
-workers, is set when the library is imported. `multiprocess_mode` says how the values of a gauge are
-combined.
+adds them up. prometheus_client does so if the variable PROMETHEUS_MULTIPROC_DIR is set when the
+library is imported. The parent sets this variable for its workers. `multiprocess_mode` says how the
+values of a gauge are combined.
 """
 
 from bisect import bisect_left

@@ -293,7 +293,7 @@ class TurnFollower:
     def _filter(
         self, chunks: Sequence[Chunk], messages: Sequence[Sequence[event_pb2.Event]]
     ) -> tuple[bytes, bool]:
-        """Return the turn's events, and whether one of them ends this turn or the one it steers.
+        """Return the turn's events, and whether one ends this turn or the turn that it steers.
 
         Args:
             chunks: the watched events.
