@@ -110,7 +110,7 @@ async def family_of(api: AsyncClient, info: SessionInfo) -> Family:
                         Node(copy.session_id, copy.seq, copied, depth=node.depth + 1)
                     )
             except NotFound:
-                # It was deleted while the tree was read.
+                # The session was deleted while the tree was read.
                 return
 
     while level and count < MAX_NODES:

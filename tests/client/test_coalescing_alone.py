@@ -25,7 +25,7 @@ async def client(server: FakeServer) -> AsyncIterator[AsyncClient]:
 
 @pytest.fixture
 def gatherings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of calls that waited for the end of a tick, for each tick with such calls."""
+    """How many calls waited for the end of a tick; one number for each tick with waiting calls."""
     found: list[int] = []
     next_calls = Coalescer._next_calls
 

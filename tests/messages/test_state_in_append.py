@@ -20,7 +20,7 @@ from ..support.wire import Wire, error_of, openai
 
 @pytest.fixture
 def transactions(monkeypatch: pytest.MonkeyPatch) -> list[None]:
-    """One entry for each transaction of several statements that the server has begun."""
+    """A list that gets an entry whenever the server begins a transaction of several statements."""
     begun: list[None] = []
     transaction = Database.transaction
 

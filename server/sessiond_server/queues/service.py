@@ -29,7 +29,7 @@ MAX_REQUEUED = 10_000  # seqs that one RequeueMessages names
 DEFAULT_LEASE_MS = 60_000  # duration of a lease
 MIN_LEASE_MS = 1_000  # duration of a lease
 MAX_LEASE_MS = 3_600_000  # duration of a lease
-MAX_WAIT_MS = 30_000  # wait of a LeaseMessages for messages
+MAX_WAIT_MS = 30_000  # how long a LeaseMessages call may wait for messages
 MAX_ERROR_CHARACTERS = 1_024  # error of a failed message; longer ones are cut
 
 # Interval at which a waiting worker checks for work. It holds no connection in between.

@@ -436,7 +436,7 @@ class ServerSettings(BaseSettings):
 
     @property
     def has_session(self) -> bool | None:
-        """Whether transactions of a connection share a session of PostgreSQL; None = detect it."""
+        """Whether all transactions of a connection share a database session; None = detect it."""
         if self.session_pooler:
             return True
         return None if self.prepared_statements else False

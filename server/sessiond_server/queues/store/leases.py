@@ -200,7 +200,8 @@ def ranges_to_lease(
 ) -> Ranges:
     """Return the messages to lease in a session.
 
-    These are the messages that are pending again. If there are none, they are the next messages.
+    Messages that are pending again are leased first, alone. If there are none, the messages after
+    done_seq are leased.
 
     Args:
         done_seq: seq up to which messages are processed, except those in `again`.
