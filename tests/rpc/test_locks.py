@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any
+from uuid import UUID
 
 import grpc
 import psycopg
@@ -92,7 +93,11 @@ async def test_a_deadline_that_passes_while_a_change_waits_is_a_typed_error(
 
 
 async def test_too_many_changes_that_wait_for_a_held_session_are_refused_at_once(
-    wire: Wire, database_url: str, arrived: list[str], monkeypatch: pytest.MonkeyPatch
+    wire: Wire,
+    database_url: str,
+    arrived: list[str],
+    found_locked: list[UUID],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(locked, "MAX_WAITING", 2)
     await wire.create("held")
@@ -107,8 +112,7 @@ async def test_too_many_changes_that_wait_for_a_held_session_are_refused_at_once
         arrived.clear()
         waiting = [change(), change()]
         await until_async(lambda: len(arrived) == 2, "both have begun")
-        await until_waiting(database_url, 1)
-        await until_waiting(database_url, 0)
+        await until_async(lambda: bool(found_locked), "the session is known to be locked")
         refused = await change()
         assert refused
         assert refused.reason == "SESSION_BUSY"
@@ -117,13 +121,14 @@ async def test_too_many_changes_that_wait_for_a_held_session_are_refused_at_once
     assert await asyncio.gather(*(change() for _ in range(10))) == [None] * 10
 
 
-async def test_an_import_waits_for_a_held_session(wire: Wire, database_url: str) -> None:
+async def test_an_import_waits_for_a_held_session(
+    wire: Wire, database_url: str, found_locked: list[UUID]
+) -> None:
     await wire.create("held")
     with psycopg.connect(database_url) as blocker:
         blocker.execute(HOLD)
         importing = asyncio.ensure_future(wire.import_("held", [[openai("x")], [openai("y")]]))
-        await until_waiting(database_url, 1)
-        await until_waiting(database_url, 0)
+        await until_async(lambda: bool(found_locked), "it waits in memory")
         assert not importing.done()
     assert (await importing).last_seq == 2
 

@@ -35,7 +35,7 @@ def test_good_settings_are_shown_with_their_source(database_url: str, tmp_path: 
 def test_unknown_variables_are_named(database_url: str) -> None:
     done = check(SESSIOND_DATABASE_URL=database_url, SESSIOND_POOL_SZIE="4")
     assert done.returncode == 1
-    assert "error: there is no setting of the variable SESSIOND_POOL_SZIE" in done.stdout
+    assert "error: no setting has the variable SESSIOND_POOL_SZIE" in done.stdout
     assert "did you mean SESSIOND_POOL_SIZE?" in done.stdout
 
 

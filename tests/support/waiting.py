@@ -5,9 +5,16 @@ import time
 from collections.abc import Callable
 
 import psycopg
+import pytest
 
 PATIENCE_S = 120.0
 INTERVAL_S = 0.02
+
+# For tests that act while a statement waits for a lock. By default, a statement gives up after half
+# a second, which a busy machine may need for less than that.
+LOCKS_LAST = pytest.mark.parametrize(
+    "settings", [{"lock_timeout_s": 0.0}], ids=["locks_last"], indirect=True
+)
 
 
 def until(condition: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) -> None:
@@ -29,7 +36,7 @@ async def until_async(
 
 
 async def until_waiting(database_url: str, count: int = 1) -> None:
-    """Return when `count` statements wait for a lock."""
+    """Return when `count` statements wait for a lock. They must not give up soon: LOCKS_LAST."""
     statement = (
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE datname = current_database() AND wait_event_type = 'Lock'"

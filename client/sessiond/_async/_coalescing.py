@@ -143,8 +143,8 @@ class Coalescer:
         self._in_flight = 0
         # Whether the calls come one after the other, so that gathering them would only delay them.
         self._is_alone = False
-        # Number of calls in flight, by session. A further call to such a session waits here,
-        # because the server would make it wait for them anyway.
+        # Number of calls in flight, by session. While a session has any, its further calls wait
+        # here, because they would otherwise wait at the server.
         self._busy: Counter[str] = Counter()
         # The event loop keeps only weak references to its tasks.
         self._tasks: set[asyncio.Task[None]] = set()

@@ -63,7 +63,7 @@ async def snapshot_and_messages(
         after_seq=seq,
         through_seq=snapshot.session.last_seq,
         expected_epoch=snapshot.session.epoch,
-        # This excludes another session that has got the same id since the snapshot.
+        # The incarnation excludes another session that has got the same id since the snapshot.
         incarnation=snapshot.session.etag,
     )
     async with aclosing(message_batches(connection, request, None)) as batches:

@@ -79,8 +79,8 @@ export class Coalescer {
   /** Number of batches in flight whose isAwaited is true. */
   #inFlight = 0;
   /**
-   * Number of calls in flight, by session. A further call to such a session waits here, because the
-   * server would make it wait for them anyway.
+   * Number of calls in flight, by session. While a session has any, its further calls wait here,
+   * because they would otherwise wait at the server.
    */
   readonly #busy = new Map<string, number>();
   /** False after a server has answered that it does not know BatchStoreMessages. */

@@ -108,7 +108,7 @@ async function* snapshotAndMessages(
     start: { $case: "afterSeq", value: seq },
     throughSeq: session.lastSeq,
     expectedEpoch: session.epoch,
-    // This excludes another session that has got the same id since the snapshot.
+    // The incarnation excludes another session that has got the same id since the snapshot.
     incarnation: session.etag,
   });
   yield* messageBatches(connection, request, undefined, signals);

@@ -43,7 +43,7 @@ def run(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="sessiond backup",
         description="Back up the database and the content of the assets into a new directory. "
-        "Servers may go on serving; the backup is of the moment of its start.",
+        "Servers may go on serving; the backup holds the data as it was when the backup began.",
         epilog=_EPILOG,
     )
     parser.add_argument("directory", type=Path, help="directory to create; it must not exist")

@@ -153,7 +153,7 @@ class _Fitting:
             self._write_tools(functions)
             self.changes[key] = ChangeKind.FIELD_CHANGED
         elif name == "generationConfig" and self._api == "gemini" and isinstance(value, dict):
-            self.body[name] = {}  # Keep the place in the order; finish() sets it.
+            self.body[name] = {}  # finish() sets the value; the key keeps its place in the order.
             self._generation.update(value)
         elif self._is_own(name, value):
             # If Gemini's instructions are given in both spellings, the dialect sends both texts.

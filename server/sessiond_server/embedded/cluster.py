@@ -378,8 +378,8 @@ class EmbeddedPostgres:
                 stderr=err,
                 cwd="/",
                 check=False,
-                # PostgreSQL gets its own session, so that Ctrl-C reaches only sessiond, which stops
-                # PostgreSQL after draining.
+                # PostgreSQL gets its own session of processes (setsid), so that Ctrl-C reaches only
+                # sessiond, which stops PostgreSQL after draining.
                 start_new_session=True,
                 user=self._user.uid if self._user else None,
                 group=self._user.gid if self._user else None,

@@ -174,7 +174,7 @@ def _check_distinct(names: Iterable[tuple[str, str]], check: Callable[[str, str]
     for field, name in names:
         check(name, field)
         if name in seen:
-            raise invalid(field, f"is {name!r} again; no two may have the same")
+            raise invalid(field, f"repeats {name!r}; each must be different")
         seen.add(name)
 
 

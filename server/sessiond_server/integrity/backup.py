@@ -74,7 +74,7 @@ async def back_up(url: str, objects: Objects | None, directory: Path) -> Manifes
         OSError: if the directory cannot be written.
     """
     if directory.exists():  # noqa: ASYNC240 - a command serves no other callers
-        raise BackupError(f"{directory} exists already: name a directory that does not")
+        raise BackupError(f"{directory} exists already: name a directory that does not exist yet")
     partial = directory.with_name(f"{directory.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(mode=0o700, parents=True)

@@ -67,10 +67,10 @@ def twice(message_id: str, field: str, before: str) -> Fault:
     """
     return Fault(
         "MESSAGE_ALREADY_EXISTS",
-        f"{field}: {message_id!r} is that of {before}, too; to leave out the second one, set "
-        "on_duplicate to SKIP",
+        f"{field}: {message_id!r} is also the message_id of {before}; to leave out the second "
+        "one, set on_duplicate to SKIP",
         metadata={"message_id": message_id},
-        fields={field: f"is that of {before}, too"},
+        fields={field: f"is also the message_id of {before}"},
     )
 
 

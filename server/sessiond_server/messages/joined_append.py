@@ -403,8 +403,8 @@ class JoinedAppends:
         try:
             stored = await self._store.append(many)
         except (DatabaseUnavailable, PoolExhausted, LockTimeout) as error:
-            # The statement waits for no session's row. A LockTimeout means that a whole table is
-            # locked.
+            # The statement does not wait for locked rows of sessions. A LockTimeout means that a
+            # whole table is locked.
             self._statements.meet_locks = isinstance(error, LockTimeout)
             return error
         except Exception as error:

@@ -61,7 +61,7 @@ class ProviderSettings(BaseModel):
     api_key_env: Annotated[str, AfterValidator(_variable)] | None = Field(
         default=None,
         description="The environment variable that holds the key. Default: OPENAI_API_KEY, "
-        "ANTHROPIC_API_KEY or GEMINI_API_KEY (else GOOGLE_API_KEY), but none with a base_url. "
+        "ANTHROPIC_API_KEY, or GEMINI_API_KEY or GOOGLE_API_KEY; none if base_url is set. "
         "Empty = none.",
     )
     api_key_file: Path | None = Field(
@@ -72,18 +72,23 @@ class ProviderSettings(BaseModel):
         default=(), description="Patterns of its models' names, with * and ?. Case-sensitive."
     )
     silence_timeout_s: float = Field(
-        default=300.0, gt=0, le=3600, description="Seconds for which it may send nothing."
+        default=300.0,
+        gt=0,
+        le=3600,
+        description="Seconds without data from the provider after which a call fails.",
     )
     retries: int = Field(
         default=2,
         ge=0,
         le=10,
-        description="Attempts after the first, as long as nothing was streamed.",
+        description="Maximum number of further attempts after a failed one, as long as no text was "
+        "streamed.",
     )
     reasoning_key: Literal["", "reasoning_content", "reasoning"] = Field(
         default="",
-        description="openai only: the key under which the server requires the model's earlier "
-        "reasoning, such as reasoning_content for DeepSeek. Empty = it is not sent.",
+        description="openai only: the key of a message under which the server expects the "
+        "reasoning of earlier answers, such as reasoning_content for DeepSeek. Empty = reasoning "
+        "is not sent.",
     )
     unknown_keys: Literal["cut", "keep"] = Field(
         default="cut",

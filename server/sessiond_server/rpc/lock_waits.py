@@ -57,7 +57,7 @@ _Result = TypeVar("_Result")
 class _Lane:
     """Calls of one method and project, after one of them has met a lock.
 
-    They run one after the other until one succeeds.
+    They run one after the other until one succeeds. The others then run at once.
     """
 
     __slots__ = ("is_open", "lock")

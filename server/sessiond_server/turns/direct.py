@@ -1,8 +1,9 @@
 """Starts and ends turns with one statement, in sessions that have no other open turn.
 
-This is the common case. Turns of different sessions that start at the same time share a statement
-(store/joined_starts.py). In all other cases, and if a statement of store/starts.py or store/ends.py
-stores nothing, the transactions of transitions.py start and end turns.
+Most turns start and end in this way. Turns of different sessions that start at the same time share
+a statement (store/joined_starts.py). If a session has other open turns, or if a statement of
+store/starts.py or store/ends.py stores nothing, the transactions of transitions.py start and end
+its turns.
 """
 
 from collections.abc import AsyncIterator, Sequence

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from uuid import UUID
 
+from sessiond_server.core import pagination
 from sessiond_server.core.errors import (
     Fault,
     history_rewound,
@@ -15,7 +16,7 @@ from sessiond_server.core.errors import (
     request_id_reused,
     session_not_found,
 )
-from sessiond_server.core.ids import session_key, uuid7
+from sessiond_server.core.ids import is_incarnation, session_key, uuid7
 from sessiond_server.core.limits import (
     MAX_NAME_CHARACTERS,
     MAX_OPEN_TURNS,
@@ -362,16 +363,21 @@ class Turns:
             page_token: token returned with the previous page; "" = the first page.
 
         Raises:
-            Fault: SESSION_NOT_FOUND; INVALID_FIELD; INVALID_PAGE_TOKEN.
+            Fault: INVALID_FIELD; INVALID_PAGE_TOKEN; SESSION_NOT_FOUND, also if the session of the
+                previous page was deleted.
         """
         check_session_id(session_id)
         key = session_key(project_id, session_id)
-        paging = Paging(page_size, page_token, ("turns", key, state), UUID)
-        before = paging.after[0] if paging.after else None
+        query = ("turns", key, state)
+        # Tokens of earlier versions contain no incarnation.
+        paging = Paging(page_size, page_token, query, UUID, pagination.text, defaults=("",))
+        before, incarnation = paging.after or (None, "")
         found = await self._store.list(key, project_id, state, before, paging.size)
-        if not found.rows and await self._sessions.get(key, project_id) is None:
+        session = found.rows[0] if found.rows else await self._sessions.get(key, project_id)
+        if session is None or not (session.log and is_incarnation(incarnation, session.log)):
             raise session_not_found(session_id)
-        return paging.page(found.rows, lambda row: [row.turn_id], has_more=found.has_more)
+        log = session.log.hex
+        return paging.page(found.rows, lambda row: (row.turn_id, log), has_more=found.has_more)
 
     async def _joined(
         self, sending: Sending, record: RequestRecord, first_hash: bytes, turn_id: str

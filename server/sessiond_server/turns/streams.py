@@ -201,7 +201,7 @@ class TurnFollower:
         self.own = own
         # Every message up to this seq has been passed on.
         self._seen = 0
-        # The turn that the Send is part of (see TurnStreams._effective_turn), once it is over.
+        # The ended turn: the Send's own, or the one that it steered. None while the turn goes on.
         self._ended: TurnRow | None = None
 
     async def steps(

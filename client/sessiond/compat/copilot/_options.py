@@ -131,7 +131,8 @@ class RequestedSettings:
         self.model: str | None = values.get("model")
         infinite = values.get("infinite_sessions")
         if not isinstance(infinite, bool | Mapping | None):
-            # Refuse the value: a guess could lose the session of a caller who meant True.
+            # Refuse values of other types. If one were taken for False, the session would expire,
+            # although the caller may have meant True.
             raise TypeError(
                 f"infinite_sessions is True, False or a dict, not {type(infinite).__name__}"
             )

@@ -26,7 +26,7 @@ export function toCondition(value: unknown, field: string): JsonObject {
   if (isObject(value) && MODEL_OPTIONS in value) {
     throw invalidField(
       `${field}.${MODEL_OPTIONS}`,
-      "is text to the server, which cannot search it; filter by another key, or by metadata",
+      "is stored as text, which the server cannot search; filter by another key, or by metadata",
     );
   }
   return toStruct(value, field);

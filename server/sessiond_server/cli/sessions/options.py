@@ -234,7 +234,7 @@ def parser() -> argparse.ArgumentParser:
     delete.add_argument(
         "--all",
         action="store_true",
-        help="delete every session of the project; instead of a filter",
+        help="delete every session of the project (no filter may be given)",
     )
     delete.add_argument(
         "--dry-run", action="store_true", help="count the sessions without deleting them"
@@ -243,7 +243,7 @@ def parser() -> argparse.ArgumentParser:
         "-y",
         "--yes",
         action="store_true",
-        help="delete without asking; required for a filter if there is no terminal",
+        help="delete without asking; required if a filter is given and there is no terminal",
     )
     return result
 
@@ -279,7 +279,8 @@ def _add_import(importing: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--keep-bad-lines",
         action="store_true",
-        help="store lines that cannot be read as messages, instead of refusing their transcript",
+        help="store unreadable lines too, each as a message, instead of refusing the whole "
+        "transcript",
     )
 
 

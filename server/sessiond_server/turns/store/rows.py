@@ -58,7 +58,10 @@ TURN_TYPES: dict[str, Type] = {
 
 @dataclass(frozen=True, slots=True)
 class TurnRow:
-    """A row of the turns table, without prompt, options and holder; see db/schema/work.py."""
+    """A row of the turns table, without prompt, options and holder; see db/schema/work.py.
+
+    The log is None in a row that was not read from the table.
+    """
 
     turn_id: UUID
     state: int
@@ -81,6 +84,7 @@ class TurnRow:
     parent_seq: int = 0
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    log: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

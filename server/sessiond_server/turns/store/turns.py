@@ -256,7 +256,7 @@ class TurnStore:
     async def stored_ids(
         self, key: UUID, project_id: UUID, ids: Sequence[tuple[int, str]]
     ) -> dict[str, int]:
-        """Return the seqs of the messages that the session has, by message_id.
+        """Return the seqs of those of the given messages that the session has already, by id.
 
         Args:
             key: the session's key.
