@@ -290,6 +290,7 @@ async def _await_in_trio(future: "Future[_Result]", settles: bool) -> _Result:
         future.cancel()
         raise
     if settles:
-        # Raises a cancellation that the shield has delayed. The result is then dropped.
+        # The shield may have delayed a cancellation. If so, this call raises it, and the result is
+        # dropped.
         await trio.lowlevel.checkpoint_if_cancelled()
     return future.result()

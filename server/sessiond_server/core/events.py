@@ -105,7 +105,6 @@ class EventPublisher(Protocol):
     def hold_delivery(self, key: UUID) -> AbstractContextManager[None]:
         """Hold back the delivery of a session's messages during the block.
 
-        The block commits a change and publishes the events of the change.
-
-        Watchers in this process therefore receive them in the order of the commit.
+        The block commits a change, and publishes the events of the change. Watchers in this process
+        therefore receive the events in the order of the commit.
         """

@@ -132,7 +132,7 @@ async def check_ids(
 async def stored_ids(
     connection: AsyncConnection[TupleRow], key: UUID, project_id: UUID, ids: Sequence[str]
 ) -> dict[str, int]:
-    """Return the seqs of those of the messages that the session has already, by message_id."""
+    """Return the seqs of the message_ids that the session has already, by message_id."""
     stored: dict[str, int] = {}
     for start in range(0, len(ids), MAX_IDS):
         parameters = {
