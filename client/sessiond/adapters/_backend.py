@@ -145,7 +145,7 @@ class Backend:
             InvalidField: if the id is empty, or longer than the server allows.
         """
         if not isinstance(session_id, str) or not session_id:
-            raise invalid_field("session_id", f"is {session_id!r:.60}; it must be a text")
+            raise invalid_field("session_id", f"is {session_id!r:.60}; it must be a string")
         if len(self._prefix) + len(session_id) > MAX_ID:
             raise invalid_field(
                 "session_id",

@@ -79,7 +79,7 @@ class TurnStreams:
             Fault: with the reasons of Send.
         """
         if after_seq < 0:
-            raise invalid("after_seq", "is negative; 0 stands for the beginning")
+            raise invalid("after_seq", "is negative; 0 = the beginning")
         opening = await self._turns.open(sending)
         # Watch before the turn starts, so that none of its events is missed.
         live = self._watch(sending, None, None, opening.head)

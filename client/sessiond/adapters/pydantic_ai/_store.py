@@ -106,7 +106,7 @@ class SessiondConversationStore(ConversationStore):
         """
         if not isinstance(conversation_id, str):
             raise invalid_field(
-                "conversation_id", f"must be a text, not {type(conversation_id).__name__}"
+                "conversation_id", f"must be a string, not {type(conversation_id).__name__}"
             )
         if _is_session_id(conversation_id):
             return self._backend.session_id(conversation_id)
