@@ -23,7 +23,8 @@ RUNNING = f"turns.state = {TurnState.RUNNING} AND turns.state <= 2"
 HELD = "COALESCE(turns.held_until > clock_timestamp(), false)"
 """A queued turn waits for the results of tool calls, for a limited time.
 
-Its messages were sent to steer a turn, whose answer then called the tools.
+The messages of the queued turn were sent to steer another turn. The answer of that turn called the
+tools.
 """
 
 OPEN = "turns.key = %(key)s AND turns.log = %(log)s AND turns.state <= 2"
