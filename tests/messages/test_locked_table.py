@@ -4,7 +4,7 @@ import asyncio
 
 import psycopg
 
-from ..support.waiting import lock_waits
+from ..support.waiting import waiting_for_locks
 from ..support.wire import Wire, WireError, end_of
 
 
@@ -30,7 +30,7 @@ async def test_appends_that_meet_a_locked_table_share_one_connection(
         refused_later = appends()
         waiting = 0
         while not all(one.done() for one in refused_later):
-            waiting = max(waiting, lock_waits(observer))
+            waiting = max(waiting, waiting_for_locks(observer))
             await wire.get("s0")
         assert waiting == 1
         for end in (*refused, *[one.result() for one in refused_later]):

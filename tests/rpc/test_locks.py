@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any
+from uuid import UUID
 
 import grpc
 import psycopg
@@ -81,9 +82,9 @@ async def test_a_deadline_that_passes_while_a_change_waits_is_a_typed_error(
 
 async def test_too_many_changes_that_wait_for_a_held_session_are_refused_at_once(
     wire: Wire,
-    database_url: str,
     blocker: psycopg.Connection,
     arrived: list[str],
+    found_locked: list[UUID],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(locked, "MAX_WAITING", 2)
@@ -98,8 +99,7 @@ async def test_too_many_changes_that_wait_for_a_held_session_are_refused_at_once
     arrived.clear()
     waiting = [change(), change()]
     await until_async(lambda: len(arrived) == 2, "both have begun")
-    await until_waiting(database_url, 1)
-    await until_waiting(database_url, 0)
+    await until_async(lambda: bool(found_locked), "the session is known to be locked")
     refused = await change()
     assert refused
     assert refused.reason == "SESSION_BUSY"
@@ -110,13 +110,12 @@ async def test_too_many_changes_that_wait_for_a_held_session_are_refused_at_once
 
 
 async def test_an_import_waits_for_a_held_session(
-    wire: Wire, database_url: str, blocker: psycopg.Connection
+    wire: Wire, blocker: psycopg.Connection, found_locked: list[UUID]
 ) -> None:
     await wire.create("held")
     blocker.execute(HOLD)
     importing = asyncio.ensure_future(wire.import_("held", [[openai("x")], [openai("y")]]))
-    await until_waiting(database_url, 1)
-    await until_waiting(database_url, 0)
+    await until_async(lambda: bool(found_locked), "it waits in memory")
     assert not importing.done()
     blocker.rollback()
     assert (await importing).last_seq == 2

@@ -28,6 +28,7 @@ class TestOverload:
                 "max_watchers": 5,
                 "pool_size": 1,
                 "pool_timeout_s": 0.2,
+                "lock_timeout_s": 0.0,
             }
         )
 

@@ -269,7 +269,7 @@ def test_a_lost_turn_is_reported(
 
 def test_ctrl_c_aborts_the_answer(server: ServerProcess, client: Client) -> None:
     session = client.create_session(
-        "chat-1", config={"model_options": {"echo_text": "one two three", "echo_delay_ms": 1000}}
+        "chat-1", config={"model_options": {"echo_text": "one " * 100, "echo_delay_ms": 1000}}
     )
     terminal = Terminal(server.target, "chat-1")
     try:

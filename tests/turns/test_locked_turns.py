@@ -20,13 +20,13 @@ HOLD = "SELECT FROM sessions WHERE session_id = 'one' FOR UPDATE"
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """One place in each lane, and statements that wait for locks without end."""
+    """Settings with one place in each lane, and with statements that wait endlessly for locks."""
     return settings.model_copy(update={"pool_size": 4, "lock_timeout_s": 0})
 
 
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """For each check whether sessions are still locked: the number of sessions in it."""
+    """The number of sessions in each check that finds out whether sessions are still locked."""
     counts: list[int] = []
     free = row_locks.RowLockStore.free
 

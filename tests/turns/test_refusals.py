@@ -270,7 +270,7 @@ async def test_destroyed_sessions_and_steering_are_as_before(full: Wire) -> None
 
 
 class TestHistories:
-    """The size of a history without a window is known before it is read."""
+    """The size of a history without a window is known before the history is read."""
 
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:

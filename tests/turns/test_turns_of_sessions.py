@@ -96,7 +96,7 @@ async def test_turns_are_listed_in_pages_the_newest_first(one: Wire) -> None:
 
 @pytest.mark.parametrize("has_turns", [True, False])
 async def test_pages_do_not_go_on_in_another_session(one: Wire, has_turns: bool) -> None:
-    """The session is deleted and created again; with no turns, the list must not just end."""
+    """The session is recreated. Even if the new one has no turns, the next page is refused."""
     for text in "abc":
         await send(one, "one", text)
     request = cs.ListTurnsRequest(session_id="one", page_size=2)
@@ -113,7 +113,7 @@ async def test_pages_do_not_go_on_in_another_session(one: Wire, has_turns: bool)
 
 
 async def test_a_token_of_an_earlier_version_continues_the_list(one: Wire) -> None:
-    """Such a token contains no incarnation."""
+    """Tokens of earlier versions contain no incarnation."""
     ids = [(await send(one, "one", text)).turn_id for text in "abc"]
     request = cs.ListTurnsRequest(session_id="one", page_size=2)
     token = (await one.conversations.ListTurns(request)).next_page_token

@@ -25,7 +25,10 @@ export interface Responses<Response> extends AsyncIterable<Response> {
 // wait without an error. Streams may be open for days, so they take at most half of the 100.
 const STREAMS_A_CHANNEL = 50;
 
-/** The channels of a client: calls as promises and async iterables, without retries. */
+/**
+ * Makes calls over a client's gRPC channels. A call returns a promise or an async iterable, and is
+ * not retried.
+ */
 export class Transport {
   readonly #settings: Settings;
   readonly #client: Client;

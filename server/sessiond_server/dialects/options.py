@@ -177,7 +177,7 @@ class _Fitting:
             self._write_tools(functions)
             self.changes[key] = ChangeKind.FIELD_CHANGED
         elif name == "generationConfig" and self._api == "gemini" and isinstance(value, dict):
-            self.body[name] = {}  # Keep the place in the order; finish() sets it.
+            self.body[name] = {}  # finish() sets the value; the key keeps its place in the order.
             self._generation.update(value)
         elif self._is_own(name, value):
             # If Gemini's instructions are given in both spellings, the dialect sends both texts.
@@ -204,7 +204,7 @@ class _Fitting:
 
     def _is_own(self, name: str, value: Any) -> bool:
         if name == "max_tokens" and self._api == "chat":
-            # OpenAI's newer models refuse it; all accept max_completion_tokens instead.
+            # OpenAI's newer models refuse max_tokens. All accept max_completion_tokens.
             return self._is_compatible
         if name == "tool_choice":
             is_word = self._is_compatible and isinstance(value, str)

@@ -1,8 +1,9 @@
 """Starts and ends turns with one statement, in sessions that have no other open turn.
 
-This is the common case. Turns of different sessions that start at the same time share a statement
-(store/joined_starts.py). In all other cases, and if a statement of store/starts.py or store/ends.py
-stores nothing, the transactions of transitions.py start and end turns.
+Most turns start and end in this way. Turns of different sessions that start at the same time share
+a statement (store/joined_starts.py). If a session has other open turns, or if a statement of
+store/starts.py or store/ends.py stores nothing, the transactions of transitions.py start and end
+its turns.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -234,7 +235,7 @@ def running_of(sending: Sending, opening: Opening, turn: NewTurn, started: Start
 
 
 def fence_of(running: RunningTurn) -> dict[str, Any]:
-    """Return those of the `columns` of EndStore that name the turn which ends."""
+    """Return the part of EndStore's `columns` that names the turn which ends."""
     return {
         "turn": running.turn_id,
         "log": running.log,
@@ -244,7 +245,7 @@ def fence_of(running: RunningTurn) -> dict[str, Any]:
 
 
 def columns_of_end(running: RunningTurn, answer: Answer) -> dict[str, Any]:
-    """Return those of the `columns` of EndStore that the end of the turn sets."""
+    """Return the part of EndStore's `columns` that the end of the turn sets."""
     changes, change_count = changes_of(running.report)
     stop_reason = printable(answer.stop_reason)
     return ending_columns(changes, change_count, stop_reason=stop_reason, usage=running.usage)

@@ -1,7 +1,7 @@
 """Records turns that fail without any text, in sessions that have no other open turn.
 
-All other failures, and those for which the statement stores nothing, are recorded by the code that
-starts and ends the turns that do not fail.
+If this module cannot record a failure, or if its statement stores nothing, a transaction of
+transitions.py records the failure.
 """
 
 from collections.abc import AsyncIterator

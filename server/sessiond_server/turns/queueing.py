@@ -1,7 +1,8 @@
 """Queues turns, and ends turns while others wait in the queue, with few statements.
 
-This is the common case. In all other cases, and if a statement of store/queue.py or store/ends.py
-stores nothing, the transactions of transitions.py make the change.
+The module handles only the common cases, e.g. no waiting turn is held, and none has a parent_seq.
+In all other cases, and if a statement of store/queue.py or store/ends.py stores nothing, a
+transaction of transitions.py makes the change.
 """
 
 from collections.abc import AsyncIterator, Sequence

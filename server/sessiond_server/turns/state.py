@@ -284,7 +284,7 @@ class TurnChanges(TurnNews):
         )
 
     def freeze(self, running: RunningTurn) -> None:
-        """Publish nothing more of a turn's text, unless the transaction fails."""
+        """Stop publishing a turn's text, until the transaction has failed."""
         running.text.is_frozen = True
         self.frozen.append(running)
 

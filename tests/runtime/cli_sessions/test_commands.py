@@ -14,6 +14,7 @@ import pytest
 from sessiond import Client
 
 from ...support.processes import ServerProcess
+from ...support.waiting import PATIENCE_S
 from .running import COMMAND, Done, fill
 
 
@@ -164,29 +165,33 @@ def test_tail_follows_until_it_is_interrupted(client: Client) -> None:
         client.sessions.store_messages("chat-1", [{"role": "user", "content": "new"}] * 2)
         assert [json.loads(process.stdout.readline())["seq"] for _ in range(2)] == [13, 14]
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE_S) == 0
         assert process.stdout.read() == ""
 
 
 def test_tail_shows_answers_while_they_are_written(client: Client) -> None:
     session = client.create_session("live", model="echo")
-    options = {"echo_text": "one two three", "echo_delay_ms": 2000}
-    sent = session.send("hi", options=options)
+    session.store_message({"role": "user", "content": "begin"})
+    options = {"echo_text": "one two three", "echo_delay_ms": 1500}
     with subprocess.Popen(
-        [*COMMAND, "tail", "live", "-n", "0", "--follow", "--live"],
+        [*COMMAND, "tail", "live", "-n", "1", "--follow", "--live"],
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "…  assistant\n"
+        while "begin" not in process.stdout.readline():
+            pass
+        sent = session.send("hi", options=options)
+        while (line := process.stdout.readline()) != "…  assistant\n":
+            assert line
         # The model is still writing.
         assert session.get_turn(sent.turn_id).state == "running"
         assert process.stdout.readline() == "one two three\n"
-        assert process.stdout.readline().startswith("#2  assistant  ")
+        assert process.stdout.readline().startswith("#3  assistant  ")
         client.sessions.store_message("live", {"role": "user", "content": "more"})
-        assert process.stdout.readline().startswith("#3  user  ")
+        assert process.stdout.readline().startswith("#4  user  ")
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE_S) == 0
 
 
 def test_copy(client: Client, run: Callable[..., Done]) -> None:
@@ -311,7 +316,7 @@ def test_progress_is_shown_at_a_terminal_only(client: Client, tmp_path: Path) ->
     ) as process:
         assert process.stdout is not None
         assert process.stdout.read().count(b"\n") == 16
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_S) == 0
     assert b"exporting" in os.read(ours, 10_000)
     os.close(ours)
     os.close(theirs)
@@ -331,7 +336,7 @@ def test_progress_is_shown_at_a_terminal_only(client: Client, tmp_path: Path) ->
         (("copy", "x", "--up-to-seq", "1", "--up-to-bookmark", "b"), "not allowed with"),
         (("delete",), "give either ids, a filter, or --all"),
         (("delete", "--all", "--allow-missing"), "--allow-missing: only with ids"),
-        (("import", "x", "--from", "codex", "--extract-files"), "--extract-files: not with --from"),
+        (("import", "x", "--from", "codex", "--extract-files"), "--extract-files: cannot be used"),
         (("delete", "x", "--user", "ada"), "give either ids, a filter, or --all"),
         (("list", "--target", "http://localhost:1"), "not a URL"),
         (("list", "--tls-ca", "/no/ca.pem"), "--tls-ca: cannot read /no/ca.pem"),
@@ -379,7 +384,7 @@ def test_a_closed_output_pipe_is_no_failure(client: Client) -> None:
             assert process.stdout.readline()
             process.stdout.close()
             assert process.stderr.read() == b""
-            assert process.wait(30) == 0
+            assert process.wait(PATIENCE_S) == 0
 
 
 def test_every_command_has_its_help(run: Callable[..., Done]) -> None:

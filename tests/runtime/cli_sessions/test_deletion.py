@@ -10,6 +10,7 @@ import pytest
 
 from sessiond import Client
 
+from ...support.waiting import PATIENCE_S
 from .running import COMMAND, Done, fill
 
 
@@ -73,7 +74,7 @@ def test_delete_asks_at_a_terminal(client: Client, answer: str, left: int) -> No
                 shown += os.read(ours, 1000)
             assert b"Delete 3 sessions with 13 messages" in shown
             os.write(ours, f"{answer}\n".encode())
-            assert process.wait(30) == (1 if left else 0)
+            assert process.wait(PATIENCE_S) == (1 if left else 0)
     finally:
         os.close(ours)
         os.close(theirs)

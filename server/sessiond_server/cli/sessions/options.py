@@ -247,7 +247,7 @@ def parser() -> argparse.ArgumentParser:
     delete.add_argument(
         "--all",
         action="store_true",
-        help="delete every session of the project; instead of a filter",
+        help="delete every session of the project (no filter may be given)",
     )
     delete.add_argument(
         "--dry-run", action="store_true", help="count the sessions without deleting them"
@@ -261,7 +261,7 @@ def parser() -> argparse.ArgumentParser:
         "-y",
         "--yes",
         action="store_true",
-        help="delete without asking; required for a filter if there is no terminal",
+        help="delete without asking; required if a filter is given and there is no terminal",
     )
     return result
 
@@ -295,14 +295,15 @@ def _add_import(importing: argparse.ArgumentParser) -> None:
         help="the program that wrote the files",
     )
     group.add_argument(
-        "--prefix", default="", metavar="TEXT", help="text before the ids of the sessions"
+        "--prefix", default="", metavar="TEXT", help="prefix of the ids of new sessions"
     )
     group.add_argument("--user", metavar="TEXT", help="user of new sessions")
     group.add_argument("--model", metavar="NAME", help="model of new sessions")
     group.add_argument(
         "--keep-bad-lines",
         action="store_true",
-        help="store lines that cannot be read as messages, instead of refusing their transcript",
+        help="store unreadable lines too, each as a message, instead of refusing the whole "
+        "transcript",
     )
 
 
