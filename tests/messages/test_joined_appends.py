@@ -184,7 +184,7 @@ async def test_a_deadline_ends_the_wait_with_a_typed_error_and_stores_nothing(
 async def test_appends_wait_for_a_session_that_is_held_for_long(
     wire: Wire, database_url: str, waiting: Waiting, counts: Counts
 ) -> None:
-    """Once the session is free, few statements store them in their order."""
+    """Once the session is free, few statements store the appends in their order."""
     await wire.create("one")
     with held(database_url, "one"):
         await waiting.call(ask("one", "0"))

@@ -218,8 +218,8 @@ async def test_appends_that_meet_locked_assets_leave_statements_to_others(
         )
         for session_id in HELD
     ]
-    # At most half of the connections store appends. At most half of these store appends that cannot
-    # share a statement, such as those with assets.
+    # At most half of the connections store appends. At most a quarter of the connections store
+    # appends that cannot share a statement, such as appends with assets.
     await until_async(lambda: waiting(observer) == POOL_SIZE // 4, "the appends wait")
     for i in range(20):
         assert (await wire.store("other", "x")).first_seq == i + 1

@@ -11,7 +11,7 @@ PATIENCE_S = 120.0
 INTERVAL_S = 0.02
 
 # For tests that act while a statement waits for a lock. By default, a statement gives up after half
-# a second, which a busy machine may need for less than that.
+# a second. On a busy machine, even a short action may take longer.
 LOCKS_LAST = pytest.mark.parametrize(
     "settings", [{"lock_timeout_s": 0.0}], ids=["locks_last"], indirect=True
 )

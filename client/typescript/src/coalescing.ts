@@ -161,8 +161,8 @@ export class Coalescer {
         continue;
       }
       size += call.bytes.length;
-      // Once a call has not fitted, all later ones are left too, so that no call overtakes an
-      // earlier one of its session.
+      // Once a call does not fit, all later calls wait for the next batch, too, so that no call
+      // overtakes an earlier one of its session.
       (chosen.length < most && size <= MAX_BATCH_BYTES ? chosen : left).push(call);
     }
     this.#waiting = left;

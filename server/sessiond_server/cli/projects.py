@@ -64,9 +64,9 @@ def run(arguments: list[str]) -> int:
         action="append",
         default=[],
         metavar="LIMIT",
-        help="go back to the server's default",
+        help="remove a limit of the project, so that the server's default applies",
     )
-    usage = commands.add_parser("usage", help="show what a project uses beside its limits")
+    usage = commands.add_parser("usage", help="show the usage of a project and its limits")
     for command in (limits, usage):
         command.add_argument("name", metavar="NAME", help="name of the project")
     for command in (listing, delete, limits, usage):
@@ -94,10 +94,11 @@ def _confirm(name: str) -> None:
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise CommandError(
-            f"this deletes project {name!r} with all that it has; --yes deletes it without asking",
+            f"this deletes project {name!r} and everything in it; add --yes to delete it without "
+            "asking",
             exit_code=2,
         )
-    sys.stderr.write(f"Type {name} to delete the project with all that it has: ")
+    sys.stderr.write(f"Type {name} to delete the project and everything in it: ")
     sys.stderr.flush()
     if sys.stdin.readline().strip() != name:
         raise CommandError("nothing was deleted")
@@ -182,7 +183,7 @@ def _limit_name(flag: str) -> str:
     name = flag.replace("-", "_")
     if name not in LIMIT_NAMES:
         known = ", ".join(map(_flag, LIMIT_NAMES))
-        raise CommandError(f"there is no limit {flag!r}; there are {known}", exit_code=2)
+        raise CommandError(f"there is no limit {flag!r}; the limits are {known}", exit_code=2)
     return name
 
 

@@ -162,7 +162,7 @@ class Database:
         """Raise LockTimeout in all callers of one kind of work that wait for a place; see Places.
 
         A caller that has met a lock, such as one on a table, calls this, because the statements of
-        the others would probably meet the lock too.
+        the waiting callers would probably meet the lock too.
         """
         self._places.refuse(kind)
 
@@ -231,8 +231,8 @@ class Database:
     async def renew(self, reason: str) -> None:
         """Replace all connections. Connections in use are replaced when they are returned.
 
-        Whoever finds a read-only or broken connection calls this, because the others are probably
-        no better. A call soon after another one does nothing.
+        Whoever finds a read-only or broken connection calls this, because the other connections are
+        probably no better. A call soon after another one does nothing.
         """
         if time.monotonic() - self._renewed_at < RENEWAL_PAUSE_S or self._pool.closed:
             return

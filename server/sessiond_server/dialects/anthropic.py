@@ -260,7 +260,7 @@ class _Writer(AnthropicBlocks):
         self._sent.append(_Sent(self._message(entry, role, blocks), [entry]))
 
     def _message(self, entry: Entry, role: str, blocks: list[JSON]) -> JSON:
-        """Return a message, in its stored form if its blocks are the stored ones."""
+        """Return a message of the request: the stored message if its blocks are unchanged."""
         new: JSON = {"role": role, "content": blocks}
         if entry.format == FORMAT_ANTHROPIC:
             self._lose_keys(entry)

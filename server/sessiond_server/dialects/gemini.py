@@ -121,7 +121,7 @@ class _Writer(GeminiParts):
                 break
 
     def _content(self, content: _Content) -> JSON:
-        """Return a content, in its stored form if its parts are the stored ones."""
+        """Return a content of the request: the stored content if its parts are unchanged."""
         new: JSON = {"role": content.role, "parts": content.parts}
         if len(content.entries) != 1:
             return new

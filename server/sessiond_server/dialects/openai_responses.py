@@ -124,7 +124,7 @@ class _Writer(ResponsesParts):
         yield self._message(entry, {"role": role, "content": content}, is_stored=stored)
 
     def _message(self, entry: Entry, new: JSON, *, is_stored: bool) -> JSON:
-        """Return a message, in its stored form if the new one equals it."""
+        """Return a message of the request: the stored message if the new one equals it."""
         if not is_stored:
             return new
         if entry.value.get("type") != "message":

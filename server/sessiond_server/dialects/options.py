@@ -180,7 +180,7 @@ class _Fitting:
 
     def _is_own(self, name: str, value: Any) -> bool:
         if name == "max_tokens" and self._api == "chat":
-            # OpenAI's newer models refuse it; all accept max_completion_tokens instead.
+            # OpenAI's newer models refuse max_tokens. All accept max_completion_tokens.
             return self._is_compatible
         if name == "tool_choice":
             is_word = self._is_compatible and isinstance(value, str)

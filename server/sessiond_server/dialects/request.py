@@ -226,7 +226,7 @@ class Steps:
     def media_type(self, piece: Media) -> str:
         """Return the media type of a file; "" if it is unknown.
 
-        For pictures and PDFs among the assets, it is the type that their content shows.
+        For an asset that is a picture or a PDF, the type is the one that its content shows.
         """
         asset = self.assets.get(piece.asset_id)
         known = plain_media_type(asset.media_type) if asset else ""

@@ -104,7 +104,7 @@ class LockWaits:
 
         Raises:
             Fault: SESSION_BUSY if the session stayed locked.
-            LockTimeout: if the call could not get a lock other than that of the session's row.
+            LockTimeout: if the call could not get a lock other than the one on the session's row.
         """
         kind = method, project_id
         if method in SESSION_CHANGES and session_id:

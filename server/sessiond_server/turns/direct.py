@@ -246,7 +246,7 @@ def running_of(sending: Sending, opening: Opening, turn: NewTurn, started: Start
 
 
 def fence_of(running: RunningTurn) -> dict[str, Any]:
-    """Return those of the `columns` of EndStore that name the turn which ends."""
+    """Return the part of EndStore's `columns` that names the turn which ends."""
     return {
         "turn": running.turn_id,
         "log": running.log,
@@ -256,7 +256,7 @@ def fence_of(running: RunningTurn) -> dict[str, Any]:
 
 
 def columns_of_end(running: RunningTurn, answer: Answer) -> dict[str, Any]:
-    """Return those of the `columns` of EndStore that the end of the turn sets."""
+    """Return the part of EndStore's `columns` that the end of the turn sets."""
     changes, change_count = changes_of(running.report)
     stop_reason = printable(answer.stop_reason)
     return ending_columns(changes, change_count, stop_reason=stop_reason, usage=running.usage)

@@ -395,7 +395,7 @@ class Turns:
         return Accepted(row, after_seq, False, epoch)
 
     async def last_seq(self, project_id: UUID, session_id: str) -> int:
-        """Return the seq of a session's newest message; 0 if there is none, or no such session."""
+        """Return the seq of a session's newest message; 0 if there is no message or no session."""
         row = await self._sessions.get(session_key(project_id, session_id), project_id)
         return row.last_seq if row else 0
 

@@ -272,7 +272,7 @@ def _add_import(importing: argparse.ArgumentParser) -> None:
         help="the program that wrote the files",
     )
     group.add_argument(
-        "--prefix", default="", metavar="TEXT", help="text before the ids of the sessions"
+        "--prefix", default="", metavar="TEXT", help="prefix of the ids of new sessions"
     )
     group.add_argument("--user", metavar="TEXT", help="user of new sessions")
     group.add_argument("--model", metavar="NAME", help="model of new sessions")

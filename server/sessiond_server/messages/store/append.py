@@ -234,7 +234,7 @@ class AppendStore:
         return None
 
     async def stored_ids(self, key: UUID, project_id: UUID, ids: Sequence[str]) -> dict[str, int]:
-        """Return the seqs of those of the messages that the session has already, by message_id."""
+        """Return the seqs of the message_ids that the session has already, by message_id."""
         async with self._database.connection() as connection:
             return await message_ids.stored_ids(connection, key, project_id, ids)
 

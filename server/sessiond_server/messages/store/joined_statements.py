@@ -126,4 +126,4 @@ TYPES: dict[str, Type] = {
     ),
     "limit": INT8,
 }
-"""Types of the placeholders of these parts, and of those of the records of requests."""
+"""Types of the placeholders of the parts above, and of the parts that record requests."""

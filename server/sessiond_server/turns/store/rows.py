@@ -258,7 +258,7 @@ def options_of(stored: Any) -> dict[str, Any]:
 
 
 def changes_of(report: Report | None) -> tuple[Changes | None, int]:
-    """Return the changes of a request that are stored with its turn, and the number of them all.
+    """Return the changes of a request that are stored with its turn, and the number of all changes.
 
     None = there are none.
     """

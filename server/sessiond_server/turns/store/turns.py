@@ -256,7 +256,7 @@ class TurnStore:
     async def stored_ids(
         self, key: UUID, project_id: UUID, ids: Sequence[tuple[int, str]]
     ) -> dict[str, int]:
-        """Return the seqs of those of the given messages that the session has already, by id.
+        """Return the seqs of the message_ids that the session has already, by message_id.
 
         Args:
             key: the session's key.
