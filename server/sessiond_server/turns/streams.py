@@ -261,7 +261,7 @@ class TurnFollower:
         )
 
     async def _ended_turn(self) -> TurnRow | None:
-        """Return the turn that the Send is part of if it is over, else None."""
+        """If the turn that the Send is part of is over, return it, else None."""
         if row := self._runner.ended(self.own.turn_id):
             self.own = row
             return row

@@ -239,7 +239,7 @@ class TaskSearch:
             self.seq = entry.seq
 
     def end(self) -> None:
-        """Record that no message precedes the last one added."""
+        """Record that no message precedes the message that was added last."""
         if self._is_answer:
             if self._has_calls and not self.is_done:
                 self._is_loop, self.seq = True, 0
