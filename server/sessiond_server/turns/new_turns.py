@@ -19,8 +19,8 @@ from sessiond_server.messages.target import Target
 from sessiond_server.messages.validation import MessageValidator
 from sessiond_server.providers.base import ModelFault
 from sessiond_server.providers.routing import Models
-from sessiond_server.turns.context import policy_of
 from sessiond_server.turns.errors import fault_of_model
+from sessiond_server.turns.requests.context import policy_of
 from sessiond_server.turns.sending import Sending, take_parent
 from sessiond_server.turns.store.rows import NewTurn
 

@@ -1,7 +1,7 @@
 """Runs turns in this process. Lease renewal and recovery of orphaned turns are in leases.py.
 
-The runner calls the models. Every change in the database is made by transitions.py with the
-session's row locked; no connection is held while a model works.
+The runner calls the models. The package `changes` makes every change in the database. No connection
+is held while a model works.
 """
 
 import asyncio
@@ -28,24 +28,30 @@ from sessiond_server.sessions.store.lock import SessionMissing
 from sessiond_server.sessions.store.sessions import SessionStore
 from sessiond_server.telemetry import metrics, tracing
 from sessiond_server.turns.announcements import TurnAnnouncements
-from sessiond_server.turns.answer_text import AnswerText
 from sessiond_server.turns.answers import tokens_of
-from sessiond_server.turns.asset_files import AssetFiles
-from sessiond_server.turns.context import Context, ContextRequest, Contexts, Policy, policy_of
-from sessiond_server.turns.direct import DirectTurns
+from sessiond_server.turns.changes.direct import DirectTurns
+from sessiond_server.turns.changes.failures import DirectFailures
+from sessiond_server.turns.changes.handover import Handovers
+from sessiond_server.turns.changes.queueing import DirectQueue
+from sessiond_server.turns.changes.transitions import TurnTransitions
 from sessiond_server.turns.errors import check_readable, fault_of_model, internal_error
-from sessiond_server.turns.failures import DirectFailures
-from sessiond_server.turns.handover import Handovers
-from sessiond_server.turns.lanes import TurnLanes
-from sessiond_server.turns.queueing import DirectQueue
-from sessiond_server.turns.refusals import Refusals
+from sessiond_server.turns.requests.asset_files import AssetFiles
+from sessiond_server.turns.requests.context import (
+    Context,
+    ContextRequest,
+    Contexts,
+    Policy,
+    policy_of,
+)
+from sessiond_server.turns.requests.refusals import Refusals
 from sessiond_server.turns.sending import Sending
 from sessiond_server.turns.state import EndedTurns, RunningTurn, TurnChanges, TurnNews, TurnSlots
 from sessiond_server.turns.store.openings import Opening
 from sessiond_server.turns.store.rows import NewTurn, TurnRow
 from sessiond_server.turns.store.turns import TurnStore
+from sessiond_server.turns.texts.answer_text import AnswerText
 from sessiond_server.turns.timeouts import in_time
-from sessiond_server.turns.transitions import TurnTransitions
+from sessiond_server.turns.waiting.lanes import TurnLanes
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 2.0
 DATABASE_RETRY_S = 0.5

@@ -1,7 +1,7 @@
 """Queues turns, and ends turns while others wait in the queue, with few statements.
 
-This is the common case. In all other cases, and if a statement of store/queue.py or store/ends.py
-stores nothing, the transactions of transitions.py make the change.
+This is the common case. In all other cases, and if a statement of turns/store/queue.py or
+turns/store/ends.py stores nothing, the transactions of transitions.py make the change.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -19,7 +19,7 @@ from sessiond_server.formats.read import read
 from sessiond_server.messages.store.rows import Rows
 from sessiond_server.providers.base import Answer
 from sessiond_server.turns.answers import Answers
-from sessiond_server.turns.direct import columns_of_end, ended_row, fence_of, news_of
+from sessiond_server.turns.changes.direct import columns_of_end, ended_row, fence_of, news_of
 from sessiond_server.turns.sending import Accepted, Sending
 from sessiond_server.turns.state import RunningTurn, TurnLease, TurnNews, TurnSlots
 from sessiond_server.turns.store.ends import Ended, EndStore
