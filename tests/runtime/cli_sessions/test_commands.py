@@ -170,21 +170,27 @@ def test_tail_follows_until_it_is_interrupted(client: Client) -> None:
 
 def test_tail_shows_answers_while_they_are_written(client: Client) -> None:
     session = client.create_session("live", model="echo")
+    session.store_message({"role": "user", "content": "before"})
     options = {"echo_text": "one two three", "echo_delay_ms": 2000}
-    sent = session.send("hi", options=options)
     with subprocess.Popen(
-        [*COMMAND, "tail", "live", "-n", "0", "--follow", "--live"],
+        [*COMMAND, "tail", "live", "-n", "1", "--follow", "--live"],
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
         assert process.stdout is not None
+        # The command has started, which takes long on a busy machine.
+        assert process.stdout.readline().startswith("#1  user  ")
+        assert process.stdout.readline() == "  before\n"
+        sent = session.send("hi", options=options)
+        assert process.stdout.readline().startswith("#2  user  ")
+        assert process.stdout.readline() == "  hi\n"
         assert process.stdout.readline() == "…  assistant\n"
         # The model is still writing.
         assert session.get_turn(sent.turn_id).state == "running"
         assert process.stdout.readline() == "one two three\n"
-        assert process.stdout.readline().startswith("#2  assistant  ")
+        assert process.stdout.readline().startswith("#3  assistant  ")
         client.sessions.store_message("live", {"role": "user", "content": "more"})
-        assert process.stdout.readline().startswith("#3  user  ")
+        assert process.stdout.readline().startswith("#4  user  ")
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
 
