@@ -73,6 +73,7 @@ from sessiond_server.tasks.service import Tasks
 from sessiond_server.tasks.store import TaskStore
 from sessiond_server.turns.announcements import TurnAnnouncements
 from sessiond_server.turns.answers import Answers
+from sessiond_server.turns.calls import ModelCalls
 from sessiond_server.turns.changes.direct import DirectTurns
 from sessiond_server.turns.changes.failures import DirectFailures
 from sessiond_server.turns.changes.handover import Handovers
@@ -221,23 +222,23 @@ async def open_services(
         stack.push_async_callback(direct.close)
         queue = DirectQueue(stores.turn_queues, stores.turn_ends, answers, watching, lease, slots)
         files = AssetFiles(assets, max_request_bytes=settings.max_model_request_bytes)
+        refusals = Refusals(models, max_context_bytes=settings.max_context_bytes)
         runner = TurnRunner(
             stores.turns,
             transitions,
             slots,
             watching,
             announcements,
-            stores.sessions,
-            contexts,
-            models,
-            files,
+            ModelCalls(
+                *(stores.sessions, contexts, models, files, announcements, refusals, lanes),
+                max_request_bytes=settings.max_model_request_bytes,
+            ),
             handovers,
             direct,
             queue,
             DirectFailures(stores.turn_starts, stores.turn_ends, watching),
-            Refusals(models, max_context_bytes=settings.max_context_bytes),
+            refusals,
             lanes,
-            max_request_bytes=settings.max_model_request_bytes,
         )
         stack.push_async_callback(runner.close)
         watching.add_listener(runner.on_event)
