@@ -24,7 +24,7 @@ quickly = pytest.mark.usefixtures("unsaved")
 @pytest.fixture
 def unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
     """Save no text. On a busy machine, even an ordinary turn could last until the first save."""
-    monkeypatch.setattr("sessiond_server.turns.text_saver.INTERVAL_S", 600)
+    monkeypatch.setattr("sessiond_server.turns.texts.text_saver.INTERVAL_S", 600)
 
 
 def named(text: str, message_id: str) -> Message:
