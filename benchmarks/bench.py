@@ -22,7 +22,7 @@ class Bench:
     Args:
         subjects: the opened subjects of READERS and LOADERS, by name.
         addresses: the kind (one of subjects.KINDS) and the address of each subject of READERS, by
-            name. The reading processes open the subjects again with these.
+            name. The reading processes open the subjects again at these addresses.
         databases: the databases of the run.
         messages: the messages to store.
         sizes: the amounts to measure.

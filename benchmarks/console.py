@@ -43,7 +43,7 @@ def console(target: str) -> Iterator[tuple[psutil.Process, str]]:
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "sessiond_server", "console"),
-            # As `serve --console` starts it.
+            # `serve --console` starts its console with the same flags.
             *("--target", target, "--listen", "127.0.0.1:0", "--until-eof"),
         ],
         stdin=subprocess.PIPE,

@@ -31,8 +31,8 @@ from sessiond.errors import ContextTooLarge
 ASSETS = 40
 SENT_ASSETS = 18  # of 8 MB: a request of about 200 MB
 ASSET_BYTES = 8_000_000
-# The session is rewound after this many turns. A request leaves out the oldest messages of a long
-# history, and these are the messages with the assets.
+# The session is rewound after this many turns. Otherwise its history would become so long that
+# requests leave out the oldest messages, which are the messages with the assets.
 REWIND_AFTER = 1_000
 MEASURE_S = float(os.environ.get("MEASURE_S", "10"))
 PNG = b"\x89PNG\r\n\x1a\n"

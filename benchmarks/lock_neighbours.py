@@ -121,9 +121,9 @@ def main() -> None:
 
 
 async def measure(target: str, names: str) -> None:
-    """Make calls until the input ends. At each line of the input, print the latest latencies.
+    """Make calls until the input ends.
 
-    These are the latencies of the calls since the previous line.
+    At each line of the input, print the latencies of the calls since the previous line.
     """
     lines = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(
@@ -162,9 +162,10 @@ async def measure(target: str, names: str) -> None:
 async def others(
     target: str, calls: list[Call]
 ) -> AsyncIterator[Callable[[], Awaitable[dict[str, float]]]]:
-    """Run a process that makes calls. Yields a function that returns the latest latencies.
+    """Run a process that makes calls.
 
-    These are the latencies of the calls since the function was called last.
+    Yields:
+        A function that returns the latencies of the calls since it was called last.
     """
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, __file__, "--measure", target),

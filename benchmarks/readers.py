@@ -46,7 +46,7 @@ class Readers:
             name: name of the subject.
             level: a method of Subject: "texts", "dicts" or "first".
             session_id: the session.
-            times: how many times to read it.
+            times: how many times to read the session.
 
         Returns:
             The duration of all reads together, in seconds.

@@ -241,7 +241,8 @@ def targets(results: Results, sizes: Sizes) -> list[TargetResult]:
 
     The targets compare plain reads from a server with default settings: openai-agents parses every
     message, while sessiond and the floor (subject_floor.py) return text that is parsed on access.
-    Comparisons of reads that parse every message follow them.
+    After each target for reads come, among others, comparisons in which sessiond and the floor
+    parse every message too.
     """
     found: list[TargetResult] = []
 
@@ -327,7 +328,8 @@ def targets(results: Results, sizes: Sizes) -> list[TargetResult]:
         found.append(TargetResult(title, "within 15 %", flat, 1 / FLAT <= flat <= FLAT))
     found += _many_targets(results)
     smallest, largest = sizes.copied[0], sizes.copied[-1]
-    # This ratio is how many times longer the largest takes than the smallest.
+    # The ratio says how many times longer a copy or rewind of the largest session takes than one of
+    # the smallest session.
     for what, most in (("copy", 2), ("rewind", 1.3)):
         ratio = results.ratio(f"{what} of {smallest}", SESSIOND, (f"{what} of {largest}", SESSIOND))
         if ratio is not None:

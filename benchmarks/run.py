@@ -156,7 +156,7 @@ async def _measure(
         FLOOR_JSONB: FloorJsonb(made.peers_url),
     }
     subjects |= {FLOOR_ORJSON: FloorOrjson(made.peers_url)}
-    # These two can only append.
+    # The next two subjects can only append.
     subjects |= {EMPTY_CALL: cast(Subject, EmptyCall())}
     subjects |= {CALL_AND_FLOOR: cast(Subject, CallAndFloor(made.peers_url))}
     if "adapters" in parts:

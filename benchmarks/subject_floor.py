@@ -1,4 +1,4 @@
-"""The minimal use of PostgreSQL, as a subject of the benchmark."""
+"""The floor: the minimal use of PostgreSQL, as a subject of the benchmark."""
 
 import json
 
@@ -113,13 +113,13 @@ class Floor:
 
 
 class FloorJsonb(Floor):
-    """The floor with jsonb, the common choice. It loses spacing, key order and number format."""
+    """The floor with jsonb, the common choice. jsonb loses spacing, key order and number format."""
 
     BODY_TYPE = "jsonb"
 
 
 class FloorCopy(Floor):
-    """The floor, loading with COPY."""
+    """The floor, except that it loads messages with COPY."""
 
     async def load(self, session_id: str, messages: list[MessageDict]) -> None:
         seq = self._reserve(session_id, len(messages)) + 1

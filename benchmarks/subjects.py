@@ -1,7 +1,8 @@
 """The common interface of the measured subjects.
 
-Each subject has its own module, so that a reading process imports only its packages. All subjects
-start from the same dicts, encode their own JSON, and have at most POOL_SIZE database connections.
+Each subject has its own module, so that a process that reads from one subject (reader.py) does not
+import the packages of the others. All subjects start from the same dicts, encode their own JSON,
+and have at most POOL_SIZE database connections.
 """
 
 from collections.abc import Callable

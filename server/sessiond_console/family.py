@@ -20,13 +20,13 @@ class Node:
 
     session_id: str
     cut: int
-    """The last seq that it shares with its source."""
+    """The last seq that this session shares with its source."""
     info: SessionInfo
     copies: list["Node"] = field(default_factory=list)
     depth: int = 0
     row: int = 0
     omitted: int = 0
-    """How many copies of it are not shown."""
+    """Number of copies of this session that are not shown."""
 
 
 @dataclass(slots=True)
@@ -110,7 +110,7 @@ async def family_of(api: AsyncClient, info: SessionInfo) -> Family:
                         Node(copy.session_id, copy.seq, copied, depth=node.depth + 1)
                     )
             except NotFound:
-                # It was deleted while the tree was read.
+                # The session was deleted while the tree was read.
                 return
 
     while level and count < MAX_NODES:

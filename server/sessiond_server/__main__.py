@@ -16,7 +16,8 @@ FAILED, OUTPUT_LOST = 1, 120
 # setting turns the three off, so that the fourth thread does all the work
 # (docs/decisions/058-threads-of-grpc.md).
 EXPERIMENTS = "-event_engine_listener"
-# The setting was tried with the versions of gRPC that begin with this. Others keep their default.
+# The setting was tried only with the versions of gRPC whose numbers begin with this text. With
+# other versions, gRPC keeps its default.
 TRIED_GRPC = "1.85."
 
 

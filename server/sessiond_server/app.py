@@ -72,6 +72,7 @@ from sessiond_server.settings import Settings
 from sessiond_server.tasks.service import Tasks
 from sessiond_server.tasks.store import TaskStore
 from sessiond_server.turns.announcements import TurnAnnouncements
+from sessiond_server.turns.answers import Answers
 from sessiond_server.turns.asset_files import AssetFiles
 from sessiond_server.turns.context import Contexts
 from sessiond_server.turns.direct import DirectTurns
@@ -87,12 +88,13 @@ from sessiond_server.turns.refusals import Refusals
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.service import Turns
 from sessiond_server.turns.state import TurnLease, TurnSlots
-from sessiond_server.turns.store.failures import FailureStore
-from sessiond_server.turns.store.handover import HandoverStore
-from sessiond_server.turns.store.joined_starts import JoinedStore
+from sessiond_server.turns.store.ends import EndStore
+from sessiond_server.turns.store.joined_starts import JoinedStartStore
+from sessiond_server.turns.store.leases import TurnLeaseStore
 from sessiond_server.turns.store.marks import MarkStore
+from sessiond_server.turns.store.openings import OpeningStore
 from sessiond_server.turns.store.queue import TurnQueueStore
-from sessiond_server.turns.store.starts import DirectStore
+from sessiond_server.turns.store.starts import StartStore
 from sessiond_server.turns.store.texts import TextStore
 from sessiond_server.turns.store.turns import TurnStore
 from sessiond_server.turns.streams import TurnStreams
@@ -112,27 +114,29 @@ class Stores:
         self.bookmarks = BookmarkStore(database)
         self.copies = CopyStore(database)
         self.cuts = CutStore(database)
-        self.direct = DirectStore(database)
-        self.failures = FailureStore(database)
         self.flattening = FlatteningStore(database)
         self.history = HistoryStore(database)
         self.imports = SessionImportStore(database)
         self.snapshots = SnapshotStore(database)
-        self.joined_turns = JoinedStore(database)
         self.keys = KeyStore(database)
         self.marks = MarkStore(database)
         self.purge = PurgeStore(database)
         self.project_purge = ProjectPurgeStore(database)
-        self.queue_leases = LeaseStore(database)
-        self.queue_progress = ProgressStore(database)
         self.queues = QueueStore(database)
+        self.queue_leases = LeaseStore(database, self.queues)
+        self.queue_progress = ProgressStore(database)
         self.quotas = QuotaStore(database)
         self.rewinds = RewindStore()
         self.row_locks = RowLockStore(database)
         self.bulk_deletions = BulkDeletionStore(database)
         self.sessions = SessionStore(database)
         self.tasks = TaskStore(database)
+        self.turn_ends = EndStore(database)
+        self.turn_leases = TurnLeaseStore(database)
+        self.turn_openings = OpeningStore(database)
         self.turn_queues = TurnQueueStore(database)
+        self.turn_starts = StartStore(database)
+        self.joined_turn_starts = JoinedStartStore(database)
         self.turn_texts = TextStore(database)
         self.turns = TurnStore(database, self.append)
         self.watch = WatchStore(database)
@@ -204,17 +208,18 @@ async def open_services(
             stores.turns, stores.turn_texts, models, limits, counts, lease, slots
         )
         contexts = Contexts(stores.history, stores.marks, max_bytes=settings.max_context_bytes)
-        handovers = Handovers(HandoverStore(), stores.turns, stores.turn_texts, transitions, lease)
+        handovers = Handovers(
+            stores.turn_leases, stores.turns, stores.turn_texts, transitions, lease
+        )
         announcements = TurnAnnouncements(watching, quotas)
         lanes = TurnLanes(settings.pool_size, settings.max_history_bytes)
+        answers = Answers(models, limits, counts)
         direct = DirectTurns(
-            *(stores.direct, stores.joined_turns, lanes, models, limits, counts),
+            *(stores.turn_starts, stores.joined_turn_starts, stores.turn_ends, lanes, answers),
             *(watching, lease, slots),
         )
         stack.push_async_callback(direct.close)
-        queue = DirectQueue(
-            TurnQueueStore(database), models, limits, counts, watching, lease, slots
-        )
+        queue = DirectQueue(stores.turn_queues, stores.turn_ends, answers, watching, lease, slots)
         files = AssetFiles(assets, max_request_bytes=settings.max_model_request_bytes)
         runner = TurnRunner(
             stores.turns,
@@ -229,7 +234,7 @@ async def open_services(
             handovers,
             direct,
             queue,
-            DirectFailures(stores.failures, watching),
+            DirectFailures(stores.turn_starts, stores.turn_ends, watching),
             Refusals(models, max_context_bytes=settings.max_context_bytes),
             lanes,
             max_request_bytes=settings.max_model_request_bytes,
@@ -254,7 +259,7 @@ async def open_services(
             transitions,
             contexts,
             new_turns,
-            stores.joined_turns,
+            stores.turn_openings,
             queue,
             quotas,
             lanes,
@@ -300,7 +305,9 @@ async def open_services(
             interval_s=settings.purge_interval_s,
             grace_s=settings.asset_grace_s,
         )
-        leases = TurnLeases(stores.turns, transitions, runner, lease, slots, handovers)
+        leases = TurnLeases(
+            *(stores.turns, stores.turn_leases, transitions, runner, lease, slots, handovers)
+        )
         texts = TextSaver(stores.turn_texts, runner, lease)
         live_texts = LiveTexts(stores.turn_texts, runner, texts, announcements)
         stack.push_async_callback(live_texts.close)

@@ -68,7 +68,7 @@ def send_resets(port: int, count: int) -> None:
 
 
 async def test_calls_that_are_reset_at_once_reach_no_handler(server: Running, wire: Wire) -> None:
-    """So a flood of them uses CPU time of gRPC's threads, and hardly any of the event loop."""
+    """A flood of these calls uses CPU time of gRPC's threads, and hardly any of the event loop."""
     await wire.create("a")
     before = here().value("grpc_server_started_total", grpc_method="GetSession")
     await asyncio.to_thread(send_resets, server.port, 20_000)

@@ -46,7 +46,7 @@ async def overlapping_writers(
             done.append(await store(client, start, min(start + BATCH, count)))
             if due and len(done) >= due[0]:
                 due.pop(0)
-                # The other writer has a batch in flight.
+                # The other writer has a batch in flight, which the kill interrupts.
                 server.kill()
                 server = await asyncio.to_thread(
                     start_server, "--listen", target, SESSIOND_DATA_DIR=str(data_dir)

@@ -1,4 +1,6 @@
-"""Long runs behind PgBouncer, behind HAProxy while a primary becomes read-only, and without events.
+"""Long runs behind PgBouncer, and behind HAProxy while a primary becomes read-only.
+
+Other long runs have streams without events behind a proxy that cuts silent connections.
 
 SESSIOND_SOAK_S is the duration of a run in seconds. The default is 120.
 """

@@ -176,7 +176,7 @@ def test_workers_that_die_lose_nothing(data_dir: Path, tmp_path: Path, start_ser
         took = time.monotonic() - began
         assert client.processing.lease("index") == []
         assert [worker.process.poll() for worker in workers].count(None) == WORKERS
-    # The first worker was killed before it processed its messages, the second one afterwards.
+    # The first killed worker had not processed its messages yet, but the second one had.
     check([done for worker in workers for done in worker.done()], repeated=workers[-2].path.name)
     messages = SESSIONS * MESSAGES
     print(
@@ -201,7 +201,7 @@ def check(all_done: list[Done], repeated: str) -> None:
             else:
                 assert done.first == reached + 1
                 reached = done.last
-            # One worker at a time.
+            # Only one worker at a time processes messages of a session.
             assert done.start > end
             end = done.end
         assert reached == MESSAGES

@@ -108,7 +108,7 @@ class Memory:
             try:
                 own += psutil.Process(pid).memory_full_info().uss
             except psutil.Error:
-                # The process has ended meanwhile, or belongs to another user or machine.
+                # The process has ended meanwhile, or runs as another user or on another machine.
                 continue
         return {
             "s": elapsed,

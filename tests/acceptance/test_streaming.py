@@ -224,7 +224,7 @@ def test_a_terminated_server_hands_its_streams_over(
 async def test_a_slow_reader_holds_no_connection(
     database_url: str, start_server: Start, query: Query
 ) -> None:
-    """Others are served while a dozen readers pause, with a pool of one database connection."""
+    """The pool has one database connection, and serves other calls while a dozen readers pause."""
     server = await asyncio.to_thread(
         start_server,
         SESSIOND_DATABASE_URL=database_url,

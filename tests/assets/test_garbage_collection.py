@@ -17,7 +17,7 @@ from sessiond_server.retention.purger import Purger
 from sessiond_server.retention.store.purge import PurgeStore
 from sessiond_server.server import Running
 
-from ..support.waiting import until_waiting
+from ..support.waiting import LOCKS_LAST, until_waiting
 from ..support.wire import Wire, error_of, taken_apart
 from .helpers import (
     Query,
@@ -235,6 +235,7 @@ class TestRaces:
         assert len(store.everything()) == outcomes.count(True)
         assert any(outcomes)
 
+    @LOCKS_LAST
     async def test_garbage_collection_skips_assets_of_an_append_in_progress(
         self, wire: Wire, query: Query, database_url: str, server: Running, sweeper: Sweeper
     ) -> None:

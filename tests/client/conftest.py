@@ -198,7 +198,7 @@ class FakeServer:
 
 
 class Colour:
-    """One of the two clients, with one way to call both.
+    """The async client or the sync client, behind methods that are the same for both.
 
     The sync client runs in a thread, because the fake server runs in the test's event loop.
     """

@@ -153,7 +153,7 @@ async def test_a_function_learns_when_the_connection_is_lost_and_back(
     told: list[bool] = []
     events, _ = await until_error(colour, client.sessions.events("s", 0, on_connection=told.append))
     assert [event.seq for event in events] == [1, 2]
-    # Neither a second response nor a second failed attempt is a change.
+    # A second response changes nothing about the connection, nor does a second failed attempt.
     assert told == [True, False, True, False]
     with pytest.raises(errors.InvalidField, match="on_connection"):
         client.sessions.events("s", on_connection=True)

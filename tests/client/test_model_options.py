@@ -131,7 +131,7 @@ async def test_sessions_cannot_be_searched_by_them(
     colour: Colour, server: FakeServer, client: Any
 ) -> None:
     server.on("ListSessions", ListSessionsResponse())
-    with pytest.raises(InvalidField, match="is text to the server"):
+    with pytest.raises(InvalidField, match="is stored as text"):
         await colour.call(client.list_sessions, config_contains={"model_options": {"seed": 1}})
     await colour.collect(client.list_sessions(config_contains={"system_prompt": "p"}))
 

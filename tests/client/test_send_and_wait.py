@@ -125,7 +125,7 @@ class TestSendAndWait:
         server.on(
             "Send",
             [accepted(), events(message_event(8, "user")), broken(server)],
-            # Any other call would give up after fewer retries.
+            # Calls other than a wait for a turn would give up after fewer failures.
             *[broken(server)] * 20,
             [accepted(), draining],
             [accepted(), too_slow],

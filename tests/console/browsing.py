@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Page, expect, sync_playwright
 
 from sessiond import Client
 
@@ -22,6 +22,9 @@ from ..support.waiting import PATIENCE_S
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
 AXE = "axe-core@4.14.1"
+# How long a page may take. Playwright's expect() would give up after five seconds.
+TIMEOUT_MS = PATIENCE_S * 1000 / 4
+expect.set_options(timeout=TIMEOUT_MS)
 FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
 # Runs before each page's own scripts.
 _RECORD_VIOLATIONS = """
@@ -90,7 +93,7 @@ class Watched:
     def page(self) -> Page:
         """Open a tab."""
         page = self.context.new_page()
-        page.set_default_timeout(PATIENCE_S * 1000 / 4)
+        page.set_default_timeout(TIMEOUT_MS)
         page.on("dialog", self._dialog)
         page.on("request", self._request)
         page.on("pageerror", lambda error: self.errors.append(str(error)))

@@ -158,7 +158,7 @@ def test_a_prompt_is_sent_streamed_and_aborted(site: Site, page: Page) -> None:
     expect(page.locator("article.assistant")).to_contain_text("one two three")
     page.get_by_text("Send a prompt").click()
     page.get_by_label("prompt", exact=True).fill("And now slowly")
-    words = "start " + "word " * 500
+    words = "start " + "word " * 2000
     options = f'{{"echo_text": "{words.strip()}", "echo_delay_ms": 40}}'
     page.get_by_label("options of the model").fill(options)
     page.get_by_role("button", name="Send", exact=True).click()

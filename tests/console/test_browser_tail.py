@@ -91,9 +91,10 @@ def answer_is_whole_through_cuts(client: Client, proxy: CuttingProxy, tab: Page)
         before = proxy.connections
         proxy.cut()
         until(lambda n=before: proxy.connections > n, "the tab connects")  # type: ignore[misc]
-        tab.wait_for_selector(".answer")
-        shown = tab.locator('.answer [data-kind="answer"]').text_content() or ""
-        assert words.startswith(shown.strip())
+        # On a slow machine, the whole answer may be stored by now.
+        tab.wait_for_selector(".answer, article.assistant")
+        for shown in tab.locator('.answer [data-kind="answer"]').all_text_contents():
+            assert words.startswith(shown.strip())
     answer = client.sessions.wait_for_turn("tailed", sent.turn_id)
     tab.wait_for_selector(f"#m-{answer.seq}", state="attached")
     # Not inner_text: elements outside the viewport are not laid out, so their inner_text is empty.

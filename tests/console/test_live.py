@@ -18,6 +18,9 @@ from ..support.proxy import CuttingProxy
 from .conftest import Browser
 
 TIMEOUT_S = 30
+# An answer that no test waits for.
+WORDS = " ".join(f"word{i}" for i in range(2_000))
+ENDLESS = {"echo_text": WORDS, "echo_delay_ms": 30}
 
 
 class Reader:
@@ -144,8 +147,7 @@ async def test_a_tab_that_joins_late_gets_the_running_answer_whole(
     # Once the watch delivers a message, it will deliver the whole answer.
     await store(session, "1")
     await first.until("message", seq=1)
-    words = " ".join(f"word{i}" for i in range(40))
-    sent = await session.send("go", options={"echo_text": words, "echo_delay_ms": 30})
+    sent = await session.send("go", options=ENDLESS)
     await first.until("delta", turn=sent.turn_id)
     text = ""
     for _ in range(3):
@@ -154,10 +156,12 @@ async def test_a_tab_that_joins_late_gets_the_running_answer_whole(
         more = (await late.until("delta", turn=sent.turn_id))["text"]
         await late.stream.aclose()
         text = so_far + more
-        assert words.startswith(text)
+        assert WORDS.startswith(text)
+    await session.abort()
     await first.until("message", turn=sent.turn_id)
     whole = "".join(data["text"] for name, data in first.events if name == "delta")
-    assert whole == words
+    assert WORDS.startswith(whole)
+    assert whole.startswith(text)
     # The stored message has replaced the text so far.
     after = tab(api, followers)
     await after.until("message", turn=sent.turn_id)
@@ -290,8 +294,7 @@ async def test_a_rewind_takes_messages_back_in_open_tabs(
 async def test_a_watch_that_begins_within_an_answer_has_its_text_so_far(
     api: AsyncClient, session: AsyncSession
 ) -> None:
-    words = " ".join(f"word{i}" for i in range(100))
-    sent = await session.send("go", options={"echo_text": words, "echo_delay_ms": 30})
+    sent = await session.send("go", options=ENDLESS)
     seen = session.events(types=["assistant.message_delta"])
     async with asyncio.timeout(TIMEOUT_S):
         async for _ in seen:
@@ -300,8 +303,9 @@ async def test_a_watch_that_begins_within_an_answer_has_its_text_so_far(
     late = tab(api, followers, after=1)
     text = str((await late.until("answer", turn=sent.turn_id))["answer"])
     text += str((await late.until("delta", turn=sent.turn_id))["text"])
-    assert words.startswith(text)
+    assert WORDS.startswith(text)
     assert text.startswith("word0 ")
+    await session.abort()
     followers.close()
 
 

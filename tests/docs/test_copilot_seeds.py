@@ -128,7 +128,7 @@ def test_page_001_dicts_and_a_history_that_is_not_awaited(
     assert kept.pop(persistent) == []
     assert client.sessions.get(persistent).never_expires
     assert not client.sessions.get(resumed).never_expires
-    # The page deleted two others: one because of its age, one by its id.
+    # The programs of the page have deleted two sessions: one because of its age, one by its id.
     assert [session_id for session_id in kept if re.search("ada|7", session_id)] == list(kept)
     assert len(kept) == 2
 

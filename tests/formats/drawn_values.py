@@ -38,7 +38,7 @@ def texts(draw: st.DrawFn, *, may_be_blank: bool = True) -> str:
 
 
 def sometimes(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Mostly None, which leaves a key out."""
+    """Values of a strategy, but mostly None. A key whose value is None is left out."""
     return st.one_of(st.none(), st.none(), strategy)
 
 

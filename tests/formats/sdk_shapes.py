@@ -1,6 +1,6 @@
 """Messages in the odd shapes in which SDKs, servers and programs write them: see test_*_shapes.py.
 
-Each strategy draws messages of one format that appends accept.
+Each strategy draws messages of one format. Appends accept all of these messages.
 """
 
 import base64

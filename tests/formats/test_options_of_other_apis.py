@@ -101,7 +101,7 @@ WRITTEN = {
     "google's SDK": GOOGLE_SDK,
 }
 OF_API = {"openai": CHAT, "responses": RESPONSES, "anthropic": ANTHROPIC, "gemini": GEMINI}
-# These are joined with the session's instructions.
+# The options with instructions, which are joined with the session's instructions.
 INSTRUCTIONS = {"instructions", "system", "systemInstruction", "system_instruction"}
 
 
@@ -137,7 +137,8 @@ class TestConversion:
         request, body = DIALECTS[name].make(history(USER), options)
         assert not len(request.report)
         sent = {key: value for key, value in body.items() if key in options}
-        # The test's system prompt follows the instructions, and max_tokens has a default.
+        # The harness adds its system prompt to the instructions, which may also move behind other
+        # keys. It sets max_tokens for Anthropic even if the options do not.
         skipped = INSTRUCTIONS | {"max_tokens"}
         texts = [
             json.dumps({key: item for key, item in fields.items() if key not in skipped})

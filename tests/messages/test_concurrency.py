@@ -93,7 +93,7 @@ async def test_appends_and_deletes_leave_no_orphans(wire: Wire, query, server) -
             try:
                 return await wire.delete("one", allow_missing=True)
             except grpc.aio.AioRpcError as error:
-                # Others recreated the session too often, so try again.
+                # Other tasks have recreated the session too often during this call, so try again.
                 if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
                     raise
 

@@ -22,7 +22,7 @@ from sessiond_server.messages.joined_append import JoinedAppends
 from sessiond_server.messages.store.append import AppendStore
 from sessiond_server.messages.store.batch_append import BatchAppendStore
 
-from ..support.waiting import until_async, until_waiting
+from ..support.waiting import LOCKS_LAST, until_async
 from ..support.wire import Wire, WireError, error_of, openai, pictures, taken_apart
 from .helpers import ask, seqs
 
@@ -41,12 +41,13 @@ class Counts:
     Attributes:
         submitted: number of appends that were put into a queue.
         withdrawn: number of queued appends whose callers have given up.
+        locked: how often appends began to wait in memory until their session is free.
         shared: the number of appends of each shared statement.
         alone: the number of messages of each append that was stored alone.
     """
 
     def __init__(self) -> None:
-        self.submitted = self.withdrawn = 0
+        self.submitted = self.withdrawn = self.locked = 0
         self.shared: list[int] = []
         self.alone: list[int] = []
 
@@ -55,6 +56,7 @@ class Counts:
 def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
     counted = Counts()
     submit, withdraw = JoinedAppends.submit, JoinedAppends.withdraw
+    wait_until_free = JoinedAppends._wait_until_free
     together, alone = BatchAppendStore.append, AppendStore.append
 
     def submitted(self: Any, prepared: Any) -> Any:
@@ -64,6 +66,10 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
     def withdrawn(self: Any, waiting: Any) -> None:
         counted.withdrawn += 1
         withdraw(self, waiting)
+
+    def locked(self: Any, *series: Any) -> None:
+        counted.locked += 1
+        wait_until_free(self, *series)
 
     async def shared(self: Any, many: Any) -> Any:
         counted.shared.append(sum(map(len, many)))
@@ -75,6 +81,7 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
 
     monkeypatch.setattr(JoinedAppends, "submit", submitted)
     monkeypatch.setattr(JoinedAppends, "withdraw", withdrawn)
+    monkeypatch.setattr(JoinedAppends, "_wait_until_free", locked)
     monkeypatch.setattr(BatchAppendStore, "append", shared)
     monkeypatch.setattr(AppendStore, "append", single)
     return counted
@@ -86,7 +93,7 @@ def _named(message_id: str) -> Message:
     return message
 
 
-async def end_of(
+async def outcome_of(
     call: "asyncio.Task[StoreMessagesResponse]",
 ) -> StoreMessagesResponse | WireError:
     try:
@@ -98,27 +105,31 @@ async def end_of(
 class Waiting:
     """Calls that were made, one after another, while a session's row was held."""
 
-    def __init__(self, wire: Wire, database_url: str, counts: Counts) -> None:
-        self._wire, self._database_url, self._counts = wire, database_url, counts
+    def __init__(self, wire: Wire, counts: Counts) -> None:
+        self._wire, self._counts = wire, counts
         self._calls: list[asyncio.Task[StoreMessagesResponse]] = []
 
     async def call(self, *requests: StoreMessagesRequest) -> None:
-        """Make calls, and return when each waits at the server."""
+        """Make calls, and return when the server stores the first, and the others wait for it."""
         for request in requests:
             self._calls.append(asyncio.ensure_future(self._wire.sessions.StoreMessages(request)))
             if len(self._calls) == 1:
-                await until_waiting(self._database_url, 1)
+                await until_async(lambda: bool(self._counts.alone), "it is being stored")
             else:
                 queued = len(self._calls) - 1
                 await until_async(lambda n=queued: self._counts.submitted == n, "it is queued")  # type: ignore[misc]
 
+    async def in_memory(self) -> None:
+        """Return when the first call waits in memory, too, and occupies no connection."""
+        await until_async(lambda: self._counts.locked > 0, "the lock timeout is over")
+
     async def ends(self) -> list[StoreMessagesResponse | WireError]:
-        return [await end_of(call) for call in self._calls]
+        return [await outcome_of(call) for call in self._calls]
 
 
 @pytest.fixture
-def waiting(wire: Wire, database_url: str, counts: Counts) -> Waiting:
-    return Waiting(wire, database_url, counts)
+def waiting(wire: Wire, counts: Counts) -> Waiting:
+    return Waiting(wire, counts)
 
 
 async def test_an_append_alone_is_one_statement_at_once(wire: Wire, counts: Counts) -> None:
@@ -128,6 +139,7 @@ async def test_an_append_alone_is_one_statement_at_once(wire: Wire, counts: Coun
     assert (counts.submitted, counts.shared, counts.alone) == (0, [], [1, 1, 1])
 
 
+@LOCKS_LAST
 async def test_appends_that_arrive_meanwhile_share_a_statement(
     wire: Wire, database_url: str, waiting: Waiting, counts: Counts
 ) -> None:
@@ -147,8 +159,7 @@ async def test_30_appenders_of_a_held_session_use_at_most_one_connection(
     await wire.create("two")
     with held(database_url, "one"):
         await waiting.call(*[ask("one", "x") for _ in range(30)])
-        # The first append soon waits in memory as well.
-        await until_waiting(database_url, 0)
+        await waiting.in_memory()
         for i in range(40):
             assert (await wire.store("two", "x")).first_seq == i + 1
             assert (await wire.get("one")).last_seq == 0
@@ -161,7 +172,7 @@ async def test_a_deadline_ends_the_wait_with_a_typed_error_and_stores_nothing(
     await wire.create("one")
     with held(database_url, "one"):
         await waiting.call(ask("one", "a"))
-        await until_waiting(database_url, 0)
+        await waiting.in_memory()
         late = await error_of(wire.sessions.StoreMessages(ask("one", "late"), timeout=5.0))
     assert (late.code, late.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "SESSION_BUSY")
     assert late.retry_s
@@ -173,11 +184,11 @@ async def test_a_deadline_ends_the_wait_with_a_typed_error_and_stores_nothing(
 async def test_appends_wait_for_a_session_that_is_held_for_long(
     wire: Wire, database_url: str, waiting: Waiting, counts: Counts
 ) -> None:
-    """Once the session is free, few statements store them in their order."""
+    """Once the session is free, few statements store the appends in their order."""
     await wire.create("one")
     with held(database_url, "one"):
         await waiting.call(ask("one", "0"))
-        await until_waiting(database_url, 0)
+        await waiting.in_memory()
         await waiting.call(*[ask("one", f"{i}") for i in range(1, 20)])
     assert seqs(await waiting.ends()) == [(i, i) for i in range(1, 21)]
     assert counts.shared == [20]
@@ -191,7 +202,7 @@ async def test_too_many_appends_that_wait_are_refused_at_once(
     await wire.create("one")
     with held(database_url, "one"):
         await waiting.call(ask("one", "a"))
-        await until_waiting(database_url, 0)
+        await waiting.in_memory()
         await waiting.call(ask("one", "b"), ask("one", "c"))
         assert (await error_of(wire.store("one", "d"))).reason == "SESSION_BUSY"
     assert seqs(await waiting.ends()) == [(1, 1), (2, 2), (3, 3)]
@@ -262,7 +273,7 @@ async def test_sessions_of_many_callers_are_made_and_appended_to(
         )
         ends = await asyncio.gather(
             *(
-                end_of(asyncio.ensure_future(wire.sessions.StoreMessages(request)))
+                outcome_of(asyncio.ensure_future(wire.sessions.StoreMessages(request)))
                 for request in [
                     ask("new", "a", create=Session()),
                     ask("old", "a"),
@@ -290,6 +301,7 @@ async def test_an_append_whose_caller_left_is_not_stored(
     assert await wire.texts("one") == ["a", "b"]
 
 
+@LOCKS_LAST
 async def test_the_limits_of_one_request_hold_for_a_statement(
     wire: Wire, database_url: str, waiting: Waiting, counts: Counts
 ) -> None:
@@ -301,13 +313,14 @@ async def test_the_limits_of_one_request_hold_for_a_statement(
     assert counts.alone == [600] * 4
 
 
+@LOCKS_LAST
 async def test_a_callers_disconnection_does_not_affect_the_others(
     wire: Wire, database_url: str, counts: Counts
 ) -> None:
     await wire.create("one")
     with held(database_url, "one"):
         first = wire.sessions.StoreMessages(ask("one", "first"))
-        await until_waiting(database_url, 1)
+        await until_async(lambda: bool(counts.alone), "the first append is being stored")
         second = asyncio.ensure_future(wire.store("one", openai("second")))
         await until_async(lambda: counts.submitted == 1, "the second append is queued")
         first.cancel()

@@ -143,7 +143,8 @@ async def rewind(wire: Wire, to_seq: int, *texts: str) -> None:
 async def test_pages_never_mix_two_histories(seven: Wire, order: int) -> None:
     request = ss.ListMessagesRequest(session_id="one", page_size=3, order=order)  # type: ignore[arg-type]
     request.page_token = (await seven.sessions.ListMessages(request)).next_page_token
-    # The next page starts after seq 3, or contains seq 4. The rewind replaces both.
+    # In ascending order, the next page starts after seq 3; in descending order, it starts with
+    # seq 4. The rewind replaces both messages.
     await rewind(seven, 2, *"abcde")
     error = await error_of(seven.sessions.ListMessages(request))
     assert (error.reason, error.metadata["epoch"]) == ("HISTORY_REWOUND", "1")

@@ -88,7 +88,7 @@ async def test_an_id_is_used_once(wire: Wire) -> None:
     ):
         error = await error_of(storing)
         assert error.reason == "MESSAGE_ALREADY_EXISTS"
-        assert error.fields == {"messages[2].message_id": "is that of messages[0], too"}
+        assert error.fields == {"messages[2].message_id": "is also the message_id of messages[0]"}
     assert ids_of(await wire.read("one")) == ["a", "b"]
     # Ids are separate for each session, also for a new session with the id of a deleted one.
     await wire.create("two")

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -15,12 +14,13 @@ from sessiond.v1.session_state_pb2 import StatePatch
 from sessiond_server.core.limits import MAX_STATE_BYTES
 from sessiond_server.db.pool import Database
 
+from ..support.waiting import LOCKS_LAST, until_waiting
 from ..support.wire import Wire, error_of, openai
 
 
 @pytest.fixture
 def transactions(monkeypatch: pytest.MonkeyPatch) -> list[None]:
-    """One entry for each transaction of several statements that the server has begun."""
+    """A list that gets an entry whenever the server begins a transaction of several statements."""
     begun: list[None] = []
     transaction = Database.transaction
 
@@ -91,20 +91,19 @@ async def test_a_small_change_is_refused_if_it_would_exceed_the_limit_of_a_state
     assert await state_of(wire) == {"large": "x" * (MAX_STATE_BYTES - 1_000), "k": 1}
 
 
+@LOCKS_LAST
 async def test_changes_that_waited_for_a_lock_replace_what_was_committed_meanwhile(
-    wire: Wire, database_url: str, query: Callable[..., list[tuple[Any, ...]]]
+    wire: Wire, database_url: str
 ) -> None:
     """Another program holds the row, and changes the same key before it releases the row."""
     await wire.create("one")
     await wire.store("one", "a", state_patch=StatePatch(set={"k": "1"}))
-    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
     async with await psycopg.AsyncConnection.connect(database_url) as connection:
         await connection.execute("SELECT FROM sessions WHERE session_id = 'one' FOR UPDATE")
         await connection.execute("UPDATE session_state SET value = '2' WHERE name = 'k'")
         change = StatePatch(set={"k": "3", "new": "4"})
         append = asyncio.create_task(wire.store("one", "b", state_patch=change))
-        while query(waits) == [(0,)]:
-            await asyncio.sleep(0)
+        await until_waiting(database_url)
         await connection.commit()
     await append
     assert await state_of(wire) == {"k": 3, "new": 4}

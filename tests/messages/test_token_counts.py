@@ -384,7 +384,7 @@ def test_counts_are_those_of_the_package(text: str) -> None:
 
 @needs_vocabulary
 def test_the_vocabularies_are_not_loaded_into_dictionaries() -> None:
-    """They would take 80 MB of each process."""
+    """The dictionaries would take 80 MB of each process."""
     program = (
         "import sys; from sessiond_server.formats.token_counts import Vocabulary; "
         "Vocabulary(); sys.exit('bpe_openai' in sys.modules)"

@@ -1,4 +1,4 @@
-"""Both protocols against aimock, a server by other authors."""
+"""Providers of both protocols call aimock, a model server by other authors."""
 
 from collections.abc import AsyncIterator
 from typing import Any

@@ -301,8 +301,8 @@ class TestFaults:
         fault = (await hear(make(silence_timeout_s=0.2), question())).refusal
         assert fault.reason == "MODEL_TIMED_OUT"
         assert fault.metadata == {"model": "m", "provider": make.kind, "timeout_s": 0.2}
-        assert len(model_server.requests) == 1
         assert await asyncio.to_thread(model_server.wait_until_left)
+        assert len(model_server.requests) == 1
 
     async def test_what_is_no_json(self, make: Made, model_server: ModelServer) -> None:
         model_server.script(Reply("One two three.", after=make.events_of(1), then="garbage"))

@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from sessiond.v1 import processing_service_pb2 as pb
+from sessiond_server.queues import service
 from sessiond_server.server import Running, drain
 from sessiond_server.settings import Settings
 
@@ -22,7 +23,7 @@ from ..support.queues import (
     ranges,
     run_out,
 )
-from ..support.waiting import until_async
+from ..support.waiting import PATIENCE_S, until_async
 from ..support.wire import Wire, error_of
 
 
@@ -91,7 +92,8 @@ class TestLease:
         assert ranges(await lease_one(wire)) == [(4, 4)]
 
     async def test_more_sessions_than_a_distribution_takes_are_all_leased(self, wire: Wire) -> None:
-        await asyncio.gather(*(fill(wire, f"s{i}", 1) for i in range(450)))
+        for first in range(0, 450, 25):
+            await asyncio.gather(*(fill(wire, f"s{first + i}", 1) for i in range(25)))
         found: Counter[str] = Counter()
         while leases := await lease(wire, max_sessions=100):
             found.update(one.session_id for one in leases)
@@ -207,7 +209,11 @@ class TestWait:
 class TestShortDeadline:
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:
-        return settings.model_copy(update={"default_deadline_s": 1.5})
+        return settings.model_copy(update={"default_deadline_s": PATIENCE_S})
+
+    @pytest.fixture(autouse=True)
+    def long_margin(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(service, "DEADLINE_MARGIN_S", PATIENCE_S - 0.5)
 
     async def test_a_wait_ends_before_the_servers_own_deadline(self, wire: Wire) -> None:
         assert await lease(wire, wait_s=30) == []

@@ -251,7 +251,7 @@ async def test_a_session_has_one_row_in_each_queue(wire: Wire, query: Query) -> 
 async def test_the_search_for_news_scans_no_session_without_news(
     statement: str, query: Query
 ) -> None:
-    """This holds even with statistics from a time when all sessions had news."""
+    """The planner has statistics from a time when all sessions had news."""
     query(
         "INSERT INTO sessions"
         " (key, project_id, session_id, log, state, created_at, active_at, used_at)"

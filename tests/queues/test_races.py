@@ -2,12 +2,17 @@
 
 import asyncio
 import random
+from contextlib import AbstractAsyncContextManager
 from typing import Any
+from uuid import UUID, uuid4
 
 import psycopg
+import pytest
 
 from sessiond.v1 import processing_service_pb2 as pb
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID
+from sessiond_server.db.pool import LockTimeout
+from sessiond_server.queues.store.turns import Turns
 
 from ..support.queues import (
     Query,
@@ -20,7 +25,7 @@ from ..support.queues import (
     requeue,
     run_out,
 )
-from ..support.waiting import until_waiting
+from ..support.waiting import LOCKS_LAST, PATIENCE_S, until_async, until_waiting
 from ..support.wire import Wire
 
 
@@ -49,6 +54,7 @@ class TestRaces:
             assert await lease(wire) == []
             seen = ranges(leased)[-1][1]
 
+    @LOCKS_LAST
     async def test_an_acknowledgement_sees_a_distribution_before_its_lock(
         self, wire: Wire, database_url: str
     ) -> None:
@@ -153,6 +159,7 @@ class TestRaces:
             for one in made[0]:
                 await ack(wire, one)
 
+    @LOCKS_LAST
     async def test_a_registration_waits_for_a_distribution(
         self, wire: Wire, database_url: str
     ) -> None:
@@ -166,6 +173,51 @@ class TestRaces:
             registering = asyncio.create_task(lease(wire, "new"))
             await until_waiting(database_url)
         assert [one.session_id for one in await registering] == ["one"]
+
+    @LOCKS_LAST
+    async def test_leases_that_wait_for_a_distribution_share_one_connection(
+        self, wire: Wire, database_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The pool has 8 connections, and none of the leases gives up."""
+        entered, turn = 0, Turns.turn
+
+        def counted(self: Turns, project_id: UUID) -> AbstractAsyncContextManager[None]:
+            nonlocal entered
+            entered += 1
+            return turn(self, project_id)
+
+        monkeypatch.setattr(Turns, "turn", counted)
+        await lease(wire, "old")
+        await fill(wire)
+        entered = 0
+        with psycopg.connect(database_url) as distributor:
+            lock = "SELECT pg_advisory_xact_lock(hashtextextended('queues of ' || %s::text, 0))"
+            distributor.execute(lock, [DEFAULT_PROJECT_ID])
+            leases = [asyncio.create_task(lease(wire, f"q{i % 8}")) for i in range(40)]
+            await until_async(lambda: entered == len(leases), "all leases need the lock")
+            await until_waiting(database_url, 1)
+        taken = [one.queue for some in leases for one in await some]
+        assert sorted(taken) == [f"q{i}" for i in range(8)]
+
+    async def test_a_lock_that_one_lease_did_not_get_is_not_waited_for_by_the_next(self) -> None:
+        turns, project, first = Turns(), uuid4(), asyncio.Event()
+
+        async def times_out() -> None:
+            async with turns.turn(project):
+                await first.wait()
+                raise LockTimeout
+
+        async def never_runs() -> None:
+            async with turns.turn(project):
+                raise AssertionError
+
+        tasks = [asyncio.create_task(one) for one in (times_out(), never_runs(), never_runs())]
+        await asyncio.sleep(0)
+        first.set()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(end) for end in ends] == [LockTimeout] * 3
+        async with asyncio.timeout(PATIENCE_S), turns.turn(project):
+            pass  # later calls try the lock again
 
     async def test_a_lease_that_comes_second_waits_for_the_distribution(self, wire: Wire) -> None:
         for round_ in range(30):

@@ -11,6 +11,7 @@ from sessiond._protocol.retry import CallRetry
 from sessiond.errors import ProjectLimitReached, QuotaExceeded, RateLimited
 from sessiond_server.server import Running
 
+from ..support.waiting import PATIENCE_S
 from .conftest import Clock, SetLimits
 
 
@@ -26,13 +27,13 @@ async def test_a_rate_is_a_typed_error_when_the_deadline_is_over(
 ) -> None:
     session = await client.create_session("a")
     await set_limits(messages_per_second=1)
-    await session.store_message({"role": "user", "content": "1"})
+    await session.store_messages([{"role": "user", "content": "1"}] * 500)
     with pytest.raises(RateLimited) as caught:
-        await session.store_message({"role": "user", "content": "2"}, timeout=0.5)
+        await session.store_message({"role": "user", "content": "2"}, timeout=PATIENCE_S)
     error = caught.value
     assert isinstance(error, ProjectLimitReached)
-    assert (error.what, error.limit, error.used) == ("messages_per_second", 1, 1)
-    assert error.retry_after == 1
+    assert (error.what, error.limit, error.used) == ("messages_per_second", 1, 500)
+    assert error.retry_after == 500
 
 
 async def test_the_client_waits_for_a_token_within_its_deadline(

@@ -49,7 +49,7 @@ async def test_a_lost_acknowledgement_counts_no_token_twice(
         with pytest.raises(DatabaseUnavailable):
             await quotas.flush_tokens()
         # flush_tokens() first repeats the failed statement, which has no effect the second time.
-        # These tokens are not part of it. They are stored by the next statement.
+        # The tokens that are added below are not part of that statement. The next one stores them.
         quotas.add_tokens(DEFAULT_PROJECT_ID, 10)
         quotas.add_tokens(OTHER, 1)
     monkeypatch.undo()

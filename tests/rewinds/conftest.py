@@ -1,4 +1,4 @@
-"""One or two servers of a database, whose models are the test's model server."""
+"""One or two servers of a database. Their models are the test's model server."""
 
 from collections.abc import AsyncIterator, Iterator
 

@@ -17,7 +17,7 @@ from sessiond_server.retention.purger import Purger
 from sessiond_server.server import Running
 
 from ..copies.helpers import Query, said
-from ..support.waiting import until_waiting
+from ..support.waiting import LOCKS_LAST, until_waiting
 from ..support.wire import Wire, error_of
 from .test_rewind import letters
 
@@ -47,6 +47,7 @@ class TestCopies:
         assert await wire.texts("whole") == list("abcxz")
         assert await wire.texts("part") == ["a", "b"]
 
+    @LOCKS_LAST
     async def test_a_rewind_waits_for_a_copy(self, wire: Wire, database_url: str) -> None:
         await letters(wire, "s", "abc")
         with psycopg.connect(database_url) as copying:

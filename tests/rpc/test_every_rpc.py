@@ -15,7 +15,7 @@ from sessiond_server.rpc.services import SERVICES
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
 
-from ..support.waiting import until_waiting
+from ..support.waiting import PATIENCE_S, until_waiting
 from ..support.wire import Wire, error_of
 from .calls import ADMIN_CALLS, BY_ID, CALLS, DOWNLOADS, UPLOADS, call
 
@@ -131,7 +131,7 @@ class TestDefaultDeadline:
         return settings.model_copy(update={"default_deadline_s": 0.3})
 
     async def test_holds_for_clients_that_set_none(self, wire: Wire, database_url: str) -> None:
-        await wire.create("one")
+        await call(wire, "CreateSession", CALLS["CreateSession"]("one"), timeout=PATIENCE_S)
         with psycopg.connect(database_url) as blocker:
             blocker.execute("SELECT * FROM sessions FOR UPDATE")
             error = await error_of(wire.store("one", "x"))

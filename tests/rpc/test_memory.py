@@ -78,7 +78,7 @@ async def test_memory_is_given_back_after_large_requests(monkeypatch: pytest.Mon
         trimmer.received(memory.LARGE_BYTES)
     for _ in range(4):
         await trimmer.trim()
-    # One trim for the memory that is free now, and one for memory that becomes free later.
+    # The memory was trimmed once for what is free now, and once more for what becomes free later.
     assert trimmed == [0, 0]
 
 

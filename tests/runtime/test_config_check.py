@@ -35,7 +35,7 @@ def test_good_settings_are_shown_with_their_source(database_url: str, tmp_path: 
 def test_unknown_variables_are_named(database_url: str) -> None:
     done = check(SESSIOND_DATABASE_URL=database_url, SESSIOND_POOL_SZIE="4")
     assert done.returncode == 1
-    assert "error: there is no setting of the variable SESSIOND_POOL_SZIE" in done.stdout
+    assert "error: no setting has the variable SESSIOND_POOL_SZIE" in done.stdout
     assert "did you mean SESSIOND_POOL_SIZE?" in done.stdout
 
 
@@ -75,5 +75,5 @@ def test_an_invalid_setting_is_refused_by_its_name() -> None:
 def test_an_open_server_is_warned_of(database_url: str, flags: list[str]) -> None:
     done = check(*flags, SESSIOND_DATABASE_URL=database_url)
     assert done.returncode == 0
-    assert "listens on 0.0.0.0:50051 without TLS and without asking for keys" in done.stdout
+    assert "listens on 0.0.0.0:50051 without TLS and without requiring API keys" in done.stdout
     assert conninfo_to_dict(database_url)

@@ -9,10 +9,10 @@ import pytest
 
 from sessiond.v1.session_service_pb2 import GetMessagesRequest, GetSessionRequest
 from sessiond.v1.session_service_pb2_grpc import SessionServiceStub
-from sessiond_server.rpc import admission
+from sessiond_server.rpc.admission import Admission
 from sessiond_server.server import Running, drain
 
-from ..support.waiting import until_async
+from ..support.waiting import PATIENCE_S, until_async
 from ..support.wire import Wire, openai, taken_apart
 
 
@@ -21,13 +21,9 @@ async def test_calls_under_way_are_finished(wire: Wire, server: Running, databas
     with psycopg.connect(database_url) as blocker:
         blocker.execute("SELECT * FROM sessions FOR UPDATE")
         call = asyncio.ensure_future(wire.store("one", "x"))
-        async with asyncio.timeout(20):
-            while not server.admission.calls:
-                await asyncio.sleep(0.01)
-        draining = asyncio.ensure_future(drain(server, delay_s=0, timeout_s=30))
-        async with asyncio.timeout(20):
-            while not server.admission.is_draining:
-                await asyncio.sleep(0.01)
+        await until_async(lambda: server.admission.calls > 0, "the call arrived")
+        draining = asyncio.ensure_future(drain(server, delay_s=0, timeout_s=PATIENCE_S))
+        await until_async(lambda: server.admission.is_draining, "the server drains")
     assert (await call).last_seq == 1
     await draining
 
@@ -38,7 +34,7 @@ async def test_streams_end_with_server_draining(wire: Wire, server: Running) -> 
         await wire.store("one", *[openai("x" * 1000)] * 1000)
     batches = aiter(wire.sessions.GetMessages(GetMessagesRequest(session_id="one")))
     first = await anext(batches)
-    draining = asyncio.ensure_future(drain(server, delay_s=0, timeout_s=30))
+    draining = asyncio.ensure_future(drain(server, delay_s=0, timeout_s=PATIENCE_S))
     # Do not read meanwhile, because the stream could otherwise end before the drain begins.
     await until_async(lambda: server.admission.is_draining, "the server drains")
     last = first
@@ -67,7 +63,7 @@ async def test_no_call_is_cancelled_while_callers_send_one_after_the_other(
             stub = SessionServiceStub(channel)
             try:
                 while True:
-                    await stub.GetSession(GetSessionRequest(session_id="one"), timeout=60)
+                    await stub.GetSession(GetSessionRequest(session_id="one"), timeout=PATIENCE_S)
                     ended[grpc.StatusCode.OK] += 1
                     if ended[grpc.StatusCode.OK] == 200:
                         answered.set()
@@ -75,9 +71,9 @@ async def test_no_call_is_cancelled_while_callers_send_one_after_the_other(
                 ended[e.code()] += 1
 
     callers = [asyncio.create_task(caller()) for _ in range(40)]
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         await answered.wait()
-        await drain(server, delay_s=0, timeout_s=30)
+        await drain(server, delay_s=0, timeout_s=PATIENCE_S)
         await asyncio.gather(*callers)
     # The callers end with an error once no server listens.
     assert ended.pop(grpc.StatusCode.OK) >= 200
@@ -87,14 +83,13 @@ async def test_no_call_is_cancelled_while_callers_send_one_after_the_other(
 async def test_a_call_that_arrives_last_is_held_and_answered(
     wire: Wire, server: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(admission, "QUIET_S", 0.2)
+    async def until_it_arrived(self: Admission) -> None:
+        await until_async(lambda: self.calls > 0, "the call arrived")
+
+    monkeypatch.setattr(Admission, "wait_until_quiet", until_it_arrived)
     await wire.create("one")
-    draining = asyncio.ensure_future(drain(server, delay_s=0, timeout_s=30))
+    draining = asyncio.ensure_future(drain(server, delay_s=0, timeout_s=PATIENCE_S))
     call = asyncio.ensure_future(wire.store("one", "x"))
-    async with asyncio.timeout(20):
-        while not server.admission.calls:
-            await asyncio.sleep(0.01)
-    assert not server.admission.is_draining
     assert (await call).last_seq == 1
     assert server.admission.is_draining
     await draining
@@ -107,10 +102,8 @@ async def test_a_call_that_takes_longer_than_the_drain_ends_with_server_draining
     with psycopg.connect(database_url) as blocker:
         blocker.execute("SELECT * FROM sessions FOR UPDATE")
         call = asyncio.ensure_future(wire.store("one", "x"))
-        async with asyncio.timeout(20):
-            while not server.admission.calls:
-                await asyncio.sleep(0.01)
-        async with asyncio.timeout(60):
+        await until_async(lambda: server.admission.calls > 0, "the call arrived")
+        async with asyncio.timeout(PATIENCE_S):
             await drain(server, delay_s=0, timeout_s=0.1)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call

@@ -24,7 +24,6 @@ from sessiond_server.server import serving
 from sessiond_server.settings import Settings
 
 from ..support.outages import set_read_only, terminate_all
-from ..support.waiting import until_waiting
 from ..support.wire import Wire, error_of
 
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
@@ -88,7 +87,6 @@ async def test_a_server_whose_tables_are_locked_is_serving(
         with psycopg.connect(database_url) as blocker:
             blocker.execute("LOCK TABLE sessions, messages")
             calls = [asyncio.ensure_future(error_of(wire.store("one", "x"))) for _ in range(8)]
-            await until_waiting(database_url)
             async with monitored(running.database) as statuses:
                 assert await statuses.next() == SERVING
                 ends = await asyncio.gather(*calls)

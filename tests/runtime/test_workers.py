@@ -39,7 +39,7 @@ def test_the_port_is_shared_with_no_other_server(database_url: str, start_server
 
 
 def test_a_port_is_free_again_at_once(database_url: str, start_server: Start) -> None:
-    """This holds while connections of the former server's clients are in TIME_WAIT."""
+    """The port is free even while connections of the former server's clients are in TIME_WAIT."""
     first = start_server("--workers", "2", SESSIOND_DATABASE_URL=database_url)
     with Client(first.target) as client:
         client.create_session("one")
@@ -54,7 +54,7 @@ def test_a_port_is_free_again_at_once(database_url: str, start_server: Start) ->
 def test_workers_take_over_the_port_of_a_single_process(
     database_url: str, start_server: Start
 ) -> None:
-    """This holds while a connection that the former server closed is in TIME_WAIT."""
+    """They do so even while a connection that the former server closed is in TIME_WAIT."""
     first = start_server("--drain-timeout-s", "0", SESSIOND_DATABASE_URL=database_url)
     host, _, port = first.target.rpartition(":")
     with socket.create_connection((host, int(port))) as client:

@@ -10,13 +10,14 @@ import pytest
 
 from sessiond.v1.session_pb2 import SESSION_STATUS_DESTROYED
 from sessiond.v1.session_service_pb2 import DeleteSessionsRequest, DeleteSessionsResponse
+from sessiond_server.core import pacing
 from sessiond_server.db.pool import LockTimeout
 from sessiond_server.retention.purger import Purger
 from sessiond_server.rpc import session_service
 from sessiond_server.sessions import bulk_deletion
 from sessiond_server.sessions.store.bulk_deletion import BulkDeletionStore
 
-from ..support.waiting import until_waiting
+from ..support.waiting import PATIENCE_S, until_waiting
 from ..support.wire import Wire, error_of, session_filter
 
 Query = Callable[..., list[tuple[Any, ...]]]
@@ -206,6 +207,7 @@ async def test_sessions_that_were_locked_are_deleted_in_batches(
     wire: Wire, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bulk_deletion, "SESSIONS_A_BATCH", 5)
+    monkeypatch.setattr(pacing, "TARGET_S", PATIENCE_S)  # batches are smaller on a slow machine
     monkeypatch.setattr(bulk_deletion, "MAX_WAIT_S", 60.0)
     for i in range(12):
         await wire.create(f"s{i}")

@@ -13,7 +13,7 @@ from sessiond.v1.session_service_pb2 import (
     ResumeSessionRequest,
 )
 
-from ..support.waiting import until_waiting
+from ..support.waiting import LOCKS_LAST, until_waiting
 from ..support.wire import Wire, error_of
 
 
@@ -68,6 +68,7 @@ async def test_a_refused_destroy_is_not_recorded(wire: Wire) -> None:
     assert (await destroy(wire, "a")).status == SESSION_STATUS_DESTROYED
 
 
+@LOCKS_LAST
 async def test_a_deletion_under_way_does_not_delay_a_creation_with_its_request_id(
     one: Wire, database_url: str
 ) -> None:

@@ -13,7 +13,7 @@ async def assert_whole(database: Database) -> None:
 
 
 async def assert_url_whole(database_url: str) -> None:
-    """Assert the same about the database of a URL, over new connections."""
+    """Do what assert_whole() does, for the database of a URL and over new connections."""
     database = Database(database_url, size=2, timeout_s=30.0)
     await database.open()
     try:

@@ -97,7 +97,7 @@ class Replicated:
         return f"postgresql://sessiond@127.0.0.1:{self.ports[number]}/sessiond"
 
     def connect(self, number: int, name: str = "sessiond") -> psycopg.Connection:
-        """Connect to one of them. The connection can write even if the default is read-only."""
+        """Connect to one of the two; the connection can write even if the default is read-only."""
         return psycopg.connect(
             f"postgresql://sessiond@127.0.0.1:{self.ports[number]}/{name}",
             autocommit=True,

@@ -7,7 +7,7 @@ import pytest
 
 from sessiond_server.providers.settings import ProviderSettings
 from sessiond_server.settings import Settings
-from sessiond_server.turns.store.turns import TurnStore
+from sessiond_server.turns.store.leases import TurnLeaseStore
 
 from ..support.model_server import ModelServer
 from ..support.wire import Wire
@@ -57,11 +57,11 @@ async def other(settings: Settings, database_url: str) -> AsyncIterator[Wire]:
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The results of all checks for orphaned turns."""
-    found, orphans = [], TurnStore.orphans
+    found, orphans = [], TurnLeaseStore.orphans
 
     async def kept(*args: Any, **options: Any) -> Any:
         found.append(await orphans(*args, **options))
         return found[-1]
 
-    monkeypatch.setattr(TurnStore, "orphans", kept)
+    monkeypatch.setattr(TurnLeaseStore, "orphans", kept)
     return found

@@ -16,13 +16,13 @@ from sessiond.v1.turn_pb2 import (
 )
 from sessiond_server.db.pool import PooledConnection
 from sessiond_server.server import Running
-from sessiond_server.turns.store.starts import DirectStore
+from sessiond_server.turns.store.starts import StartStore
 
 from ..support.model_server import ModelServer
-from ..support.turns import send, sending
+from ..support.turns import Sent, send, sending
 from ..support.waiting import until_async
 from ..support.wire import Wire, error_of
-from .calls import HOLD, abort, held, newest, send_held, turn_of
+from .calls import HOLD, abort, held, newest, send_held, turn_of, turns_of
 
 
 async def test_a_running_turn_is_aborted(one: Wire, models: ModelServer) -> None:
@@ -125,7 +125,11 @@ async def test_abort_on_disconnect_aborts_the_turn(one: Wire, models: ModelServe
 async def test_a_disconnect_or_a_deadline_leaves_the_turn_running(
     one: Wire, models: ModelServer, is_cancelled: bool
 ) -> None:
-    sent = await send_held(one, models, "one", "a", timeout_s=None if is_cancelled else 1.0)
+    models.script(HOLD)
+    fields = {"prompt": "a", "timeout_s": None if is_cancelled else 2.0}
+    sent = Sent(one, "one", fields)
+    await held(models)
+    [turn] = await turns_of(one)
     if is_cancelled:
         sent.call.cancel()
     else:
@@ -133,14 +137,14 @@ async def test_a_disconnect_or_a_deadline_leaves_the_turn_running(
     second = await sending(one, "one", "b")
     models.release()
     await second.end()
-    assert (await turn_of(one, sent.turn.turn_id)).state == TURN_STATE_COMPLETED
+    assert (await turn_of(one, turn.turn_id)).state == TURN_STATE_COMPLETED
 
 
 @pytest.fixture
 def commit(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
     """Two events: one that each commit sets, and one that each commit then waits for."""
     committed, leave, resume = asyncio.Event(), PooledConnection.__aexit__, asyncio.Event()
-    start = DirectStore.start
+    start = StartStore.start
 
     async def linger_directly(*args: Any) -> Any:
         started = await start(*args)
@@ -157,7 +161,7 @@ def commit(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[asyncio.Event, asy
 
     resume.set()
     monkeypatch.setattr(PooledConnection, "__aexit__", linger)
-    monkeypatch.setattr(DirectStore, "start", linger_directly)
+    monkeypatch.setattr(StartStore, "start", linger_directly)
     yield committed, resume
     resume.set()
 

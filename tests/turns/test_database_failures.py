@@ -17,7 +17,8 @@ from sessiond_server.messages.store.history import HistoryStore
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
 from sessiond_server.turns import context
-from sessiond_server.turns.store.starts import DirectStore
+from sessiond_server.turns.store.ends import EndStore
+from sessiond_server.turns.store.starts import StartStore
 
 from ..support.model_server import ModelServer, Reply
 from ..support.turns import send, sending
@@ -40,8 +41,8 @@ def lose(server: Running, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]
             raise DatabaseUnavailable("lost")
 
     monkeypatch.setattr(server.database, "transaction", lossy)
-    for name in ("start", "end"):
-        direct = getattr(DirectStore, name)
+    for store, name in ((StartStore, "start"), (EndStore, "end")):
+        direct = getattr(store, name)
 
         async def lossy_direct(*args: Any, _direct: Any = direct, **options: Any) -> Any:
             if (stored := await _direct(*args, **options)) and losing.is_set():
@@ -49,7 +50,7 @@ def lose(server: Running, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]
                 raise DatabaseUnavailable("lost")
             return stored
 
-        monkeypatch.setattr(DirectStore, name, lossy_direct)
+        monkeypatch.setattr(store, name, lossy_direct)
     return losing.set
 
 

@@ -14,7 +14,8 @@ import pytest
 from sessiond.v1.turn_pb2 import TURN_STATE_COMPLETED, TURN_STATE_QUEUED
 from sessiond_server.turns.joining import MAX_TOGETHER, Joiner
 from sessiond_server.turns.lanes import TurnLanes
-from sessiond_server.turns.store.joined_starts import JoinedStore, StatementRefused
+from sessiond_server.turns.store.joined_starts import JoinedStartStore, StatementRefused
+from sessiond_server.turns.store.openings import OpeningStore
 from sessiond_server.turns.store.starts import Start
 
 from ..support.model_server import ModelServer
@@ -176,11 +177,11 @@ async def test_a_refused_statement_is_divided_among_its_sends(
     """The whole statement is refused if a request_id is recorded meanwhile."""
     refused = []
 
-    async def starts(_self: JoinedStore, many: list[Start], *_: Any) -> Any:
+    async def starts(_self: JoinedStartStore, many: list[Start], *_: Any) -> Any:
         refused.append(len(many))
         raise StatementRefused
 
-    monkeypatch.setattr(JoinedStore, "starts", starts)
+    monkeypatch.setattr(JoinedStartStore, "starts", starts)
     names = [f"s{number}" for number in range(20)]
     await asyncio.gather(*[wire.create(name) for name in names])
     gather(monkeypatch, len(names))
@@ -193,18 +194,18 @@ async def test_a_refused_statement_is_divided_among_its_sends(
 async def test_a_request_id_that_is_recorded_meanwhile_is_found(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As if another server stores the Send after this one has read the session."""
+    """The test stores the Send as another server would, after this one has read the session."""
     names = [f"s{number}" for number in range(20)]
     await asyncio.gather(*[wire.create(name) for name in names])
     fields = {"request_id": "r", **ECHO}
     first = await send(wire, "s7", "hi", **fields)
-    openings = JoinedStore.openings
+    openings = OpeningStore.read
 
-    async def outdated(self: JoinedStore, asked: Any) -> Any:
+    async def outdated(self: OpeningStore, asked: Any) -> Any:
         found = await openings(self, asked)
         return [one and replace(one, first=None) for one in found]
 
-    monkeypatch.setattr(JoinedStore, "openings", outdated)
+    monkeypatch.setattr(OpeningStore, "read", outdated)
     turns = await asyncio.gather(*[send(wire, name, "hi", **fields) for name in names])
     assert turns[7].turn_id == first.turn_id
     for name in names:

@@ -6,7 +6,8 @@ import psycopg
 import pytest
 
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID
-from sessiond_server.turns.store.joined_starts import OPENINGS, STARTS
+from sessiond_server.turns.store.joined_starts import STARTS
+from sessiond_server.turns.store.openings import OPENINGS
 
 TYPES = {"limit": "bigint", "holder": "uuid", "lease_s": "double precision"}
 

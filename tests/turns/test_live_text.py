@@ -249,10 +249,10 @@ async def test_a_server_without_notifications_shows_what_is_added_by_polls(
     monkeypatch.setattr("sessiond_server.watch.hub.POLL_S", 0.1)
     text = " ".join(str(number) for number in range(60))
     options = {"echo_text": text, "echo_delay_ms": 50}
-    sent = await sending(one, "one", "hi", model="echo", options=options)
-    await sent.until("assistant.message_delta")
     deaf = settings.model_copy(update={"prepared_statements": False})
     async with connected(deaf, database_url) as wire:
+        sent = await sending(one, "one", "hi", model="echo", options=options)
+        await sent.until("assistant.message_delta")
         watcher, page, pieces = await watching(wire, "one", after_seq=0), Page(), 0
         event = await watcher.event()
         while event.type != "assistant.message":

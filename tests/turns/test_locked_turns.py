@@ -11,7 +11,7 @@ from sessiond_server.settings import Settings
 
 from ..support.model_server import ModelServer
 from ..support.turns import send, sending
-from ..support.waiting import PATIENCE_S, until_async
+from ..support.waiting import PATIENCE_S, until_async, until_waiting
 from ..support.wire import Wire
 from .calls import send_held
 
@@ -20,13 +20,13 @@ HOLD = "SELECT FROM sessions WHERE session_id = 'one' FOR UPDATE"
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """One place in each lane, and statements that wait for locks without end."""
+    """Settings with one place in each lane, and with statements that wait endlessly for locks."""
     return settings.model_copy(update={"pool_size": 4, "lock_timeout_s": 0})
 
 
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """For each check whether sessions are still locked: the number of sessions in it."""
+    """The number of sessions in each check that finds out whether sessions are still locked."""
     counts: list[int] = []
     free = row_locks.RowLockStore.free
 
@@ -67,14 +67,7 @@ async def test_the_end_of_a_turn_in_a_locked_session_leaves_its_place_to_others(
     with psycopg.connect(database_url) as blocker:
         blocker.execute(HOLD)
         models.release()
-        with psycopg.connect(database_url, autocommit=True) as other:
-            waits = (
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-                " AND wait_event_type = 'Lock'"
-            )
-            await until_async(
-                lambda: other.execute(waits).fetchone() == (1,), "the end waits for the session"
-            )
+        await until_waiting(database_url)
         async with asyncio.timeout(PATIENCE_S):
             for _ in range(3):
                 assert (await send(one, "two", "hi")).state == TURN_STATE_COMPLETED

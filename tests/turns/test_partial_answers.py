@@ -23,11 +23,12 @@ from sessiond_server.formats.incomplete import NOTE
 from sessiond_server.providers.settings import ProviderSettings
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
+from sessiond_server.turns.state import RunningTurn
 from sessiond_server.turns.store.turns import TurnStore
 
 from ..support.model_server import ModelServer, Reply
 from ..support.turns import Sent, send, sending
-from ..support.waiting import until_async
+from ..support.waiting import PATIENCE_S, until_async
 from ..support.wire import Wire, error_of, openai
 from .calls import HOLD, abort, connected, held, turn_of
 
@@ -88,11 +89,17 @@ async def partial_of(wire: Wire, sent: Sent) -> Message:
     ],
 )
 async def test_the_text_is_kept_when_the_stream_breaks_or_takes_too_long(
-    one: Wire, models: ModelServer, then: Any, reason: str
+    one: Wire, models: ModelServer, then: Any, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     error = {"type": "server_error", "message": "overloaded"}
     models.script(Reply(**TWO_WORDS, then=then, error=error))
-    sent = await sending(one, "one", "hi", turn_timeout={"seconds": 1})
+
+    def remaining_s(running: RunningTurn) -> float:
+        """Let the turn time out once the words have arrived."""
+        return 0.0 if then == "hold" and running.text.since(0) == "one two " else 0.01
+
+    monkeypatch.setattr(RunningTurn, "remaining_s", property(remaining_s))
+    sent = await sending(one, "one", "hi")
     assert (await sent.error()).reason == reason
     message = await partial_of(one, sent)
     assert json.loads(message.json) == {"role": "assistant", "content": "one two "}
@@ -303,7 +310,7 @@ async def test_deltas_go_on_when_an_abort_fails(
 
     async def fails(*args: Any) -> Any:
         models.release()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while len(models.requests) < 1 or "three" not in sent_text():
                 await asyncio.sleep(0.01)
         monkeypatch.setattr(TurnStore, "end", end)

@@ -9,11 +9,10 @@ import psycopg
 import pytest
 
 from sessiond.v1.turn_pb2 import TURN_STATE_FAILED
-from sessiond_server.messages.store.append import AppendStore
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
 from sessiond_server.turns import leases
-from sessiond_server.turns.store.turns import TurnStore
+from sessiond_server.turns.store.leases import TurnLeaseStore
 
 from ..support.model_server import ModelServer
 from ..support.waiting import until_async
@@ -48,7 +47,7 @@ async def test_the_turn_whose_lease_ran_out_first_is_first(
     server: Running, lose: Callable[..., Any]
 ) -> None:
     await lose("c", "a", "b")
-    store = TurnStore(server.database, AppendStore(server.database))
+    store = TurnLeaseStore(server.database)
     found = [await store.orphans(uuid4(), [], limit, include_queued=True) for limit in (2, 9)]
     assert [[orphan.session_id for orphan in orphans] for orphans in found] == [
         ["c", "a"],
@@ -65,7 +64,7 @@ async def test_a_few_are_recovered_at_once(
 ) -> None:
     names = [f"s{i}" for i in range(6)]
     await lose(*names)
-    pairs, is_orphaned, under_way, most = asyncio.Barrier(2), TurnStore.is_orphaned, 0, 0
+    pairs, is_orphaned, under_way, most = asyncio.Barrier(2), TurnLeaseStore.is_orphaned, 0, 0
 
     async def in_pairs(*args: Any) -> bool:
         """Wait until two recoveries run at the same time. A single recovery never ends."""
@@ -78,7 +77,7 @@ async def test_a_few_are_recovered_at_once(
         finally:
             under_way -= 1
 
-    monkeypatch.setattr(TurnStore, "is_orphaned", in_pairs)
+    monkeypatch.setattr(TurnLeaseStore, "is_orphaned", in_pairs)
     monkeypatch.setattr(leases, "RECOVERIES_AT_ONCE", 2)
     monkeypatch.setattr(leases, "RECOVERY_TIMEOUT_S", 60)
     async with connected(settings, database_url):
@@ -112,14 +111,14 @@ async def test_one_that_fails_does_not_keep_it_from_later_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await lose("broken", "whole")
-    is_orphaned, failures = TurnStore.is_orphaned, iter([RuntimeError("none that is expected")])
+    is_orphaned, failures = TurnLeaseStore.is_orphaned, iter([RuntimeError("unexpected")])
 
     async def failing(*args: Any) -> bool:
         if failure := next(failures, None):
             raise failure
         return await is_orphaned(*args)
 
-    monkeypatch.setattr(TurnStore, "is_orphaned", failing)
+    monkeypatch.setattr(TurnLeaseStore, "is_orphaned", failing)
     monkeypatch.setattr(leases, "RECOVERIES_AT_ONCE", 1)
     async with connected(settings, database_url):
         await until_async(lambda: query(FAILED) == [("whole",)], "the whole one is ended")
@@ -138,7 +137,7 @@ async def test_a_slow_recovery_does_not_delay_the_renewal_of_leases(
         recovering.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(TurnStore, "orphans", slow)
+    monkeypatch.setattr(TurnLeaseStore, "orphans", slow)
     quick = settings.model_copy(update={"turn_lease_s": 0.5})
     async with connected(quick, database_url) as wire:
         await recovering.wait()

@@ -18,7 +18,7 @@ from sessiond_server.providers.settings import ProviderSettings
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
 from sessiond_server.turns import refusals
-from sessiond_server.turns.store.failures import FailureStore
+from sessiond_server.turns.store.starts import StartStore
 
 from ..support.model_server import ModelServer, fails
 from ..support.statements import statements
@@ -196,7 +196,7 @@ async def test_a_change_while_a_send_is_refused_decides(
     full: Wire, other: Wire, monkeypatch: pytest.MonkeyPatch, change: Callable[[Wire], Any]
 ) -> None:
     await refused(full)
-    refuse = FailureStore.refuse
+    refuse = StartStore.refuse
 
     async def late(*args: Any) -> Any:
         await change(other)
@@ -204,7 +204,7 @@ async def test_a_change_while_a_send_is_refused_decides(
         assert started is None
         return started
 
-    monkeypatch.setattr(FailureStore, "refuse", late)
+    monkeypatch.setattr(StartStore, "refuse", late)
     assert (await send(full, "one", "and now?")).state == TURN_STATE_COMPLETED
 
 
@@ -270,7 +270,7 @@ async def test_destroyed_sessions_and_steering_are_as_before(full: Wire) -> None
 
 
 class TestHistories:
-    """The size of a history without a window is known before it is read."""
+    """The size of a history without a window is known before the history is read."""
 
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:

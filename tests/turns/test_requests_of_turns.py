@@ -17,7 +17,7 @@ from sessiond_server.core.ids import DEFAULT_PROJECT_ID
 from sessiond_server.formats.report import ChangeKind
 from sessiond_server.rpc.reflection import contract
 from sessiond_server.server import Running
-from sessiond_server.turns.store.turns import MAX_CHANGES
+from sessiond_server.turns.store.rows import MAX_CHANGES
 
 from ..support.model_server import ModelServer, fails
 from ..support.turns import send, sending

@@ -109,7 +109,11 @@ async def test_a_turn_times_out(one: Wire, models: ModelServer) -> None:
 async def test_a_silent_model_times_out(
     settings: Settings, database_url: str, models: ModelServer, after: int
 ) -> None:
-    providers = {"fake": settings.providers["fake"].model_copy(update={"silence_timeout_s": 0.5})}
+    fake = settings.providers["fake"]
+    providers = {
+        "fake": fake.model_copy(update={"silence_timeout_s": 1.0}),
+        "patient": fake.model_copy(update={"models": ("patient-*",)}),
+    }
     impatient = settings.model_copy(update={"providers": providers})
     async with connected(impatient, database_url) as wire:
         await wire.create("one")
@@ -119,7 +123,7 @@ async def test_a_silent_model_times_out(
         assert (error.code, error.reason, error.metadata["timeout_s"]) == (
             grpc.StatusCode.ABORTED,
             "MODEL_TIMED_OUT",
-            "0.5",
+            "1.0",
         )
         assert (sent.types[-3], sent.events[-3].data["reason"]) == (
             "session.error",
@@ -128,7 +132,8 @@ async def test_a_silent_model_times_out(
         assert await asyncio.to_thread(models.wait_until_left)
         assert await wire.texts("one") == ["hi", *(["one "] if after == 2 else [])]
         models.release()
-        assert (await send(wire, "one", "again")).state == TURN_STATE_COMPLETED
+        again = await send(wire, "one", "again", model="patient-1")
+        assert again.state == TURN_STATE_COMPLETED
 
 
 async def test_a_too_large_history_fails_the_turn(

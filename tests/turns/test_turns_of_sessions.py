@@ -1,8 +1,12 @@
 """Turns of sessions that are destroyed, deleted, copied or listed."""
 
 import asyncio
+import json
+from base64 import urlsafe_b64decode
 from collections.abc import Callable
 from typing import Any
+
+import pytest
 
 from sessiond.v1 import conversation_service_pb2 as cs
 from sessiond.v1 import session_service_pb2 as ss
@@ -10,6 +14,7 @@ from sessiond.v1.turn_pb2 import (
     TURN_STATE_COMPLETED,
     TURN_STATE_FAILED,
 )
+from sessiond_server.core.pagination import encode_token
 
 from ..support.model_server import ModelServer
 from ..support.turns import send, sending
@@ -87,3 +92,31 @@ async def test_turns_are_listed_in_pages_the_newest_first(one: Wire) -> None:
     assert await turns_of(one, state=TURN_STATE_FAILED) == []
     error = await error_of(turns_of(one, state=9))
     assert list(error.fields) == ["state"]
+
+
+@pytest.mark.parametrize("has_turns", [True, False])
+async def test_pages_do_not_go_on_in_another_session(one: Wire, has_turns: bool) -> None:
+    """The session is recreated. Even if the new one has no turns, the next page is refused."""
+    for text in "abc":
+        await send(one, "one", text)
+    request = cs.ListTurnsRequest(session_id="one", page_size=2)
+    request.page_token = (await one.conversations.ListTurns(request)).next_page_token
+    await one.delete("one")
+    await one.create("one")
+    if has_turns:
+        ids = [(await send(one, "one", text)).turn_id for text in "xyz"]
+    error = await error_of(one.conversations.ListTurns(request))
+    assert error.reason == "SESSION_NOT_FOUND"
+    request.page_token = ""
+    turns = (await one.conversations.ListTurns(request)).turns
+    assert [turn.turn_id for turn in turns] == (ids[:0:-1] if has_turns else [])
+
+
+async def test_a_token_of_an_earlier_version_continues_the_list(one: Wire) -> None:
+    """Tokens of earlier versions contain no incarnation."""
+    ids = [(await send(one, "one", text)).turn_id for text in "abc"]
+    request = cs.ListTurnsRequest(session_id="one", page_size=2)
+    token = (await one.conversations.ListTurns(request)).next_page_token
+    _, fingerprint, turn_id, _ = json.loads(urlsafe_b64decode(token + "=="))
+    request.page_token = encode_token(fingerprint, turn_id)
+    assert [turn.turn_id for turn in (await one.conversations.ListTurns(request)).turns] == ids[:1]

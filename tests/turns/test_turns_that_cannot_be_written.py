@@ -12,7 +12,7 @@ from sessiond.v1.turn_pb2 import (
     TURN_STATE_RUNNING,
 )
 from sessiond_server.settings import Settings
-from sessiond_server.turns.store.starts import DirectStore
+from sessiond_server.turns.store.ends import EndStore
 from sessiond_server.turns.store.turns import TurnStore
 
 from ..support.model_server import ModelServer, Reply
@@ -53,7 +53,7 @@ async def test_a_turn_whose_end_cannot_be_written_calls_the_model_once_and_ends_
 
         return fail
 
-    for store in (TurnStore, DirectStore):
+    for store in (TurnStore, EndStore):
         monkeypatch.setattr(store, "end", failing(store.end))
     sent = await sending(one, "one", "hi")
     assert (await sent.error()).reason == "INTERNAL"
@@ -125,7 +125,7 @@ async def test_a_turn_that_nobody_can_end_calls_no_model_after_a_restart(
         ends += 1
         raise RuntimeError("none of the errors of the database")
 
-    for store in (TurnStore, DirectStore):
+    for store in (TurnStore, EndStore):
         monkeypatch.setattr(store, "end", failing)
     sent = await sending(one, "one", "hi")
     await until_async(lambda: ends >= 3, "its end is tried")

@@ -143,8 +143,8 @@ class Coalescer:
         self._in_flight = 0
         # Whether the calls come one after the other, so that gathering them would only delay them.
         self._is_alone = False
-        # Number of calls in flight, by session. A further call to such a session waits here,
-        # because the server would make it wait for them anyway.
+        # Number of calls in flight, by session. While a session has any, its further calls wait
+        # here, because they would otherwise wait at the server.
         self._busy: Counter[str] = Counter()
         # The event loop keeps only weak references to its tasks.
         self._tasks: set[asyncio.Task[None]] = set()
@@ -184,7 +184,8 @@ class Coalescer:
     ) -> StoreMessagesResponse:
         """Make a call while no other call is in flight.
 
-        While it is in flight, a later call waits for it only if both are to the same session.
+        While this call is in flight, a later call waits for it only if both calls are to the same
+        session.
         """
         self._busy[request.session_id] = 1
         try:
@@ -235,8 +236,8 @@ class Coalescer:
                 left.append(call)
                 continue
             size += call.size
-            # Once a call has not fitted, all later ones are left too, so that no call overtakes an
-            # earlier one of its session.
+            # Once a call does not fit, all later calls wait for the next batch, too, so that no
+            # call overtakes an earlier one of its session.
             (chosen if len(chosen) < most and size <= MAX_BATCH_BYTES else left).append(call)
         self._waiting = left
         return chosen

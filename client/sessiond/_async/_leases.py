@@ -159,7 +159,7 @@ class AsyncLeaseCalls(AsyncCalls):
             failed: requeue the messages that workers gave up on.
             from_seq: requeue all messages from this seq on, at least 1. Leases with any of them are
                 lost.
-            seqs: requeue the messages with these seqs, each given once, at most 10,000. Pending and
+            seqs: requeue the messages with these seqs: 1 to 10,000 different ones. Pending and
                 leased messages are not affected.
             timeout: deadline of the call, in seconds.
 

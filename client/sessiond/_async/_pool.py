@@ -44,7 +44,8 @@ TEMPLATE_IDLE_TTL_S = 24 * 3600.0
 class _ActiveLease:
     """A session on loan.
 
-    It must not refer to the handle, because the lease ends when the handle is garbage-collected.
+    The object must not refer to the session's handle, because the lease ends when the handle is
+    garbage-collected.
     """
 
     due: float

@@ -98,7 +98,7 @@ class AsyncProcessing(AsyncLeaseCalls):
         )
         processed = 0
         while True:
-            # Safe to repeat: a lease whose response was lost expires, and its messages are leased
+            # Safe to repeat. If a response is lost, its lease expires, and the messages are leased
             # again.
             leases = await self._lease(request, None, is_repeatable=True)
             if not leases and stop_when_empty:

@@ -165,8 +165,8 @@ class AsyncTasks(AsyncCalls):
 
         Args:
             session_id: the session.
-            task_ids: the tasks to put first, each given once, at least one. The other tasks follow
-                in their current order.
+            task_ids: the tasks to put first: one or more different ones. The other tasks follow in
+                their current order.
             timeout: deadline over all attempts, in seconds.
 
         Returns:

@@ -222,7 +222,7 @@ async def import_session(
             connection, source, Assembler(session_id, final_request_id), progress, extractor
         ),
         timeout=timeout,
-        # The first attempt consumes any other source.
+        # A source of any other type is consumed by the first attempt.
         is_repeatable=isinstance(source, Mapping | str | os.PathLike | list | tuple),
         refusal=reader.REFUSED_PIECE,
     )

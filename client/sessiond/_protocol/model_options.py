@@ -50,5 +50,6 @@ def check_contained(config: object, field: str) -> None:
     if isinstance(config, Mapping) and KEY in config:
         raise invalid_field(
             f"{field}.{KEY}",
-            "is text to the server, which cannot search it; filter by another key, or by metadata",
+            "is stored as text, which the server cannot search; filter by another key, or by "
+            "metadata",
         )

@@ -105,7 +105,9 @@ class ReadOptions(TypedDict, total=False):
     roles: Sequence[str] | None
     """Only these roles: "user", "assistant", "system", "developer", "tool". Default: all."""
     expected_epoch: int | None
-    """Read nothing unless the session's epoch is this, e.g. to continue an earlier read safely."""
+    """The read fails if the session has another epoch. An earlier read is continued safely with its
+    epoch.
+    """
     view: str
     """Either "full" (default), "basic" (only seq, created_at, role, format and content_bytes) or
     "parts" (the content of every format as typed parts)."""

@@ -10,8 +10,8 @@ from sessiond.v1.conversation_service_pb2 import WatchRequest
 # Interval of the server's heartbeats, which it sends while nothing happens. Some proxies cut
 # connections that are silent for ten seconds.
 HEARTBEAT_S = 8.0
-# A stream that is silent for longer is broken. The limit is 2.5 times the heartbeat interval of
-# older servers, which is 15 seconds.
+# A stream that is silent for longer than this is broken. The limit is 2.5 times the heartbeat
+# interval of older servers, which is 15 seconds.
 MAX_SILENCE_S = 37.5
 
 

@@ -31,7 +31,7 @@ class RewindCalls(Calls):
     ) -> RewindResult:
         """Remove the newest messages, and append others in their place, in one commit.
 
-        It takes the same time for any number of messages. Exactly one of to_seq, drop_last,
+        A rewind takes the same time for any number of messages. Exactly one of to_seq, drop_last,
         to_bookmark and before_message_id is required. The next message gets the seq after the last
         one that is kept, so a seq may name another message than before; `epoch` counts the rewinds
         that removed messages. The bookmarks, the tasks' links and the progress of the processing

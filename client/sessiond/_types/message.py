@@ -141,15 +141,12 @@ class Message(ProtoRecord[message_pb2.Message]):
 
         For typed parts, the JSON of `blob`.
         """
-        # A provider's message is never empty, and reading it is cheaper than WhichOneof().
+        # Programs that read whole sessions get this property of each message, so it must be fast.
+        # isinstance() and a test for empty bytes would take as long as reading the field.
         text: str | bytes = self._pb.json
-        if text:
-            return text if isinstance(text, str) else text.decode()
-        return (
-            json.dumps(self.blob, ensure_ascii=False, separators=(",", ":"))
-            if self._pb.HasField("parts")
-            else ""
-        )
+        if text.__class__ is bytes:
+            text = text.decode()
+        return text or self._json_of_parts()  # type: ignore[return-value]
 
     @property
     def format(self) -> str | None:
@@ -252,6 +249,12 @@ class Message(ProtoRecord[message_pb2.Message]):
         if self.is_root:
             result["is_root"] = True
         return result
+
+    def _json_of_parts(self) -> str:
+        """Return the JSON of typed parts; "" if the message has none, as in the "basic" view."""
+        if not self._pb.HasField("parts"):
+            return ""
+        return json.dumps(self.blob, ensure_ascii=False, separators=(",", ":"))
 
     def _parsed(self) -> dict[str, Any]:
         text: str | bytes = self._pb.json

@@ -302,14 +302,15 @@ class DeletedSessions:
     """The result of a deletion by filter: what was deleted, or would be without dry_run."""
 
     session_count: int
-    """Number of sessions."""
+    """Number of deleted sessions."""
     message_count: int
-    """Number of their messages. Messages that copies share count once for each copy."""
+    """Number of messages in the deleted sessions. A message that copies share counts once for each
+    copy."""
     locked_count: int = 0
     """Number of matching sessions that were kept, because others had locked them for about two
     seconds. A repeated call deletes them."""
     locked_session_ids: tuple[str, ...] = ()
-    """The ids of these sessions, at most 100."""
+    """The ids of the sessions that locked_count counts, at most 100."""
 
 
 def deleted_sessions(response: session_service_pb2.DeleteSessionsResponse) -> DeletedSessions:

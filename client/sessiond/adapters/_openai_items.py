@@ -111,7 +111,7 @@ def converted(message: Message, call_ids: CallIds) -> Iterator[Item]:
             case "image" if role != "assistant" and (url := url_of(part.image)):
                 content.append({"type": "input_image", "image_url": url, "detail": "auto"})
             case "reasoning":
-                pass  # only the provider that signed it accepts it
+                pass  # reasoning is accepted only by the provider that signed it
             case _ if text := text_of([part]):
                 kind = "output_text" if role == "assistant" else "input_text"
                 content.append({"type": kind, "text": text})

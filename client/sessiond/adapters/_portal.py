@@ -93,7 +93,7 @@ class Portal:
 
     def _check(self) -> None:
         if threading.current_thread() is self._thread:
-            raise RuntimeError("an adapter was called by a callback of its own calls")
+            raise RuntimeError("an adapter was called from a callback of one of its own calls")
         if self._loop.is_closed() or not self._thread.is_alive():
             raise ClientClosed("the process is ending")
         self.is_used = True
@@ -290,6 +290,7 @@ async def _await_in_trio(future: "Future[_Result]", settles: bool) -> _Result:
         future.cancel()
         raise
     if settles:
-        # Raises a cancellation that the shield has delayed. The result is then dropped.
+        # The shield may have delayed a cancellation. If so, this call raises it, and the result is
+        # dropped.
         await trio.lowlevel.checkpoint_if_cancelled()
     return future.result()

@@ -79,8 +79,8 @@ export class Coalescer {
   /** Number of batches in flight whose isAwaited is true. */
   #inFlight = 0;
   /**
-   * Number of calls in flight, by session. A further call to such a session waits here, because the
-   * server would make it wait for them anyway.
+   * Number of calls in flight, by session. While a session has any, its further calls wait here,
+   * because they would otherwise wait at the server.
    */
   readonly #busy = new Map<string, number>();
   /** False after a server has answered that it does not know BatchStoreMessages. */
@@ -161,8 +161,8 @@ export class Coalescer {
         continue;
       }
       size += call.bytes.length;
-      // Once a call has not fitted, all later ones are left too, so that no call overtakes an
-      // earlier one of its session.
+      // Once a call does not fit, all later calls wait for the next batch, too, so that no call
+      // overtakes an earlier one of its session.
       (chosen.length < most && size <= MAX_BATCH_BYTES ? chosen : left).push(call);
     }
     this.#waiting = left;

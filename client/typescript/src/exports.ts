@@ -194,7 +194,7 @@ export abstract class ExportCalls extends RegenerationCalls {
       () => importPieces(connection, source, importing),
       options,
       {
-        // The first attempt consumes any other source.
+        // A source of any other type is consumed by the first attempt.
         isRepeatable: typeof source === "string" || Array.isArray(source) || isDocument(source),
         refusal: REFUSED_PIECE,
       },

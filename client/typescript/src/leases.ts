@@ -91,7 +91,7 @@ export interface RequeueOptions extends ChangeOptions {
    * All messages from this seq on, at least 1. Leases that include any of these messages are lost.
    */
   readonly fromSeq?: number | undefined;
-  /** The messages with these seqs, each given once, at most 10,000. */
+  /** The messages with these seqs: 1 to 10,000 different ones. */
   readonly seqs?: Iterable<number> | undefined;
 }
 

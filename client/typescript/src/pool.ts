@@ -63,7 +63,7 @@ interface Waiter {
 }
 
 /**
- * Lends sessions: at most `size` at a time, each a new copy of the template for its borrower.
+ * Lends sessions, at most `size` at a time. Each borrower gets a new copy of the template.
  *
  * No session is lent twice: a returned session is deleted. A session is also taken back
  * `leaseTimeoutMs` after it was lent. Creating a pool makes no call.

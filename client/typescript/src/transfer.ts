@@ -87,8 +87,8 @@ async function* snapshotAndMessages(
     {
       retry: new StreamRetry(timeoutMs ?? settings.timeoutMs, settings.retries),
       signals,
-      // The stream cannot be resumed. But messages never change, so if it breaks after the
-      // snapshot, or its timeout ends it, the messages that are still missing can be read.
+      // The stream cannot be resumed. But messages never change. So if the stream breaks or times
+      // out after the snapshot, the missing messages can still be read.
       isComplete: () => snapshot !== undefined,
     },
   );
@@ -108,7 +108,7 @@ async function* snapshotAndMessages(
     start: { $case: "afterSeq", value: seq },
     throughSeq: session.lastSeq,
     expectedEpoch: session.epoch,
-    // This excludes another session that has got the same id since the snapshot.
+    // The incarnation excludes another session that has got the same id since the snapshot.
     incarnation: session.etag,
   });
   yield* messageBatches(connection, request, undefined, signals);

@@ -31,7 +31,10 @@ const REFUSAL_MS = 1000;
 const MAX_TIMER_MS = 2 ** 31 - 1;
 const MAX_TIMEOUT_MS = 100 * 365 * 24 * 3_600_000;
 
-/** The channels of a client: calls as promises and async iterables, without retries. */
+/**
+ * Makes calls over a client's gRPC channels. A call returns a promise or an async iterable, and is
+ * not retried.
+ */
 export class Transport {
   readonly #settings: Settings;
   readonly #client: Client;

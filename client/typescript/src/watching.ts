@@ -9,7 +9,7 @@ import { Event } from "./types/event.js";
 
 // The interval at which the server sends something even if nothing happens.
 const HEARTBEAT_MS = 8_000;
-/** A stream that is silent for longer is broken. */
+/** A stream that is silent for longer than this is broken. */
 export const MAX_SILENCE_MS = 37_500;
 
 /** Which events to watch. */

@@ -135,7 +135,7 @@ async def _move(api: AsyncClient, session_id: str, task_id: str, step: int) -> N
     """Move a task by one place: send the new order of all tasks up to this place."""
     ids = [task.task_id for task in await api.tasks.list(session_id, page_size=500)]
     if task_id not in ids:
-        # This raises TaskNotFound.
+        # This call raises TaskNotFound, because the task does not exist.
         await api.tasks.get(session_id, task_id)
         return
     at = ids.index(task_id)

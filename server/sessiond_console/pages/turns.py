@@ -110,7 +110,7 @@ def _send(site: Site) -> Page:
         if given := text(form, "options").strip():
             options["options"] = json_object("options", given)
         if not prompt.strip() and not text(form, "continue"):
-            raise FormError("prompt", "is empty; to go on without a prompt, say so with its box")
+            raise FormError("prompt", "is empty; to continue without a prompt, tick its box")
         sent = await api.sessions.send(
             session_id,
             prompt if prompt.strip() else None,

@@ -29,7 +29,7 @@ def read(blob: _Json, format_name: str, role: str) -> list[Block] | None:
         role: its role, as the server stored it.
 
     Returns:
-        None if nothing of it is known, as for a note of the program.
+        The blocks. None if the console cannot read the message, e.g. a program's own note.
     """
     reader = _READERS.get(format_name)
     return reader(blob, role) if reader else None

@@ -11,7 +11,8 @@ export function setUpPage() {
     if (copy) copyFrom(copy);
     if (event.target.closest("[data-unfold-all]")) unfoldAll();
   });
-  // A double click sends a form once. Its request_id would make the second one harmless, too.
+  // A double click sends a form only once. Even a second request would be harmless, because it
+  // would have the same request_id.
   document.addEventListener("submit", (event) => {
     if (event.target.method !== "post" || event.defaultPrevented) return;
     if (event.target.dataset.sent) event.preventDefault();

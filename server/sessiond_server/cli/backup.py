@@ -43,7 +43,7 @@ def run(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="sessiond backup",
         description="Back up the database and the content of the assets into a new directory. "
-        "Servers may go on serving; the backup is of the moment of its start.",
+        "Servers may go on serving; the backup holds the data as it was when the backup began.",
         epilog=_EPILOG,
     )
     parser.add_argument("directory", type=Path, help="directory to create; it must not exist")
@@ -125,7 +125,10 @@ def _empty_database(settings: Settings) -> Iterator[str]:
         return
     embedded = EmbeddedPostgres(settings.data_dir)
     if embedded.is_running:
-        raise CommandError(f"a server uses {settings.data_dir}: stop it, or name another one")
+        raise CommandError(
+            f"a server uses {settings.data_dir}: stop the server, or name another directory with "
+            "--data-dir"
+        )
     url = embedded.start()
     try:
         _check_empty(url)

@@ -53,9 +53,9 @@ def run(arguments: list[str]) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="sessiond config",
-        description="Print the settings that differ from their defaults, with where each comes "
-        "from, and check that a server would start with them. No secret is printed. Exit code 0: "
-        "it would; 1: it would not, or not well; 2: a setting is invalid.",
+        description="Print the settings that differ from their defaults and the source of each, "
+        "and check whether a server would start with them. No secret is printed. Exit code 0: no "
+        "errors; 1: at least one error; 2: a setting is invalid.",
         epilog="Flags of `sessiond serve` may follow; see `sessiond serve --help`.",
     )
     parser.add_argument("command", metavar="check", help="the subcommand: `check`")
@@ -107,7 +107,7 @@ def _variables() -> Iterator[Finding]:
         if name.startswith(ENV_PREFIX) and short not in known:
             near = difflib.get_close_matches(short, known, 1)
             hint = f"; did you mean {ENV_PREFIX}{near[0]}?" if near else ""
-            yield Finding("error", f"there is no setting of the variable {name}{hint}")
+            yield Finding("error", f"no setting has the variable {name}{hint}")
 
 
 def _file_keys() -> Iterator[Finding]:
@@ -128,7 +128,7 @@ def _network(settings: Settings) -> Iterator[Finding]:
             text
             for is_missing, text in (
                 (not settings.tls_cert, "without TLS"),
-                (not settings.require_keys, "without asking for keys"),
+                (not settings.require_keys, "without requiring API keys"),
             )
             if is_missing
         ]

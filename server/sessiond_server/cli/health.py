@@ -56,7 +56,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument(
         "--liveness",
         action="store_true",
-        help="check only whether the process answers, whether or not its database does",
+        help="check only whether the process answers, not its database",
     )
     options = parser.parse_args(arguments)
     # A check of this machine ignores proxy variables, because it would fail through a proxy.

@@ -28,9 +28,10 @@ def run(arguments: list[str]) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="sessiond verify",
-        description="Check that everything stored is whole: the seqs of each session without gaps, "
-        "its segments and running turn; the bookmarks, tasks, message ids, parents and queues that "
-        "refer to its messages; references to assets, and the content of each asset by its hash. "
+        description="Check that everything stored is whole: that the seqs of each session have no "
+        "gaps; its segments and its running turn; the bookmarks, tasks, message ids, parents and "
+        "queues that refer to its messages; references to assets, and the content of each asset by "
+        "its hash. "
         "Servers may go on serving. Exit code 0: whole; 1: there are problems.",
         epilog="Settings such as --database-url may follow; see `sessiond serve --help`.",
     )

@@ -9,8 +9,8 @@ from contextvars import ContextVar
 
 from sessiond_server.core.errors import Fault
 
-# The time that is left for the response to reach the caller: MARGIN_S or, if that is less,
-# MARGIN_SHARE of the call's time.
+# The time that is left for the response to reach the caller is MARGIN_S, but at most the share
+# MARGIN_SHARE of the call's time. Unit of MARGIN_S: seconds.
 MARGIN_S = 1.0
 MARGIN_SHARE = 0.1
 

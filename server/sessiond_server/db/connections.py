@@ -27,7 +27,7 @@ _CLIENT_SETTINGS = {
     "client_encoding": "UTF8",
     "standard_conforming_strings": "on",
 }
-# Settings for connections that keep a session of PostgreSQL. Behind a pooler in transaction mode,
+# Settings for connections that keep one database session. Behind a pooler in transaction mode,
 # they would also apply to the next client that gets the connection.
 #
 # On each connection, PostgreSQL plans the first five executions of a prepared statement for their
@@ -139,12 +139,12 @@ async def configure(
 
     Args:
         connection: the connection.
-        has_session: whether all transactions run in one session of PostgreSQL; None = detect it.
+        has_session: whether all transactions run in one database session; None = detect it.
         lock_timeout_s: how long a statement waits for a lock. Unit: seconds; 0 = without end.
         needs_writable: refuse a connection that cannot write.
 
     Returns:
-        Whether all transactions run in one session of PostgreSQL. If not, nothing is prepared.
+        Whether all transactions run in one database session. If not, nothing is prepared.
 
     Raises:
         psycopg.errors.ReadOnlySqlTransaction: if a connection that must write cannot.
@@ -177,7 +177,7 @@ async def configure(
 
 
 async def has_session(connection: AsyncConnection[Any]) -> bool:
-    """Return whether all transactions of a connection run in one session of PostgreSQL."""
+    """Return whether all transactions of a connection run in one database session."""
     cursor = await connection.execute(f"SELECT {_is_own_process(connection)}".encode())
     row = await cursor.fetchone()
     return bool(row and row[0])

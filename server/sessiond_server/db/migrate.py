@@ -1,6 +1,6 @@
 """Runs Alembic migrations in one transaction, under a lock, so that servers can start together.
 
-The lock belongs to the transaction. A lock of a PostgreSQL session would stay on one of the
+The lock belongs to the transaction. A lock of a database session would stay on one of the
 connections of a pooler in transaction mode.
 
 Alembic is imported only if a migration is missing, because the import takes a tenth of the time of

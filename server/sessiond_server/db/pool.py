@@ -101,7 +101,7 @@ class Database:
             timeout_s: how long a caller waits for a connection. Unit: seconds.
             lock_timeout_s: how long a statement waits for a lock, except behind a pooler in
                 transaction mode. Unit: seconds; 0 = without end.
-            has_session: whether all transactions of a connection run in one session of PostgreSQL.
+            has_session: whether all transactions of a connection run in one database session.
                 Behind a pooler in transaction mode they do not. None = detect it.
             listen_url: URL of the same database for the connection that listens; None = `url`.
             directory: where the embedded database keeps its data; None for another database.
@@ -138,8 +138,8 @@ class Database:
             },
         )
         self._dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
-        # True has no effect on connections that do not keep a session, because their
-        # prepare_threshold is None.
+        # True: psycopg prepares the statements that are executed with this value. It has no effect
+        # behind a pooler in transaction mode, because prepare_threshold is None there.
         self.prepare: bool | None = True
 
     async def open(self) -> None:
@@ -162,7 +162,7 @@ class Database:
         """Raise LockTimeout in all callers of one kind of work that wait for a place; see Places.
 
         A caller that has met a lock, such as one on a table, calls this, because the statements of
-        the others would probably meet the lock too.
+        the waiting callers would probably meet the lock too.
         """
         self._places.refuse(kind)
 
@@ -231,24 +231,14 @@ class Database:
     async def renew(self, reason: str) -> None:
         """Replace all connections. Connections in use are replaced when they are returned.
 
-        Whoever finds a read-only or broken connection calls this, because the others are probably
-        no better. A call soon after another one does nothing.
+        Whoever finds a read-only or broken connection calls this, because the other connections are
+        probably no better. A call soon after another one does nothing.
         """
         if time.monotonic() - self._renewed_at < RENEWAL_PAUSE_S or self._pool.closed:
             return
         self._renewed_at = time.monotonic()
         log.warning("database_connections_renewed", reason=reason)
         await self._pool.drain()
-
-    async def ping(self) -> None:
-        """Make one round trip.
-
-        Raises:
-            DatabaseUnavailable: if the database does not respond.
-            PoolExhausted: if no connection became free in time.
-        """
-        async with self.connection() as connection:
-            await connection.execute("SELECT 1")
 
     def connection(self) -> "PooledConnection":
         """Return a context manager that lends an autocommit connection.
@@ -427,7 +417,8 @@ class PooledConnection:
             case psycopg.errors.ReadOnlySqlTransaction():
                 await self._database.renew(str(exc))
                 raise DatabaseReadOnly("the database is read-only") from exc
-            # Some errors that end a session have other classes, e.g. that of transaction_timeout.
+            # Some errors that end a database session have other classes, e.g. the error of
+            # transaction_timeout.
             case psycopg.Error() if self._connection.broken or isinstance(
                 exc, psycopg.OperationalError | psycopg.InterfaceError
             ):

@@ -76,7 +76,7 @@ def _existing_user() -> SystemUser | None:
 
 
 def name_of(uid: int) -> str:
-    """Return the name of a user, or the number of one without a name."""
+    """Return the name of a user, or the user's number if the user has no name."""
     import pwd  # missing on some platforms on which the client runs
 
     try:

@@ -133,14 +133,14 @@ def tokenizer(kind: str) -> Tokenizer:
 
 
 def texts_of_entry(entry: Entry) -> list[str]:
-    """Return the counted texts of a message of FORMAT_OTHER; none if its format is unknown."""
+    """Return the texts of a FORMAT_OTHER message to count; none if its format is unknown."""
     texts: list[str] = []
     _add_pieces(entry.pieces, texts)
     return texts
 
 
 def texts_of_json(value: dict[str, Any], message_format: int) -> list[str]:
-    """Return the counted texts of a provider's message.
+    """Return the texts of a provider's message whose tokens are counted.
 
     Frequent shapes are read here, and all others by the format's reader, which is slower.
 
@@ -154,7 +154,7 @@ def texts_of_json(value: dict[str, Any], message_format: int) -> list[str]:
 
 
 def texts_of_parts(parts: Sequence[Part]) -> list[str]:
-    """Return the counted texts of a message in typed parts."""
+    """Return the texts of a message in typed parts whose tokens are counted."""
     texts: list[str] = []
     for part in parts:
         match part.WhichOneof("kind"):

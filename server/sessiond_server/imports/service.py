@@ -83,7 +83,7 @@ class SessionImports:
             if validator.totals.parent_floor > 0:
                 raise Fault(
                     "PARENT_NOT_FOUND",
-                    "messages: a parent_seq names no message before it",
+                    "messages: a parent_seq does not name an earlier message",
                     metadata={"session_id": session_id, "last_seq": count},
                     fields={"messages.parent_seq": "names no earlier message of the session"},
                 )
@@ -174,7 +174,7 @@ def _check_distinct(names: Iterable[tuple[str, str]], check: Callable[[str, str]
     for field, name in names:
         check(name, field)
         if name in seen:
-            raise invalid(field, f"is {name!r} again; no two may have the same")
+            raise invalid(field, f"repeats {name!r}; each must be different")
         seen.add(name)
 
 

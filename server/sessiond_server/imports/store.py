@@ -129,10 +129,10 @@ class SessionImport:
         new: the session's id and settings.
         head: everything else but the messages.
         totals: totals of the messages.
-        parents: (place of the message, from 0; parent_seq) for each message that has one.
-        asset_refs: (place of the message, from 0; sha256) for each asset that a message refers to.
+        parents: pairs of a message's index and its parent_seq, for messages with a parent_seq.
+        asset_refs: pairs of a message's index and the sha256 of an asset that it refers to.
         assets: sha256 of these assets, each once.
-        message_ids: (place of the message, from 0; message_id) for each message that has one.
+        message_ids: pairs of a message's index and its message_id, for messages with a message_id.
     """
 
     new: NewSession

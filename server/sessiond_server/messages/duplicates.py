@@ -23,7 +23,7 @@ class MessageAlreadyExists(Fault):
             f"{field}: session {session_id!r} has a message {message_id!r} already, at seq {seq}; "
             "to leave out what is stored, set on_duplicate to SKIP",
             metadata={"session_id": session_id, "message_id": message_id, "seq": seq},
-            fields={field: f"is that of the message at seq {seq}"},
+            fields={field: f"is already the message_id of message {seq}"},
         )
         self.stored = stored
 
@@ -67,10 +67,10 @@ def twice(message_id: str, field: str, before: str) -> Fault:
     """
     return Fault(
         "MESSAGE_ALREADY_EXISTS",
-        f"{field}: {message_id!r} is that of {before}, too; to leave out the second one, set "
-        "on_duplicate to SKIP",
+        f"{field}: {message_id!r} is also the message_id of {before}; to leave out the second "
+        "one, set on_duplicate to SKIP",
         metadata={"message_id": message_id},
-        fields={field: f"is that of {before}, too"},
+        fields={field: f"is also the message_id of {before}"},
     )
 
 

@@ -48,8 +48,8 @@ from sessiond_server.telemetry import metrics
 # the server and the database work at the same time. Dividing fewer costs more than it gains.
 MIN_SPLIT = 32
 
-# How often in a row an append is tried again after it met a lock other than that of its session's
-# row.
+# How often in a row an append is tried again after it met a lock other than the one on its
+# session's row.
 MAX_LOCK_TIMEOUTS = 3
 
 log = structlog.get_logger(__name__)
@@ -262,10 +262,10 @@ class JoinedAppends:
                 cancel_started(self._unlocking[key])
 
     def _meets_locks(self) -> bool:
-        """Return whether sessions are locked, or statements are so slow that they may wait for one.
+        """Return whether sessions are locked, or statements so slow that they may wait for a lock.
 
-        Appends then run in the shared statement, which skips locked sessions. A statement for a
-        single append would occupy a connection while it waits for a lock.
+        If so, even a single append runs in the shared statement, which skips locked sessions. A
+        statement for a single append would occupy a connection while it waits for a lock.
         """
         return bool(self._unlocking) or self._statements.are_slow
 
@@ -403,8 +403,8 @@ class JoinedAppends:
         try:
             stored = await self._store.append(many)
         except (DatabaseUnavailable, PoolExhausted, LockTimeout) as error:
-            # The statement waits for no session's row. A LockTimeout means that a whole table is
-            # locked.
+            # The statement does not wait for locked rows of sessions. A LockTimeout means that a
+            # whole table is locked.
             self._statements.meet_locks = isinstance(error, LockTimeout)
             return error
         except Exception as error:

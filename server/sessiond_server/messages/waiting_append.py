@@ -16,7 +16,8 @@ from sessiond_server.messages.store.append import Appended
 MAX_SKIPS = 2
 
 # While this many statements run, further appends wait for one of them, and then share a statement.
-# They wait at most MAX_WAIT_S. A slower statement is itself waiting, for a lock or a disk.
+# They wait at most MAX_WAIT_S, because a statement that takes longer is itself waiting for a lock
+# or a disk.
 MAX_IN_FLIGHT = 2
 MAX_WAIT_S = 0.02
 
@@ -31,7 +32,7 @@ class WaitingAppend:
             this append waits.
         is_due: whether the caller's time is nearly over.
         must_be_alone: whether it must be stored alone, because shared statements did not store it.
-        lock_timeouts: how often in a row it met a lock other than that of its session's row.
+        lock_timeouts: how often in a row it met a lock other than the one on its session's row.
         times_locked: how often it was not stored because its session's row was locked.
         has_looked: whether it has waited until its session was free.
         has_met_lock: whether its own statement has met a lock since that wait.
@@ -63,8 +64,8 @@ class WaitingAppend:
             was_locked: whether its session's row was locked.
 
         Returns:
-            Whether the append had met a lock other than that of its session's row, such as one on a
-            table.
+            Whether the append had met a lock other than the one on its session's row, such as one
+            on a table.
         """
         met_other = self.has_met_lock and not was_locked
         self.has_looked = True
@@ -126,8 +127,8 @@ class Statements:
         meet_locks: whether the last ended statement found a table locked. Until a statement
             succeeds, only one runs at a time, because all would wait for the same lock, each with a
             connection of the pool.
-        alone_meet_locks: the same for appends that are stored alone. They may need tables that
-            others do not need, such as that of the assets.
+        alone_meet_locks: the same for appends that are stored alone. These appends may need tables
+            that other appends do not need, such as the table of the assets.
     """
 
     __slots__ = ("_alone", "_awaited", "_count", "_most", "alone_meet_locks", "meet_locks")
@@ -190,7 +191,7 @@ class Statements:
             self.alone_meet_locks = False
 
     def note_lock(self, prepared: PreparedAppend) -> None:
-        """Record that an append met a lock other than that of its session's row."""
+        """Record that an append met a lock other than the one on its session's row."""
         if can_share(prepared):
             self.meet_locks = True
         else:

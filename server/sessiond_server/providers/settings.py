@@ -55,13 +55,13 @@ class ProviderSettings(BaseModel):
     )
     base_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
         default=None,
-        description="Its URL. Default: OPENAI_BASE_URL, ANTHROPIC_BASE_URL or "
-        "GOOGLE_GEMINI_BASE_URL, else the public one.",
+        description="URL of the API. Default: OPENAI_BASE_URL, ANTHROPIC_BASE_URL or "
+        "GOOGLE_GEMINI_BASE_URL, or the public API if it is not set.",
     )
     api_key_env: Annotated[str, AfterValidator(_variable)] | None = Field(
         default=None,
         description="The environment variable that holds the key. Default: OPENAI_API_KEY, "
-        "ANTHROPIC_API_KEY or GEMINI_API_KEY (else GOOGLE_API_KEY), but none with a base_url. "
+        "ANTHROPIC_API_KEY, or GEMINI_API_KEY or GOOGLE_API_KEY; none if base_url is set. "
         "Empty = none.",
     )
     api_key_file: Path | None = Field(
@@ -69,25 +69,32 @@ class ProviderSettings(BaseModel):
         description="A file that holds the key, instead of a variable. It is read again at SIGHUP.",
     )
     models: tuple[str, ...] = Field(
-        default=(), description="Patterns of its models' names, with * and ?. Case-sensitive."
+        default=(),
+        description="Patterns for the names of its models, with * and ?. Case-sensitive.",
     )
     silence_timeout_s: float = Field(
-        default=300.0, gt=0, le=3600, description="Seconds for which it may send nothing."
+        default=300.0,
+        gt=0,
+        le=3600,
+        description="Seconds without data from the provider after which a call fails.",
     )
     retries: int = Field(
         default=2,
         ge=0,
         le=10,
-        description="Attempts after the first, as long as nothing was streamed.",
+        description="Maximum number of further attempts after a failed one, as long as no text was "
+        "streamed.",
     )
     reasoning_key: Literal["", "reasoning_content", "reasoning"] = Field(
         default="",
-        description="openai only: the key under which the server requires the model's earlier "
-        "reasoning, such as reasoning_content for DeepSeek. Empty = it is not sent.",
+        description="openai only: the key of a message under which the server expects the "
+        "reasoning of earlier answers, such as reasoning_content for DeepSeek. Empty = reasoning "
+        "is not sent.",
     )
     unknown_keys: Literal["cut", "keep"] = Field(
         default="cut",
-        description="openai only: whether keys of messages that OpenAI does not document are sent.",
+        description="openai only: what happens to keys of messages that OpenAI does not document. "
+        "cut = they are left out; keep = they are sent.",
     )
     id_length: int = Field(
         default=40,
@@ -101,12 +108,13 @@ class ProviderSettings(BaseModel):
     )
     is_openai: bool | None = Field(
         default=None,
-        description="openai only: whether the server accepts all that OpenAI's own does, such as "
-        "the role developer. Default: whether its URL is one of OpenAI's or Azure's.",
+        description="openai only: whether the server accepts all that OpenAI's server accepts, "
+        "such as the role developer. Default: whether its URL is one of OpenAI's or Azure's.",
     )
     inline_system: bool = Field(
         default=False,
-        description="anthropic only: whether the model accepts system messages in mid-history.",
+        description="anthropic only: whether the model accepts system messages between other "
+        "messages.",
     )
 
 

@@ -29,7 +29,7 @@ MAX_REQUEUED = 10_000  # seqs that one RequeueMessages names
 DEFAULT_LEASE_MS = 60_000  # duration of a lease
 MIN_LEASE_MS = 1_000  # duration of a lease
 MAX_LEASE_MS = 3_600_000  # duration of a lease
-MAX_WAIT_MS = 30_000  # wait of a LeaseMessages for messages
+MAX_WAIT_MS = 30_000  # how long a LeaseMessages call may wait for messages
 MAX_ERROR_CHARACTERS = 1_024  # error of a failed message; longer ones are cut
 
 # Interval at which a waiting worker checks for work. It holds no connection in between.
@@ -138,8 +138,8 @@ class Processing:
             except TooManyQueues:
                 raise Fault(
                     "LIMIT_EXCEEDED",
-                    f"the project has {MAX_QUEUES} queues, which is the most; "
-                    f"delete one (DeleteQueue) to make {request.queue!r}",
+                    f"the project has {MAX_QUEUES} queues, the maximum; delete one (DeleteQueue) "
+                    f"to create {request.queue!r}",
                     metadata={"what": "queues", "limit": MAX_QUEUES},
                 ) from None
             left = end - clock()
@@ -351,7 +351,7 @@ def decide(
                 f"is {seq}, which is not among the messages of the lease up to through_seq",
             )
         if seq in errors:
-            raise invalid(f"failures[{i}].seq", f"is {seq}, as an earlier one is")
+            raise invalid(f"failures[{i}].seq", f"repeats seq {seq}")
         # PostgreSQL's text type cannot hold NUL.
         errors[seq] = error[:MAX_ERROR_CHARACTERS].replace("\0", "\N{REPLACEMENT CHARACTER}")
     rest = [(max(first, through + 1), last) for first, last in leased if last > through]
@@ -397,7 +397,7 @@ def _check_selector(selector: RequeueSelector) -> None:
             if seq < 1:
                 raise invalid(f"seqs.seqs[{i}]", f"is {seq}; seqs begin with 1")
             if seq in known:
-                raise invalid(f"seqs.seqs[{i}]", f"is {seq}, as an earlier one is")
+                raise invalid(f"seqs.seqs[{i}]", f"repeats seq {seq}")
             known.add(seq)
     elif selector.from_seq is not None:
         if selector.from_seq < 1:
@@ -405,7 +405,7 @@ def _check_selector(selector: RequeueSelector) -> None:
     elif selector.failed is None:
         raise invalid("which", "is required: set failed, from_seq or seqs")
     elif not selector.failed:
-        raise invalid("failed", "must be true where it is set")
+        raise invalid("failed", "must be true if it is set")
 
 
 def bounded(field: str, value: int, default: int, most: int) -> int:
@@ -425,7 +425,7 @@ def checked_lease_ms(lease_ms: int | None) -> int:
 def _queue_not_found(queue: str) -> Fault:
     return Fault(
         "QUEUE_NOT_FOUND",
-        f"the project has no queue {queue!r}; the first lease of messages makes it",
+        f"the project has no queue {queue!r}; the first lease of messages from a queue creates it",
         metadata={"queue": queue},
     )
 
@@ -433,7 +433,7 @@ def _queue_not_found(queue: str) -> Fault:
 def _lease_lost(lease_id: str) -> Fault:
     return Fault(
         "LEASE_LOST",
-        "the lease is not held any more: it ran out and another worker has its messages, "
-        "or it was acknowledged, or the session is gone",
+        "the lease has ended: it ran out and another worker has its messages, or it was "
+        "acknowledged, or the session is gone",
         metadata={"lease_id": lease_id},
     )

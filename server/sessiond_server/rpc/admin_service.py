@@ -90,7 +90,7 @@ class AdminServicer:
         self, request: SetProjectLimitsRequest, caller: Caller
     ) -> ProjectLimits:
         if not request.HasField("limits"):
-            raise invalid("limits", "is required; an empty message goes back to the defaults")
+            raise invalid("limits", "is required; send an empty message to restore the defaults")
         given = {
             field.name: value
             for field, value in request.limits.ListFields()

@@ -27,8 +27,7 @@ from sessiond_server.turns.errors import storable
 from sessiond_server.turns.previews import Previews
 from sessiond_server.turns.sending import Sending
 from sessiond_server.turns.service import Turns
-from sessiond_server.turns.store.rows import TurnRow
-from sessiond_server.turns.store.turns import MAX_CHANGES
+from sessiond_server.turns.store.rows import MAX_CHANGES, TurnRow
 from sessiond_server.turns.streams import TurnStreams
 from sessiond_server.watch.hub import WatchHub
 from sessiond_server.watch.options import WatchOptions

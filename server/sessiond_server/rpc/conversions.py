@@ -389,7 +389,7 @@ def _idle_ttl_ms(session: Session | CopySessionRequest, prefix: str = "session."
             if not session.never_expires:
                 raise invalid(
                     f"{prefix}never_expires",
-                    "must be true where it is set; set idle_ttl to expire the session",
+                    "must be true if it is set; set idle_ttl to expire the session",
                 )
             return NEVER
         case "idle_ttl":

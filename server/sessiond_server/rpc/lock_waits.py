@@ -57,7 +57,7 @@ _Result = TypeVar("_Result")
 class _Lane:
     """Calls of one method and project, after one of them has met a lock.
 
-    They run one after the other until one succeeds.
+    They run one after the other until one succeeds. The others then run at once.
     """
 
     __slots__ = ("is_open", "lock")
@@ -104,7 +104,7 @@ class LockWaits:
 
         Raises:
             Fault: SESSION_BUSY if the session stayed locked.
-            LockTimeout: if the call could not get a lock other than that of the session's row.
+            LockTimeout: if the call could not get a lock other than the one on the session's row.
         """
         kind = method, project_id
         if method in SESSION_CHANGES and session_id:

@@ -32,7 +32,7 @@ MAX_WAITING = 256
 # occupies a connection.
 MANY_LOCKED = 4
 
-# A change is given up after this many attempts that failed on a lock other than that of its
+# A change is given up after this many attempts that failed on a lock other than the one on its
 # session's row.
 MAX_ATTEMPTS = 4
 FIRST_PAUSE_S = 0.05
@@ -54,7 +54,7 @@ class _Awaited:
     """A session that calls wait for.
 
     Attributes:
-        waiting: number of these calls.
+        waiting: number of calls that wait for the session.
         was_locked: whether a check has found the session locked.
         is_free: done as soon as a check has found the session free; has the error if a check
             failed.
@@ -151,7 +151,7 @@ class LockedSessions:
 
         Raises:
             Fault: SESSION_BUSY if the session stayed locked, or if too many calls wait for it.
-            LockTimeout: if the call could not get a lock other than that of the session's row.
+            LockTimeout: if the call could not get a lock other than the one on the session's row.
         """
         if is_shared and not self.is_locked(key):
             try:

@@ -25,7 +25,7 @@ class Settings(ServerSettings):
         1000,
         ge=1,
         description="Maximum number of calls at a time on one connection, streams included. "
-        "Clients hold more back until others end.",
+        "Clients hold further calls back until earlier ones have ended.",
     )
     max_metadata_bytes: int = Field(
         16 * 1024,

@@ -62,8 +62,8 @@ class ServerSettings(BaseSettings):
     database_url: str | None = Field(
         None,
         description="URL of a PostgreSQL 15 to 18: postgresql://USER:PASSWORD@HOST:PORT/NAME, with "
-        "parameters of libpq after a ?. Of several hosts (HOST:PORT,HOST:PORT) the first one that "
-        "can be written to is used. Default: the embedded PostgreSQL.",
+        "parameters of libpq after a ?. With several hosts (HOST:PORT,HOST:PORT), the first one "
+        "that accepts writes is used. Default: the embedded PostgreSQL.",
     )
     data_dir: Path = Field(
         default_factory=default_data_dir,
@@ -76,8 +76,9 @@ class ServerSettings(BaseSettings):
 
     console: str | None = Field(
         None,
-        description="HOST:PORT to serve the web console on, in a process of its own; --console "
-        "alone is localhost:8321. With --tls-cert, it trusts that certificate.",
+        description="HOST:PORT to serve the web console on, in a process of its own. `--console` "
+        "without an address means localhost:8321. If --tls-cert is set, the console trusts that "
+        "certificate.",
     )
 
     require_keys: bool = Field(
@@ -99,8 +100,9 @@ class ServerSettings(BaseSettings):
         5.0,
         ge=0,
         le=300,
-        description="Seconds for which a checked API key is cached, and between two checks of the "
-        "keys of open streams. A revoked key works that long.",
+        description="Seconds for which a checked API key is cached. The keys of open streams are "
+        "checked again at the same interval, but at most once a second. So a revoked key works for "
+        "at most this long.",
     )
 
     pool_size: int = Field(
@@ -118,8 +120,8 @@ class ServerSettings(BaseSettings):
     lock_timeout_s: float = Field(
         0.5,
         ge=0,
-        description="Seconds that a statement waits for a lock on its connection. After that, the "
-        "call goes on waiting in memory, and the connection serves others. 0 = without end.",
+        description="Seconds that a statement waits for a lock while it occupies a connection. "
+        "Then the call waits in memory, and the connection serves other calls. 0 = without end.",
     )
     listen_database_url: str | None = Field(
         None,
@@ -129,13 +131,14 @@ class ServerSettings(BaseSettings):
     )
     session_pooler: bool = Field(
         False,
-        description="The pooler at --database-url works in session mode, so prepare statements and "
-        "listen through it. A pooler is recognised, but not its mode; transaction mode is assumed.",
+        description="Set this if the pooler at --database-url works in session mode: statements "
+        "are then prepared, and notifications received, through it. The server recognises a pooler "
+        "but not its mode, and assumes transaction mode.",
     )
     prepared_statements: bool = Field(
         True,
-        description="Prepare hot statements. Turn this off for a pooler in transaction mode that "
-        "is not recognised; PgBouncer is.",
+        description="Prepare frequent statements. Turn this off behind a pooler in transaction "
+        "mode that the server does not recognise; it recognises PgBouncer.",
     )
     default_deadline_s: float = Field(
         30.0,
@@ -157,14 +160,15 @@ class ServerSettings(BaseSettings):
     max_connection_age_s: float = Field(
         1800.0,
         ge=0,
-        description="Seconds after which clients are asked to connect anew, up to a tenth more or "
-        "less, so that balancers can spread them again. Calls under way go on. 0 = never.",
+        description="Maximum age of a connection in seconds, plus or minus a tenth. Its client is "
+        "then asked to reconnect, so that load balancers can spread clients again. Running calls "
+        "continue. 0 = no maximum.",
     )
     max_connection_grace_s: float = Field(
         3600.0,
         gt=0,
-        description="Seconds after --max-connection-age-s that calls under way may still take. "
-        "Clients resume streams that are cut.",
+        description="Seconds after --max-connection-age-s for which running calls may continue. "
+        "Clients resume streams that are cut off.",
     )
 
     max_memory_bytes: int | None = Field(
@@ -179,7 +183,7 @@ class ServerSettings(BaseSettings):
         ge=64 * 1024,
         le=1024**3,
         description="Maximum size of one request, or of one piece of a stream, in bytes. It has to "
-        "be larger than --max-batch-bytes. Each call under way may take a multiple in memory.",
+        "be larger than --max-batch-bytes. A running call may take several times as much memory.",
     )
     max_message_bytes: int = Field(
         16 * 1024 * 1024,
@@ -233,7 +237,7 @@ class ServerSettings(BaseSettings):
     asset_grace_s: float = Field(
         3600.0,
         ge=0,
-        description="Seconds after its last upload for which an asset without references is kept.",
+        description="Seconds for which an asset without references is kept after its last upload.",
     )
 
     default_idle_ttl_s: float = Field(
@@ -292,13 +296,14 @@ class ServerSettings(BaseSettings):
         15.0,
         ge=0.5,
         le=600,
-        description="Seconds after the death of a server within which others end its turns.",
+        description="Maximum time, in seconds, until other servers end the turns of a server that "
+        "has died.",
     )
     max_context_bytes: int = Field(
         32 * 1024 * 1024,
         ge=1024,
         description="Maximum size of the history that is sent to a model, in bytes, without the "
-        "content of assets. Twice as large as one message may be by default.",
+        "content of assets. The default is twice the default maximum size of one message.",
     )
     max_model_request_bytes: int = Field(
         64 * 1024 * 1024,
@@ -324,10 +329,10 @@ class ServerSettings(BaseSettings):
     slow_statement_ms: int = Field(
         500,
         ge=0,
-        description="Milliseconds from which a statement is logged with its name. 0 = never.",
+        description="Milliseconds after which a statement is slow, and is logged. 0 = never.",
     )
     log_calls: bool = Field(
-        False, description="Log one line for each call, at the level info. Refusals always are."
+        False, description="Log each call, at level info. Refused calls are always logged."
     )
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="Format of the log. auto = console on a terminal, else JSON lines."
@@ -431,7 +436,7 @@ class ServerSettings(BaseSettings):
 
     @property
     def has_session(self) -> bool | None:
-        """Whether transactions of a connection share a session of PostgreSQL; None = detect it."""
+        """Whether all transactions of a connection share a database session; None = detect it."""
         if self.session_pooler:
             return True
         return None if self.prepared_statements else False

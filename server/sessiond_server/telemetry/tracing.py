@@ -98,7 +98,7 @@ def begin_call(name: str, metadata: Iterable[tuple[str, str | bytes]]) -> "Span 
 
     Args:
         name: SERVICE/METHOD.
-        metadata: the call's metadata, with the caller's context if it has one.
+        metadata: the call's metadata, which may contain the caller's trace context.
     """
     if _tracer is None:
         return None

@@ -31,7 +31,7 @@ class AnswerText:
         self._pieces: list[str] = []
 
     def add(self, text: str) -> None:
-        """Add a delta, in whole characters."""
+        """Add a delta. Half of a surrogate pair at its end waits for the next delta."""
         text, self._half = self._half + text, ""
         if "\ud800" <= text[-1:] <= "\udbff":
             text, self._half = text[:-1], text[-1]

@@ -1,12 +1,52 @@
 """The answers of models as messages to store."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sessiond.v1.message_pb2 import Message
 from sessiond.v1.turn_pb2 import MessageTurn
+from sessiond_server.core.errors import Fault
+from sessiond_server.core.limits import Limits
+from sessiond_server.formats.token_counts import Tokenizer
+from sessiond_server.messages.append import append_of
+from sessiond_server.messages.store.append import Append
+from sessiond_server.messages.store.rows import Rows
+from sessiond_server.messages.target import Target
+from sessiond_server.messages.validation import MessageValidator
 from sessiond_server.providers.base import Answer, Route
+from sessiond_server.providers.routing import Models
 from sessiond_server.turns.errors import printable
 from sessiond_server.turns.state import RunningTurn
+
+
+class Answers:
+    """Prepares the answers of models for the statements that store them and end turns.
+
+    Args:
+        models: the models.
+        limits: the operator's limits.
+        tokenizer: counts the tokens of answers.
+    """
+
+    def __init__(self, models: Models, limits: Limits, tokenizer: Tokenizer) -> None:
+        self._models = models
+        self._limits = limits
+        self._tokenizer = tokenizer
+
+    def messages(self, answer: Answer, running: RunningTurn) -> list[Message]:
+        """Return the messages of the answer of a turn, in order."""
+        return messages_of(answer, running, self._models.route(running.model))
+
+    def encoded(
+        self, running: RunningTurn, messages: Sequence[Message]
+    ) -> tuple[Append, Rows] | None:
+        """Return the append of messages; None if one statement cannot store them."""
+        validator = MessageValidator(self._limits, self._tokenizer, keep_turn=True)
+        try:
+            rows = validator.encode(messages)
+        except Fault:
+            return None
+        append = append_of(Target(running.project_id, running.session_id, None, ""), validator)
+        return (append, rows) if append.is_plain else None
 
 
 def messages_of(answer: Answer, running: RunningTurn, route: Route) -> list[Message]:

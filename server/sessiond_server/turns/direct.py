@@ -1,8 +1,9 @@
 """Starts and ends turns with one statement, in sessions that have no other open turn.
 
-This is the common case. Turns of different sessions that start at the same time share a statement
-(store/joined_starts.py). In all other cases, and if a statement of store/starts.py stores nothing,
-the transactions of transitions.py start and end turns.
+Most turns start and end in this way. Turns of different sessions that start at the same time share
+a statement (store/joined_starts.py). If a session has other open turns, or if a statement of
+store/starts.py or store/ends.py stores nothing, the transactions of transitions.py start and end
+its turns.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -11,21 +12,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
-from sessiond_server.core.errors import Fault
 from sessiond_server.core.events import EventPublisher, StoredMessages
 from sessiond_server.core.json_text import parse_options
-from sessiond_server.core.limits import Limits
 from sessiond_server.core.states import TurnState
 from sessiond_server.db.idempotency import RequestRecord
-from sessiond_server.formats.token_counts import Tokenizer
-from sessiond_server.messages.append import append_of
 from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.store.rows import Rows
-from sessiond_server.messages.target import Target
-from sessiond_server.messages.validation import MessageValidator
 from sessiond_server.providers.base import Answer
-from sessiond_server.providers.routing import Models
-from sessiond_server.turns.answers import messages_of
+from sessiond_server.turns.answers import Answers
 from sessiond_server.turns.context import policy_of
 from sessiond_server.turns.errors import printable
 from sessiond_server.turns.joining import Joiner
@@ -33,17 +27,11 @@ from sessiond_server.turns.lanes import TurnLanes
 from sessiond_server.turns.refusals import source_of
 from sessiond_server.turns.sending import Sending
 from sessiond_server.turns.state import RunningTurn, TurnLease, TurnNews, TurnSlots
-from sessiond_server.turns.store.joined_starts import JoinedStore, StatementRefused
-from sessiond_server.turns.store.rows import NewTurn, TurnRow
-from sessiond_server.turns.store.starts import (
-    DirectStore,
-    Ended,
-    Opening,
-    Start,
-    Started,
-    ending_columns,
-)
-from sessiond_server.turns.store.turns import first_changes
+from sessiond_server.turns.store.ends import Ended, EndStore, ending_columns
+from sessiond_server.turns.store.joined_starts import JoinedStartStore, StatementRefused
+from sessiond_server.turns.store.openings import Opening
+from sessiond_server.turns.store.rows import NewTurn, TurnRow, changes_of
+from sessiond_server.turns.store.starts import Start, Started, StartStore
 
 # Sends with more bytes have statements of their own, so that shared statements stay small.
 MAX_JOINED_BYTES = 64 * 1024
@@ -78,23 +66,21 @@ class DirectTurns:
 
     def __init__(
         self,
-        store: DirectStore,
-        joined: JoinedStore,
+        starts: StartStore,
+        joined: JoinedStartStore,
+        ends: EndStore,
         lanes: TurnLanes,
-        models: Models,
-        limits: Limits,
-        tokenizer: Tokenizer,
+        answers: Answers,
         publisher: EventPublisher,
         lease: TurnLease,
         slots: TurnSlots,
     ) -> None:
-        self._store = store
+        self._starts = starts
         self._joined = joined
+        self._ends = ends
         self._lanes = lanes
         self._joiner = Joiner(self._start_together, lanes)
-        self._models = models
-        self._limits = limits
-        self._tokenizer = tokenizer
+        self._answers = answers
         self._publisher = publisher
         self._lease = lease
         self._slots = slots
@@ -150,7 +136,8 @@ class DirectTurns:
         """
         turn = starting.start.turn
         project_id = turn.append.project_id
-        if _is_joinable(turn):
+        # If the session has a message_id, PostgreSQL refuses the whole statement.
+        if not turn.has_given_ids and turn.append.totals.content_bytes <= MAX_JOINED_BYTES:
             outcome = await self._joiner.ask(project_id, starting)
             if outcome != "refused":
                 return outcome
@@ -162,7 +149,7 @@ class DirectTurns:
     async def _start_alone(self, starting: _Starting) -> Started | None:
         key = starting.start.turn.append.key
         starting.holding.enter_context(self._publisher.hold_delivery(key))
-        return await self._store.start(starting.start, self._lease.holder, self._lease.stored_s)
+        return await self._starts.start(starting.start, self._lease.holder, self._lease.stored_s)
 
     async def _start_together(self, many: Sequence[_Starting]) -> Sequence[_Outcome]:
         """Start turns of different sessions with one statement."""
@@ -187,29 +174,16 @@ class DirectTurns:
         if running.row is None or running.parent_seq:
             yield None
             return
-        route = self._models.route(running.model)
-        validator = MessageValidator(self._limits, self._tokenizer, keep_turn=True)
-        try:
-            rows = validator.encode(messages_of(answer, running, route))
-        except Fault:
+        encoded = self._answers.encoded(running, self._answers.messages(answer, running))
+        if encoded is None:
             yield None
             return
-        append = append_of(Target(running.project_id, running.session_id, None, ""), validator)
-        if not append.is_plain:
-            yield None
-            return
-        async with self._store.connection() as connection:
+        append, rows = encoded
+        columns = {**fence_of(running), **columns_of_end(running, answer)}
+        async with self._ends.connection() as connection:
             with self._publisher.hold_delivery(running.key):
-                ended = await self._store.end(
-                    connection,
-                    running.turn_id,
-                    append,
-                    rows,
-                    log=running.log,
-                    answered_seq=running.text.answered_seq,
-                    end_seq=running.end_seq,
-                    columns=columns_of_end(running, answer),
-                    drops_text=running.has_saved,
+                ended = await self._ends.end(
+                    connection, append, rows, columns, drops_text=running.has_saved
                 )
                 if ended is None:
                     yield None
@@ -218,18 +192,6 @@ class DirectTurns:
                 news.ended.append(ended_row(running, answer, ended, ended.appended.last_seq))
                 news.settled, news.is_idle = running.turn_id, True
                 yield news
-
-
-def _is_joinable(turn: NewTurn) -> bool:
-    """Return whether a shared statement can start a turn.
-
-    The session may already have a message_id that the caller chose. PostgreSQL would then refuse
-    the whole statement.
-    """
-    own_id = str(turn.message_id)
-    return turn.append.totals.content_bytes <= MAX_JOINED_BYTES and all(
-        message_id == own_id for _, message_id in turn.append.message_ids
-    )
 
 
 def running_of(sending: Sending, opening: Opening, turn: NewTurn, started: Started) -> RunningTurn:
@@ -272,18 +234,27 @@ def running_of(sending: Sending, opening: Opening, turn: NewTurn, started: Start
     )
 
 
+def fence_of(running: RunningTurn) -> dict[str, Any]:
+    """Return the part of EndStore's `columns` that names the turn which ends."""
+    return {
+        "turn": running.turn_id,
+        "log": running.log,
+        "answered_seq": running.text.answered_seq,
+        "end_seq": running.end_seq,
+    }
+
+
 def columns_of_end(running: RunningTurn, answer: Answer) -> dict[str, Any]:
-    """Return the `columns` of DirectStore.end."""
-    report = running.report
-    changes = first_changes(report) if report else None
+    """Return the part of EndStore's `columns` that the end of the turn sets."""
+    changes, change_count = changes_of(running.report)
     stop_reason = printable(answer.stop_reason)
-    return ending_columns(stop_reason, running.usage, changes, len(report or ()))
+    return ending_columns(changes, change_count, stop_reason=stop_reason, usage=running.usage)
 
 
 def ended_row(running: RunningTurn, answer: Answer, ended: Ended, last_seq: int) -> TurnRow:
     """Return the row of a turn that was completed, and whose last message is last_seq."""
     assert running.row is not None  # noqa: S101 - statements end only turns with known rows
-    report = running.report
+    changes, change_count = changes_of(running.report)
     return replace(
         running.row,
         state=TurnState.COMPLETED,
@@ -294,8 +265,8 @@ def ended_row(running: RunningTurn, answer: Answer, ended: Ended, last_seq: int)
         stop_reason=printable(answer.stop_reason),
         usage=running.usage or running.row.usage,
         error=None,
-        changes=first_changes(report) if report else None,
-        change_count=len(report or ()),
+        changes=changes,
+        change_count=change_count,
         ended_at=ended.ended_at,
     )
 

@@ -1,29 +1,26 @@
 """Records turns that fail without any text, in sessions that have no other open turn.
 
-All other failures, and those for which a statement of store/failures.py stores nothing, are
-recorded by the code that starts and ends the turns that do not fail.
+If this module cannot record a failure, or if its statement stores nothing, a transaction of
+transitions.py records the failure.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any
-
-import orjson
 
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.events import EventPublisher
 from sessiond_server.core.states import TurnState
 from sessiond_server.db.idempotency import RequestRecord
-from sessiond_server.turns.direct import news_of, running_of
+from sessiond_server.turns.direct import fence_of, news_of, running_of
 from sessiond_server.turns.errors import error_of
 from sessiond_server.turns.refusals import Refusal
 from sessiond_server.turns.sending import Sending
 from sessiond_server.turns.state import RunningTurn, TurnNews
-from sessiond_server.turns.store.failures import FailureStore
-from sessiond_server.turns.store.rows import NewTurn
-from sessiond_server.turns.store.starts import Opening
-from sessiond_server.turns.store.turns import first_changes
+from sessiond_server.turns.store.ends import EndStore, ending_columns
+from sessiond_server.turns.store.openings import Opening
+from sessiond_server.turns.store.rows import NewTurn, changes_of
+from sessiond_server.turns.store.starts import StartStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +43,9 @@ class Refused:
 class DirectFailures:
     """Records failures. The caller must publish the yielded changes before the block ends."""
 
-    def __init__(self, store: FailureStore, publisher: EventPublisher) -> None:
-        self._store = store
+    def __init__(self, starts: StartStore, ends: EndStore, publisher: EventPublisher) -> None:
+        self._starts = starts
+        self._ends = ends
         self._publisher = publisher
 
     @asynccontextmanager
@@ -78,10 +76,10 @@ class DirectFailures:
         append = replace(turn.append, expected_last_seq=head.last_seq, expected_epoch=head.epoch)
         error = error_of(refusal.fault, sending.session_id, turn.turn_id)
         changes, change_count = refusal.changes, refusal.change_count
-        columns = _columns(error, changes, change_count)
-        async with self._store.connection() as connection:
+        columns = ending_columns(changes, change_count, error=error)
+        async with self._ends.connection() as connection:
             with self._publisher.hold_delivery(append.key):
-                started = await self._store.refuse(
+                started = await self._starts.refuse(
                     connection, turn, append, record, opening.revision, columns
                 )
                 if started is None:
@@ -118,12 +116,16 @@ class DirectFailures:
             yield None
             return
         error = error_of(fault, running.session_id, running.turn_id)
-        report = running.report
-        changes = first_changes(report) if report else None
-        columns = _columns(error, changes, len(report or ())) | {"usage": running.usage}
-        async with self._store.connection() as connection:
+        changes, change_count = changes_of(running.report)
+        columns = {
+            "key": running.key,
+            "project_id": running.project_id,
+            **fence_of(running),
+            **ending_columns(changes, change_count, error=error, usage=running.usage),
+        }
+        async with self._ends.connection() as connection:
             with self._publisher.hold_delivery(running.key):
-                failed = await self._store.fail(connection, running, columns)
+                failed = await self._ends.fail(connection, columns)
                 if failed is None:
                     yield None
                     return
@@ -135,7 +137,7 @@ class DirectFailures:
                     usage=running.usage or running.row.usage,
                     error=error,
                     changes=changes,
-                    change_count=len(report or ()),
+                    change_count=change_count,
                     ended_at=failed.ended_at,
                 )
                 yield TurnNews(
@@ -148,11 +150,3 @@ class DirectFailures:
                     settled=running.turn_id,
                     is_idle=True,
                 )
-
-
-def _columns(error: Mapping[str, Any], changes: Any, change_count: int) -> dict[str, Any]:
-    return {
-        "error": orjson.dumps(error).decode(),
-        "changes": None if changes is None else orjson.dumps(changes).decode(),
-        "change_count": change_count,
-    }

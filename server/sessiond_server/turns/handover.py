@@ -10,7 +10,7 @@ import structlog
 
 from sessiond_server.core.states import TurnState
 from sessiond_server.turns.state import RunningTurn, TurnChanges, TurnLease
-from sessiond_server.turns.store.handover import HandoverStore
+from sessiond_server.turns.store.leases import TurnLeaseStore
 from sessiond_server.turns.store.texts import TextStore
 from sessiond_server.turns.store.turns import TurnStore
 from sessiond_server.turns.transitions import TurnTransitions
@@ -23,13 +23,13 @@ class Handovers:
 
     def __init__(
         self,
-        handovers: HandoverStore,
+        leases: TurnLeaseStore,
         store: TurnStore,
         texts: TextStore,
         transitions: TurnTransitions,
         lease: TurnLease,
     ) -> None:
-        self._handovers = handovers
+        self._leases = leases
         self._store = store
         self._texts = texts
         self._transitions = transitions
@@ -54,13 +54,13 @@ class Handovers:
             await self._transitions.append_partial(changes, turn_id, running, always=True)
             if running.has_saved:
                 await self._texts.drop(change, turn_id)
-            await self._handovers.give(change, turn_id, self._lease.holder, running.usage)
+            await self._leases.give(change, turn_id, self._lease.holder, running.usage)
             log.info("turn_handed_over", turn_id=str(turn_id))
         changes.settled = turn_id
 
     async def take(self, changes: TurnChanges, turn_id: UUID) -> bool:
         """Run a turn that another process has left. Return False if no process has left it."""
-        taken = await self._handovers.take(
+        taken = await self._leases.take(
             changes.change, turn_id, self._lease.holder, self._lease.stored_s
         )
         owned = await self._store.find(changes.change, turn_id) if taken else None

@@ -14,13 +14,13 @@ from uuid import UUID
 
 from sessiond_server.turns.fair import FairLane
 
-# How long a turn that has started lets others start first. Unit: seconds.
+# How long the read of a history waits at most for other turns to start first. Unit: seconds.
 MAX_YIELD_S = 1.0
 
 # gRPC hands over calls one by one, and each new call waits for all tasks that are ready to run.
 # While Sends arrive, other work of turns therefore pauses until no Send has arrived for QUIET_S.
-# When a shared statement has ended, its callers continue one by one, with such a pause of at most
-# MAX_PAUSE_S after each. Unit: seconds.
+# When a statement that several callers share (joining.py) has ended, the callers continue one by
+# one. After each of them, the same pause is made, but for at most MAX_PAUSE_S. Unit: seconds.
 QUIET_S = 0.005
 MAX_PAUSE_S = 0.01
 LOOK_S = 0.001

@@ -13,6 +13,7 @@ from sessiond_server.sessions.store.lock import SessionMissing
 from sessiond_server.turns.handover import Handovers
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.state import TurnChanges, TurnLease, TurnSlots
+from sessiond_server.turns.store.leases import TurnLeaseStore
 from sessiond_server.turns.store.rows import OrphanedTurn
 from sessiond_server.turns.store.turns import TurnStore
 from sessiond_server.turns.transitions import TurnTransitions
@@ -32,6 +33,7 @@ class TurnLeases:
     def __init__(
         self,
         store: TurnStore,
+        leases: TurnLeaseStore,
         transitions: TurnTransitions,
         runner: TurnRunner,
         lease: TurnLease,
@@ -39,6 +41,7 @@ class TurnLeases:
         handovers: Handovers,
     ) -> None:
         self._store = store
+        self._leases = leases
         self._transitions = transitions
         self._runner = runner
         self._lease = lease
@@ -61,7 +64,7 @@ class TurnLeases:
     async def _renew(self) -> None:
         turns = [(running.key, running.turn_id) for running in self._runner.running()]
         if turns:
-            renewed = await self._store.renew(turns, self._lease.holder, self._lease.stored_s)
+            renewed = await self._leases.renew(turns, self._lease.holder, self._lease.stored_s)
             for _, turn_id in turns:
                 if turn_id not in renewed:
                     self._runner.cancel(turn_id)
@@ -77,7 +80,7 @@ class TurnLeases:
     async def _recover_round(self) -> None:
         room = self._slots.room
         running = [running.turn_id for running in self._runner.running()]
-        found = await self._store.orphans(
+        found = await self._leases.orphans(
             self._lease.holder, running, ORPHANS_A_ROUND, include_queued=room > 0
         )
         orphans = iter(found)
@@ -122,7 +125,7 @@ class TurnLeases:
                 return
             if await self._handovers.take(changes, turn_id):
                 return
-            if not await self._store.is_orphaned(changes.change, turn_id):
+            if not await self._leases.is_orphaned(changes.change, turn_id):
                 return
             fault = Fault(
                 "TURN_LOST", "the server that ran the turn is gone; what was sent is kept"

@@ -1,38 +1,32 @@
 """Queues turns, and ends turns while others wait in the queue, with few statements.
 
-This is the common case. In all other cases, and if a statement of store/queue.py stores nothing,
-the transactions of transitions.py make the change.
+The module handles only the common cases, e.g. no waiting turn is held, and none has a parent_seq.
+In all other cases, and if a statement of store/queue.py or store/ends.py stores nothing, a
+transaction of transitions.py makes the change.
 """
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 from google.protobuf.message import DecodeError
 
 from sessiond.v1.message_pb2 import Message
-from sessiond_server.core.errors import Fault
 from sessiond_server.core.events import EventPublisher
-from sessiond_server.core.limits import Limits
+from sessiond_server.core.pg_time import from_pg_us
 from sessiond_server.core.states import TurnState
 from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.formats.read import read
-from sessiond_server.formats.token_counts import Tokenizer
-from sessiond_server.messages.append import append_of
-from sessiond_server.messages.store.append import Append
 from sessiond_server.messages.store.rows import Rows
-from sessiond_server.messages.target import Target
-from sessiond_server.messages.validation import MessageValidator
 from sessiond_server.providers.base import Answer
-from sessiond_server.providers.routing import Models
-from sessiond_server.turns.answers import messages_of
-from sessiond_server.turns.direct import columns_of_end, ended_row, news_of
+from sessiond_server.turns.answers import Answers
+from sessiond_server.turns.direct import columns_of_end, ended_row, fence_of, news_of
 from sessiond_server.turns.sending import Accepted, Sending
 from sessiond_server.turns.state import RunningTurn, TurnLease, TurnNews, TurnSlots
+from sessiond_server.turns.store.ends import Ended, EndStore
+from sessiond_server.turns.store.openings import Opening
 from sessiond_server.turns.store.queue import TurnQueueStore, WaitingTurn
 from sessiond_server.turns.store.rows import NewTurn, TurnRow
-from sessiond_server.turns.store.starts import Ended, Opening
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +48,8 @@ class DirectQueue:
     def __init__(
         self,
         store: TurnQueueStore,
-        models: Models,
-        limits: Limits,
-        tokenizer: Tokenizer,
+        ends: EndStore,
+        answers: Answers,
         publisher: EventPublisher,
         lease: TurnLease,
         slots: TurnSlots,
@@ -64,18 +57,16 @@ class DirectQueue:
         """Create the queues.
 
         Args:
-            store: the statements.
-            models: the models.
-            limits: the operator's limits.
-            tokenizer: counts the tokens of answers.
+            store: the queues in the database.
+            ends: the statements that end turns.
+            answers: the answers of models.
             publisher: holds back the delivery of a session's events during a change.
             lease: the lease for turns that are started.
             slots: the process's slots. If none is free, no turn is started.
         """
         self._store = store
-        self._models = models
-        self._limits = limits
-        self._tokenizer = tokenizer
+        self._ends = ends
+        self._answers = answers
         self._publisher = publisher
         self._lease = lease
         self._slots = slots
@@ -97,9 +88,7 @@ class DirectQueue:
         Raises:
             DuplicateRequest: if the request is recorded already.
         """
-        own_id = str(turn.message_id)
-        has_ids = any(message_id != own_id for _, message_id in turn.append.message_ids)
-        if opening.head.running_turn is None or has_ids:
+        if opening.head.running_turn is None or turn.has_given_ids:
             return None
         queued = await self._store.add(turn, record, opening.head.log, steers=sending.is_immediate)
         if queued is None:
@@ -135,8 +124,7 @@ class DirectQueue:
         if not waiting or not is_simple:
             yield None
             return
-        route = self._models.route(running.model)
-        answers = messages_of(answer, running, route)
+        answers = self._answers.messages(answer, running)
         if steering:
             # If the answer calls tools, the steering messages must wait for the results.
             if any(read(message).calls for message in answers):
@@ -174,18 +162,19 @@ class DirectQueue:
                 message.turn.turn_id = str(running.turn_id)
             places.append((len(messages), len(messages) + len(sent) - 1))
             messages += sent
-        encoded = self._encoded(running, messages)
+        encoded = self._answers.encoded(running, messages)
         if encoded is None:
             return None
         append, rows = encoded
         last = len(messages) - 1
         columns = {
-            **_fence(running, steering[0]),
+            **fence_of(running),
+            "seen_at": steering[0].seen_at,
             "joined": [one.turn_id for one in steering],
             "firsts": [last - place for place, _ in places],
             "lasts": [last - place for _, place in places],
         }
-        joined = await self._store.join(append, rows, columns)
+        joined = await self._ends.join(append, rows, columns)
         if joined is None:
             return None
         appended, message_log = joined
@@ -203,19 +192,20 @@ class DirectQueue:
             sent = following.messages
         except DecodeError:
             return None
-        encoded = self._encoded(running, [*answers, *sent]) if sent else None
+        encoded = self._answers.encoded(running, [*answers, *sent]) if sent else None
         if encoded is None:
             return None
         append, rows = encoded
         columns = {
-            **_fence(running, following),
+            **fence_of(running),
+            "seen_at": following.seen_at,
             **columns_of_end(running, answer),
             "next": following.turn_id,
             "later": len(sent),
             "holder": self._lease.holder,
             "lease_s": self._lease.stored_s,
         }
-        ended = await self._store.follow(append, rows, columns, drops_text=running.has_saved)
+        ended = await self._ends.follow(append, rows, columns, drops_text=running.has_saved)
         if ended is None:
             return None
         # The end of the turn is published after its messages, and before those of the next turn.
@@ -230,18 +220,6 @@ class DirectQueue:
         start.started = started
         return Followed([news, start], 0)
 
-    def _encoded(
-        self, running: RunningTurn, messages: Sequence[Message]
-    ) -> tuple[Append, Rows] | None:
-        """Return the append of messages; None if one statement cannot store them."""
-        validator = MessageValidator(self._limits, self._tokenizer, keep_turn=True)
-        try:
-            rows = validator.encode(messages)
-        except Fault:
-            return None
-        append = append_of(Target(running.project_id, running.session_id, None, ""), validator)
-        return (append, rows) if append.is_plain and len(rows) > 1 else None
-
     def _running(
         self, before: RunningTurn, following: WaitingTurn, ended: Ended, first_seq: int
     ) -> RunningTurn:
@@ -254,7 +232,7 @@ class DirectQueue:
             timeout_ms=following.timeout_ms,
             first_seq=first_seq,
             end_seq=appended.last_seq,
-            created_at=following.created_at,
+            created_at=from_pg_us(following.created_us),
             started_at=ended.ended_at,
         )
         return RunningTurn(
@@ -284,13 +262,3 @@ def _part(rows: Rows, start: int, stop: int) -> Rows:
         rows.times[start:stop],
         rows.bodies[start:stop],
     )
-
-
-def _fence(running: RunningTurn, waiting: WaitingTurn) -> dict[str, Any]:
-    return {
-        "turn": running.turn_id,
-        "log": running.log,
-        "answered_seq": running.text.answered_seq,
-        "end_seq": running.end_seq,
-        "seen_at": waiting.seen_at,
-    }

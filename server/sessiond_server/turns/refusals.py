@@ -24,9 +24,8 @@ from sessiond_server.turns.context import Context, policy_of
 from sessiond_server.turns.errors import fault_of_model, history_too_large
 from sessiond_server.turns.sending import Sending
 from sessiond_server.turns.state import RunningTurn, Source
-from sessiond_server.turns.store.rows import NewTurn
-from sessiond_server.turns.store.starts import Opening
-from sessiond_server.turns.store.turns import first_changes
+from sessiond_server.turns.store.openings import Opening
+from sessiond_server.turns.store.rows import NewTurn, changes_of
 from sessiond_server.turns.window import WindowUse
 
 MAX_SESSIONS = 1_000
@@ -149,16 +148,15 @@ class Refusals:
             context: the messages of the request.
             too_large: the refusal of the request.
         """
-        report = running.report
         if too_large.repeated is None or too_large.message_count > MAX_MESSAGES:
             return
-        changes = first_changes(report) if report else None
+        changes, change_count = changes_of(running.report)
         self._remembered[running.log] = _Remembered(
             source,
             self._models.route(running.model).provider,
             context.last_seq,
             _are_texts(context.messages[-1:]),
-            Refusal(fault_of_model(too_large.repeated), changes, len(report or ())),
+            Refusal(fault_of_model(too_large.repeated), changes, change_count),
             context.window,
             MAX_REFUSALS,
         )

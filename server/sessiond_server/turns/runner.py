@@ -41,8 +41,8 @@ from sessiond_server.turns.queueing import DirectQueue
 from sessiond_server.turns.refusals import Refusals
 from sessiond_server.turns.sending import Sending
 from sessiond_server.turns.state import EndedTurns, RunningTurn, TurnChanges, TurnNews, TurnSlots
+from sessiond_server.turns.store.openings import Opening
 from sessiond_server.turns.store.rows import NewTurn, TurnRow
-from sessiond_server.turns.store.starts import Opening
 from sessiond_server.turns.store.turns import TurnStore
 from sessiond_server.turns.timeouts import in_time
 from sessiond_server.turns.transitions import TurnTransitions
@@ -381,7 +381,7 @@ class TurnRunner:
     async def _settle(self, running: RunningTurn, outcome: Answer | Fault | None) -> bool:
         """Write the outcome of a model call, retrying as often as necessary.
 
-        Without an outcome, leave the turn to another process.
+        If the outcome is None, nothing is written: the turn is left to another process.
 
         The model's work is done and paid for. So the turn stays with this process, and the model is
         not called again. If an answer cannot be stored for an unforeseen reason, it is dropped, and

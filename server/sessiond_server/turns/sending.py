@@ -95,7 +95,8 @@ def take_parent(sending: Sending, messages: Sequence[Message]) -> None:
     if sending.is_immediate:
         raise invalid(
             "parent_seq",
-            "cannot be combined with SEND_MODE_IMMEDIATE: the running turn has its branch",
+            "cannot be combined with SEND_MODE_IMMEDIATE: the messages go to the branch of the "
+            "running turn",
         )
     if messages and messages[0].parent_seq:
         raise invalid("parent_seq", "cannot be combined with messages[0].parent_seq")

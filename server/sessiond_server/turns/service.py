@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from uuid import UUID
 
+from sessiond_server.core import pagination
 from sessiond_server.core.errors import (
     Fault,
     history_rewound,
@@ -15,7 +16,7 @@ from sessiond_server.core.errors import (
     request_id_reused,
     session_not_found,
 )
-from sessiond_server.core.ids import session_key, uuid7
+from sessiond_server.core.ids import is_incarnation, session_key, uuid7
 from sessiond_server.core.limits import (
     MAX_NAME_CHARACTERS,
     MAX_OPEN_TURNS,
@@ -26,6 +27,7 @@ from sessiond_server.core.validation import check_request_id, check_session_id, 
 from sessiond_server.db.idempotency import (
     DuplicateRequest,
     RequestRecord,
+    complete_request,
     content_hash,
 )
 from sessiond_server.db.pool import LockTimeout
@@ -42,9 +44,8 @@ from sessiond_server.turns.new_turns import NewTurns
 from sessiond_server.turns.queueing import DirectQueue
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.sending import Accepted, Sending, content_of
-from sessiond_server.turns.store.joined_starts import JoinedStore
+from sessiond_server.turns.store.openings import Opening, OpeningStore
 from sessiond_server.turns.store.rows import NewTurn, TurnRow
-from sessiond_server.turns.store.starts import Opening
 from sessiond_server.turns.store.turns import TurnStore
 from sessiond_server.turns.transitions import TurnTransitions
 from sessiond_server.turns.window import has_results
@@ -66,7 +67,7 @@ class Turns:
         transitions: TurnTransitions,
         contexts: Contexts,
         new_turns: NewTurns,
-        joined: JoinedStore,
+        openings: OpeningStore,
         queue: DirectQueue,
         quotas: Quotas,
         lanes: TurnLanes,
@@ -81,7 +82,7 @@ class Turns:
         self._contexts = contexts
         self._new_turns = new_turns
         self._queue = queue
-        self._openings = Joiner(joined.openings, lanes)
+        self._openings = Joiner(openings.read, lanes)
         self._quotas = quotas
         self._lanes = lanes
         self._locked = locked
@@ -277,7 +278,8 @@ class Turns:
                 ended = list(changes.ended)
                 if record:
                     result = ",".join(str(row.turn_id) for row in ended)
-                    await self._store.set_replay_result(change, request_id, result)
+                    done = replace(record, result=result)
+                    await complete_request(change.database, change.connection, done, change.log)
                 if running is None or any(row.turn_id == running for row in ended):
                     await self._transitions.start_next(changes)
         except SessionMissing:
@@ -363,16 +365,21 @@ class Turns:
             page_token: token returned with the previous page; "" = the first page.
 
         Raises:
-            Fault: SESSION_NOT_FOUND; INVALID_FIELD; INVALID_PAGE_TOKEN.
+            Fault: INVALID_FIELD; INVALID_PAGE_TOKEN; SESSION_NOT_FOUND, also if the session of the
+                previous page was deleted.
         """
         check_session_id(session_id)
         key = session_key(project_id, session_id)
-        paging = Paging(page_size, page_token, ("turns", key, state), UUID)
-        before = paging.after[0] if paging.after else None
+        query = ("turns", key, state)
+        # Tokens of earlier versions contain no incarnation.
+        paging = Paging(page_size, page_token, query, UUID, pagination.text, defaults=("",))
+        before, incarnation = paging.after or (None, "")
         found = await self._store.list(key, project_id, state, before, paging.size)
-        if not found.rows and await self._sessions.get(key, project_id) is None:
+        session = found.rows[0] if found.rows else await self._sessions.get(key, project_id)
+        if session is None or not (session.log and is_incarnation(incarnation, session.log)):
             raise session_not_found(session_id)
-        return paging.page(found.rows, lambda row: [row.turn_id], has_more=found.has_more)
+        log = session.log.hex
+        return paging.page(found.rows, lambda row: (row.turn_id, log), has_more=found.has_more)
 
     async def _joined(
         self, sending: Sending, record: RequestRecord, first_hash: bytes, turn_id: str
@@ -390,7 +397,7 @@ class Turns:
         return Accepted(row, after_seq, False, epoch)
 
     async def last_seq(self, project_id: UUID, session_id: str) -> int:
-        """Return the seq of a session's newest message; 0 if there is none, or no such session."""
+        """Return the seq of a session's newest message; 0 if there is no message or no session."""
         row = await self._sessions.get(session_key(project_id, session_id), project_id)
         return row.last_seq if row else 0
 

@@ -117,7 +117,7 @@ class Source:
     Attributes:
         message_log: see messages.store.history.LogHead.
         epoch: see messages.store.history.LogHead.
-        revision: see store/starts.Opening.
+        revision: see store/openings.Opening.
         model: the turn's model.
         options: hash of the turn's options.
     """
@@ -284,7 +284,7 @@ class TurnChanges(TurnNews):
         )
 
     def freeze(self, running: RunningTurn) -> None:
-        """Publish nothing more of a turn's text, unless the transaction fails."""
+        """Stop publishing a turn's text, until the transaction has failed."""
         running.text.is_frozen = True
         self.frozen.append(running)
 

@@ -67,8 +67,8 @@ DELETE FROM notice_readers WHERE reader IN (
     SELECT reader FROM notice_readers WHERE seen_at < statement_timestamp() - interval '5 minutes'
     ORDER BY reader FOR UPDATE SKIP LOCKED)"""
 
-# Pause between two reads of the table. While no caller waits for events, a read follows only after
-# IDLE_PAUSES such pauses.
+# Pause between two reads of the table. While no caller waits for events, the table is read only
+# after every IDLE_PAUSES pauses. Unit of READ_PAUSE_S: seconds.
 READ_PAUSE_S, IDLE_PAUSES = 0.05, 5
 # Maximum time between the timestamp of a notice and its commit.
 OVERLAP_S = 2.0
@@ -122,8 +122,8 @@ class WatchStore:
     async def notify(self, payloads: Sequence[str]) -> None:
         """Send payloads to every listening process. Each must have less than 8,000 bytes.
 
-        Do not call this in the transaction of a change: a commit with a notification waits for all
-        other such commits in the database server.
+        Do not call this in the transaction of a change: PostgreSQL lets all commits that have a
+        notification wait for each other.
         """
         async with self._database.connection() as connection:
             await _NOTIFY.run(connection, {"payloads": payloads})

@@ -15,7 +15,7 @@ def store(target: str, namespace: str) -> Any:
 
 @pytest.fixture
 def other(target: str, namespace: str) -> Any:
-    """The same store in another process, which remembers nothing of the first."""
+    """A second store for the same conversations. It remembers nothing that the first store read."""
     from sessiond.adapters.pydantic_ai import SessiondConversationStore
 
     return SessiondConversationStore(target=target, namespace=namespace)

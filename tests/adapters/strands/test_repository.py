@@ -32,7 +32,7 @@ def repository(target: str, namespace: str) -> SessiondSessionRepository:
 
 @pytest.fixture
 def other(target: str, namespace: str) -> SessiondSessionRepository:
-    """The same repository in another process, which remembers nothing of the first."""
+    """A second repository for the same sessions. It remembers nothing that the first one read."""
     return SessiondSessionRepository(target=target, namespace=namespace)
 
 

@@ -26,7 +26,7 @@ async def ours(target: str) -> AsyncIterator[AsyncClient]:
 
 
 class Colour:
-    """One of the two clients, with one way to call both.
+    """The async client or the sync client, behind methods that are the same for both.
 
     The sync client runs in a thread, because the server runs in the test's loop.
     """

@@ -1,5 +1,6 @@
 """`sessiond sessions` with a server in another process."""
 
+import base64
 import json
 import os
 import pty
@@ -13,6 +14,7 @@ import pytest
 from sessiond import Client
 
 from ...support.processes import ServerProcess
+from ...support.waiting import PATIENCE_S
 from .running import COMMAND, Done, fill
 
 
@@ -79,6 +81,29 @@ def test_show_one_branch(client: Client, run: Callable[..., Done]) -> None:
     assert "no message 5" in run("show", "tree", "--messages", "--branch-of", "5").err
 
 
+def test_states_are_shown(client: Client, run: Callable[..., Done]) -> None:
+    client.create_session("stateful", state={"step": 3})
+    assert 'state        {"step": 3}' in run("show", "stateful").out
+    assert run("show", "stateful", "--json").json["state"] == {"step": 3}
+    [listed] = run("list", "--json", "--with-state").json_lines
+    assert listed["state"] == {"step": 3}
+    assert "stateful" in run("list", "--with-state").out
+    assert run("list", "--json").json_lines[0]["state"] is None
+
+
+def test_the_files_of_an_import_become_assets(
+    client: Client, run: Callable[..., Done], tmp_path: Path
+) -> None:
+    url = f"data:image/png;base64,{base64.b64encode(bytes(300 * 1024)).decode()}"
+    picture = {"type": "image_url", "image_url": {"url": url}}
+    client.create_session("inline").store_message({"role": "user", "content": [picture]})
+    run("export", "inline", "-o", str(tmp_path / "inline"))
+    done = run("import", str(tmp_path / "inline"), "--session-id", "assets", "--extract-files")
+    assert (done.code, done.out) == (0, "assets\n")
+    assert "asset" not in run("export", "inline").kinds
+    assert "asset" in run("export", "assets").kinds
+
+
 def test_show(client: Client, run: Callable[..., Done]) -> None:
     fill(client)
     client.sessions.copy("chat-1", "copy", up_to_seq=4)
@@ -140,29 +165,33 @@ def test_tail_follows_until_it_is_interrupted(client: Client) -> None:
         client.sessions.store_messages("chat-1", [{"role": "user", "content": "new"}] * 2)
         assert [json.loads(process.stdout.readline())["seq"] for _ in range(2)] == [13, 14]
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE_S) == 0
         assert process.stdout.read() == ""
 
 
 def test_tail_shows_answers_while_they_are_written(client: Client) -> None:
     session = client.create_session("live", model="echo")
-    options = {"echo_text": "one two three", "echo_delay_ms": 2000}
-    sent = session.send("hi", options=options)
+    session.store_message({"role": "user", "content": "begin"})
+    options = {"echo_text": "one two three", "echo_delay_ms": 1500}
     with subprocess.Popen(
-        [*COMMAND, "tail", "live", "-n", "0", "--follow", "--live"],
+        [*COMMAND, "tail", "live", "-n", "1", "--follow", "--live"],
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "…  assistant\n"
+        while "begin" not in process.stdout.readline():
+            pass
+        sent = session.send("hi", options=options)
+        while (line := process.stdout.readline()) != "…  assistant\n":
+            assert line
         # The model is still writing.
         assert session.get_turn(sent.turn_id).state == "running"
         assert process.stdout.readline() == "one two three\n"
-        assert process.stdout.readline().startswith("#2  assistant  ")
+        assert process.stdout.readline().startswith("#3  assistant  ")
         client.sessions.store_message("live", {"role": "user", "content": "more"})
-        assert process.stdout.readline().startswith("#3  user  ")
+        assert process.stdout.readline().startswith("#4  user  ")
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE_S) == 0
 
 
 def test_copy(client: Client, run: Callable[..., Done]) -> None:
@@ -287,7 +316,7 @@ def test_progress_is_shown_at_a_terminal_only(client: Client, tmp_path: Path) ->
     ) as process:
         assert process.stdout is not None
         assert process.stdout.read().count(b"\n") == 16
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_S) == 0
     assert b"exporting" in os.read(ours, 10_000)
     os.close(ours)
     os.close(theirs)
@@ -306,6 +335,8 @@ def test_progress_is_shown_at_a_terminal_only(client: Client, tmp_path: Path) ->
         (("copy", "x", "--idle-ttl", "-1"), "not a number of seconds above 0"),
         (("copy", "x", "--up-to-seq", "1", "--up-to-bookmark", "b"), "not allowed with"),
         (("delete",), "give either ids, a filter, or --all"),
+        (("delete", "--all", "--allow-missing"), "--allow-missing: only with ids"),
+        (("import", "x", "--from", "codex", "--extract-files"), "--extract-files: cannot be used"),
         (("delete", "x", "--user", "ada"), "give either ids, a filter, or --all"),
         (("list", "--target", "http://localhost:1"), "not a URL"),
         (("list", "--tls-ca", "/no/ca.pem"), "--tls-ca: cannot read /no/ca.pem"),
@@ -353,7 +384,7 @@ def test_a_closed_output_pipe_is_no_failure(client: Client) -> None:
             assert process.stdout.readline()
             process.stdout.close()
             assert process.stderr.read() == b""
-            assert process.wait(30) == 0
+            assert process.wait(PATIENCE_S) == 0
 
 
 def test_every_command_has_its_help(run: Callable[..., Done]) -> None:

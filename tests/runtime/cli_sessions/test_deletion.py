@@ -10,6 +10,7 @@ import pytest
 
 from sessiond import Client
 
+from ...support.waiting import PATIENCE_S
 from .running import COMMAND, Done, fill
 
 
@@ -22,6 +23,9 @@ def test_delete(client: Client, run: Callable[..., Done]) -> None:
         {"dry_run": False, "deleted": ["other"], "not_found": ["nobody"]},
     )
     assert "SESSION_NOT_FOUND" in done.err
+    missing = run("delete", "nobody", "other", "--allow-missing", "--json")
+    assert (missing.code, missing.err) == (0, "")
+    assert missing.json["not_found"] == ["nobody", "other"]
     assert (
         run("delete", "--prefix", "chat-", "--dry-run").out
         == "would delete 2 sessions with 13 messages\n"
@@ -70,7 +74,7 @@ def test_delete_asks_at_a_terminal(client: Client, answer: str, left: int) -> No
                 shown += os.read(ours, 1000)
             assert b"Delete 3 sessions with 13 messages" in shown
             os.write(ours, f"{answer}\n".encode())
-            assert process.wait(30) == (1 if left else 0)
+            assert process.wait(PATIENCE_S) == (1 if left else 0)
     finally:
         os.close(ours)
         os.close(theirs)

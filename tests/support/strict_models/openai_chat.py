@@ -158,7 +158,10 @@ class _Chat(Fields):
             self.function_name(inner, f"{path}.custom")
 
     def _thinks(self, body: JSON) -> bool:
-        """Return whether thinking is on: by default, for all models but those without thinking."""
+        """Return whether thinking is on.
+
+        If the request does not say, it is on, except for models whose names end in "-chat".
+        """
         thinking = body.get("thinking")
         disabled = isinstance(thinking, dict) and thinking.get("type") == "disabled"
         return (

@@ -1,6 +1,6 @@
 """The events that stream a reply in Responses and in Gemini's API.
 
-Those of Chat Completions and Messages are in `model_server`.
+The events of Chat Completions and of Messages are in `model_server`.
 """
 
 import json

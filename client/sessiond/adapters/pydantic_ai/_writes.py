@@ -264,8 +264,8 @@ class Writer:
                 state_etag=info.state_etag,
             )
         else:
-            # Only a rewind can change the state under all these conditions. This rewind removes no
-            # messages.
+            # Only a rewind can change the state and check last_seq, epoch and state_etag in one
+            # commit. This rewind removes no messages.
             await client.sessions.rewind(
                 info.session_id,
                 to_seq=info.last_seq,

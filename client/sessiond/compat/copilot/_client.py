@@ -14,8 +14,8 @@ from sessiond.compat.copilot._sync import SyncCopilotClient
 class CopilotClient:
     """A client that is async inside a running event loop, and sync elsewhere.
 
-    The first call decides which, for the client and its sessions. Later calls from the other kind
-    of code raise RuntimeError. See AsyncCopilotClient for the arguments.
+    The first call decides whether the client and its sessions are async or sync. Later calls from
+    the other kind of code raise RuntimeError. See AsyncCopilotClient for the arguments.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from sessiond._types.session import SessionInfo
 WAIT_TIMEOUT_S = 60.0
 DESTROY_TIMEOUT_S = 60.0
 
-# More turns than the server allows to run and to wait in one session.
+# Must exceed the number of turns that may run or wait in one session at the server.
 MAX_SENT = 1000
 
 
@@ -131,7 +131,8 @@ class RequestedSettings:
         self.model: str | None = values.get("model")
         infinite = values.get("infinite_sessions")
         if not isinstance(infinite, bool | Mapping | None):
-            # Refuse the value: a guess could lose the session of a caller who meant True.
+            # Refuse values of other types. If one were taken for False, the session would expire,
+            # although the caller may have meant True.
             raise TypeError(
                 f"infinite_sessions is True, False or a dict, not {type(infinite).__name__}"
             )

@@ -209,8 +209,8 @@ export class AgentsSession<Item extends object = any> {
   }
 
   /**
-   * Return whether a transaction was applied: its first message, which has this messageId, is then
-   * stored.
+   * Return whether a transaction was applied. If so, its first message is stored, which has this
+   * messageId.
    */
   async #wasApplied(messageId: string, digest: string): Promise<boolean> {
     try {

@@ -134,7 +134,8 @@ export function wantedOf(call: string, given: SessionConfig): Wanted {
   const values = spelled(call, given, new Set([...SUPPORTED, ...IGNORED]));
   const infinite: unknown = values.infiniteSessions ?? false;
   if (typeof infinite !== "boolean" && !isObject(infinite)) {
-    // Refuse the value: a guess could lose the session of a caller who meant true.
+    // Refuse values of other types. If one were taken for false, the session would expire,
+    // although the caller may have meant true.
     throw new TypeError(`infiniteSessions is true, false or an object, not ${typeof infinite}`);
   }
   const config = {

@@ -26,7 +26,7 @@ export function toCondition(value: unknown, field: string): JsonObject {
   if (isObject(value) && MODEL_OPTIONS in value) {
     throw invalidField(
       `${field}.${MODEL_OPTIONS}`,
-      "is text to the server, which cannot search it; filter by another key, or by metadata",
+      "is stored as text, which the server cannot search; filter by another key, or by metadata",
     );
   }
   return toStruct(value, field);
@@ -55,7 +55,7 @@ function toObject(value: JsonObject, path: string, depth: number): JsonObject {
   const result: JsonObject = {};
   for (const [key, item] of Object.entries(value)) {
     const inner = `${path}.${key}`;
-    // Assigning it would set the object's prototype, and lose the value.
+    // Assigning a value to this key would set the object's prototype, and lose the value.
     if (key === "__proto__") throw invalidField(inner, "is a key that JavaScript cannot keep");
     if (!key.isWellFormed()) throw invalidField(path, "has a key that holds a lone surrogate");
     if (item !== undefined) result[key] = toValue(item, inner, depth);

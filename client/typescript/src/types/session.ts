@@ -142,16 +142,19 @@ export interface TokenCounts {
 
 /** The result of a deletion by filter. With dryRun, it describes what a deletion would delete. */
 export interface DeletedSessions {
-  /** Number of sessions. */
+  /** Number of deleted sessions. */
   readonly sessionCount: number;
-  /** Number of their messages. Messages that copies share count once for each copy. */
+  /**
+   * Number of messages in the deleted sessions. A message that copies share counts once for each
+   * copy.
+   */
   readonly messageCount: number;
   /**
    * Number of matching sessions that were kept, because others had locked them for about two
    * seconds. A repeated call deletes them.
    */
   readonly lockedCount: number;
-  /** The ids of these sessions, at most 100. */
+  /** The ids of the sessions that lockedCount counts, at most 100. */
   readonly lockedSessionIds: readonly string[];
 }
 

@@ -141,8 +141,8 @@ def progress(what: str, *, of_bytes: bool = False) -> Iterator[ProgressCallback]
     )
     console = Console(stderr=True)
     is_shown = console.is_terminal
-    # The output streams are not redirected through the bar, because output in the meantime is the
-    # command's result, which may be written to a file.
+    # The output streams are not redirected through the bar. What is printed during the block is the
+    # command's result, which may go to a file.
     with Progress(
         *columns,
         console=console,

@@ -339,7 +339,8 @@ class CopyStore:
                     return await self._copy(connection, copy)
         if copy.max_messages and through > copy.max_messages:
             raise CopyTooLarge(through)
-        # This statement must follow the lock, so that it sees all earlier moves of the messages.
+        # This statement must run after the one that locks the source. It then sees where the
+        # messages are, even if another transaction has just moved them.
         segments = (
             [Segment(*row) for row in await fetch(SEGMENTS, key=copy.source_key)]
             if base_seq

@@ -82,6 +82,11 @@ class Append:
         is_alone = self.parents or self.asset_refs or self.state_etag
         return self.state.is_small and not is_alone
 
+    def stored(self, last_seq: int, created_us: int, epoch: int) -> "Appended":
+        """Return the result of the append, whose last message has the seq last_seq."""
+        first_seq = last_seq - self.totals.count + 1
+        return Appended(first_seq, last_seq, created_us, epoch, self.skipped)
+
     def parameters(self) -> dict[str, object]:
         """Return the parameters of the statements, except those for the rows."""
         totals = self.totals
@@ -229,7 +234,7 @@ class AppendStore:
         return None
 
     async def stored_ids(self, key: UUID, project_id: UUID, ids: Sequence[str]) -> dict[str, int]:
-        """Return the seqs of the messages that the session has, by message_id."""
+        """Return the seqs of the message_ids that the session has already, by message_id."""
         async with self._database.connection() as connection:
             return await message_ids.stored_ids(connection, key, project_id, ids)
 
@@ -287,11 +292,11 @@ class AppendStore:
         if not found:
             return None
         last_seq, created_us, message_log_id, epoch, log_id, *after = found[0]
-        first_seq = last_seq - append.totals.count + 1
-        appended = Appended(first_seq, last_seq, created_us, epoch, append.skipped)
+        appended = append.stored(last_seq, created_us, epoch)
         if (append.is_plain or is_stated) and not spool and (is_named or not append.message_ids):
             return appended
         message_log, log = UUID(bytes=message_log_id), UUID(bytes=log_id)
+        first_seq = appended.first_seq
         if append.message_ids and not is_named:
             if spool:
                 await message_ids.check_ids(

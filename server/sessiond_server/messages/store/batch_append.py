@@ -1,8 +1,6 @@
 """Appends to many sessions with one statement, in one round trip and one commit.
 
-The statement never waits for a session's row: it skips locked rows and leaves their appends to the
-caller. While it has a row locked, no other transaction inserts messages or request records of that
-session. It can therefore lock many rows in any order without a deadlock.
+See joined_statements.py for its parts and for its locks.
 """
 
 from collections.abc import Sequence
@@ -13,68 +11,21 @@ from psycopg.types.numeric import Int8
 
 from sessiond_server.db.idempotency import DuplicateRequest
 from sessiond_server.db.int8s import Int8s
-from sessiond_server.db.message_log import MESSAGE_LOG
 from sessiond_server.db.pool import Database
 from sessiond_server.db.prepared import (
-    BYTEA_ARRAY,
     INT8,
     INT8_ARRAY,
-    TEXT_ARRAY,
     TIMESTAMPTZ,
-    UUID_KEY_ARRAY,
     PreparedStatement,
     Type,
 )
 from sessiond_server.messages.store.append import Append, Appended
-from sessiond_server.messages.store.append_statements import SET, TAKES_APPENDS
-from sessiond_server.messages.store.rows import MESSAGE_COLUMNS, Rows
+from sessiond_server.messages.store.joined_statements import STORE, TYPES, bump, held, wanted
+from sessiond_server.messages.store.rows import Rows
 
-# The comparison is written as a function call, which cannot use an index. Otherwise the planner
-# would read all sessions of the project if the table has no statistics.
-_CONDITIONS = {
-    "in_project": "uuid_eq(project_id, w_project)",
-    "expected": "NULLIF(w_expected, -1)",
-    "expected_epoch": "NULLIF(w_expected_epoch, -1)",
-    "parent_floor": "w_parent_floor",
-}
-
-# The LIMIT excludes no rows. The planner does not know its value and assumes one row, so it looks
-# up each session by key, even if the table is small or was small when it was analysed.
-_HOLD = f"""
-wanted AS MATERIALIZED (
-    SELECT * FROM unnest(%(keys)b::uuid[], %(projects)b::uuid[], %(counts)b::bigint[],
-            %(bytes)b::bigint[], %(largest)b::bigint[], %(first_words)b::text[],
-            %(first_words_places)b::bigint[], %(tokens)b::bigint[], %(estimated)b::bigint[],
-            %(expected)b::bigint[], %(expected_epochs)b::bigint[], %(parent_floors)b::bigint[])
-        WITH ORDINALITY AS w (w_key, w_project, w_count, w_bytes, w_largest, w_words,
-            w_words_place, w_tokens, w_estimated, w_expected, w_expected_epoch, w_parent_floor,
-            place)
-    LIMIT %(limit)s
-),
-held AS (
-    SELECT w.* FROM wanted AS w JOIN sessions ON key = w_key
-    WHERE {TAKES_APPENDS.format(**_CONDITIONS)}
-    FOR NO KEY UPDATE OF sessions SKIP LOCKED
-)"""
-
-_VALUES = {
-    "count": "w_count",
-    "bytes": "w_bytes",
-    "largest": "w_largest",
-    "first_words": "NULLIF(w_words, '')",
-    "first_words_place": "NULLIF(w_words_place, 0)",
-    "tokens": "w_tokens",
-    "estimated": "w_estimated",
-}
-
-_BUMP = f"""
-bump AS (
-    UPDATE sessions SET {SET.format(**_VALUES)}
-    FROM held WHERE key = w_key
-    RETURNING place, key, log, {MESSAGE_LOG} AS message_log, epoch, last_seq, active_at,
-        last_seq - w_count AS seq_before, content_bytes - w_bytes AS bytes_before,
-        token_count - w_tokens AS tokens_before
-)"""
+_WANTED = wanted({"w_expected": "%(expected)b::bigint[]"})
+_HELD = held("wanted", expected="NULLIF(w_expected, -1)")
+_BUMP = bump()
 
 _RECORD = """
 recorded AS (
@@ -85,19 +36,6 @@ recorded AS (
     FROM bump JOIN unnest(%(r_places)b::bigint[], %(r_ids)b::text[], %(r_hashes)b::bytea[],
             %(r_firsts)b::bigint[], %(r_lasts)b::bigint[])
         AS r (place, request_id, content_hash, first, last) USING (place)
-)"""
-
-_STORE = f"""
-stored AS (
-    INSERT INTO messages ({MESSAGE_COLUMNS})
-    SELECT key, message_log, seq_before + m.number, m.role::smallint, m.format::smallint,
-        m.content_bytes::int, active_at, m.body, m.tokens::int, bytes_before + m.sum_bytes,
-        tokens_before + m.sum_tokens
-    FROM bump JOIN unnest(%(m_places)b::bigint[], %(m_numbers)b::bigint[], %(roles)b::bigint[],
-            %(formats)b::bigint[], %(sizes)b::bigint[], %(bodies)b::bytea[],
-            %(row_tokens)b::bigint[], %(sum_bytes)b::bigint[], %(sum_tokens)b::bigint[])
-        AS m (place, number, role, format, content_bytes, body, tokens, sum_bytes, sum_tokens)
-        USING (place)
 )"""
 
 _SESSION_COLUMNS = (
@@ -124,17 +62,14 @@ _MESSAGE_COLUMNS = (
 )
 
 STATEMENTS = {
-    recorded: f"WITH {_HOLD}, {_BUMP}, {_RECORD + ',' if recorded else ''} {_STORE} "
+    recorded: f"WITH {_WANTED}, {_HELD}, {_BUMP}, {_RECORD + ',' if recorded else ''} {STORE} "
     "SELECT place, last_seq, active_at, epoch FROM bump"
     for recorded in (True, False)
 }
 
 _TYPES: dict[str, Type] = {
-    **dict.fromkeys(("keys", "projects"), UUID_KEY_ARRAY),
-    **dict.fromkeys(("first_words", "r_ids"), TEXT_ARRAY),
-    **dict.fromkeys(("r_hashes", "bodies"), BYTEA_ARRAY),
-    **dict.fromkeys((*_SESSION_COLUMNS, *_RECORD_COLUMNS, *_MESSAGE_COLUMNS), INT8_ARRAY),
-    "limit": INT8,
+    **TYPES,
+    **dict.fromkeys(("expected", "r_firsts", "r_lasts"), INT8_ARRAY),
 }
 
 _PREPARED = {
@@ -186,9 +121,8 @@ class BatchAppendStore:
 def _results(series: Series, last_seq: int, created_us: int, epoch: int) -> list[Appended]:
     appended: list[Appended] = []
     for append, _ in reversed(series):
-        first_seq = last_seq - append.totals.count + 1
-        appended.append(Appended(first_seq, last_seq, created_us, epoch))
-        last_seq = first_seq - 1
+        appended.append(append.stored(last_seq, created_us, epoch))
+        last_seq -= append.totals.count
     return appended[::-1]
 
 

@@ -16,6 +16,14 @@ from psycopg.types.numeric import Int8
 from sessiond_server.db.expiry import ALIVE, TOUCH, TOUCH_DUE
 from sessiond_server.db.message_log import MESSAGE_LOG
 from sessiond_server.db.pool import Database
+from sessiond_server.db.prepared import (
+    BOOL,
+    INT8,
+    INT8_ARRAY,
+    UUID_KEY,
+    UUID_KEY_ARRAY,
+    PreparedStatement,
+)
 from sessiond_server.messages.store.branches import PARENT_LINKS
 from sessiond_server.messages.store.message_ids import FOUND
 from sessiond_server.messages.store.segments import UNNESTED, Segment, columns
@@ -33,9 +41,26 @@ HEAD_SOURCE = """sessions LEFT JOIN LATERAL (
 ) AS shared ON true"""
 """The tables of a statement that selects HEAD_COLUMNS."""
 
-_HEAD = f"""
+_HEAD = PreparedStatement(
+    "messages.history.head",
+    f"""
 SELECT {HEAD_COLUMNS} FROM {HEAD_SOURCE}
-WHERE key = %s AND project_id = %s AND {ALIVE}"""
+WHERE key = %(key)s AND project_id = %(project_id)s AND {ALIVE}""",
+    {"key": UUID_KEY, "project_id": UUID_KEY},
+    # The types of HEAD_COLUMNS, in their order.
+    (
+        UUID_KEY,
+        UUID_KEY,
+        *(INT8,) * 4,
+        BOOL,
+        BOOL,
+        INT8,
+        UUID_KEY_ARRAY,
+        UUID_KEY_ARRAY,
+        INT8_ARRAY,
+        UUID_KEY,
+    ),
+)
 
 _CONTENT_BYTES = f"""
 SELECT COALESCE(sum(bytes), 0)::bigint AS bytes FROM {UNNESTED}, LATERAL (
@@ -214,11 +239,8 @@ class HistoryStore:
     async def head(self, key: UUID, project_id: UUID) -> LogHead | None:
         """Return a session's head; None if it does not exist in the project or has expired."""
         async with self._database.connection() as connection:
-            cursor = await connection.execute(
-                _HEAD, (key, project_id), prepare=self._database.prepare, binary=True
-            )
-            row = await cursor.fetchone()
-        return head_of(key, row) if row else None
+            rows = await _HEAD.run(connection, {"key": key, "project_id": project_id})
+        return head_of(key, rows[0]) if rows else None
 
     async def parent_links(self, segments: Sequence[Segment]) -> dict[int, int]:
         """Return the parent_seqs of messages whose parent is not the previous one, by seq."""

@@ -1,8 +1,8 @@
 """The message_ids that callers gave to messages.
 
 A message_id is unique among the current messages of a session. For messages in the session's own
-log, the unique constraint of the table ensures this. For messages in shared segments, each append
-looks up whether one of them has one of the new ids.
+log, the unique constraint of the table ensures this. Each append looks up
+whether one of the new ids belongs to a message in the session's shared segments.
 """
 
 from collections.abc import Iterator, Sequence
@@ -132,7 +132,7 @@ async def check_ids(
 async def stored_ids(
     connection: AsyncConnection[TupleRow], key: UUID, project_id: UUID, ids: Sequence[str]
 ) -> dict[str, int]:
-    """Return the seqs of the messages that the session has, by message_id."""
+    """Return the seqs of the message_ids that the session has already, by message_id."""
     stored: dict[str, int] = {}
     for start in range(0, len(ids), MAX_IDS):
         parameters = {

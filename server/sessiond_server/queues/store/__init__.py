@@ -19,6 +19,7 @@ No message is missed, for these reasons:
   has committed before the registration reads. The registration then sees which sessions have
   lost the mark, and creates their rows in the new queue. The lock is taken in a statement of
   its own, because a statement takes its snapshot when it begins, before it waits for a lock.
+  In a process, calls wait for the lock in memory (`turns.py`), and one at a time in the database.
   The lock also makes concurrent leases wait: a later lease finds the rows that the first one
   makes ready, instead of returning nothing.
 

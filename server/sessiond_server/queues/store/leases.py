@@ -91,9 +91,9 @@ RETURNING s.session_id, {_LEASED}"""
 class LeaseStore:
     """Leases of messages. Each lease covers messages of one session in one queue."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, queues: QueueStore) -> None:
         self._database = database
-        self._queues = QueueStore(database)
+        self._queues = queues
 
     async def lease(
         self,
@@ -200,7 +200,8 @@ def ranges_to_lease(
 ) -> Ranges:
     """Return the messages to lease in a session.
 
-    These are the messages that are pending again. If there are none, they are the next messages.
+    Messages that are pending again are leased first, alone. If there are none, the messages after
+    done_seq are leased.
 
     Args:
         done_seq: seq up to which messages are processed, except those in `again`.

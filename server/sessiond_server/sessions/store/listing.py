@@ -111,7 +111,7 @@ class _Shape:
 def list_text(
     listing: Listing, columns: Sequence[ColumnElement[Any]]
 ) -> tuple[str, dict[str, Any]]:
-    """Return the psycopg text of `list_statement`, and its values.
+    """Return the SQL text of `list_statement`, with placeholders, and its values.
 
     It takes SQLAlchemy milliseconds to assemble and compile such a statement. So the text of each
     combination of conditions is kept. All calls must pass the same `columns`, because a kept text
@@ -168,8 +168,8 @@ def _are_few(listing: Listing) -> ColumnElement[bool] | None:
     """Return the condition that the filter's range of times has few sessions.
 
     Returns:
-        The condition; None if there is no range, or if the index of the listing's order contains
-        its column.
+        The condition; None if there is no range of times, or only one of the time by which the
+        listing is ordered. The index that serves the order then also serves the range.
     """
     chosen = listing.filter
     column: ColumnElement[Any]
@@ -247,7 +247,8 @@ def _after_binds(listing: Listing) -> list[BindParameter[Any] | None]:
     ]
 
 
-# The same orders, by expressions that no index has, so that PostgreSQL sorts the sessions.
+# The orders of _ORDERS, by expressions that no index contains, so that PostgreSQL sorts the
+# sessions.
 _NOTHING: ColumnElement[timedelta] = literal_column("interval '0'")
 _UNINDEXED: dict[str, Any] = {
     "created_desc": ((T.created_at + _NOTHING).desc(), T.key.desc()),

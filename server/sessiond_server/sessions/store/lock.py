@@ -31,7 +31,7 @@ _LOCK = f"""
 UPDATE sessions SET active_at = clock_timestamp(), used_at = clock_timestamp()
 WHERE {LIVE_SESSION} RETURNING log, {MESSAGE_LOG} AS message_log, epoch, state, last_seq"""
 
-# The same, but fails at once if the row is locked.
+# The statement above, except that this one fails at once if the row is locked.
 _LOCK_NOW = f"""
 UPDATE sessions SET active_at = clock_timestamp(), used_at = clock_timestamp()
 WHERE {LIVE_SESSION}
@@ -79,8 +79,8 @@ class Change:
 
         Args:
             statement: see Database.rows.
-            parameters: the values of a psycopg text. The session's `key` and `log` are added to
-                them.
+            parameters: values for the placeholders, if the statement is a str. The session's `key`
+                and `log` are added to them.
         """
         if not isinstance(statement, str):
             return await self.database.rows(statement, on=self.connection)

@@ -14,10 +14,14 @@ from psycopg.rows import TupleRow
 from sessiond_server.db.idempotency import DuplicateRequest
 from sessiond_server.db.prepared import PreparedStatement
 from sessiond_server.messages.store import message_ids
-from sessiond_server.turns.store.turns import TRANSIENT_ERRORS
+from sessiond_server.turns.store.texts import DROP
 
-DROP_TEXT = """
-DELETE FROM turn_texts WHERE key = %(key)s AND log = %(log)s AND turn_id = %(turn)s"""
+# Errors after which a later transaction may succeed: a broken connection, a deadlock, a standby.
+TRANSIENT_ERRORS = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.ReadOnlySqlTransaction,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -78,7 +82,7 @@ async def run_end(
         async with connection.transaction():
             found = await statement.run(connection, parameters)
             if found:
-                await connection.execute(DROP_TEXT, parameters, prepare=prepare)
+                await connection.execute(DROP, parameters, prepare=prepare)
             return found
     except psycopg.Error as e:
         check_refused(e)

@@ -3,20 +3,65 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from itertools import islice
+from typing import Any, TypeAlias
 from uuid import UUID
+
+import orjson
 
 from sessiond.v1.conversation_service_pb2 import SendRequest
 from sessiond.v1.message_pb2 import Message
 from sessiond_server.core.states import TurnState
+from sessiond_server.db.idempotency import RequestRecord
+from sessiond_server.db.prepared import (
+    BOOL,
+    BYTEA,
+    FLOAT8,
+    INT8,
+    INT8_ARRAY,
+    JSONB,
+    TEXT,
+    TIMESTAMPTZ,
+    UUID_KEY,
+    UUID_KEY_ARRAY,
+    Type,
+)
+from sessiond_server.formats.parsing import parse
 from sessiond_server.formats.report import Report
 from sessiond_server.messages.store.append import Append
 from sessiond_server.messages.store.rows import Rows
+from sessiond_server.turns.errors import storable
+
+MAX_CHANGES = 100
+"""Maximum number of changes of a request that are stored with a turn."""
+
+Changes: TypeAlias = list[tuple[int, str, str]]
+"""The first changes of a request: the seq, the kind and the details of each."""
+
+TURN_TYPES: dict[str, Type] = {
+    **dict.fromkeys(("key", "project_id", "log", "turn", "message_id", "holder", "next"), UUID_KEY),
+    **dict.fromkeys(
+        ("timeout_ms", "parent_seq", "answered_seq", "end_seq", "later", "change_count"), INT8
+    ),
+    **dict.fromkeys(("expected_epoch", "revision"), INT8),
+    **dict.fromkeys(("model", "stop_reason", "request_id", "result"), TEXT),
+    **dict.fromkeys(("options", "changes", "error"), JSONB),
+    **dict.fromkeys(("keep_partial", "steers"), BOOL),
+    **dict.fromkeys(("prompt", "hash"), BYTEA),
+    **dict.fromkeys(("usage", "firsts", "lasts"), INT8_ARRAY),
+    "joined": UUID_KEY_ARRAY,
+    "lease_s": FLOAT8,
+    "seen_at": TIMESTAMPTZ,
+}
+"""Types of the placeholders of the statements that start and end turns."""
 
 
 @dataclass(frozen=True, slots=True)
 class TurnRow:
-    """A row of the turns table, without prompt, options and holder; see db/schema/work.py."""
+    """A row of the turns table, without prompt, options and holder; see db/schema/work.py.
+
+    The log is None in a row that was not read from the table.
+    """
 
     turn_id: UUID
     state: int
@@ -33,12 +78,13 @@ class TurnRow:
     stop_reason: str = ""
     usage: list[int] | None = None
     error: dict[str, Any] | None = None
-    changes: list[tuple[int, str, str]] | None = None
+    changes: Changes | None = None
     change_count: int = 0
     partial_seq: int = 0
     parent_seq: int = 0
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    log: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +142,12 @@ class NewTurn:
     is_held: bool = False
     keep_partial: bool = True
     parent_seq: int = 0
+
+    @property
+    def has_given_ids(self) -> bool:
+        """Whether the caller chose the message_id of a message, which the session may have."""
+        own_id = str(self.message_id)
+        return any(message_id != own_id for _, message_id in self.append.message_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,3 +230,46 @@ class Ending:
     error: Mapping[str, Any] | None = None
     report: Report | None = None
     partial_seq: int = 0
+
+
+def turn_parameters(turn: NewTurn, record: RequestRecord | None) -> dict[str, Any]:
+    """Return the parameters of a new turn, and of the record of its request."""
+    parameters = {
+        "turn": turn.turn_id,
+        "model": turn.model,
+        "message_id": turn.message_id,
+        "options": stored_options(turn.options_json),
+        "timeout_ms": turn.timeout_ms,
+        "keep_partial": turn.keep_partial,
+        "parent_seq": turn.parent_seq,
+    }
+    if record:
+        parameters |= {
+            "request_id": record.request_id,
+            "hash": record.content_hash,
+            "result": record.result,
+        }
+    return parameters
+
+
+def stored_options(options_json: str) -> str:
+    """Return the column `options`: one JSON string, as jsonb does not keep the order of keys."""
+    return orjson.dumps(options_json or "{}").decode()
+
+
+def options_of(stored: Any) -> dict[str, Any]:
+    """Return the options of the column `options`. Earlier versions stored them as an object."""
+    options: dict[str, Any] = parse(stored) if isinstance(stored, str) else stored
+    return options
+
+
+def changes_of(report: Report | None) -> tuple[Changes | None, int]:
+    """Return the changes of a request that are stored with its turn, and the number of all changes.
+
+    None = there are none.
+    """
+    if not report:
+        return None, 0
+    first = islice(report, MAX_CHANGES)
+    changes = [(change.seq, change.kind.name, storable(change.detail)) for change in first]
+    return changes, len(report)

@@ -4,8 +4,9 @@ The process that runs a turn adds pieces, about twice a second. Other processes 
 the text of a turn that they end, and to show it to watchers that join.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from sessiond_server.core.states import TurnState
@@ -47,8 +48,9 @@ FROM sessions JOIN turns ON turns.key = sessions.key AND turns.log = sessions.lo
 WHERE sessions.key = %(key)s AND sessions.log = %(log)s AND turns.state = %(running)s
 ORDER BY answered_seq, start"""
 
-_DROP = """
-DELETE FROM turn_texts WHERE key = %(key)s AND log = %(log)s AND turn_id = %(turn_id)s"""
+DROP = """
+DELETE FROM turn_texts WHERE key = %(key)s AND log = %(log)s AND turn_id = %(turn)s"""
+"""Deletes the text of a turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +95,7 @@ class TextStore:
         rows = await change.rows(_RUNNING_TEXT, turn_id=turn_id, running=TurnState.RUNNING)
         if not rows or not rows[0]["keep_partial"]:
             return None
-        answered_seq = rows[-1]["answered_seq"]
-        pieces = [row["content"] for row in rows if row["answered_seq"] == answered_seq]
-        text = b"".join(pieces).decode()
+        answered_seq, text = _newest(rows)
         return SavedText(rows[0]["model"], answered_seq, rows[0]["parent_seq"], text)
 
     async def running_text(self, key: UUID, log: UUID) -> tuple[UUID, int, str] | None:
@@ -108,11 +108,15 @@ class TextStore:
         )
         if not rows:
             return None
-        answered_seq = rows[-1]["answered_seq"]
-        pieces = [row["content"] for row in rows if row["answered_seq"] == answered_seq]
-        text = b"".join(piece for piece in pieces if piece).decode()
-        return rows[0]["turn_id"], answered_seq or 0, text
+        return rows[0]["turn_id"], *_newest(rows)
 
     async def drop(self, change: Change, turn_id: UUID) -> None:
         """Delete the text of a turn that has ended in this transaction."""
-        await change.rows(_DROP, turn_id=turn_id)
+        await change.rows(DROP, turn=turn_id)
+
+
+def _newest(rows: Sequence[Mapping[str, Any]]) -> tuple[int, str]:
+    """Return the seq of the last answered message, and the text of its answer."""
+    answered_seq = rows[-1]["answered_seq"]
+    pieces = [row["content"] or b"" for row in rows if row["answered_seq"] == answered_seq]
+    return answered_seq or 0, b"".join(pieces).decode()

@@ -1,22 +1,16 @@
-"""The turns table: queued turns, the running turn, and the process that runs it.
+"""The turns table: queued turns, and the running turn.
 
 A session runs one turn at a time, which `sessions.running_turn` names. That column also fences the
 turn's appends. A transaction that starts, continues or ends a turn holds the lock on the session's
 row (sessions/store/lock.py), so the statements here never run concurrently for one session.
-
-The process that runs a turn renews its lease. When the lease has run out, the process counts as
-gone, and any other process may end the turn. If the process was only suspended, it then finds that
-the session runs another turn or none, and its appends have no effect.
 """
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
-from itertools import islice
 from typing import Any
 from uuid import UUID
 
-import psycopg
 from psycopg.types.json import Jsonb
 
 from sessiond_server.core.errors import Fault
@@ -25,33 +19,24 @@ from sessiond_server.db.expiry import ALIVE
 from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.db.pages import RowPage, page_of
 from sessiond_server.db.pool import Database, columns_of
-from sessiond_server.formats.parsing import parse
-from sessiond_server.formats.report import Report
 from sessiond_server.messages.branches import is_ancestor
 from sessiond_server.messages.store.append import Append, Appended, AppendStore
 from sessiond_server.messages.store.branches import PARENT_LINKS
 from sessiond_server.messages.store.rows import Rows
 from sessiond_server.messages.store.segments import Segment, columns
 from sessiond_server.sessions.store.lock import Change, change
-from sessiond_server.turns.errors import storable
+from sessiond_server.turns.store.attempts import TRANSIENT_ERRORS
+from sessiond_server.turns.store.conditions import HELD, OF_SESSION, OF_TURN, QUEUED
 from sessiond_server.turns.store.rows import (
     Ending,
     NewTurn,
     OpenTurns,
-    OrphanedTurn,
     OwnedTurn,
     QueuedTurn,
     TurnRow,
-)
-
-MAX_CHANGES = 100
-"""Maximum number of changes of a request that are stored with a turn."""
-
-# Errors after which a later transaction may succeed: a broken connection, a deadlock, a standby.
-TRANSIENT_ERRORS = (
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-    psycopg.errors.ReadOnlySqlTransaction,
+    changes_of,
+    options_of,
+    stored_options,
 )
 
 
@@ -59,15 +44,7 @@ class StartFailed(Exception):
     """A turn cannot start, for the reason in __cause__."""
 
 
-# The partial index turns_open_idx serves only statements that repeat its condition, state <= 2.
-_QUEUED = f"turns.state = {TurnState.QUEUED} AND turns.state <= 2"
-_RUNNING = f"turns.state = {TurnState.RUNNING} AND turns.state <= 2"
-# A held turn waits for the results of tool calls, for a limited time. Its messages were sent to
-# steer a turn, whose answer then called the tools.
-_HELD = "COALESCE(turns.held_until > clock_timestamp(), false)"
-_QUEUED_TURN = f"turn_id, prompt, held_until IS NOT NULL AS was_held, {_HELD} AS is_held"
-_OF_SESSION = "key = %(key)s AND log = %(log)s"
-_OF_TURN = f"{_OF_SESSION} AND turn_id = %(turn_id)s"
+_QUEUED_TURN = f"turn_id, prompt, held_until IS NOT NULL AS was_held, {HELD} AS is_held"
 _OF_CALLER = f"key = %(key)s AND project_id = %(project_id)s AND {ALIVE}"
 _COLUMNS = columns_of(TurnRow)
 _OWNED = f"{_COLUMNS}, options, holder, keep_partial"
@@ -89,49 +66,47 @@ VALUES (%(key)s, %(log)s, %(turn_id)s, %(place)s, {TurnState.QUEUED}, %(model)s,
 
 # Messages that were sent to steer a turn come first once that turn is over.
 _NEXT = f"""
-SELECT {_QUEUED_TURN} FROM turns WHERE {_OF_SESSION} AND {_QUEUED}
+SELECT {_QUEUED_TURN} FROM turns WHERE {OF_SESSION} AND {QUEUED}
 ORDER BY is_held, steers IS NULL AND held_until IS NULL, place LIMIT 1"""
 _STEERING = f"""
-SELECT {_QUEUED_TURN} FROM turns WHERE {_OF_SESSION} AND {_QUEUED}
+SELECT {_QUEUED_TURN} FROM turns WHERE {OF_SESSION} AND {QUEUED}
     AND (steers = %(turn_id)s OR held_until IS NOT NULL)
 ORDER BY place"""
 _HOLD = f"""
 UPDATE turns SET steers = NULL,
     held_until = clock_timestamp() + timeout_ms * interval '1 millisecond'
-WHERE {_OF_SESSION} AND {_QUEUED} AND steers = %(turn_id)s RETURNING turn_id"""
+WHERE {OF_SESSION} AND {QUEUED} AND steers = %(turn_id)s RETURNING turn_id"""
 _RELEASE = f"""
 UPDATE turns SET held_until = clock_timestamp()
-WHERE {_OF_SESSION} AND {_QUEUED} AND held_until > clock_timestamp() RETURNING turn_id"""
+WHERE {OF_SESSION} AND {QUEUED} AND held_until > clock_timestamp() RETURNING turn_id"""
 _QUEUED_IDS = f"""
 SELECT turn_id FROM turns
-WHERE {_OF_SESSION} AND {_QUEUED} AND parent_seq >= %(least_parent)s ORDER BY place"""
+WHERE {OF_SESSION} AND {QUEUED} AND parent_seq >= %(least_parent)s ORDER BY place"""
 
-_FENCE = f"UPDATE sessions SET running_turn = %(turn_id)s WHERE {_OF_SESSION}"
+_FENCE = f"UPDATE sessions SET running_turn = %(turn_id)s WHERE {OF_SESSION}"
 _START = f"""
 UPDATE turns SET state = {TurnState.RUNNING}, steers = NULL, holder = %(holder)s,
     lease_until = clock_timestamp() + %(lease)s, started_at = clock_timestamp()
-WHERE {_OF_TURN} RETURNING {_OWNED}"""
+WHERE {OF_TURN} RETURNING {_OWNED}"""
 _APPENDED = f"""
 UPDATE turns SET prompt = NULL, end_seq = %(end_seq)s,
     first_seq = CASE WHEN first_seq = 0 THEN %(first_seq)s ELSE first_seq END
-WHERE {_OF_TURN}"""
+WHERE {OF_TURN}"""
 _JOIN = f"""
 UPDATE turns SET state = {TurnState.JOINED}, joined = %(joined)s, prompt = NULL,
     first_seq = %(first_seq)s, end_seq = %(end_seq)s, ended_at = clock_timestamp()
-WHERE {_OF_TURN}"""
+WHERE {OF_TURN}"""
 _END = f"""
 UPDATE turns SET state = %(state)s, prompt = NULL, end_seq = COALESCE(%(end_seq)s, end_seq),
     last_seq = %(last_seq)s, partial_seq = %(partial_seq)s, stop_reason = %(stop_reason)s,
     usage = COALESCE(%(usage)s::bigint[], usage), error = %(error)s::jsonb,
     changes = %(changes)s::jsonb, change_count = %(change_count)s,
     ended_at = clock_timestamp(), lease_until = NULL
-WHERE {_OF_TURN} AND state <= 2 RETURNING {_COLUMNS}"""
+WHERE {OF_TURN} AND state <= 2 RETURNING {_COLUMNS}"""
 _UNFENCE = """
 UPDATE sessions SET running_turn = NULL WHERE key = %(key)s AND running_turn = %(turn_id)s"""
 
-_FIND = f"SELECT {_OWNED} FROM turns WHERE {_OF_TURN}"
-_SET_REPLAY_RESULT = f"""
-UPDATE requests SET session_id = %(result)s WHERE {_OF_SESSION} AND request_id = %(request_id)s"""
+_FIND = f"SELECT {_OWNED} FROM turns WHERE {OF_TURN}"
 
 _RUNNING_TURN = f"SELECT running_turn FROM sessions WHERE {_OF_CALLER}"
 _GET = f"""
@@ -143,35 +118,6 @@ WHERE {_OF_CALLER} AND turns.state <> {TurnState.JOINED}
     AND (%(state)s = 0 OR turns.state = %(state)s)
     AND (%(before)s::uuid IS NULL OR turn_id < %(before)s)
 ORDER BY turn_id DESC LIMIT %(limit)s"""
-
-_RENEW = f"""
-UPDATE turns SET lease_until = clock_timestamp() + %(lease)s
-FROM unnest(%(keys)s::uuid[], %(turn_ids)s::uuid[]) AS mine (key, turn_id)
-WHERE turns.key = mine.key AND turns.turn_id = mine.turn_id AND {_RUNNING}
-    AND holder = %(holder)s
-RETURNING turns.turn_id"""
-
-# If a process was shut down or had no slot, a session may have queued turns but no running one.
-# The statement then finds only the first of these queued turns. It skips a locked session until a
-# later round, so that it never waits for a row that is locked for long, or that another process is
-# recovering.
-_ORPHANS = f"""
-SELECT s.key, s.project_id, s.session_id, s.running_turn,
-    COALESCE(turns.holder = %(holder)s, false) AS is_mine,
-    s.running_turn IS NOT NULL AND turns.holder IS NULL AS is_left
-FROM turns JOIN sessions s USING (key, log)
-WHERE {ALIVE} AND (
-    {_RUNNING} AND NOT turn_id = ANY(%(running)s::uuid[])
-    AND (turns.lease_until < clock_timestamp() OR turns.holder = %(holder)s)
-    OR %(include_queued)s AND {_QUEUED} AND s.running_turn IS NULL AND NOT {_HELD}
-    AND NOT EXISTS (
-        SELECT FROM turns earlier WHERE earlier.key = turns.key AND earlier.log = turns.log
-            AND earlier.state <= 2 AND earlier.place < turns.place
-            AND NOT COALESCE(earlier.held_until > clock_timestamp(), false)))
-ORDER BY COALESCE(turns.lease_until, turns.created_at) LIMIT %(limit)s
-FOR NO KEY UPDATE OF s SKIP LOCKED"""
-_IS_ORPHANED = f"""
-SELECT turn_id FROM turns WHERE {_OF_TURN} AND {_RUNNING} AND lease_until < clock_timestamp()"""
 
 
 class TurnStore:
@@ -231,21 +177,19 @@ class TurnStore:
 
     async def open(self, change: Change) -> OpenTurns:
         """Return the turns of the session that have not ended."""
-        [row] = await _rows(change, _OPEN)
+        [row] = await change.rows(_OPEN)
         return OpenTurns(**row)
 
     async def add(self, change: Change, turn: NewTurn, place: int) -> None:
         """Queue a turn at a place."""
-        await _rows(
-            change,
+        await change.rows(
             _INSERT,
             turn_id=turn.turn_id,
             place=place,
             model=turn.model,
             prompt=turn.prompt,
             message_id=turn.message_id,
-            # Stored as one JSON string: jsonb does not keep the order of an object's keys.
-            options=Jsonb(turn.options_json or "{}"),
+            options=stored_options(turn.options_json),
             timeout_ms=turn.timeout_ms,
             steers=turn.steers,
             is_held=turn.is_held,
@@ -258,12 +202,12 @@ class TurnStore:
 
         If all queued turns are held, a held turn is returned, which must not start yet.
         """
-        rows = await _rows(change, _NEXT)
+        rows = await change.rows(_NEXT)
         return QueuedTurn(**rows[0]) if rows else None
 
     async def steering(self, change: Change, turn_id: UUID) -> list[QueuedTurn]:
         """Return the queued turns that should become a part of a running one, in order."""
-        return [QueuedTurn(**row) for row in await _rows(change, _STEERING, turn_id=turn_id)]
+        return [QueuedTurn(**row) for row in await change.rows(_STEERING, turn_id=turn_id)]
 
     async def hold(self, change: Change, turn_id: UUID) -> bool:
         """Hold the turns that were sent to steer a turn, until the calls of that turn have results.
@@ -271,22 +215,22 @@ class TurnStore:
         Returns:
             Whether there are any such turns.
         """
-        return bool(await _rows(change, _HOLD, turn_id=turn_id))
+        return bool(await change.rows(_HOLD, turn_id=turn_id))
 
     async def release(self, change: Change) -> bool:
         """Release all held turns of the session; return whether there were any."""
-        return bool(await _rows(change, _RELEASE))
+        return bool(await change.rows(_RELEASE))
 
     async def queued_ids(self, change: Change, least_parent: int = 0) -> list[UUID]:
         """Return the ids of the queued turns whose parent is least_parent or later, in order."""
-        rows = await _rows(change, _QUEUED_IDS, least_parent=least_parent)
+        rows = await change.rows(_QUEUED_IDS, least_parent=least_parent)
         return [row["turn_id"] for row in rows]
 
     async def start(self, change: Change, turn_id: UUID, holder: UUID, lease_s: float) -> OwnedTurn:
         """Make a queued turn the running one."""
-        await _rows(change, _FENCE, turn_id=turn_id)
+        await change.rows(_FENCE, turn_id=turn_id)
         lease = timedelta(seconds=lease_s)
-        [row] = await _rows(change, _START, turn_id=turn_id, holder=holder, lease=lease)
+        [row] = await change.rows(_START, turn_id=turn_id, holder=holder, lease=lease)
         return _owned(row)
 
     async def append(
@@ -304,13 +248,13 @@ class TurnStore:
         appended = await self._appends.append_fenced(change.connection, append, rows, turn_id)
         if appended:
             first, last = appended.first_seq, appended.last_seq
-            await _rows(change, _APPENDED, turn_id=turn_id, first_seq=first, end_seq=last)
+            await change.rows(_APPENDED, turn_id=turn_id, first_seq=first, end_seq=last)
         return appended
 
     async def stored_ids(
         self, key: UUID, project_id: UUID, ids: Sequence[tuple[int, str]]
     ) -> dict[str, int]:
-        """Return the seqs of the messages that the session has, by message_id.
+        """Return the seqs of the message_ids that the session has already, by message_id.
 
         Args:
             key: the session's key.
@@ -327,19 +271,19 @@ class TurnStore:
             seq: the earlier message; all messages after it are in the session's message log.
         """
         after = Segment(change.key, change.message_log, seq + 1, change.last_seq)
-        links = await _rows(change, PARENT_LINKS, **columns([after]))
+        links = await change.rows(PARENT_LINKS, **columns([after]))
         parents = {row["seq"]: row["parent_seq"] for row in links}
         return is_ancestor(parents, seq, change.last_seq)
 
     async def join(self, change: Change, turn_id: UUID, joined: UUID, appended: Appended) -> None:
         """Make a queued turn, whose messages were appended, a part of the turn `joined`."""
         first, last = appended.first_seq, appended.last_seq
-        await _rows(change, _JOIN, turn_id=turn_id, joined=joined, first_seq=first, end_seq=last)
+        await change.rows(_JOIN, turn_id=turn_id, joined=joined, first_seq=first, end_seq=last)
 
     async def end(self, change: Change, turn_id: UUID, ending: Ending) -> TurnRow | None:
         """End a running or queued turn. Return the turn; None if it had already ended."""
-        rows = await _rows(
-            change,
+        changes, change_count = changes_of(ending.report)
+        rows = await change.rows(
             _END,
             turn_id=turn_id,
             state=ending.state,
@@ -349,65 +293,18 @@ class TurnStore:
             stop_reason=ending.stop_reason,
             usage=None if ending.usage is None else list(ending.usage),
             error=None if ending.error is None else Jsonb(ending.error),
-            changes=Jsonb(first_changes(ending.report)) if ending.report else None,
-            change_count=len(ending.report or ()),
+            changes=None if changes is None else Jsonb(changes),
+            change_count=change_count,
         )
         if not rows:
             return None
-        await _rows(change, _UNFENCE, turn_id=turn_id)
+        await change.rows(_UNFENCE, turn_id=turn_id)
         return TurnRow(**rows[0])
 
     async def find(self, change: Change, turn_id: UUID) -> OwnedTurn | None:
         """Return the current row of a turn of the session; None if there is none."""
-        rows = await _rows(change, _FIND, turn_id=turn_id)
+        rows = await change.rows(_FIND, turn_id=turn_id)
         return _owned(rows[0]) if rows else None
-
-    async def set_replay_result(self, change: Change, request_id: str, result: str) -> None:
-        """Set the result that a repetition of the request returns.
-
-        The result was not known when the request was recorded.
-        """
-        await _rows(change, _SET_REPLAY_RESULT, request_id=request_id, result=result)
-
-    async def is_orphaned(self, change: Change, turn_id: UUID) -> bool:
-        """Return whether a turn is running and its lease has run out."""
-        return bool(await _rows(change, _IS_ORPHANED, turn_id=turn_id))
-
-    async def renew(
-        self, turns: Sequence[tuple[UUID, UUID]], holder: UUID, lease_s: float
-    ) -> set[UUID]:
-        """Renew the leases of turns.
-
-        Args:
-            turns: the session's key and the turn_id of each turn.
-            holder: the process that holds the turns.
-            lease_s: duration of the new leases, in seconds.
-
-        Returns:
-            The ids of the turns that the process still holds.
-        """
-        parameters = {
-            "keys": [key for key, _ in turns],
-            "turn_ids": [turn_id for _, turn_id in turns],
-            "holder": holder,
-            "lease": timedelta(seconds=lease_s),
-        }
-        return {row["turn_id"] for row in await self._database.rows(_RENEW, parameters)}
-
-    async def orphans(
-        self, holder: UUID, running: Sequence[UUID], limit: int, *, include_queued: bool
-    ) -> list[OrphanedTurn]:
-        """Return sessions whose turns no process runs; those that have waited longest come first.
-
-        Args:
-            holder: the calling process.
-            running: the turns that this process runs, even if their leases have run out.
-            limit: maximum number of sessions.
-            include_queued: also return sessions that have only queued turns.
-        """
-        mine = {"holder": holder, "running": list(running)}
-        parameters = {**mine, "include_queued": include_queued, "limit": limit}
-        return [OrphanedTurn(**row) for row in await self._database.rows(_ORPHANS, parameters)]
 
     async def list(
         self, key: UUID, project_id: UUID, state: int, before: UUID | None, size: int
@@ -426,20 +323,7 @@ class TurnStore:
         return await page_of(self._database, _LIST, parameters, size, TurnRow)
 
 
-def first_changes(report: Report) -> list[tuple[int, str, str]]:
-    """Return the changes of a request that are stored with its turn."""
-    changes = islice(report, MAX_CHANGES)
-    return [(change.seq, change.kind.name, storable(change.detail)) for change in changes]
-
-
-async def _rows(change: Change, statement: str, **parameters: Any) -> list[dict[str, Any]]:
-    own = {"key": change.key, "log": change.log, **parameters}
-    return await change.database.rows(statement, own, on=change.connection)
-
-
 def _owned(row: dict[str, Any]) -> OwnedTurn:
     options, holder = row.pop("options"), row.pop("holder")
     keep_partial = row.pop("keep_partial")
-    # Earlier versions stored the options as an object.
-    options = parse(options) if isinstance(options, str) else options
-    return OwnedTurn(TurnRow(**row), options, holder, keep_partial)
+    return OwnedTurn(TurnRow(**row), options_of(options), holder, keep_partial)
