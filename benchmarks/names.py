@@ -17,7 +17,8 @@ CLAUDE_REFERENCE = "claude reference"
 WRITERS = (SESSIOND, AGENTS, FLOOR)
 BATCHERS = (*WRITERS, FLOOR_JSONB, FLOOR_ORJSON)
 LOADERS = (*BATCHERS, FLOOR_COPY)
-# Each adapter and the stores of its framework, by the prefix of the names of their measurements.
+# An adapter and the store with which it is compared. The key is the prefix of the names of the
+# measurements.
 ADAPTERS = {
     "openai, ": (OPENAI_ADAPTER, AGENTS),
     "claude, ": (CLAUDE_ADAPTER, CLAUDE_REFERENCE),

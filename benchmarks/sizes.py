@@ -52,7 +52,7 @@ class Sizes:
     listings: int = 40
     """Reads of each listing's first page on an idle server. A busy server gets the same number."""
     deleted: int = 20_000
-    """Sessions that match the filter of a deletion. The same number of others does not match."""
+    """Sessions that match the filter of a deletion. As many other sessions do not match it."""
     deleted_messages: int = 10
     """Messages of each matching session."""
 

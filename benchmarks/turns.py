@@ -2,8 +2,8 @@
 
 measure_programs.py runs `turns.py TARGET PID NAME TURNS SECONDS`. TARGET is the address of a new
 server, PID its process, and NAME the prefix of the sessions' ids. The model is `echo`, which writes
-50 words a second in each turn for SECONDS. Once all turns write, another process calls GetSession
-again and again. It did the same before, on the idle server. Prints a JSON object that maps each
+50 words a second in each turn for SECONDS. Another process calls GetSession again and
+again: first on the idle server, and then while all turns write. Prints a JSON object that maps each
 measurement to [unit, value]. The calls use the stubs directly, because the server is measured, not
 the client.
 """

@@ -52,8 +52,8 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME",
-        help="a host name under which browsers reach the console, besides localhost and that of "
-        "--listen; requests for others are refused. May be repeated",
+        help="another host name under which browsers reach the console, besides localhost and "
+        "the host of --listen; requests for any other host are refused. May be repeated",
     )
     pages.add_argument("--read-only", action="store_true", help="refuse all changes")
     pages.add_argument("--cert", type=Path, metavar="FILE", help="PEM file: serve HTTPS with it")
@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     pages.add_argument(
         "--behind-https",
         action="store_true",
-        help="a proxy with TLS stands in front: cookies are for HTTPS only",
+        help="set this behind a proxy with TLS; cookies are then sent over HTTPS only",
     )
     pages.add_argument(
         "--insecure",

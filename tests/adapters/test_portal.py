@@ -191,7 +191,7 @@ def test_a_call_from_the_portal_itself_is_refused_instead_of_hanging(backend: Ba
 
         backend.run_sync(inner)
 
-    with pytest.raises(RuntimeError, match="by a callback of its own calls"):
+    with pytest.raises(RuntimeError, match="from a callback of one of its own calls"):
         backend.run_sync(nested)
 
 

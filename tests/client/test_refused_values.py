@@ -123,8 +123,8 @@ async def test_messages_that_are_no_list_are_named(
         (b"{}", "is bytes"),
         (5, "not int"),
         (None, "not NoneType"),
-        ("a\0b", "no file can have"),
-        ("", "no file can have"),
+        ("a\0b", "cannot be the path of a file"),
+        ("", "cannot be the path of a file"),
     ],
 )
 async def test_the_text_of_an_export_is_not_taken_for_a_path(

@@ -164,7 +164,7 @@ def test_the_chart_is_valid(values: tuple[str, ...], tmp_path: Path) -> None:
 
 @needs_helm
 def test_the_servers_of_the_chart_would_start() -> None:
-    """Their flags are a valid set of settings, and the pod lives longer than the drain."""
+    """The servers' flags are valid settings, and their pods live longer than a drain."""
     text = rendered("insecure=true", "drainDelaySeconds=3", "drainTimeoutSeconds=40")
     flags = re.findall(r"^ +- (--[a-z-]+)(?:=(\S+))?$", text, re.MULTILINE)
     given = {name[2:].replace("-", "_"): value or "true" for name, value in flags}

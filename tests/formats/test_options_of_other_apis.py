@@ -101,7 +101,7 @@ WRITTEN = {
     "google's SDK": GOOGLE_SDK,
 }
 OF_API = {"openai": CHAT, "responses": RESPONSES, "anthropic": ANTHROPIC, "gemini": GEMINI}
-# These are joined with the session's instructions.
+# The options with instructions, which are joined with the session's instructions.
 INSTRUCTIONS = {"instructions", "system", "systemInstruction", "system_instruction"}
 
 

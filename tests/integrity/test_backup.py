@@ -101,7 +101,7 @@ async def test_the_embedded_database_is_backed_up_and_restored(
     assert made.returncode == 0, made.stderr
     running = sessiond("restore", str(tmp_path / "backup"), **place)
     assert running.returncode == 1
-    assert "stop it, or name another one" in running.stderr
+    assert "stop the server, or name another directory" in running.stderr
     assert process.terminate() == 0
     full = sessiond("restore", str(tmp_path / "backup"), **place)
     assert full.returncode == 1
@@ -139,7 +139,7 @@ async def test_what_is_no_whole_backup_is_refused(
     manifest = json.loads((backup / "backup.json").read_text())
     (backup / "backup.json").write_text(json.dumps(manifest | {"format": 2}))
     later = sessiond("restore", str(backup), **place)
-    assert (later.returncode, "of a later version" in later.stderr) == (1, True)
+    assert (later.returncode, "by a later version" in later.stderr) == (1, True)
     (backup / "backup.json").write_text(json.dumps(manifest))
     with (backup / "database.dump").open("ab") as dump:
         dump.write(b"damage")
@@ -147,7 +147,7 @@ async def test_what_is_no_whole_backup_is_refused(
     assert (damaged.returncode, "is damaged" in damaged.stderr) == (1, True)
     (backup / "backup.json").unlink()
     none = sessiond("restore", str(backup), **place)
-    assert (none.returncode, "is no backup" in none.stderr) == (1, True)
+    assert (none.returncode, "is not a backup" in none.stderr) == (1, True)
     with psycopg.connect(empty_database_url) as connection:
         found = connection.execute("SELECT to_regclass('sessions')").fetchone()
     assert found == (None,)  # the restore did not begin

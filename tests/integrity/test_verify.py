@@ -63,11 +63,11 @@ async def test_everything_is_whole(
         ),
         (
             "UPDATE sessions SET content_bytes = 1 WHERE session_id = 'long'",
-            "bytes, its row says 1",
+            "bytes, but its row says 1",
         ),
         (
             "DELETE FROM segments WHERE key = (SELECT key FROM sessions WHERE session_id = 'copy')",
-            "session 'copy': its messages end at seq 0, its last seq is 4",
+            "session 'copy': its messages end at seq 0, but its last seq is 4",
         ),
         (
             "UPDATE bookmarks SET seq = 100",
@@ -103,7 +103,7 @@ async def test_everything_is_whole(
         ),
         (
             "UPDATE message_ids SET message_id = 'other' WHERE message_id = 'id 6'",
-            "session 'long': message_id 'other' names message 7, which has another one",
+            "session 'long': message_id 'other' names message 7, which has another message_id",
         ),
         (
             "INSERT INTO messages SELECT key, (SELECT log FROM sessions WHERE key = "
@@ -126,7 +126,7 @@ async def test_everything_is_whole(
         ),
         (
             "UPDATE sessions SET is_branched = false",
-            "session 'long': message 7 begins a branch, its row says that there is none",
+            "session 'long': message 7 begins a branch, but its row says that there is none",
         ),
         (
             f"UPDATE processing SET done_seq = 8 WHERE key = {LONG}",

@@ -163,7 +163,7 @@ async def test_a_caller_that_leaves_as_its_statement_begins_blocks_no_other(
 async def test_a_session_that_others_lock_again_and_again_is_waited_for_in_line(
     joined: JoinedAppends, database: Database
 ) -> None:
-    """Statements that skip locked rows may never find it free, so one waits for the lock."""
+    """Statements that skip locked rows may never find the row free, so one waits for the lock."""
     database.is_locked = True
     several = [joined.submit(prepared()) for _ in range(3)]
     joined.dispatch()

@@ -93,7 +93,7 @@ def _named(message_id: str) -> Message:
     return message
 
 
-async def end_of(
+async def outcome_of(
     call: "asyncio.Task[StoreMessagesResponse]",
 ) -> StoreMessagesResponse | WireError:
     try:
@@ -124,7 +124,7 @@ class Waiting:
         await until_async(lambda: self._counts.locked > 0, "the lock timeout is over")
 
     async def ends(self) -> list[StoreMessagesResponse | WireError]:
-        return [await end_of(call) for call in self._calls]
+        return [await outcome_of(call) for call in self._calls]
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ async def test_a_deadline_ends_the_wait_with_a_typed_error_and_stores_nothing(
 async def test_appends_wait_for_a_session_that_is_held_for_long(
     wire: Wire, database_url: str, waiting: Waiting, counts: Counts
 ) -> None:
-    """Once the session is free, few statements store them in their order."""
+    """Once the session is free, few statements store the appends in their order."""
     await wire.create("one")
     with held(database_url, "one"):
         await waiting.call(ask("one", "0"))
@@ -273,7 +273,7 @@ async def test_sessions_of_many_callers_are_made_and_appended_to(
         )
         ends = await asyncio.gather(
             *(
-                end_of(asyncio.ensure_future(wire.sessions.StoreMessages(request)))
+                outcome_of(asyncio.ensure_future(wire.sessions.StoreMessages(request)))
                 for request in [
                     ask("new", "a", create=Session()),
                     ask("old", "a"),

@@ -32,7 +32,7 @@ async def test_the_message_is_named(server: Running, call: str) -> None:
     async with AsyncClient(f"127.0.0.1:{server.port}") as client:
         session = await client.create_session(model="echo")
         await session.store_messages([NewMessage(SAID, message_id="a"), SAID])
-        text = r"messages\[1\].parent_seq: names no message before it"
+        text = r"messages\[1\].parent_seq: does not name an earlier message"
         with pytest.raises(ParentNotFound, match=text) as raised:
             await CALLS[call](session)
         fields = [violation.field for violation in raised.value.field_violations]

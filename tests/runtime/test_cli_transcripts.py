@@ -38,7 +38,7 @@ def run(server: ServerProcess, capsys: pytest.CaptureFixture[str]) -> Run:
 def test_transcripts_come_in_and_a_repetition_says_that_they_are_there(run: Run) -> None:
     arguments = ("--from", "codex", "--user", "ann", "--model", "echo", FILES / "codex")
     assert run(*arguments) == (0, f"{CODEX}  12 new messages\n", "")
-    assert run(*arguments) == (0, f"{CODEX}  0 new messages, 12 were there\n", "")
+    assert run(*arguments) == (0, f"{CODEX}  0 new messages, 12 already stored\n", "")
     with Client() as client:
         info = client.sessions.get(CODEX)
         assert (info.user, info.model) == ("ann", "echo")
@@ -67,10 +67,13 @@ def test_transcripts_that_fail_are_listed_and_the_exit_code_says_so(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--prefix", "a", "x.jsonl"], "--prefix: only with --from"),
-        (["--keep-bad-lines", "--user", "u", "x"], "--user, --keep-bad-lines: only with --from"),
+        (["--prefix", "a", "x.jsonl"], "--prefix: cannot be used without --from"),
+        (
+            ["--keep-bad-lines", "--user", "u", "x"],
+            "--user, --keep-bad-lines: cannot be used without --from",
+        ),
         (["a.jsonl", "b.jsonl"], "give one exported session, or --from for transcripts"),
-        (["--from", "codex", "--session-id", "s", "x"], "--session-id: not with --from"),
+        (["--from", "codex", "--session-id", "s", "x"], "--session-id: cannot be used with --from"),
     ],
 )
 def test_flags_that_do_not_go_together_are_refused(

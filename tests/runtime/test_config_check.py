@@ -75,5 +75,5 @@ def test_an_invalid_setting_is_refused_by_its_name() -> None:
 def test_an_open_server_is_warned_of(database_url: str, flags: list[str]) -> None:
     done = check(*flags, SESSIOND_DATABASE_URL=database_url)
     assert done.returncode == 0
-    assert "listens on 0.0.0.0:50051 without TLS and without asking for keys" in done.stdout
+    assert "listens on 0.0.0.0:50051 without TLS and without requiring API keys" in done.stdout
     assert conninfo_to_dict(database_url)

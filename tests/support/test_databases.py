@@ -25,6 +25,6 @@ def test_a_result_that_nobody_reads_delays_no_later_database(
         )
         databases.leave(older)
         databases.leave(name)
-        # Drops the older database, which that statement does not use.
+        # The second create drops the older database, which the running statement does not use.
         databases.leave(databases.create())
         databases.leave(databases.create())

@@ -194,7 +194,7 @@ async def test_a_refused_statement_is_divided_among_its_sends(
 async def test_a_request_id_that_is_recorded_meanwhile_is_found(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another server seems to store the Send after this one has read the session."""
+    """The test stores the Send as another server would, after this one has read the session."""
     names = [f"s{number}" for number in range(20)]
     await asyncio.gather(*[wire.create(name) for name in names])
     fields = {"request_id": "r", **ECHO}

@@ -184,7 +184,8 @@ class Coalescer:
     ) -> StoreMessagesResponse:
         """Make a call while no other call is in flight.
 
-        While it is in flight, a later call waits for it only if both are to the same session.
+        While this call is in flight, a later call waits for it only if both calls are to the same
+        session.
         """
         self._busy[request.session_id] = 1
         try:

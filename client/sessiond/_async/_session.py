@@ -122,9 +122,9 @@ class AsyncSession:
         Handlers are called in the background, one after the other, in the order in which they were
         added. If a handler raises, the error is logged (logger "sessiond"), and the other handlers
         are still called. Handlers get all events caused by later sends of this handle. Events that
-        other clients cause reach them only from a moment after this call. They miss the events that
-        are published during an outage, except messages. To miss no message, use events(after_seq).
-        The watch ends when the last handler is removed, the client is closed or the session gone.
+        other clients cause reach the handlers only from a moment after this call. During an outage,
+        handlers miss all events but messages. To miss no message, use events(after_seq). The watch
+        ends when the last handler is removed, the client is closed, or the session is gone.
 
         Args:
             type_or_handler: the type of the events, e.g. "assistant.message"; or the handler.

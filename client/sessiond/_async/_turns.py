@@ -190,7 +190,7 @@ class AsyncTurnCalls(AsyncCalls):
                             return await self._answer(turn, None, deadline)
         except DeadlineExceeded as error:
             raise overdue(session_id, turn_id, error) from error
-        raise ServerUnavailable("the stream ended, which a server never does without an error")
+        raise ServerUnavailable("the stream ended before the turn did")
 
     async def preview_turn(
         self,
@@ -320,9 +320,7 @@ class AsyncTurnCalls(AsyncCalls):
             async for step in steps:
                 if step.HasField("turn"):
                     return sent_message(request.session_id, step.message_id, step.turn.turn_id)
-        raise ServerUnavailable(
-            "the stream ended without a turn, which a server never does without an error"
-        )
+        raise ServerUnavailable("the stream ended before it named the turn")
 
     async def _send_and_wait(self, sending: Sending, timeout: float, aborts: bool) -> Message:
         deadline = Deadline(timeout)

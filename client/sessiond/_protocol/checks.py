@@ -36,7 +36,7 @@ def path_of(value: object, field: str) -> str:
     except UnicodeEncodeError:
         is_valid = False
     if not is_valid:
-        raise invalid_field(field, f"is {path!r}, which no file can have as its path")
+        raise invalid_field(field, f"is {path!r}, which cannot be the path of a file")
     return path
 
 

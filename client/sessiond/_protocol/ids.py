@@ -28,7 +28,7 @@ def part(text: str, most: int, field: str) -> str:
         InvalidField: if the text is empty or not valid Unicode.
     """
     if not isinstance(text, str) or not text:
-        raise invalid_field(field, f"is {text!r:.60}; it must be a text")
+        raise invalid_field(field, f"is {text!r:.60}; it must be a string")
     try:
         encoded = quote(text, safe=_SAFE)
     except UnicodeEncodeError:

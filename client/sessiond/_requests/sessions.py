@@ -32,7 +32,7 @@ def create_session(
 ) -> pb.CreateSessionRequest:
     # An empty id is more likely an unset variable than a request for a generated id.
     if session_id == "":
-        raise invalid_field("session_id", "is empty; leave it out to have one made")
+        raise invalid_field("session_id", "is empty; leave it out to have one generated")
     request = filled(
         pb.CreateSessionRequest(),
         get_or_create=get_or_create,
@@ -98,7 +98,7 @@ def copy_session(
     **settings: Unpack[CopySettings],
 ) -> pb.CopySessionRequest:
     if new_session_id == "":
-        raise invalid_field("new_session_id", "is empty; leave it out to have one made")
+        raise invalid_field("new_session_id", "is empty; leave it out to have one generated")
     if up_to_seq is not None and up_to_bookmark is not None:
         raise invalid_field("up_to_seq", "cannot be combined with up_to_bookmark")
     request = pb.CopySessionRequest()

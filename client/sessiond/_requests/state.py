@@ -35,7 +35,7 @@ def put_state_patch(
             raise invalid_field("state", f"must be a dict, not {type(state).__name__}")
         for name, value in state.items():
             if not isinstance(name, str):
-                raise invalid_field("state", f"has the key {name!r}, which is not a text")
+                raise invalid_field("state", f"has the key {name!r}, which is not a string")
             # The encoder takes only objects. Encode an object, and cut the value out of its JSON.
             encoded = encode_or_refuse({"": value}, f"state[{name!r}]").decode()
             try:

@@ -25,7 +25,7 @@ def create_task(
     check_keywords(settings, TaskSettings.__optional_keys__)
     # As for sessions: an empty id is more likely an unset variable.
     if task_id == "":
-        raise invalid_field("task_id", "is empty; leave it out to have one made")
+        raise invalid_field("task_id", "is empty; leave it out to have one generated")
     request = filled(
         CreateTaskRequest(), session_id=session_id, request_id=request_id_or_new(request_id)
     )

@@ -105,7 +105,8 @@ class Sending:
         if text == "" and not self.attachments:
             # More likely an unset variable than a request to let the model continue.
             raise invalid_field(
-                "prompt", "is empty; leave it out to have the model go on from the history as it is"
+                "prompt",
+                "is empty; leave it out to let the model continue from the history as it is",
             )
         if values["messages"] is not None and (text is not None or self.attachments):
             raise invalid_field(
@@ -135,7 +136,7 @@ class Sending:
             if not self.request.messages:
                 raise invalid_field(
                     "messages",
-                    "is empty; leave it out to have the model go on from the history as it is",
+                    "is empty; leave it out to let the model continue from the history as it is",
                 )
 
     def take_parts(self, parts: Sequence[Part]) -> None:

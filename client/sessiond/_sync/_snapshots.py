@@ -44,8 +44,8 @@ def snapshot_and_messages(
         lambda stubs: stubs.sessions.ExportSession,
         filled(ExportSessionRequest(), session_id=session_id),
         StreamRetry(connection.settings.timeout if timeout is None else timeout),
-        # The stream cannot be resumed. But messages never change, so if it breaks after the
-        # snapshot, or its deadline ends it, the messages that are still missing can be read.
+        # The stream cannot be resumed. But messages never change. So if the stream breaks or meets
+        # its deadline after the snapshot, the missing messages can still be read.
         is_complete=lambda is_clean: snapshot is not None,
         prefetches=True,
     )

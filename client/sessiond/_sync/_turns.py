@@ -191,7 +191,7 @@ class TurnCalls(Calls):
                             return self._answer(turn, None, deadline)
         except DeadlineExceeded as error:
             raise overdue(session_id, turn_id, error) from error
-        raise ServerUnavailable("the stream ended, which a server never does without an error")
+        raise ServerUnavailable("the stream ended before the turn did")
 
     def preview_turn(
         self,
@@ -317,9 +317,7 @@ class TurnCalls(Calls):
             for step in steps:
                 if step.HasField("turn"):
                     return sent_message(request.session_id, step.message_id, step.turn.turn_id)
-        raise ServerUnavailable(
-            "the stream ended without a turn, which a server never does without an error"
-        )
+        raise ServerUnavailable("the stream ended before it named the turn")
 
     def _send_and_wait(self, sending: Sending, timeout: float, aborts: bool) -> Message:
         deadline = Deadline(timeout)

@@ -73,7 +73,8 @@ def _lines(path: Path) -> Iterator[Line | BadLine]:
 class _Prompts:
     """Finds where the user took turns back.
 
-    A line of the file records it. Its parent is the line before the first prompt of those turns.
+    Codex then writes a line about this. The parent of that line is the line before the first prompt
+    of the turns that were taken back.
     """
 
     def __init__(self) -> None:

@@ -58,7 +58,7 @@ class ProjectLimits:
     model_tokens_per_day: int | None = None
     """Input and output tokens of turns, per day from midnight UTC. QuotaExceeded."""
     etag: str = ""
-    """Changes with the limits. set_project_limits ignores it; use its argument `etag`."""
+    """Changes whenever the limits do. set_project_limits uses its argument `etag` instead."""
 
 
 @dataclass(frozen=True, slots=True)

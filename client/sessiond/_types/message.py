@@ -141,8 +141,8 @@ class Message(ProtoRecord[message_pb2.Message]):
 
         For typed parts, the JSON of `blob`.
         """
-        # Programs that read whole sessions get this for each message. isinstance() and a test for
-        # empty bytes would take as long as reading the field.
+        # Programs that read whole sessions get this property of each message, so it must be fast.
+        # isinstance() and a test for empty bytes would take as long as reading the field.
         text: str | bytes = self._pb.json
         if text.__class__ is bytes:
             text = text.decode()

@@ -15,8 +15,8 @@ or in trio) or `run_sync` (from sync code, even inside a running loop):
             id = self._backend.session_id(key)
             return await self._backend.run(read)
 
-Errors reach the caller as sessiond raises them. Where a framework has its own exception for a case,
-the adapter raises that one `from` ours.
+Errors reach the caller as sessiond raises them. But if a framework has its own exception for a
+case, the adapter raises the framework's exception `from` the one of sessiond.
 """
 
 import threading
@@ -145,7 +145,7 @@ class Backend:
             InvalidField: if the id is empty, or longer than the server allows.
         """
         if not isinstance(session_id, str) or not session_id:
-            raise invalid_field("session_id", f"is {session_id!r:.60}; it must be a text")
+            raise invalid_field("session_id", f"is {session_id!r:.60}; it must be a string")
         if len(self._prefix) + len(session_id) > MAX_ID:
             raise invalid_field(
                 "session_id",

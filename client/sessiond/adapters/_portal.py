@@ -93,7 +93,7 @@ class Portal:
 
     def _check(self) -> None:
         if threading.current_thread() is self._thread:
-            raise RuntimeError("an adapter was called by a callback of its own calls")
+            raise RuntimeError("an adapter was called from a callback of one of its own calls")
         if self._loop.is_closed() or not self._thread.is_alive():
             raise ClientClosed("the process is ending")
         self.is_used = True

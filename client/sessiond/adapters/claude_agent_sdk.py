@@ -81,7 +81,7 @@ class SessiondSessionStore:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def sessiond_id(self, key: "SessionKey") -> str:
-        """Return the id of a transcript's session, to read it, copy it or send to it by a client.
+        """Return the id of a transcript's session, for calls of a client about the session.
 
         Args:
             key: the transcript.

@@ -163,8 +163,8 @@ export class Session {
    * Handlers are called in the background, one after the other, in the order in which they were
    * added. If a handler throws, a warning is logged (see `onWarning`), and the other handlers are
    * still called. Handlers get all events caused by later sends of this handle. Events that other
-   * clients cause reach them only from a moment after this call. They miss the events that are
-   * published during an outage, except messages. To miss no message, iterate over
+   * clients cause reach the handlers only from a moment after this call. Handlers miss the events
+   * that are published during an outage, except messages. To miss no message, iterate over
    * `events({ afterSeq })`. The watch ends when the last handler is removed, the client is closed,
    * or the session is gone.
    *

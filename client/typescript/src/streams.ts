@@ -46,7 +46,7 @@ export async function* responses<Request, Response>(
       timeoutMs: retry.deadline.remainingMs(),
       signals: [...signals, silence.signal],
     });
-    let error: unknown = new ServerUnavailable("the stream ended before all had come");
+    let error: unknown = new ServerUnavailable("the stream ended before everything had arrived");
     try {
       silence.start();
       for await (const response of call) {

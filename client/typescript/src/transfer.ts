@@ -87,8 +87,8 @@ async function* snapshotAndMessages(
     {
       retry: new StreamRetry(timeoutMs ?? settings.timeoutMs, settings.retries),
       signals,
-      // The stream cannot be resumed. But messages never change, so if it breaks after the
-      // snapshot, or its timeout ends it, the messages that are still missing can be read.
+      // The stream cannot be resumed. But messages never change. So if the stream breaks or times
+      // out after the snapshot, the missing messages can still be read.
       isComplete: () => snapshot !== undefined,
     },
   );

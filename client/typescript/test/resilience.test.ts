@@ -280,7 +280,7 @@ describe("a large session", () => {
     const { stdout } = await promisify(execFile)(
       process.execPath,
       ["--import", "tsx", join(TEST, "support", "leave-open.ts"), await manySession()],
-      { env: { ...process.env, SESSIOND_TARGET: given.client.target }, timeout: 30_000 },
+      { env: { ...process.env, SESSIOND_TARGET: given.client.target }, timeout: 120_000 },
     );
     assert.equal(stdout, "1\n");
   });

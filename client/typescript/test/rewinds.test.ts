@@ -99,7 +99,7 @@ describe("rewinds", () => {
 
   test("wait for no turn: a running one is an error, or is aborted", async () => {
     const session = await newSession(1);
-    await session.send("one two three", { options: { echo_delay_ms: 1000 } });
+    await session.send("one two three", { options: { echo_delay_ms: 60_000 } });
     await assert.rejects(session.rewind({ toSeq: 0 }), TurnRunning);
     await session.rewind({ toSeq: 0, abortTurn: true });
     assert.equal(await contents(session), "");

@@ -11,11 +11,13 @@ import {
   ModelNotConfigured,
   type Session,
   SessionNotFound,
+  type Turn,
   TurnAborted,
   TurnFailed,
   TurnNotFound,
 } from "../src/index.js";
 import { useClient } from "./support/fixture.js";
+import { LONGER_TIMEOUTS_MS } from "./support/patience.js";
 
 const given = useClient();
 
@@ -100,10 +102,14 @@ describe("turns", () => {
         if (event.type === "assistant.message_delta") return;
       }
     })();
-    const wait = session.sendAndWait(LONG, { ...SLOW, timeoutMs: 1_500 });
-    const caught = await wait.catch((error: unknown) => error);
-    assert.ok(caught instanceof DeadlineExceeded);
-    const turnId = caught.metadata.turn_id ?? "";
+    let turnId = "";
+    for (const timeoutMs of LONGER_TIMEOUTS_MS) {
+      const wait = session.sendAndWait(LONG, { ...SLOW, requestId: "r", timeoutMs });
+      const caught = await wait.catch((error: unknown) => error);
+      assert.ok(caught instanceof DeadlineExceeded);
+      turnId = caught.metadata.turn_id ?? "";
+      if (turnId) break;
+    }
     assert.equal((await session.getTurn(turnId)).state, "running");
     const aborted = await session.abort();
     assert.deepEqual(
@@ -121,11 +127,13 @@ describe("turns", () => {
 
   test("onTimeout abort ends the turn", async () => {
     const session = await newSession();
-    await assert.rejects(
-      session.sendAndWait(LONG, { ...SLOW, timeoutMs: 1_000, onTimeout: "abort" }),
-      DeadlineExceeded,
-    );
-    const [turn] = await session.turns().toArray();
+    let turn: Turn | undefined;
+    for (const timeoutMs of LONGER_TIMEOUTS_MS) {
+      const options = { ...SLOW, requestId: "r", timeoutMs, onTimeout: "abort" } as const;
+      await assert.rejects(session.sendAndWait(LONG, options), DeadlineExceeded);
+      [turn] = await session.turns().toArray();
+      if (turn) break;
+    }
     await assert.rejects(session.waitForTurn(turn?.turnId ?? ""), TurnAborted);
   });
 

@@ -77,7 +77,7 @@ class Assets:
         if upload.asset_id:
             check_asset_id(upload.asset_id)
         if upload.size < 0:
-            raise invalid("size", "is negative; 0 stands for one that is not known")
+            raise invalid("size", "is negative; 0 = unknown")
         if upload.size > self._limits.max_asset_bytes:
             raise too_large("size", self._limits.max_asset_bytes)
         exists = partial(self._exists, upload)

@@ -147,9 +147,7 @@ class Bookmarks:
             check_bookmark_name(new_name, "new_name")
         _check(values.get("seq"), values.get("description", ""))
         if not values and not new_name:
-            raise invalid(
-                "update_mask", "names no field, and there is no new_name: nothing to update"
-            )
+            raise invalid("update_mask", "names no field; name one, or set new_name")
         try:
             async with changing(
                 self._store,
@@ -227,9 +225,7 @@ def _check_etag(session_id: str, bookmark: BookmarkRow, etag: str) -> None:
 
 def _check(seq: int | None, description: str) -> None:
     if seq is not None and seq < 0:
-        raise invalid(
-            "bookmark.seq", "is negative; 0 stands for the place before the first message"
-        )
+        raise invalid("bookmark.seq", "is negative; 0 = before the first message")
     check_description(description, "bookmark.description")
 
 

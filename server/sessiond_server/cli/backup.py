@@ -125,7 +125,10 @@ def _empty_database(settings: Settings) -> Iterator[str]:
         return
     embedded = EmbeddedPostgres(settings.data_dir)
     if embedded.is_running:
-        raise CommandError(f"a server uses {settings.data_dir}: stop it, or name another one")
+        raise CommandError(
+            f"a server uses {settings.data_dir}: stop the server, or name another directory with "
+            "--data-dir"
+        )
     url = embedded.start()
     try:
         _check_empty(url)

@@ -128,7 +128,7 @@ def _network(settings: Settings) -> Iterator[Finding]:
             text
             for is_missing, text in (
                 (not settings.tls_cert, "without TLS"),
-                (not settings.require_keys, "without asking for keys"),
+                (not settings.require_keys, "without requiring API keys"),
             )
             if is_missing
         ]

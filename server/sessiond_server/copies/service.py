@@ -208,7 +208,7 @@ def _check(request: CopyRequest) -> None:
     ):
         check_text(field, text or "", most)
     if isinstance(request.up_to, int) and request.up_to < 0:
-        raise invalid("up_to_seq", "is negative; 0 stands for no message")
+        raise invalid("up_to_seq", "is negative; 0 = no message")
     if isinstance(request.up_to, str):
         check_bookmark_name(request.up_to, "up_to_bookmark")
     if request.idle_ttl_ms != NEVER:

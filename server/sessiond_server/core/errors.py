@@ -79,8 +79,8 @@ def history_rewound(session_id: str, epoch: int, last_seq: int, problem: str) ->
     """
     return Fault(
         "HISTORY_REWOUND",
-        f"session {session_id!r} was rewound: {problem}; it is in epoch {epoch}, at seq "
-        f"{last_seq}: read it again",
+        f"session {session_id!r} was rewound: {problem}; the session is in epoch {epoch}, "
+        f"at seq {last_seq}: read it again",
         metadata={"session_id": session_id, "epoch": epoch, "last_seq": last_seq},
     )
 

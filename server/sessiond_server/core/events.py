@@ -40,7 +40,7 @@ class Event:
         type: one of the types above.
         project_id: the session's project.
         session_id: the session.
-        log: the session's log, which distinguishes it from others with the same id.
+        log: the session's log, which distinguishes the session from others with its id.
         time_us: time of the event in PostgreSQL's own form: microseconds since 2000-01-01 UTC.
         after_seq: seq of the session's last message when the event happened. If it is None, the
             event follows all messages that are stored when it is published.
@@ -96,7 +96,8 @@ class EventPublisher(Protocol):
     def messages_stored(self, key: UUID, messages: StoredMessages) -> None:
         """Publish new messages. Call this within hold_delivery.
 
-        Unlike messages_appended(), it usually saves the watchers of this process a read.
+        Unlike after messages_appended(), the watchers of this process usually need not read the
+        messages from the database.
         """
 
     def publish(self, event: Event) -> None:

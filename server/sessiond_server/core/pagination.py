@@ -143,7 +143,9 @@ def decode_token(
         raise invalid(field, "is not a token of this server", reason=reason) from None
     if owner != fingerprint:
         raise invalid(
-            field, "belongs to a request with other fields; send the same ones", reason=reason
+            field,
+            "belongs to a request with other fields; send those of that request",
+            reason=reason,
         )
     values += defaults[len(values) - len(parsers) + len(defaults) :]
     try:

@@ -162,7 +162,7 @@ class Database:
         """Raise LockTimeout in all callers of one kind of work that wait for a place; see Places.
 
         A caller that has met a lock, such as one on a table, calls this, because the statements of
-        the others would probably meet the lock too.
+        the waiting callers would probably meet the lock too.
         """
         self._places.refuse(kind)
 
@@ -231,24 +231,14 @@ class Database:
     async def renew(self, reason: str) -> None:
         """Replace all connections. Connections in use are replaced when they are returned.
 
-        Whoever finds a read-only or broken connection calls this, because the others are probably
-        no better. A call soon after another one does nothing.
+        Whoever finds a read-only or broken connection calls this, because the other connections are
+        probably no better. A call soon after another one does nothing.
         """
         if time.monotonic() - self._renewed_at < RENEWAL_PAUSE_S or self._pool.closed:
             return
         self._renewed_at = time.monotonic()
         log.warning("database_connections_renewed", reason=reason)
         await self._pool.drain()
-
-    async def ping(self) -> None:
-        """Make one round trip.
-
-        Raises:
-            DatabaseUnavailable: if the database does not respond.
-            PoolExhausted: if no connection became free in time.
-        """
-        async with self.connection() as connection:
-            await connection.execute("SELECT 1")
 
     def connection(self) -> "PooledConnection":
         """Return a context manager that lends an autocommit connection.

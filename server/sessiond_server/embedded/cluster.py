@@ -243,8 +243,9 @@ class EmbeddedPostgres:
             found, ours = version_file.read_text().strip(), self._major_version()
             if found != ours:
                 raise EmbeddedError(
-                    f"{self._cluster} was made by PostgreSQL {found}, and this is {ours}: "
-                    "dump it with the former version and restore it into a new data directory"
+                    f"{self._cluster} was created by PostgreSQL {found}, but this version of "
+                    f"sessiond has PostgreSQL {ours}: dump it with PostgreSQL {found} and restore "
+                    "it into a new data directory"
                 )
             self._check_owner()
             return
@@ -279,8 +280,8 @@ class EmbeddedPostgres:
             if found != wanted:
                 raise EmbeddedError(
                     f"{self._cluster} belongs to the user {name_of(found)}, and PostgreSQL would "
-                    f"run as {name_of(wanted)}: run sessiond as its owner, or give it away with "
-                    f"chown -R {name_of(wanted)} {shlex.quote(str(self._cluster))}"
+                    f"run as {name_of(wanted)}: run sessiond as its owner, or change the "
+                    f"owner with chown -R {name_of(wanted)} {shlex.quote(str(self._cluster))}"
                 )
 
     def _own(self, directory: Path) -> None:

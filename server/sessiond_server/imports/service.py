@@ -83,7 +83,7 @@ class SessionImports:
             if validator.totals.parent_floor > 0:
                 raise Fault(
                     "PARENT_NOT_FOUND",
-                    "messages: a parent_seq names no message before it",
+                    "messages: a parent_seq does not name an earlier message",
                     metadata={"session_id": session_id, "last_seq": count},
                     fields={"messages.parent_seq": "names no earlier message of the session"},
                 )

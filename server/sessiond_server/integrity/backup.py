@@ -117,15 +117,20 @@ def read_manifest(directory: Path) -> Manifest:
         fields: dict[str, Any] = json.loads((directory / MANIFEST).read_text("utf-8"))
         manifest = Manifest(**fields)
     except (OSError, ValueError, TypeError) as e:
-        raise BackupError(f"{directory} is no backup: {MANIFEST} cannot be read ({e})") from None
+        raise BackupError(f"{directory} is not a backup: {MANIFEST} cannot be read ({e})") from None
     if manifest.format != FORMAT:
-        raise BackupError(f"{directory} is of a later version of sessiond ({manifest.version})")
+        raise BackupError(
+            f"{directory} was made by a later version of sessiond, {manifest.version}: restore it "
+            "with that version"
+        )
     try:
         found = _hash_of(directory / DUMP)
     except OSError as e:
         raise BackupError(f"{directory / DUMP} cannot be read: {e.strerror}") from None
     if found != manifest.dump_sha256:
-        raise BackupError(f"{directory / DUMP} is damaged: its hash is not that of {MANIFEST}")
+        raise BackupError(
+            f"{directory / DUMP} is damaged: its hash differs from the one in {MANIFEST}"
+        )
     return manifest
 
 

@@ -30,11 +30,12 @@ SENTENCES = {
     FaultKind.TASK_ASTRAY: "task {task_id!r} is linked to seq {seq}, where there is no message",
     FaultKind.TASKS_UNORDERED: "the positions of its {tasks} tasks are not 1 to {tasks}",
     FaultKind.ID_ASTRAY: "message_id {message_id!r} names seq {seq}, where there is no message",
-    FaultKind.ID_WRONG: "message_id {message_id!r} names message {seq}, which has another one",
+    FaultKind.ID_WRONG: "message_id {message_id!r} names message {seq}, which has another "
+    "message_id",
     FaultKind.ID_REPEATED: "message_id {message_id!r} names both message {first} and {last}",
     FaultKind.PARENT_ASTRAY: "seq {seq} has a parent, but there is no message",
     FaultKind.PARENT_LATER: "message {seq} has the parent {parent_seq}, which is not before it",
-    FaultKind.BRANCHES_HIDDEN: "message {seq} begins a branch, its row says that there is none",
+    FaultKind.BRANCHES_HIDDEN: "message {seq} begins a branch, but its row says that there is none",
     FaultKind.QUEUE_AHEAD: "queue {queue!r} is done up to seq {seq}, where there is no message",
 }
 
@@ -107,11 +108,13 @@ def _of_session(session: SessionShape, ranges: list[StoredRange]) -> list[str]:
                 "messages are missing"
             )
     if expected != session.last_seq + 1:
-        found.append(f"its messages end at seq {expected - 1}, its last seq is {session.last_seq}")
+        found.append(
+            f"its messages end at seq {expected - 1}, but its last seq is {session.last_seq}"
+        )
     content_bytes = sum(range_.content_bytes for range_ in ranges)
     if not found and content_bytes != session.content_bytes:
         found.append(
-            f"its messages have {content_bytes} bytes, its row says {session.content_bytes}"
+            f"its messages have {content_bytes} bytes, but its row says {session.content_bytes}"
         )
     return found
 

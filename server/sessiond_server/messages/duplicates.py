@@ -23,7 +23,7 @@ class MessageAlreadyExists(Fault):
             f"{field}: session {session_id!r} has a message {message_id!r} already, at seq {seq}; "
             "to leave out what is stored, set on_duplicate to SKIP",
             metadata={"session_id": session_id, "message_id": message_id, "seq": seq},
-            fields={field: f"is that of the message at seq {seq}"},
+            fields={field: f"is already the message_id of message {seq}"},
         )
         self.stored = stored
 

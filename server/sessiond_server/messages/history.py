@@ -102,7 +102,8 @@ class History:
             reading = replace(reading, after_seq=after_seq)
         window = ReadWindow(reading, head, await self._links(head, reading))
         if window.epoch != head.epoch and window.end > await self._kept(key, window, head):
-            raise _rewound(reading, head, "messages that the resume_token counts on were removed")
+            problem = "messages of the read that the resume_token continues were removed"
+            raise _rewound(reading, head, problem)
         # A session that is larger than the cache would evict all other pages, and even its own
         # first pages before they are read again.
         fits = self._cache.has_room_for(head.content_bytes)
@@ -255,7 +256,7 @@ def _check(reading: Reading) -> None:
         if getattr(reading, field) < 0:
             raise invalid(field, "is negative")
     if reading.expected_epoch is not None and reading.expected_epoch < 0:
-        raise invalid("expected_epoch", "is negative; 0 stands for a session never rewound")
+        raise invalid("expected_epoch", "is negative; 0 = a session that was never rewound")
     for i, role in enumerate(reading.roles):
         if role not in Role.values() or not role:
             raise invalid(f"roles[{i}]", "is not a role")

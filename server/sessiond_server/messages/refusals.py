@@ -236,9 +236,9 @@ def parent_missing(
         field = f"messages[{indexes[place] if indexes else place}].parent_seq"
     return Fault(
         "PARENT_NOT_FOUND",
-        f"{field}: names no message before it; session {session_id!r} is at seq {last_seq}",
+        f"{field}: does not name an earlier message; session {session_id!r} is at seq {last_seq}",
         metadata={"session_id": session_id, "last_seq": last_seq},
-        fields={field: "names no message of the session, nor an earlier one of the batch"},
+        fields={field: "names neither a message of the session nor an earlier one of the batch"},
     )
 
 

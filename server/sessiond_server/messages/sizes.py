@@ -5,7 +5,7 @@ from sessiond_server.core.limits import Limits
 
 # Advice for content that is too large.
 STORE_FILES = (
-    "Files belong into assets: send them as `attachments`, or upload them (UploadAsset) and put "
+    "Files belong in assets: send them as `attachments`, or upload them (UploadAsset) and put "
     "sessiond-asset:ASSET_ID in place of their content"
 )
 

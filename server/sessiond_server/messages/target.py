@@ -52,6 +52,6 @@ class Target:
         check_session_id(self.session_id)
         check_request_id(self.request_id)
         if self.expected_last_seq is not None and self.expected_last_seq < 0:
-            raise invalid("expected_last_seq", "is negative; 0 stands for an empty session")
+            raise invalid("expected_last_seq", "is negative; 0 = an empty session")
         if self.expected_epoch is not None and self.expected_epoch < 0:
-            raise invalid("expected_epoch", "is negative; 0 stands for a session never rewound")
+            raise invalid("expected_epoch", "is negative; 0 = a session that was never rewound")

@@ -127,8 +127,8 @@ class Statements:
         meet_locks: whether the last ended statement found a table locked. Until a statement
             succeeds, only one runs at a time, because all would wait for the same lock, each with a
             connection of the pool.
-        alone_meet_locks: the same for appends that are stored alone. They may need tables that
-            others do not need, such as that of the assets.
+        alone_meet_locks: the same for appends that are stored alone. These appends may need tables
+            that other appends do not need, such as the table of the assets.
     """
 
     __slots__ = ("_alone", "_awaited", "_count", "_most", "alone_meet_locks", "meet_locks")

@@ -40,9 +40,9 @@ THREAD_BYTES = 256 * 1024
 THREAD_MESSAGES = 32
 
 
-# Matches the messages of providers that refuse reasoning because they cannot verify it. They cannot
-# if the reasoning was made with another account's key, in another region or by another model, or if
-# the items that belong to it are not in the history.
+# Matches the messages of providers that refuse reasoning because they cannot verify it. That
+# happens if the reasoning was made with another account's key, in another region or by another
+# model, or if the items that belong to the reasoning are not in the history.
 _UNVERIFIED = re.compile(
     r"encrypted.content|signature|redacted_thinking|thinking.? blocks?\b.*cannot be modified"
     r"|without its required .*(item|reasoning)",

@@ -169,7 +169,7 @@ class Provider(Protocol):
 
     @property
     def format(self) -> Format.ValueType:
-        """The JSON format of its answers. Prompts for it are stored in the same format."""
+        """The JSON format of answers. Prompts for the provider are stored in the same format."""
 
     def stream(self, request: ModelRequest) -> AsyncGenerator[Delta | Answer, None]:
         """Call the model once. Closing the generator aborts the request.

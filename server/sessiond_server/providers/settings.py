@@ -55,8 +55,8 @@ class ProviderSettings(BaseModel):
     )
     base_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
         default=None,
-        description="Its URL. Default: OPENAI_BASE_URL, ANTHROPIC_BASE_URL or "
-        "GOOGLE_GEMINI_BASE_URL, else the public one.",
+        description="URL of the API. Default: OPENAI_BASE_URL, ANTHROPIC_BASE_URL or "
+        "GOOGLE_GEMINI_BASE_URL, or the public API if it is not set.",
     )
     api_key_env: Annotated[str, AfterValidator(_variable)] | None = Field(
         default=None,
@@ -69,7 +69,8 @@ class ProviderSettings(BaseModel):
         description="A file that holds the key, instead of a variable. It is read again at SIGHUP.",
     )
     models: tuple[str, ...] = Field(
-        default=(), description="Patterns of its models' names, with * and ?. Case-sensitive."
+        default=(),
+        description="Patterns for the names of its models, with * and ?. Case-sensitive.",
     )
     silence_timeout_s: float = Field(
         default=300.0,
@@ -92,7 +93,8 @@ class ProviderSettings(BaseModel):
     )
     unknown_keys: Literal["cut", "keep"] = Field(
         default="cut",
-        description="openai only: whether keys of messages that OpenAI does not document are sent.",
+        description="openai only: what happens to keys of messages that OpenAI does not document. "
+        "cut = they are left out; keep = they are sent.",
     )
     id_length: int = Field(
         default=40,
@@ -106,12 +108,13 @@ class ProviderSettings(BaseModel):
     )
     is_openai: bool | None = Field(
         default=None,
-        description="openai only: whether the server accepts all that OpenAI's own does, such as "
-        "the role developer. Default: whether its URL is one of OpenAI's or Azure's.",
+        description="openai only: whether the server accepts all that OpenAI's server accepts, "
+        "such as the role developer. Default: whether its URL is one of OpenAI's or Azure's.",
     )
     inline_system: bool = Field(
         default=False,
-        description="anthropic only: whether the model accepts system messages in mid-history.",
+        description="anthropic only: whether the model accepts system messages between other "
+        "messages.",
     )
 
 

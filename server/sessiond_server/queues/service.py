@@ -138,8 +138,8 @@ class Processing:
             except TooManyQueues:
                 raise Fault(
                     "LIMIT_EXCEEDED",
-                    f"the project has {MAX_QUEUES} queues, which is the most; "
-                    f"delete one (DeleteQueue) to make {request.queue!r}",
+                    f"the project has {MAX_QUEUES} queues, the maximum; delete one (DeleteQueue) "
+                    f"to create {request.queue!r}",
                     metadata={"what": "queues", "limit": MAX_QUEUES},
                 ) from None
             left = end - clock()
@@ -425,7 +425,7 @@ def checked_lease_ms(lease_ms: int | None) -> int:
 def _queue_not_found(queue: str) -> Fault:
     return Fault(
         "QUEUE_NOT_FOUND",
-        f"the project has no queue {queue!r}; the first lease of messages makes it",
+        f"the project has no queue {queue!r}; the first lease of messages from a queue creates it",
         metadata={"queue": queue},
     )
 

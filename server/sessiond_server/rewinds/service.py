@@ -305,8 +305,7 @@ class Rewinds:
                 rewinding.target.session_id,
                 result.epoch,
                 result.last_seq,
-                "the first request with this request_id was done, and the messages that it "
-                "removed have been purged",
+                "the messages that the first request with this request_id removed have been purged",
             )
         return [assigned_fields(seq, us) + bytes(body) for seq, us, body in reversed(rows)]
 

@@ -149,8 +149,7 @@ class Admission:
         if self.memory.is_short and method in LARGE_RPCS:
             raise Fault(
                 "OVERLOADED",
-                "this server is short of memory, and takes no messages and files for now; try "
-                "again",
+                "this server is short of memory and refuses messages and files for now; try again",
                 retry_after_s=1.0,
             )
         if method in STREAMING_RPCS:
@@ -226,8 +225,8 @@ class Admission:
     def interrupt_all(self) -> None:
         """End all calls in progress with SERVER_DRAINING."""
         fault = self._draining(
-            "this server is shutting down, and the call takes too long to wait for it; a change "
-            "may or may not have happened: repeat it with the same request_id"
+            "this server is shutting down and cannot wait for the end of the call; a change may or "
+            "may not have happened: repeat it with the same request_id"
         )
         for running in list(self._running):
             running.interrupt(fault)

@@ -14,7 +14,7 @@ class Certificate:
         key: the file with the key.
 
     Raises:
-        OSError: if a file cannot be read, or if they are not a chain and its key.
+        OSError: if a file cannot be read, or if the files do not hold a chain and its key.
     """
 
     def __init__(self, certificate: Path, key: Path) -> None:
@@ -31,7 +31,7 @@ class Certificate:
         """Read the files again. Open connections keep the former certificate.
 
         Raises:
-            OSError: as the constructor; the former certificate stays in use.
+            OSError: as for the constructor. The former certificate then stays in use.
         """
         self._new = self._read()
 

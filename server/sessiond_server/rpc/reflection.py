@@ -153,7 +153,7 @@ def _response(known: Contract, request: pb.ServerReflectionRequest) -> pb.Server
     except NotFound as e:
         answer = _error(grpc.StatusCode.NOT_FOUND, f"this server does not know {str(e)[:200]!r}")
     except KeyError:
-        answer = _error(grpc.StatusCode.INVALID_ARGUMENT, "the request asks for nothing")
+        answer = _error(grpc.StatusCode.INVALID_ARGUMENT, "the request names nothing to look up")
     return pb.ServerReflectionResponse(valid_host=request.host, original_request=request, **answer)
 
 

@@ -77,7 +77,7 @@ class BulkDeletions:
         if is_empty != everything:
             raise invalid(
                 "all",
-                "is required if no filter is set: it means every session of the project"
+                "is required if no filter is set; set it to delete every session of the project"
                 if is_empty
                 else "cannot be combined with a filter",
             )

@@ -213,7 +213,8 @@ class Sessions:
                 raise invalid(f"{name}_patch", f"cannot be combined with a new {name}")
         if not values and not patches and not state:
             raise invalid(
-                "update_mask", "names no field, and there is no patch; there is nothing to update"
+                "update_mask",
+                "names no field; name one, or set metadata_patch, config_patch or state_patch",
             )
         key = session_key(project_id, session_id)
         content = ("update", sorted(values.items()), sorted(patches.items()), etag)
@@ -351,7 +352,7 @@ def conflicting_recreation(session_id: str) -> Fault:
     """Return the fault for a change that failed because the session was re-created too often."""
     return Fault(
         "OVERLOADED",
-        f"session {session_id!r} is being deleted and re-created by others all the time",
+        f"other callers keep deleting and re-creating session {session_id!r}; try again",
         retry_after_s=0.5,
     )
 

@@ -62,8 +62,8 @@ class ServerSettings(BaseSettings):
     database_url: str | None = Field(
         None,
         description="URL of a PostgreSQL 15 to 18: postgresql://USER:PASSWORD@HOST:PORT/NAME, with "
-        "parameters of libpq after a ?. Of several hosts (HOST:PORT,HOST:PORT) the first one that "
-        "can be written to is used. Default: the embedded PostgreSQL.",
+        "parameters of libpq after a ?. With several hosts (HOST:PORT,HOST:PORT), the first one "
+        "that accepts writes is used. Default: the embedded PostgreSQL.",
     )
     data_dir: Path = Field(
         default_factory=default_data_dir,
@@ -137,8 +137,8 @@ class ServerSettings(BaseSettings):
     )
     prepared_statements: bool = Field(
         True,
-        description="Prepare hot statements. Turn this off for a pooler in transaction mode that "
-        "is not recognised; PgBouncer is.",
+        description="Prepare frequent statements. Turn this off behind a pooler in transaction "
+        "mode that the server does not recognise; it recognises PgBouncer.",
     )
     default_deadline_s: float = Field(
         30.0,
@@ -183,7 +183,7 @@ class ServerSettings(BaseSettings):
         ge=64 * 1024,
         le=1024**3,
         description="Maximum size of one request, or of one piece of a stream, in bytes. It has to "
-        "be larger than --max-batch-bytes. Each call under way may take a multiple in memory.",
+        "be larger than --max-batch-bytes. A running call may take several times as much memory.",
     )
     max_message_bytes: int = Field(
         16 * 1024 * 1024,
@@ -237,7 +237,7 @@ class ServerSettings(BaseSettings):
     asset_grace_s: float = Field(
         3600.0,
         ge=0,
-        description="Seconds after its last upload for which an asset without references is kept.",
+        description="Seconds for which an asset without references is kept after its last upload.",
     )
 
     default_idle_ttl_s: float = Field(
@@ -329,10 +329,10 @@ class ServerSettings(BaseSettings):
     slow_statement_ms: int = Field(
         500,
         ge=0,
-        description="Milliseconds from which a statement is logged with its name. 0 = never.",
+        description="Milliseconds after which a statement is slow, and is logged. 0 = never.",
     )
     log_calls: bool = Field(
-        False, description="Log one line for each call, at the level info. Refusals always are."
+        False, description="Log each call, at level info. Refused calls are always logged."
     )
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="Format of the log. auto = console on a terminal, else JSON lines."

@@ -58,8 +58,7 @@ class TaskChanges:
         if not self.values and self.data_patch is None and not self.link and not self.unlink:
             raise invalid(
                 "update_mask",
-                "names no field, and there is no patch and no seq to link or unlink: nothing to "
-                "update",
+                "names no field; name one, or set data_patch, link_seqs or unlink_seqs",
             )
         if "message_seqs" in self.values:
             _check_seqs(self.values["message_seqs"], "task.message_seqs")
@@ -287,7 +286,7 @@ class Tasks:
         for i, task_id in enumerate(task_ids):
             check_task_id(task_id, f"task_ids[{i}]")
             if task_id in first:
-                raise invalid(f"task_ids[{i}]", f"is {task_id!r} again; name each task once")
+                raise invalid(f"task_ids[{i}]", f"repeats {task_id!r}; name each task once")
             first[task_id] = None
         try:
             async with changing(

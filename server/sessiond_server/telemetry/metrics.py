@@ -4,9 +4,9 @@ Labels are bounded by the code or by the operator's settings. No label holds a s
 user or a key.
 
 With several workers, prometheus_client keeps each worker's values in a file, and the parent process
-adds them up. It does so if the variable PROMETHEUS_MULTIPROC_DIR, which the parent sets for its
-workers, is set when the library is imported. `multiprocess_mode` says how the values of a gauge are
-combined.
+adds them up. prometheus_client does so if the variable PROMETHEUS_MULTIPROC_DIR is set when the
+library is imported. The parent sets this variable for its workers. `multiprocess_mode` says how the
+values of a gauge are combined.
 """
 
 from bisect import bisect_left
@@ -165,7 +165,7 @@ PURGE_OLDEST = _gauge(
     "Time for which the oldest log has waited for the purger.",
     mode="livemostrecent",
 )
-PURGED_ROWS = _counter("sessiond_purged_total", "What the purger removed.", ("what",))
+PURGED_ROWS = _counter("sessiond_purged_total", "Rows that the purger removed, by kind.", ("what",))
 LOOSE_OBJECTS = _gauge(
     "sessiond_loose_objects",
     "Objects of the asset store that are due for removal.",
@@ -181,12 +181,12 @@ LOOP_FAILURES = _counter(
 # The process
 LOOP_LAG = _histogram(
     "sessiond_event_loop_lag_seconds",
-    "Delay with which the event loop runs what is due.",
+    "Delay of callbacks that the event loop has to run.",
     buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
 )
 HEARTBEAT = _gauge(
     "sessiond_heartbeat_timestamp_seconds",
-    "Time when the event loop last ran, since 1970; the oldest of the workers.",
+    "Time when the event loop last ran, in seconds since 1970; of all workers, the oldest time.",
     mode="livemin",
 )
 RESIDENT = _gauge("sessiond_resident_memory_bytes", "Resident memory.")

@@ -73,13 +73,14 @@ def policy_of(config: dict[str, Any]) -> Policy:
         limit = context.get(name, 0)
         if not isinstance(limit, int) or isinstance(limit, bool) or limit < 0:
             raise invalid(
-                f"session.config.context.{name}", "is not a whole number from 0 on; 0 = no limit"
+                f"session.config.context.{name}",
+                "must be a whole number of at least 0; 0 = no limit",
             )
         limits.append(limit)
     fraction = context.get("keep_fraction", DEFAULT_KEEP_FRACTION)
     if not isinstance(fraction, int | float) or isinstance(fraction, bool) or not 0 < fraction <= 1:
         raise invalid(
-            "session.config.context.keep_fraction", "is not a number above 0 and at most 1"
+            "session.config.context.keep_fraction", "must be a number above 0 and at most 1"
         )
     window = WindowLimits(limits[0], limits[1], fraction) if any(limits) else None
     return Policy(system_prompt, model_options, window)

@@ -136,7 +136,8 @@ class DirectTurns:
         """
         turn = starting.start.turn
         project_id = turn.append.project_id
-        if _is_joinable(turn):
+        # If the session has a message_id, PostgreSQL refuses the whole statement.
+        if not turn.has_given_ids and turn.append.totals.content_bytes <= MAX_JOINED_BYTES:
             outcome = await self._joiner.ask(project_id, starting)
             if outcome != "refused":
                 return outcome
@@ -193,18 +194,6 @@ class DirectTurns:
                 yield news
 
 
-def _is_joinable(turn: NewTurn) -> bool:
-    """Return whether a shared statement can start a turn.
-
-    The session may already have a message_id that the caller chose. PostgreSQL would then refuse
-    the whole statement.
-    """
-    own_id = str(turn.message_id)
-    return turn.append.totals.content_bytes <= MAX_JOINED_BYTES and all(
-        message_id == own_id for _, message_id in turn.append.message_ids
-    )
-
-
 def running_of(sending: Sending, opening: Opening, turn: NewTurn, started: Started) -> RunningTurn:
     """Return the turn that a Send has started."""
     appended, count = started.appended, turn.append.totals.count
@@ -246,7 +235,7 @@ def running_of(sending: Sending, opening: Opening, turn: NewTurn, started: Start
 
 
 def fence_of(running: RunningTurn) -> dict[str, Any]:
-    """Return those of the `columns` of EndStore that name the turn which ends."""
+    """Return the part of EndStore's `columns` that names the turn which ends."""
     return {
         "turn": running.turn_id,
         "log": running.log,
@@ -256,7 +245,7 @@ def fence_of(running: RunningTurn) -> dict[str, Any]:
 
 
 def columns_of_end(running: RunningTurn, answer: Answer) -> dict[str, Any]:
-    """Return those of the `columns` of EndStore that the end of the turn sets."""
+    """Return the part of EndStore's `columns` that the end of the turn sets."""
     changes, change_count = changes_of(running.report)
     stop_reason = printable(answer.stop_reason)
     return ending_columns(changes, change_count, stop_reason=stop_reason, usage=running.usage)

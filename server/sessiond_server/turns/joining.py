@@ -25,8 +25,8 @@ Answer: TypeAlias = Callable[[Sequence[Asked]], Awaitable[Sequence[Found]]]
 class Joiner(Generic[Asked, Found]):
     """Answers requests of one kind.
 
-    A request that arrives alone is answered at once. Requests that arrive while others are being
-    answered wait, and are then answered together, one of each project in turn.
+    A request that arrives alone is answered at once. A request that arrives while others are being
+    answered waits. The waiting requests are then answered together, one of each project in turn.
     """
 
     def __init__(self, answer: Answer[Asked, Found], lanes: TurnLanes) -> None:
@@ -75,7 +75,7 @@ class Joiner(Generic[Asked, Found]):
             self._running -= 1
 
     async def _run(self) -> None:
-        """Answer requests that wait with one statement, at most MAX_TOGETHER of them."""
+        """Answer waiting requests, at most MAX_TOGETHER of them, with one statement."""
         begin_work("Send")
         together: list[tuple[Asked, asyncio.Future[Found]]] = []
         try:

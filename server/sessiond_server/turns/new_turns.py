@@ -96,7 +96,7 @@ class NewTurns:
             if message.json and not message.format:
                 message.format = plain
         if sending.is_immediate and not messages:
-            raise invalid("prompt", "is empty: there is nothing to steer a turn with")
+            raise invalid("prompt", "is empty; send a prompt or messages to steer the turn")
         take_parent(sending, messages)
         message_id = uuid7() if messages else None
         for message in messages:

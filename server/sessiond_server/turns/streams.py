@@ -79,7 +79,7 @@ class TurnStreams:
             Fault: with the reasons of Send.
         """
         if after_seq < 0:
-            raise invalid("after_seq", "is negative; 0 stands for the beginning")
+            raise invalid("after_seq", "is negative; 0 = the beginning")
         opening = await self._turns.open(sending)
         # Watch before the turn starts, so that none of its events is missed.
         live = self._watch(sending, None, None, opening.head)
@@ -261,7 +261,7 @@ class TurnFollower:
         )
 
     async def _ended_turn(self) -> TurnRow | None:
-        """Return the turn that the Send is part of if it is over, else None."""
+        """If the turn that the Send is part of is over, return it, else None."""
         if row := self._runner.ended(self.own.turn_id):
             self.own = row
             return row
@@ -293,7 +293,7 @@ class TurnFollower:
     def _filter(
         self, chunks: Sequence[Chunk], messages: Sequence[Sequence[event_pb2.Event]]
     ) -> tuple[bytes, bool]:
-        """Return the turn's events, and whether one of them ends this turn or the one it steers.
+        """Return the turn's events, and whether one ends this turn or the turn that it steers.
 
         Args:
             chunks: the watched events.

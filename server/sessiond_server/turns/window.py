@@ -214,8 +214,8 @@ class TaskSearch:
         self.seq = 0
         self.is_done = False
         self._is_loop = False
-        # Whether the last message added belongs to an answer, and whether any message of this
-        # answer that was added so far has calls.
+        # _is_answer: whether the message that was added last belongs to an answer. _has_calls:
+        # whether one of the messages of this answer that were added so far has calls.
         self._is_answer = False
         self._has_calls = False
 
@@ -239,7 +239,7 @@ class TaskSearch:
             self.seq = entry.seq
 
     def end(self) -> None:
-        """Record that no message precedes the last one added."""
+        """Record that no message precedes the message that was added last."""
         if self._is_answer:
             if self._has_calls and not self.is_done:
                 self._is_loop, self.seq = True, 0

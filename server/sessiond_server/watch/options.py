@@ -54,7 +54,7 @@ class WatchOptions:
             if self.after_seq is None:
                 raise invalid("after_epoch", "is only valid with after_seq")
             if self.after_epoch < 0:
-                raise invalid("after_epoch", "is negative; 0 stands for a session never rewound")
+                raise invalid("after_epoch", "is negative; 0 = a session that was never rewound")
         if not self.session_id:
             for name in ("incarnation", "follow_recreated"):
                 if getattr(self, name):
@@ -63,7 +63,7 @@ class WatchOptions:
         if self.session_id:
             check_session_id(self.session_id)
             if self.after_seq is not None and self.after_seq < 0:
-                raise invalid("after_seq", "is negative; 0 stands for the beginning")
+                raise invalid("after_seq", "is negative; 0 = the beginning")
         elif self.after_seq is not None:
             raise invalid("after_seq", "is only valid with session_id")
         return heartbeat_ms / 1000

@@ -79,8 +79,8 @@ class Fields:
         """Return a required string.
 
         Args:
-            holder: the object that contains it.
-            key: its key.
+            holder: the object that contains the string.
+            key: the key of the string in the object.
             path: the path of the holder.
             least: the minimum length.
             most: the maximum length. 0 = none.

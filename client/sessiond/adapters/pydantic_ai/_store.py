@@ -93,7 +93,7 @@ class SessiondConversationStore(ConversationStore):
         self._read_last: OrderedDict[str, Place] = OrderedDict()
 
     def sessiond_id(self, conversation_id: str) -> str:
-        """Return the id of a conversation's session, to read it, copy it or send to it by a client.
+        """Return the id of a conversation's session, for calls of a client about the session.
 
         The id is the namespace's prefix and the conversation_id. A conversation_id that cannot be a
         session id, such as one of 2,000 characters, is replaced by a hash.
@@ -106,7 +106,7 @@ class SessiondConversationStore(ConversationStore):
         """
         if not isinstance(conversation_id, str):
             raise invalid_field(
-                "conversation_id", f"must be a text, not {type(conversation_id).__name__}"
+                "conversation_id", f"must be a string, not {type(conversation_id).__name__}"
             )
         if _is_session_id(conversation_id):
             return self._backend.session_id(conversation_id)

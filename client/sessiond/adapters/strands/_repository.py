@@ -80,7 +80,7 @@ class SessiondSessionRepository(SessionRepository):
         self._created: dict[str, str] = {}
 
     def sessiond_id(self, session_id: str, agent_id: str = _DEFAULT_AGENT) -> str:
-        """Return the id of an agent's session, to read it, copy it or send to it by a client.
+        """Return the id of an agent's session, for calls of a client about the session.
 
         The id is the namespace's prefix and the session_id, percent-encoded where necessary. For
         agents other than "default", "/" and the agent_id follow.
@@ -100,8 +100,8 @@ class SessiondSessionRepository(SessionRepository):
     def create_session(self, session: Session, **kwargs: Any) -> Session:
         """Create a session.
 
-        If sessiond has a session with this id that has no messages and that Strands has not used,
-        that session is used.
+        A session with this id may already exist in sessiond. If it has no messages and Strands has
+        not used it, it is used as the new session.
 
         Raises:
             SessionException: if the session exists.

@@ -12,7 +12,7 @@ from sessiond._types.session import SessionInfo
 WAIT_TIMEOUT_S = 60.0
 DESTROY_TIMEOUT_S = 60.0
 
-# More turns than the server allows to run and to wait in one session.
+# Must exceed the number of turns that may run or wait in one session at the server.
 MAX_SENT = 1000
 
 

@@ -239,8 +239,8 @@ export class ChatStore<UIMessage extends ChatMessage = ChatMessage> {
 
   /**
    * Stop the chat's active stream, whichever server writes it. The part of the answer that the
-   * stream has written is appended to the chat, unless the chat already has a message with its id,
-   * because `onFinish` has saved it. `onFinish` may also replace the appended message later.
+   * stream has written is appended to the chat. If `onFinish` has already saved a message with the
+   * answer's id, nothing is appended. `onFinish` may also replace the appended message later.
    *
    * An answer without an id is appended only if the chat does not end with an answer already.
    *

@@ -18,6 +18,6 @@ export function requestIdOr(given: string | undefined): string {
 export function optionalId(given: string | undefined, field: string): string {
   if (given === undefined) return "";
   checkText(given, field);
-  if (given === "") throw invalidField(field, "is empty; leave it out to have one made");
+  if (given === "") throw invalidField(field, "is empty; leave it out to have one generated");
   return given;
 }

@@ -110,7 +110,7 @@ export class Sending {
       // This is more likely an unset variable than a wish to let the model continue.
       throw invalidField(
         "prompt",
-        "is empty; leave it out to have the model go on from the history as it is",
+        "is empty; leave it out to let the model continue from the history as it is",
       );
     }
     if (messages !== undefined && (fields.prompt !== undefined || this.attachments.length > 0)) {
@@ -121,7 +121,7 @@ export class Sending {
     if (messages !== undefined && batch.length === 0) {
       throw invalidField(
         "messages",
-        "is empty; leave it out to have the model go on from the history as it is",
+        "is empty; leave it out to let the model continue from the history as it is",
       );
     }
     this.request = {

@@ -43,8 +43,8 @@ _ANNOUNCE = """
 INSERT INTO loose_objects (object_key, due_at) VALUES (%(key)s, now() + %(ends)s)
 RETURNING (extract(epoch FROM due_at) * 1000000)::bigint AS token"""
 
-# Giving up an object changes its due_at, and thereby its token, so that it can no longer become the
-# content of an asset.
+# Giving up an object changes its due_at, and thereby its token, so that the object can no longer
+# become the content of an asset.
 _HOLD = """
 SELECT 1 FROM loose_objects
 WHERE object_key = %(key)s AND (extract(epoch FROM due_at) * 1000000)::bigint = %(token)s

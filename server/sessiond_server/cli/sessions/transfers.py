@@ -55,13 +55,15 @@ def import_sessions(client: Client, given: argparse.Namespace) -> int:
         if value
     ]
     if unfit:
-        raise CommandError(f"{', '.join(unfit)}: only with --from", exit_code=2)
+        raise CommandError(f"{', '.join(unfit)}: cannot be used without --from", exit_code=2)
     if len(given.files) > 1:
         raise CommandError("give one exported session, or --from for transcripts", exit_code=2)
     [file] = given.files
     with output.progress("importing") as report:
         source = sys.stdin if file == "-" else file
-        info = client.sessions.import_session(source, given.session_id, progress=report)
+        info = client.sessions.import_session(
+            source, given.session_id, extract_files=given.extract_files, progress=report
+        )
     if given.json:
         output.print_json(info.to_dict())
     else:
@@ -71,7 +73,11 @@ def import_sessions(client: Client, given: argparse.Namespace) -> int:
 
 def _import_transcripts(client: Client, given: argparse.Namespace) -> int:
     if given.session_id:
-        raise CommandError("--session-id: not with --from; see --prefix", exit_code=2)
+        raise CommandError(
+            "--session-id: cannot be used with --from; use --prefix instead", exit_code=2
+        )
+    if given.extract_files:
+        raise CommandError("--extract-files: cannot be used with --from", exit_code=2)
     with output.progress("importing", of_bytes=True) as report:
         result = client.sessions.import_transcripts(
             given.files,
@@ -85,7 +91,7 @@ def _import_transcripts(client: Client, given: argparse.Namespace) -> int:
         output.print_json(_as_json(result))
     else:
         for transcript in result.imported:
-            known = f", {transcript.known:,} were there" if transcript.known else ""
+            known = f", {transcript.known:,} already stored" if transcript.known else ""
             added = output.many(transcript.added, "new message")
             output.print_line(f"{transcript.session_id}  {added}{known}")
     for transcript in result.imported:

@@ -28,7 +28,8 @@ notice_readers = Table(
     prefixes=["UNLOGGED"],
 )
 
-# Written by each migration. A server reads it if the schema's revision is unknown to it.
+# Each migration writes this table. A server reads the table if it does not know the revision of the
+# schema.
 schema_support = Table(
     "schema_support",
     metadata,

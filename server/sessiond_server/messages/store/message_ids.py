@@ -1,8 +1,8 @@
 """The message_ids that callers gave to messages.
 
 A message_id is unique among the current messages of a session. For messages in the session's own
-log, the unique constraint of the table ensures this. For messages in shared segments, each append
-looks up whether one of them has one of the new ids.
+log, the unique constraint of the table ensures this. Each append looks up
+whether one of the new ids belongs to a message in the session's shared segments.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,8 +1,8 @@
 """Turns of this process for the lock of a project's queues.
 
-All leases of a project need that lock when there are new messages. In the database, each would wait
-for it with a connection, and those at the end would wait for longer than the lock timeout, although
-no other program holds the lock.
+All leases of a project need that lock when there are new messages. If they waited in the database,
+each would occupy a connection, and the last ones would wait for longer than the lock timeout,
+although no other program holds the lock.
 """
 
 import asyncio

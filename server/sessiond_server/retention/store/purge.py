@@ -242,8 +242,8 @@ class PurgeStore:
             locked: list[Log] = await cursor.fetchall()
             if not locked:
                 return LogPurge(0, 0, 0)
-            # The message logs of existing sessions are kept. A copy queued them when it stopped
-            # referring to them.
+            # The message logs of existing sessions are kept. Such a log is queued when a copy no
+            # longer refers to it.
             dead = [kind for kind in await self._kinds(connection, locked) if not kind.is_live]
             unread = [(kind.key, kind.log) for kind in dead if not kind.is_shared]
             shared = [(kind.key, kind.log) for kind in dead if kind.is_shared]

@@ -6,8 +6,8 @@ condition does not hold, it stores nothing, and a transaction of transitions.py 
 
 Every change of a session's turns also sets active_at. If active_at of the locked row still has the
 value that it has in the statement's snapshot, the snapshot also shows the current open turns. This
-check is necessary because, if the session's row has changed since the snapshot, PostgreSQL rereads
-that row only, and not the turns.
+check is necessary, because the session's row may have changed since the snapshot. PostgreSQL then
+rereads only that row, and not the turns.
 """
 
 from sessiond_server.core.states import TurnState
@@ -23,7 +23,8 @@ RUNNING = f"turns.state = {TurnState.RUNNING} AND turns.state <= 2"
 HELD = "COALESCE(turns.held_until > clock_timestamp(), false)"
 """A queued turn waits for the results of tool calls, for a limited time.
 
-Its messages were sent to steer a turn, whose answer then called the tools.
+The messages of the queued turn were sent to steer another turn. The answer of that turn called the
+tools.
 """
 
 OPEN = "turns.key = %(key)s AND turns.log = %(log)s AND turns.state <= 2"

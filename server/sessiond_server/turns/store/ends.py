@@ -1,7 +1,8 @@
 """Ends a turn with one statement, while no other turn of the session runs.
 
-The statement also appends the answer, if there is one, and starts the next turn or appends what was
-sent to steer this one, if turns are queued. See conditions.py for when nothing is stored.
+The statement also appends the answer, if there is one. If turns are queued, the statement starts
+the next one, or appends the messages that were sent to steer the running turn. See conditions.py
+for when nothing is stored.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Reads what Sends need of their sessions, with one statement for many Sends."""
+"""Reads the data of sessions that Sends need, with one statement for many Sends."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
