@@ -93,7 +93,7 @@ def _named(message_id: str) -> Message:
     return message
 
 
-async def end_of(
+async def outcome_of(
     call: "asyncio.Task[StoreMessagesResponse]",
 ) -> StoreMessagesResponse | WireError:
     try:
@@ -124,7 +124,7 @@ class Waiting:
         await until_async(lambda: self._counts.locked > 0, "the lock timeout is over")
 
     async def ends(self) -> list[StoreMessagesResponse | WireError]:
-        return [await end_of(call) for call in self._calls]
+        return [await outcome_of(call) for call in self._calls]
 
 
 @pytest.fixture
@@ -273,7 +273,7 @@ async def test_sessions_of_many_callers_are_made_and_appended_to(
         )
         ends = await asyncio.gather(
             *(
-                end_of(asyncio.ensure_future(wire.sessions.StoreMessages(request)))
+                outcome_of(asyncio.ensure_future(wire.sessions.StoreMessages(request)))
                 for request in [
                     ask("new", "a", create=Session()),
                     ask("old", "a"),

@@ -2,23 +2,10 @@
 
 import asyncio
 
-import grpc
 import psycopg
 
-from ..support.wire import Wire, WireError, taken_apart
-
-WAITING = """
-SELECT count(*) FROM pg_stat_activity
-WHERE datname = current_database() AND wait_event_type = 'Lock'"""
-
-
-async def refusal(wire: Wire, session_id: str) -> WireError | None:
-    """Append a message; return the error."""
-    try:
-        await wire.store(session_id, "x")
-    except grpc.aio.AioRpcError as error:
-        return taken_apart(error)
-    return None
+from ..support.waiting import waiting_for_locks
+from ..support.wire import Wire, WireError, end_of
 
 
 async def test_appends_that_meet_a_locked_table_share_one_connection(
@@ -30,7 +17,9 @@ async def test_appends_that_meet_a_locked_table_share_one_connection(
         await wire.create(session_id)
 
     def appends() -> list[asyncio.Future[WireError | None]]:
-        return [asyncio.ensure_future(refusal(wire, session_id)) for session_id in sessions]
+        return [
+            asyncio.ensure_future(end_of(wire.store(session_id, "x"))) for session_id in sessions
+        ]
 
     with (
         psycopg.connect(database_url) as blocker,
@@ -41,8 +30,7 @@ async def test_appends_that_meet_a_locked_table_share_one_connection(
         refused_later = appends()
         waiting = 0
         while not all(one.done() for one in refused_later):
-            [(count,)] = observer.execute(WAITING).fetchall()
-            waiting = max(waiting, count)
+            waiting = max(waiting, waiting_for_locks(observer))
             await wire.get("s0")
         assert waiting == 1
         for end in (*refused, *[one.result() for one in refused_later]):

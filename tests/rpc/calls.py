@@ -19,7 +19,7 @@ from sessiond.v1.task_pb2 import TASK_STATUS_RUNNING, Task
 from sessiond_server.queues.service import encode_lease_id
 from sessiond_server.queues.store.rows import LeaseRef
 
-from ..support.wire import Wire, WireError, error_of, openai
+from ..support.wire import Wire, openai
 
 
 def title(session_id: str) -> ss.UpdateSessionRequest:
@@ -115,11 +115,3 @@ DOWNLOADS = ("BatchStoreMessages", "GetMessages", "ExportSession", "DownloadAsse
 
 def call(wire: Wire, name: str, request: Any, **options: Any) -> Any:
     return wire.method(name)(iter([request]) if name in UPLOADS else request, **options)
-
-
-async def outcome(made: Any) -> WireError | None:
-    """Return the error of a call, or None if it succeeds."""
-    try:
-        return await error_of(made)
-    except AssertionError:
-        return None

@@ -1,9 +1,11 @@
 """Fixtures of the tests of calls."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from uuid import UUID
 
+import psycopg
 import pytest
+from psycopg.pq import TransactionStatus
 
 from sessiond_server.sessions.store.row_locks import RowLockStore
 
@@ -21,3 +23,12 @@ def found_locked(monkeypatch: pytest.MonkeyPatch) -> list[UUID]:
 
     monkeypatch.setattr(RowLockStore, "free", noted)
     return found
+
+
+@pytest.fixture
+def blocker(database_url: str) -> Iterator[psycopg.Connection]:
+    """A connection whose transaction locks what the test says; it is rolled back at the end."""
+    with psycopg.connect(database_url) as connection:
+        yield connection
+        if connection.info.transaction_status != TransactionStatus.IDLE:
+            connection.rollback()

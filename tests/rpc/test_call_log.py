@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 from sessiond_server.rpc import handlers
 from sessiond_server.server import Running
 
-from ..support.wire import Wire
-from .calls import CALLS, call, outcome
+from ..support.wire import Wire, end_of
+from .calls import CALLS, call
 
 # RPCs whose requests name no session, or several.
 OF_NO_SESSION = {
@@ -34,7 +34,7 @@ def logged(server: Running, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[An
 
 @pytest.mark.parametrize("name", [name for name in CALLS if name != "Watch"])
 async def test_lines_of_a_call_name_its_session(wire: Wire, logged: list[Any], name: str) -> None:
-    await outcome(call(wire, name, CALLS[name]("one")))
+    await end_of(call(wire, name, CALLS[name]("one")))
     lines = [line for line in logged if line.get("method") == name]
     assert lines
     for line in lines:

@@ -14,8 +14,8 @@ from sessiond_server.projects.store import KeyStore
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
 
-from ..support.wire import Wire, error_of
-from .calls import ADMIN_CALLS, BY_ID, CALLS, call, outcome
+from ..support.wire import Wire, end_of, error_of
+from .calls import ADMIN_CALLS, BY_ID, CALLS, call
 
 
 @pytest.fixture(scope="module")
@@ -112,9 +112,7 @@ class TestKeys:
             grpc.StatusCode.PERMISSION_DENIED,
             "ADMIN_KEY_REQUIRED",
         )
-        allowed = await outcome(
-            call(wire, name, ADMIN_CALLS[name], **self.header(secrets["admin"]))
-        )
+        allowed = await end_of(call(wire, name, ADMIN_CALLS[name], **self.header(secrets["admin"])))
         assert allowed is None or allowed.reason == "API_KEY_NOT_FOUND"
 
     async def test_a_key_lives_from_its_creation_to_its_revocation(
@@ -154,7 +152,7 @@ class TestKeys:
         stub = health_pb2_grpc.HealthStub(channel)
         async with asyncio.timeout(20):
             while True:
-                answer = await outcome(
+                answer = await end_of(
                     stub.Check(health_pb2.HealthCheckRequest(service="sessiond.v1.SessionService"))
                 )
                 if answer is None:

@@ -3,31 +3,24 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
 from uuid import UUID
 
-import grpc
 import psycopg
 import pytest
-from psycopg.pq import TransactionStatus
 
 from sessiond.v1.session_service_pb2 import StoreMessagesRequest
 from sessiond_server.rpc import lock_waits
 from sessiond_server.settings import Settings
 
 from ..assets.helpers import upload
-from ..support.waiting import PATIENCE_S, until_async
-from ..support.wire import Wire, WireError, pictures, taken_apart
+from ..support.waiting import PATIENCE_S, until_async, waiting_for_locks
+from ..support.wire import Wire, WireError, end_of, pictures
 from .calls import CALLS, call
 
 HELD = [f"held{i}" for i in range(12)]
 POOL_SIZE = 8
 # The last quarter of the connections is left to kinds of calls that hold none.
 COMMON = 6
-
-WAITING = """
-SELECT count(*) FROM pg_stat_activity
-WHERE datname = current_database() AND wait_event_type = 'Lock'"""
 
 
 @pytest.fixture
@@ -38,37 +31,9 @@ def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
 
 
 @pytest.fixture
-def blocker(database_url: str) -> Iterator[psycopg.Connection]:
-    """A connection whose transaction locks what the test says; it is rolled back at the end."""
-    with psycopg.connect(database_url) as connection:
-        yield connection
-        if connection.info.transaction_status != TransactionStatus.IDLE:
-            connection.rollback()
-
-
-@pytest.fixture
 def observer(database_url: str) -> Iterator[psycopg.Connection]:
     with psycopg.connect(database_url, autocommit=True) as connection:
         yield connection
-
-
-def waiting(observer: psycopg.Connection) -> int:
-    """Return how many statements wait for a lock."""
-    [(count,)] = observer.execute(WAITING).fetchall()
-    assert isinstance(count, int)
-    return count
-
-
-async def end_of(made: Any) -> WireError | None:
-    try:
-        if hasattr(made, "__aiter__"):
-            async for _ in made:
-                pass
-        else:
-            await made
-    except grpc.aio.AioRpcError as error:
-        return taken_apart(error)
-    return None
 
 
 @asynccontextmanager
@@ -108,11 +73,11 @@ async def test_reads_of_a_locked_table_leave_places_to_other_calls(
         await wire.store(session_id, "x")
     blocker.execute("LOCK TABLE messages")
     async with calling(wire, ["GetMessages", "ListMessages"], HELD) as reads:
-        await until_async(lambda: waiting(observer) >= COMMON, "the reads wait")
+        await until_async(lambda: waiting_for_locks(observer) >= COMMON, "the reads wait")
         await others_get_on(wire)
         # If one method holds all COMMON connections, the other holds none, so it may take one of
         # the last quarter.
-        assert COMMON <= waiting(observer) <= COMMON + 1
+        assert COMMON <= waiting_for_locks(observer) <= COMMON + 1
         blocker.rollback()
         assert await asyncio.gather(*reads) == [None] * len(reads)
 
@@ -123,11 +88,11 @@ async def test_uploads_that_meet_a_lock_leave_places_to_other_calls(
     await wire.create("other")
     blocker.execute("LOCK TABLE assets")
     async with calling(wire, ["GetAsset"], HELD):
-        await until_async(lambda: waiting(observer) == COMMON, "the calls wait")
+        await until_async(lambda: waiting_for_locks(observer) == COMMON, "the calls wait")
         await others_get_on(wire)
         for i in range(10):
             assert (await wire.store("other", "x")).first_seq == i + 1
-        assert waiting(observer) == COMMON
+        assert waiting_for_locks(observer) == COMMON
 
 
 @pytest.mark.parametrize("settings", [{"lock_timeout_s": 0.2}], indirect=True)
@@ -149,7 +114,7 @@ async def test_after_calls_met_a_locked_table_few_of_their_kind_try_again(
     async with calling(wire, methods, HELD) as calls:
         most = 0
         while not all(one.done() for one in calls):
-            most = max(most, waiting(observer))
+            most = max(most, waiting_for_locks(observer))
             await wire.get("other")
         assert 1 <= most <= POOL_SIZE // 4
         for one in calls:
@@ -165,13 +130,13 @@ async def test_appends_to_many_locked_sessions_leave_connections_to_others(
         await wire.create(session_id)
     blocker.execute("SELECT FROM sessions WHERE session_id LIKE 'held%' FOR UPDATE")
     async with calling(wire, ["StoreMessages"], HELD[:1]) as first:
-        await until_async(lambda: waiting(observer) == 1, "an append waits")
+        await until_async(lambda: waiting_for_locks(observer) == 1, "an append waits")
         async with calling(wire, ["StoreMessages"], HELD[1:]) as rest:
             for i in range(20):
                 assert (await wire.store("other", "x")).first_seq == i + 1
                 await wire.get("held3")
             # A statement that started while few others were running may still wait for a lock.
-            assert waiting(observer) <= 2
+            assert waiting_for_locks(observer) <= 2
             assert not any(one.done() for one in (*first, *rest))
             blocker.rollback()
             assert await asyncio.gather(*first, *rest) == [None] * len(HELD)
@@ -196,7 +161,7 @@ async def test_changes_of_many_locked_sessions_wait_without_connections(
                     await end_of(call(wire, "UpdateSession", CALLS["UpdateSession"]("other")))
                     is None
                 )
-                assert waiting(observer) == 0
+                assert waiting_for_locks(observer) == 0
             assert not any(one.done() for one in (*first, *rest))
             blocker.rollback()
             assert await asyncio.gather(*first, *rest) == [None] * (len(first) + len(rest))
@@ -220,10 +185,10 @@ async def test_appends_that_meet_locked_assets_leave_statements_to_others(
     ]
     # At most half of the connections store appends. At most a quarter of the connections store
     # appends that cannot share a statement, such as appends with assets.
-    await until_async(lambda: waiting(observer) == POOL_SIZE // 4, "the appends wait")
+    await until_async(lambda: waiting_for_locks(observer) == POOL_SIZE // 4, "the appends wait")
     for i in range(20):
         assert (await wire.store("other", "x")).first_seq == i + 1
-    assert waiting(observer) == POOL_SIZE // 4
+    assert waiting_for_locks(observer) == POOL_SIZE // 4
     blocker.rollback()
     assert {(await one).first_seq for one in calls} == {1}
 
@@ -247,7 +212,7 @@ async def test_appends_that_met_locked_assets_try_one_at_a_time(
     calls = [append(session_id) for session_id in HELD[:3]]
     most = 0
     while not all(one.done() for one in calls):
-        most = max(most, waiting(observer))
+        most = max(most, waiting_for_locks(observer))
         await wire.store("other", "x")
     assert most == 1
     assert {end.reason for end in await asyncio.gather(*calls) if end} == {"OVERLOADED"}

@@ -15,8 +15,8 @@ from sessiond_server.server import Running, serving
 from sessiond_server.settings import Settings
 
 from ..support.waiting import until_waiting
-from ..support.wire import Wire, error_of, taken_apart
-from .calls import CALLS, call, outcome
+from ..support.wire import Wire, end_of, error_of, taken_apart
+from .calls import CALLS, call
 
 
 class TestOverload:
@@ -51,7 +51,7 @@ class TestOverload:
         await wire.store("one", "x")
         watchers[0].cancel()
         async with asyncio.timeout(20):
-            while await outcome(call(wire, "Send", CALLS["Send"]("one"))):
+            while await end_of(call(wire, "Send", CALLS["Send"]("one"))):
                 await asyncio.sleep(0.01)
         assert len(await wire.read("one")) == 3
 

@@ -11,8 +11,8 @@ from sessiond.v1 import session_service_pb2 as ss
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, Message
 from sessiond.v1.session_pb2 import Session
 
-from ..support.wire import Wire, error_in, error_of
-from .calls import ADMIN_CALLS, CALLS, call, outcome
+from ..support.wire import Wire, end_of, error_in, error_of
+from .calls import ADMIN_CALLS, CALLS, call
 
 LONG = "x" * 2000
 # A value that is invalid in every request, by the name of the field.
@@ -110,7 +110,7 @@ async def test_every_invalid_field_is_reported(shared: Wire, name: str) -> None:
     for path, value in bad_fields(request_for(name)):
         alone = request_for(name)
         spoil(alone, path, value)
-        error = await outcome(call(shared, name, alone, timeout=10))
+        error = await end_of(call(shared, name, alone, timeout=10))
         if error and error.reason in ("INVALID_FIELD", "INVALID_JSON"):
             assert set(error.fields) == {path}, error
             expected.add(path)

@@ -198,6 +198,22 @@ def test_a_failed_turn_is_reported_and_the_next_prompt_sent(
     assert "MODEL_NOT_CONFIGURED" in unknown.stderr
 
 
+def test_options_and_the_timeout_apply_to_each_answer(server: ServerProcess) -> None:
+    said = talk(
+        *(server.target, "chat-1", "--model", "echo-small", "--options", '{"echo_text": "yes"}'),
+        lines="Hello\nand again\n",
+    )
+    assert (said.returncode, said.stdout) == (0, "yes\nyes\n")
+    slow = '{"echo_text": "one two", "echo_delay_ms": 60000}'
+    late = talk(
+        *(server.target, "chat-1", "--history", "0", "--turn-timeout", "1", "--options", slow),
+        lines="Hello\n",
+    )
+    assert late.returncode == 1
+    assert "TURN_TIMED_OUT" in late.stderr
+    assert "is not a JSON object" in talk(server.target, "chat-1", "--options", "[]").stderr
+
+
 def test_wrong_usage(server: ServerProcess) -> None:
     assert talk("127.0.0.1:1").returncode == 2
     assert "not a URL" in talk("http://localhost:1", "chat-1").stderr
@@ -331,5 +347,5 @@ def test_a_server_that_stays_away(
     with Client(server.target) as client:
         session = client.create_session("chat-1")
         server.kill()
-        assert not chat._Answer(session, "Hello", None).show()
+        assert not chat._Answer(session, "Hello").show()
     assert "did not come back, and the prompt may have been accepted" in capfd.readouterr().err

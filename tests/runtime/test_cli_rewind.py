@@ -40,6 +40,12 @@ def test_rewind_and_tail(
             "epoch": 2,
             "removed_count": 1,
         }
+        conflict = run("rewind", "undo", "--to-seq", "1", "--expected-epoch", "1")
+        assert (conflict.returncode, "HISTORY_REWOUND" in conflict.stderr) == (1, True)
+        session.store_message({"role": "user", "content": "e"}, message_id="e")
+        session.store_message({"role": "user", "content": "f"})
+        done = run("rewind", "undo", "--before-message-id", "e", "--expected-epoch", "2")
+        assert done.stdout == "removed 2 messages; the session is at seq 2\n"
         session.bookmarks.create("start", seq=1)
         with subprocess.Popen(
             [*COMMAND, "tail", "undo", "-n", "1", "--follow", "--json"],

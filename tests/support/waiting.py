@@ -35,13 +35,17 @@ async def until_async(
         await asyncio.sleep(INTERVAL_S)
 
 
-async def until_waiting(database_url: str, count: int = 1) -> None:
-    """Return when `count` statements wait for a lock. They must not give up soon: LOCKS_LAST."""
-    statement = (
+def waiting_for_locks(observer: psycopg.Connection) -> int:
+    """Return how many statements wait for a lock, as an autocommit connection sees it."""
+    [(count,)] = observer.execute(
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    )
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        await until_async(
-            lambda: connection.execute(statement).fetchone() == (count,), f"{count} wait for a lock"
-        )
+    ).fetchall()
+    assert isinstance(count, int)
+    return count
+
+
+async def until_waiting(database_url: str, count: int = 1) -> None:
+    """Return when `count` statements wait for a lock. They must not give up soon: LOCKS_LAST."""
+    with psycopg.connect(database_url, autocommit=True) as observer:
+        await until_async(lambda: waiting_for_locks(observer) == count, f"{count} wait for a lock")

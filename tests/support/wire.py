@@ -74,6 +74,13 @@ def pictures(*asset_ids: str, role: str = "user") -> Message:
 
 async def error_of(call: Awaitable[Any] | AsyncIterable[Any]) -> WireError:
     """Return the error that a call ends with. Fails the test if there is none."""
+    error = await end_of(call)
+    assert error, "the call was expected to fail"
+    return error
+
+
+async def end_of(call: Awaitable[Any] | AsyncIterable[Any]) -> WireError | None:
+    """Return the error that a call ends with; None if it succeeds."""
     try:
         if isinstance(call, AsyncIterable):
             async for _ in call:
@@ -82,7 +89,7 @@ async def error_of(call: Awaitable[Any] | AsyncIterable[Any]) -> WireError:
             await call
     except grpc.aio.AioRpcError as e:
         return taken_apart(e)
-    raise AssertionError("the call was expected to fail")
+    return None
 
 
 def taken_apart(error: grpc.aio.AioRpcError) -> WireError:

@@ -11,7 +11,7 @@ from sessiond_server.settings import Settings
 
 from ..support.model_server import ModelServer
 from ..support.turns import send, sending
-from ..support.waiting import PATIENCE_S, until_async
+from ..support.waiting import PATIENCE_S, until_async, until_waiting
 from ..support.wire import Wire
 from .calls import send_held
 
@@ -67,14 +67,7 @@ async def test_the_end_of_a_turn_in_a_locked_session_leaves_its_place_to_others(
     with psycopg.connect(database_url) as blocker:
         blocker.execute(HOLD)
         models.release()
-        with psycopg.connect(database_url, autocommit=True) as other:
-            waits = (
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-                " AND wait_event_type = 'Lock'"
-            )
-            await until_async(
-                lambda: other.execute(waits).fetchone() == (1,), "the end waits for the session"
-            )
+        await until_waiting(database_url)
         async with asyncio.timeout(PATIENCE_S):
             for _ in range(3):
                 assert (await send(one, "two", "hi")).state == TURN_STATE_COMPLETED

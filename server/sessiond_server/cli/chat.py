@@ -64,7 +64,12 @@ def run(arguments: list[str]) -> int:
     Raises:
         CommandError: if the conversation cannot start.
     """
-    parser = argparse.ArgumentParser(
+    return client.run(parser().parse_args(arguments), _chat)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of the command."""
+    result = argparse.ArgumentParser(
         prog="sessiond chat",
         description="Talk to a model in a session of a running server. The session is created if "
         "it does not exist.",
@@ -72,24 +77,36 @@ def run(arguments: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
+    result.add_argument(
         "session_id", metavar="SESSION_ID", help="id of the session to continue or create"
     )
-    parser.add_argument(
+    result.add_argument(
         "--model",
         metavar="NAME",
         help="model to use here, and as the default of a new session. Default: the session's model",
     )
-    parser.add_argument("--new", action="store_true", help="fail if the session already exists")
-    parser.add_argument(
+    result.add_argument("--new", action="store_true", help="fail if the session already exists")
+    result.add_argument(
         "--history",
         type=client.count,
         default=10,
         metavar="N",
         help="number of newest messages to show first. Default: 10",
     )
-    client.add_flags(parser)
-    return client.run(parser.parse_args(arguments), _chat)
+    result.add_argument(
+        "--options",
+        type=client.json_object,
+        metavar="JSON",
+        help="options of the model, a JSON object that is passed to it unchanged",
+    )
+    result.add_argument(
+        "--turn-timeout",
+        type=client.seconds,
+        metavar="SECONDS",
+        help="time after which an answer is ended. Default: the server's limit",
+    )
+    client.add_flags(result)
+    return result
 
 
 def _chat(connected: Client, given: argparse.Namespace) -> int:
@@ -124,7 +141,13 @@ def _chat(connected: Client, given: argparse.Namespace) -> int:
             case _ if line.startswith("/") and not line.startswith("//"):
                 output.note(f"unknown command {line!r}; /help lists the commands, //... sends it")
             case _:
-                answer = _Answer(session, line.removeprefix("/"), given.model)
+                answer = _Answer(
+                    session,
+                    line.removeprefix("/"),
+                    model=given.model,
+                    options=given.options,
+                    turn_timeout=given.turn_timeout,
+                )
                 failures += not answer.show()
                 if answer.is_interrupted and not is_terminal:
                     # Ctrl-C without a terminal ends the command.
@@ -178,10 +201,10 @@ class _Answer:
     interrupt that is raised within gRPC might be lost.
     """
 
-    def __init__(self, session: Session, prompt: str, model: str | None) -> None:
+    def __init__(self, session: Session, prompt: str, **options: Any) -> None:
         self._session = session
         self._prompt = prompt
-        self._keywords: dict[str, Any] = {"request_id": str(uuid.uuid4()), "model": model}
+        self._keywords = {"request_id": str(uuid.uuid4()), **options}
         self._items: SimpleQueue[_Item] = SimpleQueue()
         self._is_done = threading.Event()
         self._turn_id: str | None = None

@@ -1,10 +1,12 @@
 """Connects commands to a running server: flags, and errors as one line."""
 
 import argparse
+import json
 import math
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from sessiond import Client
 from sessiond.errors import SessiondError
@@ -91,6 +93,17 @@ def seconds(text: str) -> float:
         value = math.nan
     if not (math.isfinite(value) and value > 0):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return value
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Parse the value of a flag as a JSON object."""
+    try:
+        value = json.loads(text)
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(f"is not JSON: {e}") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError("is not a JSON object")
     return value
 
 

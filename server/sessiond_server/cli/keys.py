@@ -11,6 +11,7 @@ from sessiond_server.cli.database import database, load_settings
 from sessiond_server.cli.errors import CommandError
 from sessiond_server.core.errors import Fault
 from sessiond_server.core.limits import MAX_PAGE_SIZE
+from sessiond_server.core.pagination import Page, Row
 from sessiond_server.db.pool import Database, DatabaseUnavailable, PoolExhausted
 from sessiond_server.projects.service import Keys
 from sessiond_server.projects.store import KeyRow, KeyStore
@@ -28,12 +29,20 @@ def run(arguments: list[str]) -> int:
     Raises:
         CommandError: if the command fails.
     """
-    parser = argparse.ArgumentParser(
+    options, rest = parser().parse_known_args(arguments)
+    settings = load_settings(rest, "keys")
+    with database(settings) as url:
+        return asyncio.run(with_keys(url, lambda keys: _COMMANDS[options.command](keys, options)))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of the command."""
+    result = argparse.ArgumentParser(
         prog="sessiond keys",
         description="Create, list and revoke API keys, directly in the database.",
         epilog="Settings such as --database-url may follow; see `sessiond serve --help`.",
     )
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = result.add_subparsers(dest="command", required=True)
     create = commands.add_parser(
         "create", help="create a key, and its project if that is new; the key is shown only once"
     )
@@ -53,10 +62,7 @@ def run(arguments: list[str]) -> int:
     revoke.add_argument("key_id", metavar="KEY_ID", help="id of the key, as `list` shows it")
     for command in (create, listing, revoke):
         command.add_argument("--json", action="store_true", help="print JSON")
-    options, rest = parser.parse_known_args(arguments)
-    settings = load_settings(rest, "keys")
-    with database(settings) as url:
-        return asyncio.run(with_keys(url, lambda keys: _COMMANDS[options.command](keys, options)))
+    return result
 
 
 async def with_keys(url: str, work: Callable[[Keys], Awaitable[None]]) -> int:
@@ -85,12 +91,27 @@ async def with_database(url: str, work: Callable[[Database], Awaitable[None]]) -
     return 0
 
 
+async def all_rows(page_of: Callable[[str], Awaitable[Page[Row]]]) -> list[Row]:
+    """Return the rows of all pages; `page_of` returns the page for a page token."""
+    page = await page_of("")
+    rows = page.items
+    while page.next_page_token:
+        page = await page_of(page.next_page_token)
+        rows += page.items
+    return rows
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
 async def _create(keys: Keys, options: argparse.Namespace) -> None:
     new = await keys.create_key(
         options.project, label=options.label, is_admin=options.admin, create_project=True
     )
     if options.json:
-        _print(_shown(new.key) | {"secret": new.secret})
+        print_json(_shown(new.key) | {"secret": new.secret})
         return
     # Only the key is written to stdout, so that a script can read it.
     sys.stderr.write(f"Key of project {options.project}. It is shown only once; keep it safe:\n")
@@ -98,14 +119,9 @@ async def _create(keys: Keys, options: argparse.Namespace) -> None:
 
 
 async def _list(keys: Keys, options: argparse.Namespace) -> None:
-    rows, token = [], ""
-    while True:
-        page = await keys.list_keys(options.project, MAX_PAGE_SIZE, token)
-        rows += page.items
-        if not (token := page.next_page_token):
-            break
+    rows = await all_rows(lambda token: keys.list_keys(options.project, MAX_PAGE_SIZE, token))
     if options.json:
-        _print([_shown(row) for row in rows])
+        print_json([_shown(row) for row in rows])
         return
     for row in rows:
         state = f"revoked {row.revoked_at:%Y-%m-%d %H:%M}" if row.revoked_at else "valid"
@@ -118,7 +134,7 @@ async def _list(keys: Keys, options: argparse.Namespace) -> None:
 async def _revoke(keys: Keys, options: argparse.Namespace) -> None:
     row = await keys.revoke_key(options.key_id)
     if options.json:
-        _print(_shown(row))
+        print_json(_shown(row))
         return
     sys.stdout.write(f"{row.key_id} of project {row.project} is revoked\n")
 
@@ -139,7 +155,3 @@ def _shown(row: KeyRow) -> dict[str, Any]:
         "created_at": row.created_at.isoformat(),
         "revoked_at": row.revoked_at.isoformat() if row.revoked_at else None,
     }
-
-
-def _print(value: object) -> None:
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")

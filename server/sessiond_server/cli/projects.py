@@ -2,14 +2,13 @@
 
 import argparse
 import asyncio
-import json
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
 
 from sessiond_server.cli.database import database, load_settings
 from sessiond_server.cli.errors import CommandError
-from sessiond_server.cli.keys import with_database, with_keys
+from sessiond_server.cli.keys import all_rows, print_json, with_database, with_keys
 from sessiond_server.core.limits import MAX_PAGE_SIZE
 from sessiond_server.db.pool import Database
 from sessiond_server.projects.limits import LimitsOfProjects
@@ -32,12 +31,29 @@ def run(arguments: list[str]) -> int:
     Raises:
         CommandError: if the command fails.
     """
-    parser = argparse.ArgumentParser(
+    options, rest = parser().parse_known_args(arguments)
+    settings = load_settings(rest, "projects")
+    if options.command == "delete" and not options.yes:
+        _confirm(options.name)
+    with database(settings) as url:
+        if about_limits := _LIMIT_COMMANDS.get(options.command):
+            defaults = settings.default_limits()
+            return asyncio.run(
+                with_database(
+                    url, lambda opened: about_limits(_limits_in(opened, defaults), options)
+                )
+            )
+        return asyncio.run(with_keys(url, lambda keys: _COMMANDS[options.command](keys, options)))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of the command."""
+    result = argparse.ArgumentParser(
         prog="sessiond projects",
         description="List, limit and delete projects, directly in the database.",
         epilog="Settings such as --database-url may follow; see `sessiond serve --help`.",
     )
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = result.add_subparsers(dest="command", required=True)
     listing = commands.add_parser("list", help="list the projects by name")
     delete = commands.add_parser(
         "delete",
@@ -71,19 +87,7 @@ def run(arguments: list[str]) -> int:
         command.add_argument("name", metavar="NAME", help="name of the project")
     for command in (listing, delete, limits, usage):
         command.add_argument("--json", action="store_true", help="print JSON")
-    options, rest = parser.parse_known_args(arguments)
-    settings = load_settings(rest, "projects")
-    if options.command == "delete" and not options.yes:
-        _confirm(options.name)
-    with database(settings) as url:
-        if about_limits := _LIMIT_COMMANDS.get(options.command):
-            defaults = settings.default_limits()
-            return asyncio.run(
-                with_database(
-                    url, lambda opened: about_limits(_limits_in(opened, defaults), options)
-                )
-            )
-        return asyncio.run(with_keys(url, lambda keys: _COMMANDS[options.command](keys, options)))
+    return result
 
 
 def _confirm(name: str) -> None:
@@ -105,15 +109,9 @@ def _confirm(name: str) -> None:
 
 
 async def _list(keys: Keys, options: argparse.Namespace) -> None:
-    rows, token = [], ""
-    while True:
-        page = await keys.list_projects(MAX_PAGE_SIZE, token)
-        rows += page.items
-        if not (token := page.next_page_token):
-            break
+    rows = await all_rows(lambda token: keys.list_projects(MAX_PAGE_SIZE, token))
     if options.json:
-        shown = [{"name": row.name, "created_at": row.created_at.isoformat()} for row in rows]
-        sys.stdout.write(json.dumps(shown, indent=2) + "\n")
+        print_json([{"name": row.name, "created_at": row.created_at.isoformat()} for row in rows])
         return
     for row in rows:
         sys.stdout.write(f"{row.created_at:%Y-%m-%d %H:%M}  {row.name}\n")
@@ -122,7 +120,7 @@ async def _list(keys: Keys, options: argparse.Namespace) -> None:
 async def _delete(keys: Keys, options: argparse.Namespace) -> None:
     await keys.delete_project(options.name, allow_missing=options.allow_missing)
     if options.json:
-        sys.stdout.write(json.dumps({"name": options.name}) + "\n")
+        print_json({"name": options.name})
         return
     sys.stdout.write(
         f"project {options.name} is deleted; its contents are removed in the background\n"
@@ -141,7 +139,7 @@ async def _limits(projects: LimitsOfProjects, options: argparse.Namespace) -> No
         row = await projects.set(options.name, replace(row.limits, **changes), row.etag)
     limits = asdict(row.limits)
     if options.json:
-        sys.stdout.write(json.dumps(limits, indent=2) + "\n")
+        print_json(limits)
         return
     for name, limit in limits.items():
         text = {None: "default", 0: "no limit"}.get(limit, f"{limit:,}" if limit else "")
@@ -159,8 +157,7 @@ async def _usage(projects: LimitsOfProjects, options: argparse.Namespace) -> Non
     }
     limits = asdict(usage.limits)
     if options.json:
-        shown = {name: {"used": used[name], "limit": limits[name]} for name in used}
-        sys.stdout.write(json.dumps(shown, indent=2) + "\n")
+        print_json({name: {"used": used[name], "limit": limits[name]} for name in used})
         return
     for name, amount in used.items():
         limit = "no limit" if limits[name] is None else f"of {limits[name]:,}"

@@ -37,36 +37,26 @@ def log_slow_statements(longer_than_s: float) -> None:
     _slow_s = longer_than_s or float("inf")
 
 
-class TimedCursor(AsyncCursor[TupleRow]):
+class _Timed:
+    async def execute(self, query: Any, *args: Any, **options: Any) -> Any:
+        began, failure = time.perf_counter(), None
+        try:
+            return await super().execute(query, *args, **options)  # type: ignore[misc]
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            _measured(query, time.perf_counter() - began, failure)
+            # The error refers to this frame, so break the reference cycle.
+            del failure
+
+
+class TimedCursor(_Timed, AsyncCursor[TupleRow]):
     """A cursor that measures its statements."""
 
-    async def execute(self, query: Any, *args: Any, **options: Any) -> Any:
-        began, failure = time.perf_counter(), None
-        try:
-            return await super().execute(query, *args, **options)
-        except BaseException as error:
-            failure = error
-            raise
-        finally:
-            _measured(query, time.perf_counter() - began, failure)
-            # The error refers to this frame, so break the reference cycle.
-            del failure
 
-
-class TimedClientCursor(AsyncClientCursor[Any]):
+class TimedClientCursor(_Timed, AsyncClientCursor[Any]):
     """A cursor that measures its statements, and writes values into their texts."""
-
-    async def execute(self, query: Any, *args: Any, **options: Any) -> Any:
-        began, failure = time.perf_counter(), None
-        try:
-            return await super().execute(query, *args, **options)
-        except BaseException as error:
-            failure = error
-            raise
-        finally:
-            _measured(query, time.perf_counter() - began, failure)
-            # The error refers to this frame, so break the reference cycle.
-            del failure
 
 
 def _measured(query: object, took_s: float, error: BaseException | None) -> None:

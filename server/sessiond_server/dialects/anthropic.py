@@ -11,7 +11,7 @@ from sessiond_server.dialects.anthropic_options import fit_options, is_thinking
 from sessiond_server.dialects.arguments import object_of, stored_object
 from sessiond_server.dialects.cache_markers import limit_markers
 from sessiond_server.dialects.message_limit import limited
-from sessiond_server.dialects.options import convert_options
+from sessiond_server.dialects.options import with_options
 from sessiond_server.dialects.request import (
     ASSISTANT_FIRST,
     BLANK,
@@ -81,10 +81,9 @@ def fit(
     Raises:
         UnsendableHistory: if nothing of the history can be sent.
     """
-    history, changes = convert_options(history, "anthropic")
-    request = _Writer(history, dialect).write(history)
-    request.report.add_all(changes)
-    return request
+    return with_options(
+        history, "anthropic", lambda converted: _Writer(converted, dialect).write(converted)
+    )
 
 
 class _Writer(AnthropicBlocks):

@@ -115,9 +115,7 @@ class AnthropicBlocks:
         if own and is_sendable and (fitted := self._fitted(entry, own)):
             yield fitted
             return
-        given = self._steps.as_text(entry, piece, why)
-        text: str = given.text if isinstance(given, Text) else given
-        yield from self._text(entry, Text(text), None)
+        yield from self._text(entry, Text(self._steps.as_text(entry, piece, why)), None)
 
     def _text(self, entry: Entry, piece: Text, own: JSON | None) -> Iterator[JSON]:
         if not piece.text.strip():

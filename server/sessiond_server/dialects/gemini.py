@@ -6,7 +6,7 @@ from typing import Any
 
 from sessiond.v1.message_pb2 import FORMAT_GEMINI
 from sessiond_server.dialects.gemini_parts import GeminiParts, respelled
-from sessiond_server.dialects.options import convert_options
+from sessiond_server.dialects.options import with_options
 from sessiond_server.dialects.request import (
     ASSISTANT_FIRST,
     BLANK,
@@ -57,10 +57,7 @@ def fit(history: History) -> FittedRequest:
     Raises:
         UnsendableHistory: if nothing of the history can be sent.
     """
-    history, changes = convert_options(history, "gemini")
-    request = _Writer(history).write(history)
-    request.report.add_all(changes)
-    return request
+    return with_options(history, "gemini", lambda converted: _Writer(converted).write(converted))
 
 
 class _Writer(GeminiParts):
@@ -181,7 +178,7 @@ class _Writer(GeminiParts):
 
     def _instructions(self, said: Said) -> list[str]:
         self._lose_keys(said.entry)
-        texts = self._texts(said.entry, said.pieces)
+        texts = [text for text in self._steps.texts(said.entry, said.pieces) if text.strip()]
         if not texts:
             self._lost(said.entry, ChangeKind.BLANK_OMITTED)
         return texts
@@ -235,7 +232,7 @@ class _Writer(GeminiParts):
             if file:
                 moved.append(file)
             else:
-                texts.append(self._text(entry, piece))
+                texts.append(self._steps.as_text(entry, piece))
         if moved:
             self._lost(entry, ChangeKind.FILE_MOVED)
             texts.append("[its files follow]")

@@ -1,7 +1,7 @@
 """The parts of requests of the Gemini API, and the calls and results among them."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from sessiond.v1.message_pb2 import FORMAT_GEMINI
@@ -28,7 +28,6 @@ from sessiond_server.formats.pieces import (
     Entry,
     Foreign,
     Media,
-    Piece,
     Result,
     Text,
     Thinking,
@@ -134,7 +133,7 @@ class GeminiParts:
             if any(isinstance(part.get(key), dict) and part[key] for key in _OF_MODELS):
                 yield self._sent(entry, part, own)
                 return
-        text = self._text(entry, piece)
+        text = self._steps.as_text(entry, piece)
         if own and isinstance(piece, Text):
             part = self._own(own)
             # The last part of an answer may have a signature and no text.
@@ -188,21 +187,6 @@ class GeminiParts:
         names = {key: value for key, value in inner.items() if key == "displayName"}
         new = in_order({"mimeType": media_type, "data": data, **names}, inner)
         return in_order({"inlineData": new, **kept}, part)
-
-    def _text(self, entry: Entry, piece: Content) -> str:
-        if isinstance(piece, Text):
-            return piece.text
-        text = self._steps.as_text(entry, piece)
-        return text.text if isinstance(text, Text) else text
-
-    def _texts(self, entry: Entry, pieces: Sequence[Piece]) -> list[str]:
-        """Return the texts of an instruction, which may contain only text."""
-        texts = [
-            self._text(entry, piece)
-            for piece in pieces
-            if isinstance(piece, Text | Media | Foreign)
-        ]
-        return [text for text in texts if text.strip()]
 
     def _own(self, part: JSON) -> JSON:
         """Return a stored part in the API's spelling, without what the API refuses."""
@@ -293,7 +277,7 @@ class GeminiParts:
                 if file:
                     files.append({k: v for k, v in file.items() if k in ("inlineData", "fileData")})
                 else:
-                    notes.append(self._text(entry, piece))
+                    notes.append(self._steps.as_text(entry, piece))
             new["parts"] = files
             if notes:
                 new["response"] = {**new["response"], "not_sent": join("\n", notes)}

@@ -7,7 +7,7 @@ from typing import Any
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, ROLE_DEVELOPER
 from sessiond_server.dialects.message_limit import Sent, limited
 from sessiond_server.dialects.openai_chat_parts import ChatDialect, ChatParts
-from sessiond_server.dialects.options import convert_options
+from sessiond_server.dialects.options import with_options
 from sessiond_server.dialects.request import (
     BLANK,
     CONTINUE,
@@ -52,10 +52,12 @@ def fit(history: History, dialect: ChatDialect = OPENAI) -> FittedRequest:
     Raises:
         UnsendableHistory: if nothing of the history can be sent.
     """
-    history, changes = convert_options(history, "chat", is_compatible=not dialect.is_openai)
-    request = _Writer(history, dialect).write(history)
-    request.report.add_all(changes)
-    return request
+    return with_options(
+        history,
+        "chat",
+        lambda converted: _Writer(converted, dialect).write(converted),
+        is_compatible=not dialect.is_openai,
+    )
 
 
 class _Writer(ChatParts):

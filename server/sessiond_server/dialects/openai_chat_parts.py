@@ -102,8 +102,7 @@ class ChatParts:
     def _text_part(self, entry: Entry, piece: Content) -> JSON:
         if isinstance(piece, Text):
             return self._own_part({"type": "text", "text": piece.text}, piece.source)
-        text = self._steps.as_text(entry, piece)
-        return {"type": "text", "text": text.text if isinstance(text, Text) else text}
+        return {"type": "text", "text": self._steps.as_text(entry, piece)}
 
     def _part(self, entry: Entry, piece: Content) -> JSON:
         if isinstance(piece, Media) and self._dialect.files:

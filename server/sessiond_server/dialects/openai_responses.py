@@ -10,7 +10,7 @@ from sessiond_server.dialects.openai_responses_parts import (
     ResponsesParts,
     output_part,
 )
-from sessiond_server.dialects.options import convert_options
+from sessiond_server.dialects.options import with_options
 from sessiond_server.dialects.request import (
     BLANK,
     CONTINUE,
@@ -47,10 +47,7 @@ def fit(history: History) -> FittedRequest:
     Raises:
         UnsendableHistory: if nothing of the history can be sent.
     """
-    history, changes = convert_options(history, "responses")
-    request = _Writer(history).write(history)
-    request.report.add_all(changes)
-    return request
+    return with_options(history, "responses", lambda converted: _Writer(converted).write(converted))
 
 
 class _Writer(ResponsesParts):
@@ -211,7 +208,7 @@ class _Writer(ResponsesParts):
             if isinstance(piece, Thinking):
                 self._lost(entry, ChangeKind.THINKING_OMITTED)
             elif isinstance(piece, Text | Media | Foreign):
-                texts.append(self._text(entry, piece))
+                texts.append(self._steps.as_text(entry, piece))
                 if isinstance(piece, Text):
                     parts.append(output_part(piece))
         if is_native(entry, pieces) and entry.format == FORMAT_OPENAI:

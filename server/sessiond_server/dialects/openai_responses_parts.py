@@ -87,7 +87,7 @@ class ResponsesParts:
         if isinstance(piece, Media) and not is_text_only:
             new = self._file(entry, piece, own)
         if new is None:
-            new = {"type": "input_text", "text": self._text(entry, piece)}
+            new = {"type": "input_text", "text": self._steps.as_text(entry, piece)}
         stored_marker = own.get("prompt_cache_breakpoint") if own else None
         if stored_marker is not None:
             marker = fit(CACHE_MARKER, stored_marker)
@@ -131,12 +131,6 @@ class ResponsesParts:
         url = self._steps.content_of(piece, prefix=f"data:{media_type};base64,")
         return url or (piece.uri if is_web(piece.uri) else "")
 
-    def _text(self, entry: Entry, piece: Content) -> str:
-        if isinstance(piece, Text):
-            return piece.text
-        text = self._steps.as_text(entry, piece)
-        return text.text if isinstance(text, Text) else text
-
     # Items
 
     def _item(self, entry: Entry, pieces: Sequence[Piece], *, is_unlinked: bool) -> Iterator[JSON]:
@@ -158,11 +152,7 @@ class ResponsesParts:
                         self._lost(entry, ChangeKind.FILE_REPLACED, kind)
             yield self._steps.sent(entry, item)
             return
-        texts = [
-            self._text(entry, piece)
-            for piece in pieces
-            if isinstance(piece, Text | Media | Foreign)
-        ]
+        texts = self._steps.texts(entry, pieces)
         role = "assistant" if entry.role == ROLE_ASSISTANT else "user"
         if any(texts):
             yield {"role": role, "content": join("\n\n", [text for text in texts if text])}

@@ -6,7 +6,7 @@ because APIs get new options. An option that only other APIs have is sent under 
 API has for it, or left out if this API has no such option. Both changes are reported.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from sessiond_server.dialects.option_tools import (
     read_choice,
     tools_in,
 )
-from sessiond_server.dialects.request import History
+from sessiond_server.dialects.request import FittedRequest, History
 from sessiond_server.formats.pieces import JSON, objects_of, string_of
 from sessiond_server.formats.report import ChangeKind, Report
 
@@ -94,6 +94,30 @@ _OPTIONS = {
 # Servers that are compatible with Chat Completions also know these options of other APIs.
 _COMPATIBLE = ("top_k", "reasoning", "thinking", "cache_control")
 _FORMAT_FIELDS = ("responseMimeType", "responseSchema", "responseJsonSchema")
+
+
+def with_options(
+    history: History,
+    api: Api,
+    write: Callable[[History], FittedRequest],
+    *,
+    is_compatible: bool = False,
+) -> FittedRequest:
+    """Create a request of a history whose options have the names that an API knows.
+
+    Args:
+        history: the history.
+        api: the API.
+        write: creates the request of the history with these options.
+        is_compatible: see convert_options.
+
+    Returns:
+        The request, which also reports the changes of the options.
+    """
+    history, changes = convert_options(history, api, is_compatible=is_compatible)
+    request = write(history)
+    request.report.add_all(changes)
+    return request
 
 
 def convert_options(

@@ -21,6 +21,7 @@ from sessiond_server.formats.pairing import (
 from sessiond_server.formats.parsing import has_duplicate_keys
 from sessiond_server.formats.pieces import (
     JSON,
+    Content,
     Entry,
     Foreign,
     Media,
@@ -185,8 +186,16 @@ class Steps:
             report_differences(self.report, entry.seq, new, entry.value)
         return message
 
-    def as_text(self, entry: Entry, piece: Media | Foreign, why: str = "") -> Text | str:
-        """Return a text in place of a piece that cannot be sent unchanged.
+    def texts(self, entry: Entry, pieces: Iterable[Piece]) -> list[str]:
+        """Return the contents among some pieces as texts; see as_text()."""
+        return [
+            self.as_text(entry, piece)
+            for piece in pieces
+            if isinstance(piece, Text | Media | Foreign)
+        ]
+
+    def as_text(self, entry: Entry, piece: Content, why: str = "") -> str:
+        """Return a piece as text, because it cannot be sent unchanged or the API takes only text.
 
         Args:
             entry: the message of the piece.
@@ -197,19 +206,20 @@ class Steps:
             For a text file: its name, followed by its content. For another file: a note, so that
             the model can mention what is missing. For an item: its readable text, or a note.
         """
+        if isinstance(piece, Text):
+            return piece.text
         if isinstance(piece, Foreign):
             self.lost(entry, ChangeKind.ITEM_REPLACED, piece.kind)
             if piece.text.endswith(CUT):
                 self.lost(entry, ChangeKind.TEXT_CUT, piece.kind)
-            return Text(foreign_text(piece))
+            return foreign_text(piece)
         media_type = self.media_type(piece)
         if media_type.startswith(TEXT_TYPES) and (text := self.text_of(piece)):
             if "\ufffd" in text:
                 self.lost(entry, ChangeKind.TEXT_REPAIRED, piece.name or media_type)
-            named = join("\n", [f"[{piece.name}]", text]) if piece.name else text
-            return Text(named) if type(named) is str else named
+            return join("\n", [f"[{piece.name}]", text]) if piece.name else text
         self.lost(entry, ChangeKind.FILE_REPLACED, piece.name or media_type or piece.kind)
-        return Text(file_note(piece, media_type, why))
+        return file_note(piece, media_type, why)
 
     def name_lost(self, entry: Entry, piece: Media) -> None:
         """Report that a file is sent without its name, because the API has no place for it."""

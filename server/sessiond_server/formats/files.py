@@ -126,11 +126,6 @@ def is_content(text: str) -> bool:
     return len(text) >= 1024 and bool(_BASE64.match("".join(text[:1100].splitlines())))
 
 
-def data_url(media_type: str, data: str) -> str:
-    """Return a data URL with content in base64."""
-    return f"data:{media_type or 'application/octet-stream'};base64,{data}"
-
-
 def to_base64(content: bytes) -> str:
     """Return content in base64."""
     return base64.b64encode(content).decode()

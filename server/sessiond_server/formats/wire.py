@@ -210,7 +210,7 @@ def _encodable(value: Any) -> Any:
 
 
 def replace_surrogates(text: str) -> str:
-    """Replace lone surrogates, which models do write. Two halves of a pair become the character."""
+    """Replace lone surrogates, which models do write. A pair of them becomes its character."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -42,8 +42,8 @@ MAX_COUNTS = 2
 
 _FREEING = frozenset({DELETED, EXPIRED, REWOUND})
 
-# Retry time for a project that has its maximum number of turns. When one of these turns will end is
-# unknown. Unit: seconds.
+# Retry time for a project that has its maximum number of turns. It is unknown when one of these
+# turns will end. Unit: seconds.
 TURN_RETRY_S = 1.0
 
 Piece = TypeVar("Piece")

@@ -1,5 +1,7 @@
 """Converts errors to gRPC statuses with a code, a text and details."""
 
+from collections.abc import Sequence
+
 import grpc
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
@@ -90,72 +92,79 @@ CODES: dict[str, grpc.StatusCode] = {
 }
 
 
+# For each type of error: the reason, the text, and the seconds after which to try again. The first
+# type that fits applies.
+_FAULTS: Sequence[tuple[type[BaseException], str, str, float | None]] = (
+    (
+        DatabaseReadOnly,
+        "DATABASE_UNAVAILABLE",
+        "the database is read-only, as during a failover; nothing was changed: try again",
+        1.0,
+    ),
+    (
+        DatabaseFull,
+        "DATABASE_UNAVAILABLE",
+        "the disk of the database is full; nothing was changed: make room on it and try again",
+        1.0,
+    ),
+    (
+        DatabaseUnavailable,
+        "DATABASE_UNAVAILABLE",
+        "the database does not respond; a change may or may not have happened: repeat it with the "
+        "same request_id",
+        1.0,
+    ),
+    (
+        PoolExhausted,
+        "OVERLOADED",
+        "every database connection of this server is busy; try again",
+        0.5,
+    ),
+    (
+        StatementCanceled,
+        "OVERLOADED",
+        "the database canceled a statement, such as after its statement_timeout; nothing was "
+        "changed: try again later, or raise the timeout",
+        1.0,
+    ),
+    (
+        LockTimeout,
+        "OVERLOADED",
+        "another program holds a lock that this call needs, such as one on a whole table; nothing "
+        "was changed, try again",
+        1.0,
+    ),
+    (
+        Contention,
+        "OVERLOADED",
+        "other calls hold locks that this call needs; nothing happened, try again",
+        0.1,
+    ),
+    (
+        ObjectStoreUnavailable,
+        "ASSET_STORE_UNAVAILABLE",
+        "the store of the assets' content does not respond; nothing of an upload is kept, try "
+        "again",
+        1.0,
+    ),
+    (
+        TimeoutError,
+        "DEADLINE_EXCEEDED",
+        "the call took longer than its deadline; a change may or may not have happened: repeat it "
+        "with the same request_id",
+        None,
+    ),
+)
+
+
 def as_fault(error: BaseException) -> Fault | None:
     """Return the fault that the caller receives for an error; None for an unexpected error."""
-    match error:
-        case Fault():
-            return error
-        case DatabaseReadOnly():
-            return Fault(
-                "DATABASE_UNAVAILABLE",
-                "the database is read-only, as during a failover; nothing was changed: try again",
-                retry_after_s=1.0,
-            )
-        case DatabaseFull():
-            return Fault(
-                "DATABASE_UNAVAILABLE",
-                "the disk of the database is full; nothing was changed: make room on it and try "
-                "again",
-                retry_after_s=1.0,
-            )
-        case DatabaseUnavailable():
-            return Fault(
-                "DATABASE_UNAVAILABLE",
-                "the database does not respond; a change may or may not have happened: repeat it "
-                "with the same request_id",
-                retry_after_s=1.0,
-            )
-        case PoolExhausted():
-            return Fault(
-                "OVERLOADED",
-                "every database connection of this server is busy; try again",
-                retry_after_s=0.5,
-            )
-        case StatementCanceled():
-            return Fault(
-                "OVERLOADED",
-                "the database canceled a statement, such as after its statement_timeout; nothing "
-                "was changed: try again later, or raise the timeout",
-                retry_after_s=1.0,
-            )
-        case LockTimeout():
-            return Fault(
-                "OVERLOADED",
-                "another program holds a lock that this call needs, such as one on a whole table; "
-                "nothing was changed, try again",
-                retry_after_s=1.0,
-            )
-        case Contention():
-            return Fault(
-                "OVERLOADED",
-                "other calls hold locks that this call needs; nothing happened, try again",
-                retry_after_s=0.1,
-            )
-        case ObjectStoreUnavailable():
-            return Fault(
-                "ASSET_STORE_UNAVAILABLE",
-                "the store of the assets' content does not respond; nothing of an upload is kept, "
-                "try again",
-                retry_after_s=1.0,
-            )
-        case TimeoutError():
-            return Fault(
-                "DEADLINE_EXCEEDED",
-                "the call took longer than its deadline; a change may or may not have happened: "
-                "repeat it with the same request_id",
-            )
-        case _:
-            return None
+    if isinstance(error, Fault):
+        return error
+    for kind, reason, text, retry_after_s in _FAULTS:
+        if isinstance(error, kind):
+            return Fault(reason, text, retry_after_s=retry_after_s)
+    return None
 
 
 def status_of(

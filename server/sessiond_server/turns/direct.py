@@ -136,7 +136,8 @@ class DirectTurns:
         """
         turn = starting.start.turn
         project_id = turn.append.project_id
-        if _is_joinable(turn):
+        # If the session has a message_id, PostgreSQL refuses the whole statement.
+        if not turn.has_given_ids and turn.append.totals.content_bytes <= MAX_JOINED_BYTES:
             outcome = await self._joiner.ask(project_id, starting)
             if outcome != "refused":
                 return outcome
@@ -191,18 +192,6 @@ class DirectTurns:
                 news.ended.append(ended_row(running, answer, ended, ended.appended.last_seq))
                 news.settled, news.is_idle = running.turn_id, True
                 yield news
-
-
-def _is_joinable(turn: NewTurn) -> bool:
-    """Return whether a shared statement can start a turn.
-
-    The session may already have a message_id that the caller chose. PostgreSQL would then refuse
-    the whole statement.
-    """
-    own_id = str(turn.message_id)
-    return turn.append.totals.content_bytes <= MAX_JOINED_BYTES and all(
-        message_id == own_id for _, message_id in turn.append.message_ids
-    )
 
 
 def running_of(sending: Sending, opening: Opening, turn: NewTurn, started: Started) -> RunningTurn:

@@ -88,9 +88,7 @@ class DirectQueue:
         Raises:
             DuplicateRequest: if the request is recorded already.
         """
-        own_id = str(turn.message_id)
-        has_ids = any(message_id != own_id for _, message_id in turn.append.message_ids)
-        if opening.head.running_turn is None or has_ids:
+        if opening.head.running_turn is None or turn.has_given_ids:
             return None
         queued = await self._store.add(turn, record, opening.head.log, steers=sending.is_immediate)
         if queued is None:

@@ -27,6 +27,7 @@ from sessiond_server.core.validation import check_request_id, check_session_id, 
 from sessiond_server.db.idempotency import (
     DuplicateRequest,
     RequestRecord,
+    complete_request,
     content_hash,
 )
 from sessiond_server.db.pool import LockTimeout
@@ -277,7 +278,8 @@ class Turns:
                 ended = list(changes.ended)
                 if record:
                     result = ",".join(str(row.turn_id) for row in ended)
-                    await self._store.set_replay_result(change, request_id, result)
+                    done = replace(record, result=result)
+                    await complete_request(change.database, change.connection, done, change.log)
                 if running is None or any(row.turn_id == running for row in ended):
                     await self._transitions.start_next(changes)
         except SessionMissing:

@@ -1,5 +1,6 @@
 """`sessiond sessions` with a server in another process."""
 
+import base64
 import json
 import os
 import pty
@@ -78,6 +79,29 @@ def test_show_one_branch(client: Client, run: Callable[..., Done]) -> None:
         lines = run("show", "tree", "--json", *arguments).out.splitlines()[1:]
         assert [json.loads(line)["content"] for line in lines] == expected
     assert "no message 5" in run("show", "tree", "--messages", "--branch-of", "5").err
+
+
+def test_states_are_shown(client: Client, run: Callable[..., Done]) -> None:
+    client.create_session("stateful", state={"step": 3})
+    assert 'state        {"step": 3}' in run("show", "stateful").out
+    assert run("show", "stateful", "--json").json["state"] == {"step": 3}
+    [listed] = run("list", "--json", "--with-state").json_lines
+    assert listed["state"] == {"step": 3}
+    assert "stateful" in run("list", "--with-state").out
+    assert run("list", "--json").json_lines[0]["state"] is None
+
+
+def test_the_files_of_an_import_become_assets(
+    client: Client, run: Callable[..., Done], tmp_path: Path
+) -> None:
+    url = f"data:image/png;base64,{base64.b64encode(bytes(300 * 1024)).decode()}"
+    picture = {"type": "image_url", "image_url": {"url": url}}
+    client.create_session("inline").store_message({"role": "user", "content": [picture]})
+    run("export", "inline", "-o", str(tmp_path / "inline"))
+    done = run("import", str(tmp_path / "inline"), "--session-id", "assets", "--extract-files")
+    assert (done.code, done.out) == (0, "assets\n")
+    assert "asset" not in run("export", "inline").kinds
+    assert "asset" in run("export", "assets").kinds
 
 
 def test_show(client: Client, run: Callable[..., Done]) -> None:
@@ -311,6 +335,8 @@ def test_progress_is_shown_at_a_terminal_only(client: Client, tmp_path: Path) ->
         (("copy", "x", "--idle-ttl", "-1"), "not a number of seconds above 0"),
         (("copy", "x", "--up-to-seq", "1", "--up-to-bookmark", "b"), "not allowed with"),
         (("delete",), "give either ids, a filter, or --all"),
+        (("delete", "--all", "--allow-missing"), "--allow-missing: only with ids"),
+        (("import", "x", "--from", "codex", "--extract-files"), "--extract-files: cannot be used"),
         (("delete", "x", "--user", "ada"), "give either ids, a filter, or --all"),
         (("list", "--target", "http://localhost:1"), "not a URL"),
         (("list", "--tls-ca", "/no/ca.pem"), "--tls-ca: cannot read /no/ca.pem"),

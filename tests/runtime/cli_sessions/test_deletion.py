@@ -23,6 +23,9 @@ def test_delete(client: Client, run: Callable[..., Done]) -> None:
         {"dry_run": False, "deleted": ["other"], "not_found": ["nobody"]},
     )
     assert "SESSION_NOT_FOUND" in done.err
+    missing = run("delete", "nobody", "other", "--allow-missing", "--json")
+    assert (missing.code, missing.err) == (0, "")
+    assert missing.json["not_found"] == ["nobody", "other"]
     assert (
         run("delete", "--prefix", "chat-", "--dry-run").out
         == "would delete 2 sessions with 13 messages\n"

@@ -225,7 +225,7 @@ class StrictModelServer:
         """Validate a request, and count the part that a cache would hit.
 
         Raises:
-            Refusal: if the API would refuse it.
+            Refusal: if the API would refuse the request.
         """
         api, body, signatures = exchange.api, exchange.body, self.signers[exchange.api].knows
         match api:

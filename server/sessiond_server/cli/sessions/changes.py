@@ -46,7 +46,9 @@ def rewind(client: Client, given: argparse.Namespace) -> int:
         to_seq=given.to_seq,
         drop_last=given.drop_last,
         to_bookmark=given.to_bookmark,
+        before_message_id=given.before_message_id,
         expected_last_seq=given.expected_last_seq,
+        expected_epoch=given.expected_epoch,
         abort_turn=given.abort_turn,
     )
     if given.json:
@@ -70,6 +72,8 @@ def delete(client: Client, given: argparse.Namespace) -> int:
         raise CommandError("delete: give either ids, a filter, or --all", exit_code=2)
     if given.session_ids:
         return _delete_named(client, given)
+    if given.allow_missing:
+        raise CommandError("--allow-missing: only with ids", exit_code=2)
     counted = None
     if given.dry_run or not given.yes:
         counted = client.sessions.delete_many(**chosen, all=given.all, dry_run=True)
@@ -105,7 +109,8 @@ def _delete_named(client: Client, given: argparse.Namespace) -> int:
         except SessionNotFound as e:
             # Continue with the other sessions.
             missing.append(session_id)
-            output.note(f"sessiond sessions: {e}")
+            if not given.allow_missing:
+                output.note(f"sessiond sessions: {e}")
         else:
             deleted.append(session_id)
     if given.json:
@@ -113,7 +118,7 @@ def _delete_named(client: Client, given: argparse.Namespace) -> int:
     else:
         for session_id in deleted:
             output.print_line(f"{'would delete' if given.dry_run else 'deleted'} {session_id}")
-    return 1 if missing else 0
+    return 1 if missing and not given.allow_missing else 0
 
 
 def _is_confirmed(counted: DeletedSessions) -> bool:

@@ -1,11 +1,10 @@
 """The flags of `sessiond sessions`."""
 
 import argparse
-import json
 from datetime import datetime
 from typing import Any
 
-from sessiond_server.cli.client import add_flags, count, seconds
+from sessiond_server.cli.client import add_flags, count, json_object, seconds
 
 _FILTERS = (
     "session_id_prefix",
@@ -63,6 +62,9 @@ def parser() -> argparse.ArgumentParser:
         default=50,
         metavar="N",
         help="maximum number of sessions; 0 = all. Default: 50",
+    )
+    listing.add_argument(
+        "--with-state", action="store_true", help="with --json: also print the sessions' states"
     )
 
     document = "print one JSON document; times are in UTC"
@@ -136,7 +138,7 @@ def parser() -> argparse.ArgumentParser:
     for name in ("config", "metadata"):
         copy.add_argument(
             f"--{name}",
-            type=_object,
+            type=json_object,
             metavar="JSON",
             help=f"{name} of the copy, a JSON object. Default: same as the source",
         )
@@ -173,11 +175,22 @@ def parser() -> argparse.ArgumentParser:
     kept.add_argument("--to-seq", type=count, metavar="SEQ", help="last seq to keep; 0 = none")
     kept.add_argument("--drop-last", type=count, metavar="N", help="number of messages to remove")
     kept.add_argument("--to-bookmark", metavar="NAME", help="bookmark after which to remove")
+    kept.add_argument(
+        "--before-message-id",
+        metavar="ID",
+        help="message_id of the first message to remove; all later ones are removed as well",
+    )
     rewind.add_argument(
         "--expected-last-seq",
         type=count,
         metavar="SEQ",
         help="fail unless the session's last_seq is this. Default: any",
+    )
+    rewind.add_argument(
+        "--expected-epoch",
+        type=count,
+        metavar="N",
+        help="fail unless the session's epoch, the number of its rewinds, is this. Default: any",
     )
     rewind.add_argument(
         "--abort-turn",
@@ -240,6 +253,11 @@ def parser() -> argparse.ArgumentParser:
         "--dry-run", action="store_true", help="count the sessions without deleting them"
     )
     delete.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="with ids: succeed even if there is no session with an id",
+    )
+    delete.add_argument(
         "-y",
         "--yes",
         action="store_true",
@@ -263,6 +281,11 @@ def _add_import(importing: argparse.ArgumentParser) -> None:
     )
     importing.add_argument(
         "--session-id", metavar="ID", help="id of the new session. Default: as exported"
+    )
+    importing.add_argument(
+        "--extract-files",
+        action="store_true",
+        help="store the files inside messages as assets. Not with --from",
     )
     group = importing.add_argument_group("transcripts of other programs")
     group.add_argument(
@@ -297,13 +320,13 @@ def _add_filters(command: argparse.ArgumentParser) -> None:
     group.add_argument("--model", metavar="NAME", help="model of the session")
     group.add_argument(
         "--config-contains",
-        type=_object,
+        type=json_object,
         metavar="JSON",
         help="JSON object that the config contains",
     )
     group.add_argument(
         "--metadata-contains",
-        type=_object,
+        type=json_object,
         metavar="JSON",
         help="JSON object that the metadata contains",
     )
@@ -327,13 +350,3 @@ def _time(text: str) -> datetime:
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not an ISO 8601 time") from None
     return time if time.tzinfo else time.astimezone()
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError as e:
-        raise argparse.ArgumentTypeError(f"is not JSON: {e}") from None
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError("is not a JSON object")
-    return value

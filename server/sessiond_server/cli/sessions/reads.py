@@ -20,7 +20,12 @@ _PAGE_SIZE = 500
 
 def list_sessions(client: Client, given: argparse.Namespace) -> int:
     page_size = min(given.limit or _PAGE_SIZE, _PAGE_SIZE)
-    found = iter(client.list_sessions(**filters(given), order=given.order, page_size=page_size))
+    with_state = given.with_state and given.json
+    found = iter(
+        client.sessions.list(
+            **filters(given), order=given.order, page_size=page_size, with_state=with_state
+        )
+    )
     sessions = islice(found, given.limit or None)
     if given.json:
         for info in sessions:
@@ -182,6 +187,7 @@ def _print_session(info: SessionInfo) -> None:
             ("etag", info.etag),
             ("config", _compact(info.config)),
             ("metadata", _compact(info.metadata)),
+            ("state", _compact(info.state)),
         ]
     )
 

@@ -61,7 +61,9 @@ def import_sessions(client: Client, given: argparse.Namespace) -> int:
     [file] = given.files
     with output.progress("importing") as report:
         source = sys.stdin if file == "-" else file
-        info = client.sessions.import_session(source, given.session_id, progress=report)
+        info = client.sessions.import_session(
+            source, given.session_id, extract_files=given.extract_files, progress=report
+        )
     if given.json:
         output.print_json(info.to_dict())
     else:
@@ -74,6 +76,8 @@ def _import_transcripts(client: Client, given: argparse.Namespace) -> int:
         raise CommandError(
             "--session-id: cannot be used with --from; use --prefix instead", exit_code=2
         )
+    if given.extract_files:
+        raise CommandError("--extract-files: cannot be used with --from", exit_code=2)
     with output.progress("importing", of_bytes=True) as report:
         result = client.sessions.import_transcripts(
             given.files,

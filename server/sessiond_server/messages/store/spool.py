@@ -131,21 +131,8 @@ class Spool:
 
     async def messages(self) -> AsyncIterator[list[Message]]:
         """Yield the messages again, in pieces."""
-        self._file.seek(0)
-        buffer = b""
-        while chunk := self._file.read(READ_BYTES):
-            buffer += chunk
-            found: list[Message] = []
-            at = 0
-            while at + _HEAD.size <= len(buffer):
-                *_, length = _HEAD.unpack_from(buffer, at)
-                end = at + _HEAD.size + length
-                if end > len(buffer):
-                    break
-                found.append(Message.FromString(buffer[at + _HEAD.size : end]))
-                at = end
-            buffer = buffer[at:]
-            yield found
+        for piece in self._rows():
+            yield [Message.FromString(body) for _, body in piece]
 
     def copy_data(self, start: Start) -> Iterator[bytes]:
         """Convert the rows to the data of a binary COPY into the messages table.
@@ -157,17 +144,9 @@ class Spool:
         yield _COPY_START
         key_bytes, log_bytes, created_us = start.key.bytes, start.log.bytes, start.created_us
         seq, total_bytes, total_tokens = start.first_seq, start.total_bytes, start.total_tokens
-        self._file.seek(0)
-        buffer = b""
-        while chunk := self._file.read(READ_BYTES):
-            buffer += chunk
+        for piece in self._rows():
             parts: list[bytes] = []
-            at = 0
-            while at + _HEAD.size <= len(buffer):
-                role, format_, content_bytes, tokens, time, length = _HEAD.unpack_from(buffer, at)
-                end = at + _HEAD.size + length
-                if end > len(buffer):
-                    break
+            for (role, format_, content_bytes, tokens, time, length), body in piece:
                 total_bytes += content_bytes
                 total_tokens += abs(tokens)
                 created = created_us if time == NO_TIME else time
@@ -190,14 +169,30 @@ class Spool:
                         created,
                         length,
                     ),
-                    buffer[at + _HEAD.size : end],
+                    body,
                     _COPY_ROW_END.pack(4, tokens, 8, total_bytes, 8, total_tokens),
                 )
                 seq += 1
-                at = end
-            buffer = buffer[at:]
             yield b"".join(parts)
         yield _COPY_END
+
+    def _rows(self) -> Iterator[list[tuple[tuple[int, ...], bytes]]]:
+        """Yield the rows again, in pieces: the head of each, and its encoded message."""
+        self._file.seek(0)
+        buffer = b""
+        while chunk := self._file.read(READ_BYTES):
+            buffer += chunk
+            found: list[tuple[tuple[int, ...], bytes]] = []
+            at = 0
+            while at + _HEAD.size <= len(buffer):
+                head = _HEAD.unpack_from(buffer, at)
+                end = at + _HEAD.size + head[-1]
+                if end > len(buffer):
+                    break
+                found.append((head, buffer[at + _HEAD.size : end]))
+                at = end
+            buffer = buffer[at:]
+            yield found
 
 
 async def copy_rows(connection: AsyncConnection[TupleRow], spool: Spool, start: Start) -> None:

@@ -143,6 +143,12 @@ class NewTurn:
     keep_partial: bool = True
     parent_seq: int = 0
 
+    @property
+    def has_given_ids(self) -> bool:
+        """Whether the caller chose the message_id of a message, which the session may have."""
+        own_id = str(self.message_id)
+        return any(message_id != own_id for _, message_id in self.append.message_ids)
+
 
 @dataclass(frozen=True, slots=True)
 class QueuedTurn:

@@ -107,8 +107,6 @@ _UNFENCE = """
 UPDATE sessions SET running_turn = NULL WHERE key = %(key)s AND running_turn = %(turn_id)s"""
 
 _FIND = f"SELECT {_OWNED} FROM turns WHERE {OF_TURN}"
-_SET_REPLAY_RESULT = f"""
-UPDATE requests SET session_id = %(result)s WHERE {OF_SESSION} AND request_id = %(request_id)s"""
 
 _RUNNING_TURN = f"SELECT running_turn FROM sessions WHERE {_OF_CALLER}"
 _GET = f"""
@@ -307,13 +305,6 @@ class TurnStore:
         """Return the current row of a turn of the session; None if there is none."""
         rows = await change.rows(_FIND, turn_id=turn_id)
         return _owned(rows[0]) if rows else None
-
-    async def set_replay_result(self, change: Change, request_id: str, result: str) -> None:
-        """Set the result that a repetition of the request returns.
-
-        The result was not known when the request was recorded.
-        """
-        await change.rows(_SET_REPLAY_RESULT, request_id=request_id, result=result)
 
     async def list(
         self, key: UUID, project_id: UUID, state: int, before: UUID | None, size: int
