@@ -32,9 +32,9 @@ def find_postmaster(cluster: Path) -> int | None:
 def stop_postmaster(cluster: Path, timeout_s: float) -> bool:
     """Stop the PostgreSQL that is running on the cluster, as `pg_ctl stop -m fast` does.
 
-    PostgreSQL removes its pid file shortly before its process ends. This function waits for the end.
-    It starts no program. A forked child of a process with gRPC's threads may die before exec, and
-    PostgreSQL would be left running.
+    PostgreSQL removes its pid file shortly before its process ends, so wait for the process, too.
+    This function starts no program. A forked child of a process with gRPC's threads may die before
+    exec, and PostgreSQL would be left running.
 
     Returns:
         Whether no PostgreSQL is running on the cluster; False if it has not ended in time.
