@@ -20,7 +20,7 @@ class StoredObject(dict[str, Any]):
     """A stored message that is sent unchanged.
 
     Attributes:
-        raw: its JSON text.
+        raw: the JSON text of the message.
     """
 
     def __init__(self, value: JSON, raw: str) -> None:

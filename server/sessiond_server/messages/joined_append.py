@@ -280,7 +280,7 @@ class JoinedAppends:
 
         Args:
             slot: the statement.
-            keys: its sessions.
+            keys: the sessions of the statement.
             left: the appends that were neither stored nor refused, by session.
         """
         self._statements.ended(slot)

@@ -40,9 +40,9 @@ class Exchange:
 
     Attributes:
         api: the API that got it.
-        path: its path.
+        path: path of the request.
         headers: by their names in lower case.
-        body: its body; {} if it is no JSON object.
+        body: body of the request; {} if the body is no JSON object.
         number: 1 for the server's first request.
         model: the model that it names.
         refusal: the reason of its refusal. None = it was accepted.
