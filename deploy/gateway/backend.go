@@ -71,7 +71,12 @@ func (b backend) transport(config *tls.Config) (*url.URL, http.RoundTripper) {
 		TLSClientConfig:   config,
 		ForceAttemptHTTP2: true,
 		// A server that has vanished ends no connection. Calls of it end after a ping without an answer.
-		HTTP2: &http.HTTP2Config{SendPingTimeout: pingInterval, PingTimeout: pingTimeout},
+		HTTP2: &http.HTTP2Config{
+			SendPingTimeout: pingInterval,
+			PingTimeout:     pingTimeout,
+			// What a slow reader may hold.
+			MaxReceiveBufferPerStream: 1 << 20,
+		},
 	}
 }
 

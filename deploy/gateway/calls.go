@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"mime"
 	"net/http"
 	"strconv"
@@ -16,7 +15,6 @@ const (
 	unaryTypes  = "application/json, application/proto"
 	streamTypes = "application/connect+json, application/connect+proto"
 	otherTypes  = ", application/grpc-web+proto, application/grpc"
-	maxTimeout  = 9_999_999_999 // Ten digits of milliseconds, as the Connect protocol says.
 )
 
 // calls lets only those requests through that are calls of a known method, and says what is wrong with the others.
@@ -25,33 +23,33 @@ func calls(methods map[string]protoreflect.MethodDescriptor, next http.Handler) 
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		method, known := methods[r.URL.Path]
 		if !known {
-			if strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") && connect.NewErrorWriter().IsSupported(r) {
-				_ = connect.NewErrorWriter().Write(w, r, connect.NewError(connect.CodeUnimplemented, errNoMethod))
-				return
-			}
-			refuse(w, http.StatusNotFound, connect.CodeUnimplemented, errNoMethod.Error())
+			refuse(w, r, http.StatusNotFound, connect.CodeUnimplemented,
+				"there is no such method; a call goes to /sessiond.v1.SERVICE/METHOD")
 			return
 		}
 		if isGET := r.Method == http.MethodGet; isGET && !isReadable(method) || !isGET && r.Method != http.MethodPost {
 			w.Header().Set("Allow", http.MethodPost)
-			refuse(w, http.StatusMethodNotAllowed, connect.CodeUnimplemented, "call this method with POST")
+			refuse(w, r, http.StatusMethodNotAllowed, connect.CodeUnimplemented, "call this method with POST")
 			return
 		}
 		if wrong := protocolOf(r); wrong != "" {
-			refuse(w, http.StatusBadRequest, connect.CodeInvalidArgument, wrong)
+			refuse(w, r, http.StatusBadRequest, connect.CodeInvalidArgument, wrong)
+			return
+		}
+		if encoding := encodingOf(r); encoding != "" && encoding != "identity" && encoding != "gzip" {
+			w.Header().Set("Grpc-Accept-Encoding", "gzip")
+			refuse(w, r, http.StatusUnsupportedMediaType, connect.CodeUnimplemented, "compress with gzip, or not at all")
 			return
 		}
 		if r.Method == http.MethodPost {
 			if wrong := contentTypeOf(r, method); wrong != "" {
-				refuse(w, http.StatusUnsupportedMediaType, connect.CodeInvalidArgument, wrong)
+				refuse(w, r, http.StatusUnsupportedMediaType, connect.CodeInvalidArgument, wrong)
 				return
 			}
 		}
 		next.ServeHTTP(w, r)
 	})
 }
-
-var errNoMethod = errors.New("there is no such method; a call goes to /sessiond.v1.SERVICE/METHOD")
 
 func isReadable(method protoreflect.MethodDescriptor) bool {
 	return !method.IsStreamingClient() && !method.IsStreamingServer() && hasNoSideEffects(method)
@@ -60,6 +58,16 @@ func isReadable(method protoreflect.MethodDescriptor) bool {
 func hasNoSideEffects(method protoreflect.MethodDescriptor) bool {
 	options, ok := method.Options().(*descriptorpb.MethodOptions)
 	return ok && options.GetIdempotencyLevel() == descriptorpb.MethodOptions_NO_SIDE_EFFECTS
+}
+
+// encodingOf returns how the request is compressed.
+func encodingOf(r *http.Request) string {
+	for _, name := range []string{"Grpc-Encoding", "Connect-Content-Encoding", "Content-Encoding"} {
+		if encoding := r.Header.Get(name); encoding != "" {
+			return encoding
+		}
+	}
+	return r.URL.Query().Get("compression")
 }
 
 // protocolOf checks the headers of the Connect protocol.
@@ -74,8 +82,17 @@ func protocolOf(r *http.Request) string {
 		if err != nil || timeout < 0 {
 			return "Connect-Timeout-Ms is not a number of milliseconds"
 		}
-		// Nobody waits longer.
-		r.Header.Set("Connect-Timeout-Ms", strconv.FormatInt(min(timeout, maxTimeout), 10))
+		timeout = min(timeout, maxTimeout.Milliseconds())
+		r.Header.Set("Connect-Timeout-Ms", strconv.FormatInt(timeout, 10))
+	}
+	if given := r.Header.Get("Grpc-Timeout"); given != "" {
+		timeout, ok := grpcTimeout(given)
+		if !ok {
+			return "grpc-timeout is not a number with a unit, such as 1500m"
+		}
+		if timeout == maxTimeout {
+			r.Header.Del("Grpc-Timeout") // The translation refuses longer ones.
+		}
 	}
 	if r.Method == http.MethodGet {
 		query := r.URL.Query()

@@ -23,11 +23,14 @@ import (
 const (
 	// deadlineGrace is how long the server may take to say that a deadline has passed.
 	deadlineGrace = 2 * time.Second
+	// maxTimeout is the longest timeout that is passed on; a longer one is shortened to it.
+	maxTimeout    = 365 * 24 * time.Hour
 	envelopeBytes = 5
 )
 
 var (
 	errDeadline = errors.New("the deadline has passed")
+	errTooLarge = errors.New("the message is too large")
 	errDraining = errors.New("the gateway is shutting down")
 )
 
@@ -82,6 +85,9 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case errors.Is(err, io.EOF):
 		answer(w, failed(codes.InvalidArgument, malformed, "the call has no request; send {} for an empty one"))
 		return
+	case errors.Is(err, errTooLarge):
+		answer(w, failed(codes.ResourceExhausted, "", fmt.Sprintf("a message has more than %d bytes", maxMessageBytes)))
+		return
 	case err != nil:
 		answer(w, failed(codes.InvalidArgument, malformed, "the request breaks off"))
 		return
@@ -101,7 +107,7 @@ func oneMessage(body io.Reader) ([]byte, error) {
 	}
 	size := binary.BigEndian.Uint32(message[1:])
 	if size > maxMessageBytes {
-		return nil, fmt.Errorf("a message of %d bytes", size)
+		return nil, errTooLarge
 	}
 	whole := bytes.NewBuffer(message)
 	if n, err := io.CopyN(whole, body, int64(size)); err != nil {
@@ -157,14 +163,27 @@ func failure(r *http.Request, err error, otherwise string) *status.Status {
 }
 
 // endWithStatus gives each response a status at its end, even if the connection to the server breaks.
+//
+// An error without a response has its status in the headers. It is moved to the trailers: the proxy may flush the
+// headers before it ends the response, and gRPC clients then miss the trailers.
 func endWithStatus(response *http.Response) error {
-	response.Body = &responseStream{response.Body, response}
+	stream := &responseStream{ReadCloser: response.Body, response: response, ended: http.Header{}}
+	for _, name := range statusHeaders {
+		if values := response.Header.Values(name); len(values) > 0 {
+			stream.ended[name] = values
+			response.Header.Del(name)
+		}
+	}
+	response.Body = stream
 	return nil
 }
+
+var statusHeaders = []string{"Grpc-Status", "Grpc-Message", "Grpc-Status-Details-Bin"}
 
 type responseStream struct {
 	io.ReadCloser
 	response *http.Response
+	ended    http.Header // The status of an error without a response; else empty.
 }
 
 func (s *responseStream) Read(into []byte) (int, error) {
@@ -172,8 +191,10 @@ func (s *responseStream) Read(into []byte) (int, error) {
 	if err == nil {
 		return n, nil
 	}
-	hasStatus := s.response.Header.Get("Grpc-Status") != "" || s.response.Trailer.Get("Grpc-Status") != ""
-	if !errors.Is(err, io.EOF) || !hasStatus {
+	switch {
+	case errors.Is(err, io.EOF) && len(s.ended) > 0:
+		s.response.Trailer = s.ended
+	case !errors.Is(err, io.EOF) || s.response.Trailer.Get("Grpc-Status") == "":
 		lost := failure(s.response.Request, noEOF(err), "the connection to the sessiond server broke off")
 		s.response.Trailer = trailers(lost)
 	}
@@ -191,9 +212,8 @@ func grpcTimeout(text string) (time.Duration, bool) {
 	}
 	unit, known := units[text[len(text)-1]]
 	count, err := strconv.ParseInt(text[:len(text)-1], 10, 64)
-	// Longer timeouts than a year are none, and would overflow.
-	if !known || err != nil || count > int64(365*24*time.Hour/unit) {
+	if !known || err != nil || count < 0 {
 		return 0, false
 	}
-	return time.Duration(count) * unit, true
+	return time.Duration(min(count, int64(maxTimeout/unit))) * unit, true
 }

@@ -3,8 +3,10 @@ package main
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -73,8 +75,15 @@ func malformedError(err error) error {
 	return made
 }
 
-// refuse answers a request that is no call with an error in the JSON of the Connect protocol.
-func refuse(w http.ResponseWriter, httpStatus int, code connect.Code, text string) {
+var grpcErrors = connect.NewErrorWriter()
+
+// refuse answers a request that is no call with an error: of gRPC, if it is one of gRPC, or in the JSON of the
+// Connect protocol.
+func refuse(w http.ResponseWriter, r *http.Request, httpStatus int, code connect.Code, text string) {
+	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") && grpcErrors.IsSupported(r) {
+		_ = grpcErrors.Write(w, r, connect.NewError(code, errors.New(text)))
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(httpStatus)
 	_ = json.NewEncoder(w).Encode(map[string]string{"code": code.String(), "message": text})

@@ -13,6 +13,8 @@ import pytest
 
 from sessiond.v1 import conversation_service_pb2 as conversation_pb
 from sessiond.v1.conversation_service_pb2_grpc import ConversationServiceStub
+from sessiond.v1.session_service_pb2 import GetSessionRequest
+from sessiond.v1.session_service_pb2_grpc import SessionServiceStub
 
 from ..support.processes import ServerProcess
 from .gateways import (
@@ -201,3 +203,28 @@ def test_the_log_has_no_text_of_requests(server: ServerProcess, tmp_path: Path) 
                 connection.request("POST", GET_SESSION, body, JSON)
                 assert connection.getresponse().status == 400
     assert SECRET not in log.read_text()
+
+
+def test_clients_of_grpc_get_grpc_errors(url: str) -> None:
+    """The status of an error must be in the trailers, also if its headers are sent first."""
+    missing = GetSessionRequest(session_id="none")
+    too_large = GetSessionRequest(session_id="x" * (64 << 20))
+    with grpc.insecure_channel(url.removeprefix("http://")) as channel:
+        get = SessionServiceStub(channel).GetSession
+        codes = {code_of(get, missing) for _ in range(100)}
+        assert codes == {grpc.StatusCode.NOT_FOUND}
+        # grpcio sends it as more hours than the translation takes.
+        assert code_of(get, missing, timeout=1e9) == grpc.StatusCode.NOT_FOUND
+        deflate = grpc.Compression.Deflate
+        assert code_of(get, missing, compression=deflate) == grpc.StatusCode.UNIMPLEMENTED
+        assert code_of(get, too_large) == grpc.StatusCode.RESOURCE_EXHAUSTED
+        unknown = channel.unary_unary("/sessiond.v1.SessionService/Nope")
+        assert code_of(unknown, b"") == grpc.StatusCode.UNIMPLEMENTED
+
+
+def code_of(method: Any, request: Any, **options: Any) -> grpc.StatusCode:
+    """Call a method, and return the code of its error."""
+    with pytest.raises(grpc.RpcError) as refused:
+        method(request, **options)
+    code: grpc.StatusCode = refused.value.code()  # type: ignore[attr-defined]
+    return code
