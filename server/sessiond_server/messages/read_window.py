@@ -93,7 +93,7 @@ class ReadWindow:
         self._all = head.segments
         self._segments = self._on_branch(head.segments)
         self._queried: Sequence[Segment] = ()
-        # Makes a resume_token valid only for this read.
+        # The fingerprint makes a resume_token valid only for this read.
         self._fingerprint = pagination.fingerprint(
             head.log,
             reading.through_seq,

@@ -123,7 +123,7 @@ class _Waiting:
     """A history that waits for memory.
 
     Attributes:
-        size: its size. Unit: bytes.
+        size: size of the history. Unit: bytes.
         overtaken: number of later histories that were admitted first.
         admitted: done once there is memory for it.
     """
