@@ -52,7 +52,7 @@ def gateway_process(
             yield url, process
         finally:
             process.terminate()
-            assert process.wait(30) == 0, log.read_text()
+            assert process.wait(PATIENCE_S) == 0, log.read_text()
     # The gateway's own failures have stack traces.
     assert "panic" not in log.read_text()
 

@@ -14,6 +14,7 @@ from sessiond_server.core.ids import DEFAULT_PROJECT_ID
 from sessiond_server.db.pool import LockTimeout
 from sessiond_server.queues.store.turns import Turns
 
+from ..support.locks import LOCKS_LAST
 from ..support.queues import (
     Query,
     ack,
@@ -25,7 +26,7 @@ from ..support.queues import (
     requeue,
     run_out,
 )
-from ..support.waiting import LOCKS_LAST, PATIENCE_S, until_async, until_waiting
+from ..support.waiting import PATIENCE_S, until_async, until_waiting
 from ..support.wire import Wire
 
 
