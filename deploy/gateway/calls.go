@@ -14,7 +14,7 @@ import (
 const (
 	unaryTypes  = "application/json, application/proto"
 	streamTypes = "application/connect+json, application/connect+proto"
-	otherTypes  = ", application/grpc-web+proto, application/grpc"
+	otherTypes  = ", application/grpc-web+proto, application/grpc-web-text, application/grpc"
 )
 
 // calls lets only those requests through that are calls of a known method, and says what is wrong with the others.

@@ -59,7 +59,7 @@ func newHandler(ctx context.Context, chosen options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	served := calls(methods, transcoder)
+	served := webText(calls(methods, transcoder))
 	root := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/healthz" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
 			_, _ = io.WriteString(w, "ok\n")

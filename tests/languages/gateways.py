@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import ssl
 import struct
 import subprocess
 import time
@@ -23,15 +24,15 @@ END_OF_STREAM = 2
 
 
 @contextlib.contextmanager
-def gateway(target: str, *flags: str, log: Path) -> Iterator[str]:
-    """Run the gateway before a server, and yield its address."""
-    with gateway_process(target, *flags, log=log) as (url, _):
+def gateway(target: str, *flags: str, log: Path, ca: Path | None = None) -> Iterator[str]:
+    """Run the gateway before a server, and yield its address: of https, if it has an authority."""
+    with gateway_process(target, *flags, log=log, ca=ca) as (url, _):
         yield url
 
 
 @contextlib.contextmanager
 def gateway_process(
-    target: str, *flags: str, log: Path
+    target: str, *flags: str, log: Path, ca: Path | None = None
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Run the gateway before a server, and yield its address and its process."""
     if not GATEWAY.exists():
@@ -42,8 +43,12 @@ def gateway_process(
             [str(GATEWAY), "-listen", address, "-target", target, *flags], stderr=stderr
         )
         try:
-            url = f"http://{address}"
-            until_healthy(url, process)
+            url = (
+                f"https://{address.replace('127.0.0.1', 'localhost')}"
+                if ca
+                else f"http://{address}"
+            )
+            until_healthy(url, process, ca)
             yield url, process
         finally:
             process.terminate()
@@ -52,11 +57,15 @@ def gateway_process(
     assert "panic" not in log.read_text()
 
 
-def until_healthy(url: str, process: subprocess.Popen[bytes]) -> None:
+def until_healthy(url: str, process: subprocess.Popen[bytes], ca: Path | None) -> None:
     """Wait until the gateway serves."""
+    context = ssl.create_default_context(cafile=str(ca)) if ca else None
     end = time.monotonic() + 60
     while True:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/healthz") as answer:  # noqa: S310
+        with (
+            contextlib.suppress(OSError),
+            urllib.request.urlopen(f"{url}/healthz", context=context) as answer,  # noqa: S310
+        ):
             assert answer.read() == b"ok\n"
             return
         assert process.poll() is None
