@@ -104,7 +104,7 @@ async def test_callers_that_wait_behind_a_lock_are_refused_with_it(database_url:
     await database.open()
     begin_work("read")
     async with database.connection():
-        ping = asyncio.create_task(database.rows("SELECT 1"))
+        ping = asyncio.create_task(database.ping())
         while not database.pool_stats()["requests_waiting"]:
             await asyncio.sleep(0)
         database.refuse_waiting("list")
@@ -113,5 +113,5 @@ async def test_callers_that_wait_behind_a_lock_are_refused_with_it(database_url:
         database.refuse_waiting("read")
         with pytest.raises(LockTimeout):
             await ping
-    await database.rows("SELECT 1")
+    await database.ping()
     await database.close()

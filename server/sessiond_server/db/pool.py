@@ -240,6 +240,16 @@ class Database:
         log.warning("database_connections_renewed", reason=reason)
         await self._pool.drain()
 
+    async def ping(self) -> None:
+        """Make one round trip.
+
+        Raises:
+            DatabaseUnavailable: if the database does not respond.
+            PoolExhausted: if no connection became free in time.
+        """
+        async with self.connection() as connection:
+            await connection.execute("SELECT 1")
+
     def connection(self) -> "PooledConnection":
         """Return a context manager that lends an autocommit connection.
 
