@@ -15,19 +15,17 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
-import psycopg
 import uvloop
 from database import databases
 from serving import migrate, serve
 from subject_empty_call import EmptyCall
 from subject_floor import Floor
 from subjects import Subject
+from trees import cpu_s, database, postmaster, sources
 from workload import messages
 
 WARM_UP_APPENDS = 30
@@ -76,27 +74,27 @@ def _compare(
     found: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
     with ExitStack() as stack:
         made = stack.enter_context(databases())
-        postmaster = _postmaster(made.peers_url)
+        first_pid = postmaster(made.peers_url)
         targets = {}
         for number, tree in enumerate(trees):
-            url = stack.enter_context(_database(made.peers_url, number))
-            with _sources(tree):
+            url = stack.enter_context(database(made.peers_url, number))
+            with sources(tree):
                 migrate(url)
                 targets[tree] = stack.enter_context(serve(url, {}))
         for number in range(rounds):
             for tree in trees if number % 2 else reversed(trees):
                 served = targets[tree]
                 for kind in OURS:
-                    given = (kind, served.target, served.pid, postmaster)
+                    given = (kind, served.target, served.pid, first_pid)
                     found[kind, str(tree)].append(_in_process(tree, given, appends))
             for kind in THEIRS:
-                given = (kind, made.peers_url, 0, postmaster)
+                given = (kind, made.peers_url, 0, first_pid)
                 found[kind, ""].append(_in_process(trees[0], given, appends))
     return found
 
 
 def _in_process(tree: Path, given: tuple[object, ...], appends: int) -> dict[str, float]:
-    with _sources(tree):
+    with sources(tree):
         done = subprocess.run(
             [sys.executable, __file__, "--appends", str(appends), "--measure", *map(str, given)],
             stdout=subprocess.PIPE,
@@ -106,7 +104,7 @@ def _in_process(tree: Path, given: tuple[object, ...], appends: int) -> dict[str
 
 
 async def _measure(
-    kind: str, target: str, server: int, postmaster: int, appends: int
+    kind: str, target: str, server: int, first_pid: int, appends: int
 ) -> dict[str, float]:
     """Measure one kind of append in this process."""
     async with AsyncExitStack() as stack:
@@ -144,69 +142,12 @@ async def _measure(
         took_s.clear()
         gc.collect()
         gc.freeze()
-        cpu = partial(_cpu_s, server, os.getpid(), postmaster)
+        cpu = partial(cpu_s, server, os.getpid(), first_pid)
         before = cpu()
         await write_all(WARM_UP_APPENDS, len(stored))
         spent = [after - start for after, start in zip(cpu(), before, strict=True)]
         each = [1e6 * seconds / len(took_s) for seconds in spent]
         return dict(zip(PLACES, each, strict=True)) | {"p50": 1e6 * statistics.median(took_s)}
-
-
-def _cpu_s(server: int, client: int, postmaster: int) -> tuple[float, float, float]:
-    backends = sum(_process_s(pid) for pid in _children(postmaster))
-    return _process_s(server) if server else 0.0, _process_s(client), backends
-
-
-def _process_s(pid: int) -> float:
-    """Return the time that the threads of a process have spent on processors, in seconds."""
-    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
-
-
-def _parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def _children(pid: int) -> list[int]:
-    processes = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
-    children = []
-    for process in processes:
-        with suppress(OSError):  # the process has ended meanwhile
-            if _parent(process) == pid:
-                children.append(process)
-    return children
-
-
-def _postmaster(url: str) -> int:
-    with psycopg.connect(url) as connection:  # a backend runs only while it is connected
-        return _parent(connection.info.backend_pid)
-
-
-@contextmanager
-def _database(url: str, number: int) -> Iterator[str]:
-    """Create a database on the server of another database, and drop it at the end."""
-    name = f"tree_{number}_{os.getpid()}"
-    parts = urlsplit(url)
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"'.encode())
-        try:
-            yield urlunsplit(parts._replace(path=f"/{name}", netloc=parts.netloc or "@"))
-        finally:
-            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
-
-
-@contextmanager
-def _sources(tree: Path) -> Iterator[None]:
-    """Let processes that the block starts use the packages of a source tree."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(str(tree / name) for name in ("client", "server"))
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
 
 
 if __name__ == "__main__":

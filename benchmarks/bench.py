@@ -1,4 +1,4 @@
-"""One run: the common parts of its measurements."""
+"""The common parts of the measurements of one run."""
 
 import gc
 import time
@@ -17,7 +17,7 @@ WARM_UP_APPENDS = 30
 
 
 class Bench:
-    """One run: its subjects, messages and results so far.
+    """The subjects, the messages, and the results so far of one run.
 
     Args:
         subjects: the opened subjects of READERS and LOADERS, by name.

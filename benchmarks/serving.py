@@ -60,7 +60,7 @@ def serve(database_url: str, settings: Mapping[str, str]) -> Iterator[Served]:
     """Run a server on a free port until the block ends.
 
     Args:
-        database_url: its database.
+        database_url: the database of the server.
         settings: SESSIOND_* variables other than the database's. Default: the server's defaults.
 
     Raises:

@@ -248,7 +248,7 @@ def base_settings() -> Settings:
 def settings(base_settings: Settings, tmp_path: Path, request: pytest.FixtureRequest) -> Settings:
     """Settings of servers in this process, whose purger runs only when a test runs it.
 
-    An indirect parameter changes fields; see LOCKS_LAST in support/waiting.py.
+    An indirect parameter changes fields; see support/locks.py.
     """
     changed = {"asset_store": str(tmp_path / "assets")} | getattr(request, "param", {})
     return base_settings.model_copy(update=changed)

@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/http/httputil"
 	"net/url"
 	"os"
 	"strings"
@@ -30,6 +29,9 @@ const (
 	servicePrefix = "sessiond.v1."
 	adminService  = "sessiond.v1.AdminService"
 	retryInterval = time.Second
+	// Servers disconnect clients that ping more often than every 10 seconds.
+	pingInterval = 30 * time.Second
+	pingTimeout  = 15 * time.Second
 )
 
 // backend is the sessiond server behind the gateway.
@@ -54,8 +56,8 @@ func (b backend) tlsConfig() (*tls.Config, error) {
 	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
 }
 
-// proxy returns a handler that passes gRPC calls on, headers and trailers included.
-func (b backend) proxy(config *tls.Config) http.Handler {
+// transport returns the address of the server, and what carries calls to it.
+func (b backend) transport(config *tls.Config) (*url.URL, http.RoundTripper) {
 	protocols := new(http.Protocols)
 	scheme := "http"
 	if config == nil {
@@ -64,18 +66,16 @@ func (b backend) proxy(config *tls.Config) http.Handler {
 		scheme = "https"
 		protocols.SetHTTP2(true)
 	}
-	target := &url.URL{Scheme: scheme, Host: b.target}
-	return &httputil.ReverseProxy{
-		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(target) },
-		Transport:     &http.Transport{Protocols: protocols, TLSClientConfig: config, ForceAttemptHTTP2: true},
-		FlushInterval: -1, // Events of a stream are passed on as they come.
-		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			slog.Warn("backend_failed", "path", r.URL.Path, "error", err.Error())
-			header := w.Header()
-			header.Set("Content-Type", "application/grpc")
-			header.Set("Grpc-Status", "14")
-			header.Set("Grpc-Message", "the gateway cannot reach the sessiond server")
-			w.WriteHeader(http.StatusOK)
+	return &url.URL{Scheme: scheme, Host: b.target}, &http.Transport{
+		Protocols:         protocols,
+		TLSClientConfig:   config,
+		ForceAttemptHTTP2: true,
+		// A server that has vanished ends no connection. Calls of it end after a ping without an answer.
+		HTTP2: &http.HTTP2Config{
+			SendPingTimeout: pingInterval,
+			PingTimeout:     pingTimeout,
+			// What a slow reader may hold.
+			MaxReceiveBufferPerStream: 1 << 20,
 		},
 	}
 }

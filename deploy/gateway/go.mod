@@ -3,6 +3,7 @@ module sessiond-gateway
 go 1.26.8
 
 require (
+	connectrpc.com/connect v1.21.1
 	connectrpc.com/cors v0.1.0
 	connectrpc.com/vanguard v0.4.0
 	github.com/rs/cors v1.11.1
@@ -12,7 +13,6 @@ require (
 )
 
 require (
-	connectrpc.com/connect v1.21.1 // indirect
 	golang.org/x/net v0.62.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/text v0.43.0 // indirect

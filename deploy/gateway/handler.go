@@ -2,16 +2,16 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
-	"strings"
 
 	connectcors "connectrpc.com/cors"
 	"connectrpc.com/vanguard"
 	"github.com/rs/cors"
 	// Registers the details of errors, so that they are also readable as JSON.
 	_ "google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
 )
 
@@ -27,7 +27,9 @@ func newHandler(ctx context.Context, chosen options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	proxy := chosen.backend.proxy(config)
+	methods := map[string]protoreflect.MethodDescriptor{}
+	target, transport := chosen.backend.transport(config)
+	forwarder := newForwarder(target, transport, methods, newStops(ctx))
 	types := dynamicpb.NewTypes(files)
 	var services []*vanguard.Service
 	for _, name := range names {
@@ -38,7 +40,10 @@ func newHandler(ctx context.Context, chosen options) (http.Handler, error) {
 		if err != nil {
 			return nil, err
 		}
-		services = append(services, vanguard.NewServiceWithSchema(service, proxy,
+		for i := range service.Methods().Len() {
+			methods[fmt.Sprintf("/%s/%s", name, service.Methods().Get(i).Name())] = service.Methods().Get(i)
+		}
+		services = append(services, vanguard.NewServiceWithSchema(service, forwarder,
 			vanguard.WithTargetProtocols(vanguard.ProtocolGRPC),
 			vanguard.WithTargetCodecs(vanguard.CodecProto),
 			vanguard.WithNoTargetCompression(),
@@ -47,15 +52,21 @@ func newHandler(ctx context.Context, chosen options) (http.Handler, error) {
 			vanguard.WithMaxGetURLBytes(8<<10),
 		))
 	}
-	transcoder, err := vanguard.NewTranscoder(services)
+	transcoder, err := vanguard.NewTranscoder(services,
+		vanguard.WithCompression(vanguard.CompressionGzip, newGzip, newBoundedGzip),
+		vanguard.WithCodec(newStrictJSON),
+	)
 	if err != nil {
 		return nil, err
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.WriteString(w, "ok\n")
+	served := webText(calls(methods, transcoder))
+	root := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/healthz" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+			_, _ = io.WriteString(w, "ok\n")
+			return
+		}
+		served.ServeHTTP(w, r)
 	})
-	mux.Handle("/", fullDuplex(plainPosts(transcoder)))
 	return cors.New(cors.Options{
 		AllowedOrigins: chosen.origins,
 		// If no origins are allowed, only pages of the gateway's own origin may call.
@@ -64,7 +75,7 @@ func newHandler(ctx context.Context, chosen options) (http.Handler, error) {
 		AllowedHeaders:  append(connectcors.AllowedHeaders(), "Authorization", "X-Request-Id"),
 		ExposedHeaders:  connectcors.ExposedHeaders(),
 		MaxAge:          7200,
-	}).Handler(mux), nil
+	}).Handler(exchanges(root)), nil
 }
 
 func noOrigin(origins []string) func(string) bool {
@@ -72,27 +83,4 @@ func noOrigin(origins []string) func(string) bool {
 		return nil
 	}
 	return func(string) bool { return false }
-}
-
-// fullDuplex lets responses begin before the end of the request was read. Without it, an HTTP/1 server closes the
-// request's body when a response begins: a stream whose server answers quickly breaks off, since its request could
-// not be read to the end.
-func fullDuplex(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
-			slog.Warn("no_full_duplex", "protocol", r.Proto, "error", err.Error())
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// plainPosts treats a POST of JSON as a call in the Connect protocol, so that curl needs no further header.
-func plainPosts(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		isJSON := strings.HasPrefix(r.Header.Get("Content-Type"), "application/json")
-		if r.Method == http.MethodPost && isJSON && r.Header.Get("Connect-Protocol-Version") == "" {
-			r.Header.Set("Connect-Protocol-Version", "1")
-		}
-		next.ServeHTTP(w, r)
-	})
 }

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// drainTimeout is how long calls in progress may take when the gateway stops.
-const drainTimeout = 20 * time.Second
+// maxStreams is how many calls a client may have at once on an HTTP/2 connection; sessiond's own limit is the same.
+const maxStreams = 1000
 
 type options struct {
 	listen   string
@@ -90,6 +90,11 @@ func run(ctx context.Context, chosen options) error {
 		ReadHeaderTimeout: 10 * time.Second,
 		MaxHeaderBytes:    64 << 10,
 		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS12},
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxStreams,
+			SendPingTimeout:      pingInterval, // Watches of clients that have vanished end.
+			PingTimeout:          pingTimeout,
+		},
 	}
 	ended := make(chan error, 1)
 	go func() {
@@ -105,10 +110,10 @@ func run(ctx context.Context, chosen options) error {
 		return err
 	case <-ctx.Done():
 	}
-	draining, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	draining, cancel := context.WithTimeout(context.Background(), callDrain+lastDrain)
 	defer cancel()
 	if err := server.Shutdown(draining); err != nil {
-		// Streams that clients keep open do not end by themselves.
+		// Some clients read nothing, not even the end of their call.
 		return server.Close()
 	}
 	return nil

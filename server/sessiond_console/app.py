@@ -23,7 +23,7 @@ def create_app(options: Options) -> Starlette:
     """Return the console as an ASGI application.
 
     Args:
-        options: how it runs.
+        options: how the console runs.
 
     Raises:
         InvalidField: if the target is malformed.

@@ -77,7 +77,7 @@ def address_of(listen: str) -> tuple[str, int]:
     """Return the host and the port of an address.
 
     Raises:
-        UsageError: if it is not HOST:PORT.
+        UsageError: if the address is not HOST:PORT.
     """
     host, _, port = listen.rpartition(":")
     if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:

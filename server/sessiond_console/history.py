@@ -63,7 +63,7 @@ def seq_of(name: str, value: str) -> int:
     """Return a seq of an address.
 
     Raises:
-        FormError: if it is not a number.
+        FormError: if the value is not a number.
     """
     if not (value.isascii() and value.isdigit() and len(value) < 19):
         raise FormError(name, "must be the seq of a message: 0, 1, 2, ...")

@@ -73,18 +73,18 @@ from sessiond_server.tasks.service import Tasks
 from sessiond_server.tasks.store import TaskStore
 from sessiond_server.turns.announcements import TurnAnnouncements
 from sessiond_server.turns.answers import Answers
-from sessiond_server.turns.asset_files import AssetFiles
-from sessiond_server.turns.context import Contexts
-from sessiond_server.turns.direct import DirectTurns
-from sessiond_server.turns.failures import DirectFailures
-from sessiond_server.turns.handover import Handovers
-from sessiond_server.turns.lanes import TurnLanes
+from sessiond_server.turns.calls import ModelCalls
+from sessiond_server.turns.changes.direct import DirectTurns
+from sessiond_server.turns.changes.failures import DirectFailures
+from sessiond_server.turns.changes.handover import Handovers
+from sessiond_server.turns.changes.queueing import DirectQueue
+from sessiond_server.turns.changes.transitions import TurnTransitions
 from sessiond_server.turns.leases import TurnLeases
-from sessiond_server.turns.live_texts import LiveTexts
 from sessiond_server.turns.new_turns import NewTurns
-from sessiond_server.turns.previews import Previews
-from sessiond_server.turns.queueing import DirectQueue
-from sessiond_server.turns.refusals import Refusals
+from sessiond_server.turns.requests.asset_files import AssetFiles
+from sessiond_server.turns.requests.context import Contexts
+from sessiond_server.turns.requests.previews import Previews
+from sessiond_server.turns.requests.refusals import Refusals
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.service import Turns
 from sessiond_server.turns.state import TurnLease, TurnSlots
@@ -98,8 +98,9 @@ from sessiond_server.turns.store.starts import StartStore
 from sessiond_server.turns.store.texts import TextStore
 from sessiond_server.turns.store.turns import TurnStore
 from sessiond_server.turns.streams import TurnStreams
-from sessiond_server.turns.text_saver import TextSaver
-from sessiond_server.turns.transitions import TurnTransitions
+from sessiond_server.turns.texts.live_texts import LiveTexts
+from sessiond_server.turns.texts.text_saver import TextSaver
+from sessiond_server.turns.waiting.lanes import TurnLanes
 from sessiond_server.watch.hub import WatchHub
 from sessiond_server.watch.store import WatchStore
 
@@ -221,23 +222,23 @@ async def open_services(
         stack.push_async_callback(direct.close)
         queue = DirectQueue(stores.turn_queues, stores.turn_ends, answers, watching, lease, slots)
         files = AssetFiles(assets, max_request_bytes=settings.max_model_request_bytes)
+        refusals = Refusals(models, max_context_bytes=settings.max_context_bytes)
         runner = TurnRunner(
             stores.turns,
             transitions,
             slots,
             watching,
             announcements,
-            stores.sessions,
-            contexts,
-            models,
-            files,
+            ModelCalls(
+                *(stores.sessions, contexts, models, files, announcements, refusals, lanes),
+                max_request_bytes=settings.max_model_request_bytes,
+            ),
             handovers,
             direct,
             queue,
             DirectFailures(stores.turn_starts, stores.turn_ends, watching),
-            Refusals(models, max_context_bytes=settings.max_context_bytes),
+            refusals,
             lanes,
-            max_request_bytes=settings.max_model_request_bytes,
         )
         stack.push_async_callback(runner.close)
         watching.add_listener(runner.on_event)

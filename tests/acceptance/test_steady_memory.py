@@ -52,7 +52,7 @@ class Memory:
 
     Args:
         server: the server.
-        database_url: its database.
+        database_url: the server's database.
         series: the file that gets each sample as a line of JSON.
     """
 

@@ -53,7 +53,7 @@ class Health:
     """Follows the status of a server.
 
     Attributes:
-        changes: its statuses so far, in order.
+        changes: the server's statuses so far, in order.
     """
 
     def __init__(self, channel: grpc.aio.Channel) -> None:

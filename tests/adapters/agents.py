@@ -41,15 +41,15 @@ def run_agent(
     """Run an agent, which may kill itself.
 
     Args:
-        program: its file.
-        arguments: the arguments of its store.
+        program: the file of the agent's program.
+        arguments: the arguments of the agent's store.
         prompts: the prompts to answer.
         model: the scripted model server.
-        home: the directory in which it keeps files.
+        home: the directory in which the agent keeps files.
         python: the interpreter.
 
     Returns:
-        What it printed: the JSON of each line.
+        What the agent printed: the JSON of each line.
     """
     environment = {
         **os.environ,

@@ -17,7 +17,8 @@ from sessiond_server.retention.purger import Purger
 from sessiond_server.retention.store.purge import PurgeStore
 from sessiond_server.server import Running
 
-from ..support.waiting import LOCKS_LAST, until_waiting
+from ..support.locks import LOCKS_LAST
+from ..support.waiting import until_waiting
 from ..support.wire import Wire, error_of, taken_apart
 from .helpers import (
     Query,

@@ -9,7 +9,7 @@ import pytest
 from sessiond import AsyncClient, errors
 from sessiond.v1.session_service_pb2 import BatchStoreMessagesResponse
 
-from ..support.waiting import until_async
+from ..support.waiting import PATIENCE_S, until_async
 from .batch_responses import HELLO, STORED, answered, result, waiting
 from .conftest import FakeServer
 
@@ -79,7 +79,7 @@ class TestDeadlines:
         ]
         ends = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(end) for end in ends] == [errors.DeadlineExceeded] * 2
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             await server.cancelled.wait()
 
 
@@ -121,7 +121,7 @@ class TestCancellation:
         await begun.wait()
         for call in calls:
             call.cancel()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             await server.cancelled.wait()
         # The sessions are no longer busy, so an append is sent at once.
         server.on("StoreMessages", STORED)
@@ -169,7 +169,7 @@ class TestClosing:
         calls += [asyncio.create_task(client.sessions.store_message("s0", HELLO)) for _ in range(2)]
         await until_async(lambda: len(waiting(client)) == 2, "they wait")
         await client.stop()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             ends = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(end) for end in ends] == [errors.ClientClosed] * 5
         with pytest.raises(errors.ClientClosed):

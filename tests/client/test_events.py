@@ -12,7 +12,7 @@ from sessiond._requests import watch as watch_requests
 from sessiond.v1 import event_pb2, message_pb2, session_pb2
 from sessiond.v1.conversation_service_pb2 import WatchResponse
 
-from ..support.waiting import until_async
+from ..support.waiting import PATIENCE_S, until_async
 
 GONE = (grpc.StatusCode.NOT_FOUND, "there is no session 's'")
 
@@ -220,7 +220,7 @@ async def test_a_silent_stream_is_opened_again(
 async def test_leaving_the_loop_ends_the_call(colour, server, client) -> None:
     server.on("Watch", [response(message(1)), silence])
     await take(colour, client.sessions.events("s", 0), 1)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         await server.cancelled.wait()
 
 
@@ -285,7 +285,7 @@ class TestHandlers:
             assert not server.cancelled.is_set()
             remove()
             remove()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             await server.cancelled.wait()
 
     async def test_the_next_one_watches_anew(self, server, session) -> None:

@@ -17,6 +17,7 @@ from sessiond.v1 import processing_service_pb2 as pb
 from sessiond_server.server import Running, serving
 from sessiond_server.settings import Settings
 
+from ..support.waiting import PATIENCE_S
 from .conftest import Colour, FakeServer
 
 
@@ -351,7 +352,7 @@ class TestWork:
     ) -> None:
         working = asyncio.create_task(q.work("a", handler_of(colour, lambda lease, messages: None)))
         with sessiond.Client(client.target) as other:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_S):
                 while (
                     await asyncio.to_thread(other.processing.queues) != ["a"]
                     or (await asyncio.to_thread(other.processing.counts, "a")).success < 10

@@ -16,6 +16,7 @@ from sessiond.v1.conversation_service_pb2 import (
     SendResponse,
 )
 
+from ..support.waiting import PATIENCE_S
 from .turn_responses import UNAVAILABLE, accepted, broken, silence, turn
 
 
@@ -37,7 +38,7 @@ class TestSend:
         )
         assert request.request_id
         # The client leaves the stream without ending the turn.
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             await server.cancelled.wait()
 
     async def test_by_string_by_keyword_and_by_dict(self, colour, server, session) -> None:

@@ -11,7 +11,7 @@ from sessiond._requests import watch as watch_requests
 from sessiond.v1 import turn_pb2
 from sessiond.v1.conversation_service_pb2 import AbortResponse, SendResponse
 
-from ..support.waiting import until_async
+from ..support.waiting import PATIENCE_S, until_async
 from .turn_responses import (
     FAILED,
     UNAVAILABLE,
@@ -243,7 +243,7 @@ class TestSendAndWait:
             await waiting
         # The server then sees the disconnect that abort_on_disconnect is about.
         assert server.of("Send")[0].abort_on_disconnect
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             await server.cancelled.wait()
 
     async def test_a_closed_client_says_so(self, colour, server, client, session) -> None:
@@ -349,7 +349,7 @@ class TestStream:
                 break
         else:
             await asyncio.to_thread(lambda: next(iter(stream)))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             await server.cancelled.wait()
         assert server.of("Send")[0].abort_on_disconnect is abort_on_exit
         assert server.of("Abort") == []

@@ -21,6 +21,7 @@ from sessiond.v1 import session_pb2
 from sessiond.v1.message_pb2 import Part
 from sessiond.v1.session_service_pb2 import StoreMessagesRequest
 
+from ..support.waiting import PATIENCE_S
 from .conftest import FILES, Colour, FakeServer
 
 WRONG: list[Any] = [
@@ -141,7 +142,7 @@ async def check(colour: Colour, function: Any, where: str) -> list[str]:
             if name == "stop_when_empty" and not value:
                 continue
             try:
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(PATIENCE_S):
                     await outcome(colour, function, {**needed, name: value})
             except SessiondError:
                 pass

@@ -5,7 +5,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from sessiond import AsyncClient, NewMessage, SessionNotFound
+from sessiond import (
+    AsyncClient,
+    DeadlineExceeded,
+    NewMessage,
+    ServerUnavailable,
+    SessionNotFound,
+)
 from sessiond.compat import acontext
 from sessiond.compat.acontext import (
     AcontextClient,
@@ -191,8 +197,10 @@ async def test_copies_and_errors(client: AsyncAcontextClient) -> None:
         with pytest.raises(AcontextError, match="SESSION_NOT_FOUND"):
             await call("nobody")
     async with AsyncAcontextClient(base_url="127.0.0.1:1", timeout=0.5) as nowhere:
-        with pytest.raises(TransportError, match=r"127\.0\.0\.1:1"):
+        with pytest.raises(TransportError) as caught:
             await nowhere.sessions.create()
+        # On a slow machine, the time may be over during an attempt.
+        assert isinstance(caught.value.__cause__, ServerUnavailable | DeadlineExceeded)
 
 
 async def test_the_sync_client_has_the_same_calls(server: Running) -> None:

@@ -26,7 +26,7 @@ AXE = "axe-core@4.14.1"
 TIMEOUT_MS = PATIENCE_S * 1000 / 4
 expect.set_options(timeout=TIMEOUT_MS)
 FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
-# Runs before each page's own scripts.
+# A script that runs before each page's own scripts.
 _RECORD_VIOLATIONS = """
 window.violations = [];
 document.addEventListener("securitypolicyviolation", (event) =>

@@ -15,9 +15,10 @@ from sessiond_console.following import Followers, event_bytes, tail
 from sessiond_console.pages import live
 
 from ..support.proxy import CuttingProxy
+from ..support.waiting import PATIENCE_S
 from .conftest import Browser
 
-TIMEOUT_S = 30
+TIMEOUT_S = PATIENCE_S
 # An answer that no test waits for.
 WORDS = " ".join(f"word{i}" for i in range(2_000))
 ENDLESS = {"echo_text": WORDS, "echo_delay_ms": 30}

@@ -6,7 +6,7 @@ import sys
 
 from sessiond.v1.session_service_pb2 import ListSessionsRequest
 
-# Prints the fingerprint of a listing.
+# A program that prints the fingerprint of a listing.
 FINGERPRINT = """
 import sys
 from uuid import UUID

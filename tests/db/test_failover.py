@@ -14,6 +14,7 @@ from sessiond_server.db.pool import Database, DatabaseUnavailable
 from sessiond_server.server import Running
 
 from ..support.outages import set_read_only, terminate_all
+from ..support.waiting import PATIENCE_S
 from ..support.wire import Wire
 
 SIZE = 4
@@ -110,7 +111,7 @@ async def test_a_database_that_is_read_only_gets_no_connections_until_it_is_writ
     with pytest.raises(DatabaseUnavailable):
         await database.ping()
     set_read_only(database_url, "off")
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             try:
                 await database.ping()

@@ -100,7 +100,7 @@ def test_the_merge_patch_cases_of_rfc_7396(
 async def test_a_database_of_the_first_version_can_be_migrated(
     empty_database_url: str, settings: Settings
 ) -> None:
-    """Messages of the first version lack totals and token counts. All else is as in new ones."""
+    """Unlike newer messages, those of the first version lack totals and token counts."""
     engine = create_engine(make_url(empty_database_url).set(drivername="postgresql+psycopg"))
     with engine.connect() as connection:
         config = migrate._config()

@@ -20,7 +20,7 @@ from sessiond_server.watch import hub
 from ..support.outages import set_read_only, terminate_all
 from ..support.pgbouncer import pgbouncer
 from ..support.turns import sending
-from ..support.waiting import until_async
+from ..support.waiting import PATIENCE_S, until_async
 from ..support.watching import seqs, watching
 from ..support.wire import Wire
 from ..turns.live_texts import Page
@@ -202,7 +202,7 @@ async def test_a_pooled_connection_to_a_database_that_is_read_only_is_refused(
             await database.ping()
         set_read_only(database_url, "off")
         terminate_all(database_url)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 try:
                     await database.ping()

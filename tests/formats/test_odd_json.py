@@ -37,7 +37,7 @@ MANY_NUMBERS = {
     "an item": '{"type":"quantum_call","id":"q","n":N}',
     "a block": '{"role":"user","content":[{"type":"mystery","n":N}]}',
 }
-# Prints the growth of the process, in bytes, while it reads a message with 5 million numbers.
+# A program that prints by how many bytes it grows while it reads a message with 5 million numbers.
 MEASURE = """
 import resource
 from sessiond.v1.message_pb2 import FORMAT_ANTHROPIC, FORMAT_OPENAI, Message

@@ -20,7 +20,7 @@ class Program:
     """A program with the commands write, read, watch and reason.
 
     Attributes:
-        language: its language.
+        language: the language of the program.
         command: the command that runs it.
         built: the file that `make languages` makes.
     """

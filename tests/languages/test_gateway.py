@@ -6,25 +6,21 @@ import http.client
 import http.server
 import json
 import shutil
-import struct
 import subprocess
 import sys
 import threading
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ..support.processes import ServerProcess, free_port
+from ..support.processes import ServerProcess
 from ..support.waiting import PATIENCE_S
+from .gateways import envelope, gateway, post
 from .programs import ROOT
 from .test_programs import made_key
 
-GATEWAY = ROOT / "deploy" / "gateway" / "sessiond-gateway"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 HERE = Path(__file__).parent
 EXPECTED = {
@@ -56,52 +52,6 @@ def page() -> Iterator[str]:
 class Silent(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
-
-
-@contextlib.contextmanager
-def gateway(target: str, *flags: str, log: Path) -> Iterator[str]:
-    """Run the gateway before a server, and yield its address."""
-    if not GATEWAY.exists():
-        pytest.skip("the gateway is not built; `make languages` builds it, if Go is here")
-    address = f"127.0.0.1:{free_port()}"
-    with log.open("wb") as stderr:
-        process = subprocess.Popen(
-            [str(GATEWAY), "-listen", address, "-target", target, *flags], stderr=stderr
-        )
-        try:
-            url = f"http://{address}"
-            until_healthy(url, process)
-            yield url
-        finally:
-            process.terminate()
-            assert process.wait(30) == 0, log.read_text()
-
-
-def until_healthy(url: str, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 60
-    while True:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/healthz") as answer:  # noqa: S310
-            assert answer.read() == b"ok\n"
-            return
-        assert process.poll() is None
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def post(url: str, method: str, request: dict[str, Any], **headers: str) -> tuple[int, Any]:
-    """Call a method as curl does: with JSON, and without protocol headers."""
-    asked = urllib.request.Request(  # noqa: S310
-        f"{url}/sessiond.v1.{method}",
-        json.dumps(request).encode(),
-        {"content-type": "application/json", **headers},
-    )
-    try:
-        with urllib.request.urlopen(asked) as response:  # noqa: S310
-            return response.status, json.load(response)
-    except urllib.error.HTTPError as refused:
-        with refused:
-            text = refused.read()
-            return refused.code, json.loads(text) if text.startswith(b"{") else text
 
 
 def test_curl_calls_with_json(target: str, tmp_path: Path) -> None:
@@ -145,8 +95,7 @@ def test_the_gateway_says_when_its_server_is_gone(
 
 def test_a_response_begins_before_the_request_ends(target: str, tmp_path: Path) -> None:
     """A request whose end is late must not break the stream that answers it."""
-    request = json.dumps({"sessionId": "one"}).encode()
-    envelope = struct.pack(">BI", 0, len(request)) + request
+    request = envelope({"sessionId": "one"})
     with gateway(target, log=tmp_path / "gateway.log") as url:
         post(url, "SessionService/CreateSession", {"session": {"sessionId": "one"}})
         connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=PATIENCE_S)
@@ -156,7 +105,7 @@ def test_a_response_begins_before_the_request_ends(target: str, tmp_path: Path) 
             connection.putheader("connect-protocol-version", "1")
             connection.putheader("transfer-encoding", "chunked")
             connection.endheaders()
-            connection.send(b"%x\r\n%b\r\n" % (len(envelope), envelope))
+            connection.send(b"%x\r\n%b\r\n" % (len(request), request))
             response = connection.getresponse()
             first = response.read(1)
             with contextlib.suppress(OSError):  # Calls that are answered may be closed by now.

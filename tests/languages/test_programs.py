@@ -12,6 +12,7 @@ import pytest
 from sessiond import Client
 
 from ..support.processes import ServerProcess
+from ..support.waiting import PATIENCE_S
 from .programs import OTHERS, PROGRAMS, Program, encoded
 
 HELLO = '{"role": "user", "content": "Hello"}'
@@ -126,7 +127,7 @@ def test_each_language_reads_and_watches_what_the_others_wrote(target: str) -> N
                 )
             assert program.run(target, "reason", "no-such-session") == ["SESSION_NOT_FOUND"]
         for program, watcher in zip(here, watchers, strict=True):
-            seen, complaints = watcher.communicate(timeout=60)
+            seen, complaints = watcher.communicate(timeout=PATIENCE_S)
             assert seen.splitlines() == written * len(here), f"{program.language}: {complaints}"
     finally:
         for watcher in watchers:

@@ -128,27 +128,14 @@ async def test_batches_begin_small_and_stay_below_the_receive_limit(wire: Wire) 
     assert [m.seq for batch in batches for m in batch.messages] == list(range(1, 6001))
 
 
-async def test_messages_of_similar_sizes_arrive_in_batches_that_grow_to_a_mebibyte(
-    wire: Wire,
-) -> None:
+async def test_messages_of_similar_sizes_arrive_in_batches_of_a_mebibyte(wire: Wire) -> None:
     await wire.create("one")
     for _ in range(5):
         await wire.store("one", *(["y" * 300, "y" * 700] * 500))
-    first, second, *others = await wire.batches("one")
+    first, *others = await wire.batches("one")
     assert len(first.messages) == 16
-    assert 0.2 < second.ByteSize() / 2**20 < 0.3
     assert len(others) == 3
     assert all(0.9 < batch.ByteSize() / 2**20 < 1.2 for batch in others[:-1])
-
-
-async def test_a_resumed_read_begins_with_a_small_batch_again(wire: Wire) -> None:
-    await wire.create("one")
-    await wire.store("one", *["y" * 500] * 1000)
-    first, second, *_ = await wire.batches("one")
-    resumed = await wire.batches("one", resume_token=second.resume_token)
-    assert len(resumed[0].messages) == 16
-    sent = len(first.messages) + len(second.messages)
-    assert [m.seq for batch in resumed for m in batch.messages] == [*range(sent + 1, 1001)]
 
 
 async def test_a_larger_message_makes_batches_smaller_instead_of_measuring_each_message(
@@ -158,7 +145,7 @@ async def test_a_larger_message_makes_batches_smaller_instead_of_measuring_each_
     await wire.store("one", *["y" * 500] * 998, "x" * 3_000)
     for _ in range(4):
         await wire.store("one", *["y" * 500] * 1000)
-    sizes = [batch.ByteSize() for batch in (await wire.batches("one"))[2:-1]]
+    sizes = [batch.ByteSize() for batch in (await wire.batches("one"))[1:-1]]
     assert all(0.5 < size / 2**20 < 0.9 for size in sizes)
 
 

@@ -21,6 +21,7 @@ from sessiond_server.messages.waiting_append import WaitingAppend
 from sessiond_server.sessions.locked import LockedSessions
 
 from ..support.quotas import unlimited
+from ..support.waiting import PATIENCE_S
 
 KEY = uuid.uuid4()
 DONE = Appended(1, 1, 0, 1)
@@ -102,12 +103,12 @@ def target(key: uuid.UUID = KEY) -> Any:
 
 
 async def store(joined: JoinedAppends, key: uuid.UUID = KEY) -> Appended:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         return await joined.store(target(key), [])
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not condition():
             await asyncio.sleep(0)
 

@@ -22,7 +22,8 @@ from sessiond_server.messages.joined_append import JoinedAppends
 from sessiond_server.messages.store.append import AppendStore
 from sessiond_server.messages.store.batch_append import BatchAppendStore
 
-from ..support.waiting import LOCKS_LAST, until_async
+from ..support.locks import LOCKS_LAST
+from ..support.waiting import until_async
 from ..support.wire import Wire, WireError, error_of, openai, pictures, taken_apart
 from .helpers import ask, seqs
 

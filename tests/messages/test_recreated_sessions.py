@@ -25,7 +25,7 @@ async def five(wire: Wire) -> Wire:
 
 
 async def recreate(wire: Wire) -> None:
-    """Replace the session by another one that looks the same from outside."""
+    """Replace the session by another one with the same id and as many messages."""
     await wire.delete("one")
     await wire.create("one")
     await wire.store("one", *"vwxyz")

@@ -14,7 +14,8 @@ from sessiond.v1.session_state_pb2 import StatePatch
 from sessiond_server.core.limits import MAX_STATE_BYTES
 from sessiond_server.db.pool import Database
 
-from ..support.waiting import LOCKS_LAST, until_waiting
+from ..support.locks import LOCKS_LAST
+from ..support.waiting import until_waiting
 from ..support.wire import Wire, error_of, openai
 
 

@@ -14,6 +14,7 @@ from sessiond_server.core.ids import DEFAULT_PROJECT_ID
 from sessiond_server.db.pool import LockTimeout
 from sessiond_server.queues.store.turns import Turns
 
+from ..support.locks import LOCKS_LAST
 from ..support.queues import (
     Query,
     ack,
@@ -25,7 +26,7 @@ from ..support.queues import (
     requeue,
     run_out,
 )
-from ..support.waiting import LOCKS_LAST, PATIENCE_S, until_async, until_waiting
+from ..support.waiting import PATIENCE_S, until_async, until_waiting
 from ..support.wire import Wire
 
 
@@ -256,7 +257,7 @@ class TestRaces:
                     results = await asyncio.gather(
                         ack(wire, one, failures=dict.fromkeys(some, "e")), return_exceptions=True
                     )
-                    assert results[0] is None or "not held" in str(results[0])
+                    assert results[0] is None or "LEASE_LOST" in str(results[0])
 
         async def put_back(number: int) -> None:
             rng = random.Random(number)
@@ -290,7 +291,7 @@ class TestRaces:
                     results = await asyncio.gather(
                         ack(wire, one, failures={1: "e"}), return_exceptions=True
                     )
-                    assert results[0] is None or "not held" in str(results[0])
+                    assert results[0] is None or "LEASE_LOST" in str(results[0])
 
         async def delete() -> None:
             for _ in range(10):

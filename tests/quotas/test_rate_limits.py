@@ -11,6 +11,7 @@ from sessiond_server.server import serving
 from sessiond_server.settings import Settings
 
 from ..support.metrics import here
+from ..support.waiting import PATIENCE_S
 from ..support.wire import Wire, WireError, error_of, openai
 from .conftest import Clock, SetLimits, with_key
 
@@ -130,7 +131,7 @@ async def test_a_change_of_limits_reaches_callers_without_a_key(
         await wire.admin.SetProjectLimits(
             SetProjectLimitsRequest(project="default", limits=ProjectLimits(calls_per_second=1))
         )
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while await _outcome(anonymous) != "RATE_LIMITED":
                 await asyncio.sleep(0.05)
 

@@ -11,7 +11,7 @@ from sessiond.v1.limits_pb2 import GetProjectUsageRequest
 from sessiond_server.core.errors import Fault
 from sessiond_server.providers.settings import ProviderSettings
 from sessiond_server.settings import Settings
-from sessiond_server.turns.refusals import Refusal
+from sessiond_server.turns.requests.refusals import Refusal
 
 from ..support.model_server import ModelServer
 from ..support.turns import send, sending
@@ -72,7 +72,7 @@ async def test_a_turn_that_fails_as_it_is_accepted_takes_no_place(
     await tenant.create("one")
     await set_limits(max_running_turns=1)
     with monkeypatch.context() as patch:
-        patch.setattr("sessiond_server.turns.refusals.Refusals.find", too_large)
+        patch.setattr("sessiond_server.turns.requests.refusals.Refusals.find", too_large)
         for _ in range(3):
             sent = await sending(tenant, "one", "x")
             assert (await sent.error()).reason == "CONTEXT_TOO_LARGE"

@@ -24,6 +24,7 @@ from sessiond import (
 from sessiond_server.server import Running
 
 from ..support.processes import ServerProcess
+from ..support.waiting import PATIENCE_S
 
 
 def said(*texts: str) -> list[dict[str, Any]]:
@@ -150,7 +151,7 @@ async def test_events_follow_a_rewind(client: AsyncClient) -> None:
     assert (rewound.data.last_seq, rewound.data["removed_count"]) == (2, 3)
     replacement = await anext(events)
     assert (replacement.seq, replacement.epoch, replacement.message.content) == (3, 1, "x")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         async for event in session.events(after_seq=5, after_epoch=0):
             assert (event.type, event.epoch) == ("session.rewound", 1)
             break

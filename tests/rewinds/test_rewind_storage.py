@@ -17,7 +17,8 @@ from sessiond_server.retention.purger import Purger
 from sessiond_server.server import Running
 
 from ..copies.helpers import Query, said
-from ..support.waiting import LOCKS_LAST, until_waiting
+from ..support.locks import LOCKS_LAST
+from ..support.waiting import until_waiting
 from ..support.wire import Wire, error_of
 from .test_rewind import letters
 

@@ -9,6 +9,7 @@ from sessiond.v1.turn_pb2 import TURN_STATE_ABORTED
 from ..copies.helpers import Query
 from ..support.model_server import ModelServer
 from ..support.turns import Sent, send, sending
+from ..support.waiting import PATIENCE_S
 from ..support.wire import Wire, error_of
 from ..turns.calls import send_held, turn_of
 
@@ -86,7 +87,7 @@ async def test_a_turn_whose_messages_are_gone_can_be_joined(
     await one.rewind("one", to_seq=1, abort_turn=True)
     assert (await aborted.error()).reason == "TURN_ABORTED"
     for wire in (one, other):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             joined = await sending(wire, "one", "a", request_id="r", after_seq=7)
             assert (await joined.end()).last_seq == 7
             joined = await sending(wire, "one", "b", request_id="r2")

@@ -27,7 +27,7 @@ class Kind:
     Attributes:
         name: the word in the names of its RPCs.
         id_field: the name of the field that identifies it.
-        message: its message class.
+        message: the message class of the child.
         service: the generated module of its service.
         change: a change that an update makes.
         refused: fields of a creation that refer to a message beyond the last.

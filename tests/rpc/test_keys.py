@@ -14,6 +14,7 @@ from sessiond_server.projects.store import KeyStore
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
 
+from ..support.waiting import PATIENCE_S
 from ..support.wire import Wire, end_of, error_of
 from .calls import ADMIN_CALLS, BY_ID, CALLS, call
 
@@ -150,7 +151,7 @@ class TestKeys:
         from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
         stub = health_pb2_grpc.HealthStub(channel)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 answer = await end_of(
                     stub.Check(health_pb2.HealthCheckRequest(service="sessiond.v1.SessionService"))

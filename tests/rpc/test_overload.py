@@ -14,7 +14,7 @@ from sessiond.v1.session_service_pb2_grpc import SessionServiceStub
 from sessiond_server.server import Running, serving
 from sessiond_server.settings import Settings
 
-from ..support.waiting import until_waiting
+from ..support.waiting import PATIENCE_S, until_waiting
 from ..support.wire import Wire, end_of, error_of, taken_apart
 from .calls import CALLS, call
 
@@ -50,7 +50,7 @@ class TestOverload:
             assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
         await wire.store("one", "x")
         watchers[0].cancel()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while await end_of(call(wire, "Send", CALLS["Send"]("one"))):
                 await asyncio.sleep(0.01)
         assert len(await wire.read("one")) == 3

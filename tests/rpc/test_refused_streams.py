@@ -9,6 +9,7 @@ from sessiond.v1.session_service_pb2 import ImportMessagesRequest
 from sessiond_server.rpc import bodies
 from sessiond_server.rpc.bodies import drain_requests
 
+from ..support.waiting import PATIENCE_S
 from ..support.wire import Wire, error_of, openai
 
 
@@ -28,7 +29,7 @@ class Trickle:
 async def test_draining_a_trickling_client_has_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "DRAIN_TIMEOUT_S", 0.1)
     trickle = Trickle()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         await drain_requests(aiter(trickle))
     assert trickle.sent
 
@@ -41,7 +42,7 @@ async def test_draining_a_stalled_client_has_a_timeout(monkeypatch: pytest.Monke
         yield b"x"
         await asyncio.Event().wait()
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         await drain_requests(stalled())
 
 

@@ -1,5 +1,6 @@
 """The command line as a process."""
 
+import argparse
 import json
 import os
 import re
@@ -13,6 +14,8 @@ import pytest
 from sessiond import Client, errors
 from sessiond_server import logs
 from sessiond_server.cli import COMMANDS, run
+from sessiond_server.cli import client as cli_client
+from sessiond_server.cli.errors import CommandError
 from sessiond_server.db import migrate
 
 from ..support.processes import ServerProcess
@@ -289,8 +292,21 @@ def test_tls(start_server: Callable[..., ServerProcess], database_url: str, tmp_
     with Client(server.target, tls=str(cert)) as client:
         assert client.create_session("one").session_id == "one"
     assert sessiond("health", "--target", server.target, "--tls-ca", str(cert)).returncode == 0
-    with Client(server.target, timeout=1) as plain, pytest.raises(errors.ServerUnavailable):
+    # On a slow machine, the time may be over during an attempt.
+    failures = (errors.ServerUnavailable, errors.DeadlineExceeded)
+    with Client(server.target, timeout=1) as plain, pytest.raises(failures):
         plain.create_session("two")
+
+
+def test_a_timeout_is_reported_with_the_failure_of_the_attempts_before() -> None:
+    def work(client: Client, given: argparse.Namespace) -> int:
+        error = errors.DeadlineExceeded("DEADLINE_EXCEEDED: the time is over")
+        error.add_note("an earlier attempt failed: UNAVAILABLE: no answer")
+        raise error
+
+    given = argparse.Namespace(target="127.0.0.1:1", api_key="", tls_ca="", tls=False, timeout=1)
+    with pytest.raises(CommandError, match="time is over; an earlier attempt failed: UNAVAILABLE"):
+        cli_client.run(given, work)
 
 
 def test_commands_of_the_client_import_nothing_of_the_database() -> None:

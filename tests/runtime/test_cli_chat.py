@@ -4,7 +4,6 @@ import os
 import pty
 import select
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ import pytest
 from sessiond import Client
 from sessiond_server.cli import chat
 
-from ..support.processes import ServerProcess
+from ..support.processes import ServerProcess, free_port
 from ..support.waiting import until
 
 COMMAND = [sys.executable, "-m", "sessiond_server", "chat"]
@@ -220,13 +219,6 @@ def test_wrong_usage(server: ServerProcess) -> None:
     assert talk("127.0.0.1:1", "chat-1", "--timeout", "1").returncode == 1
 
 
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port: int = listening.getsockname()[1]
-        return port
-
-
 def test_a_server_that_dies_between_two_prompts(
     start_server: Callable[..., ServerProcess], data_dir: Path, tmp_path: Path
 ) -> None:
@@ -254,7 +246,7 @@ def test_a_lost_turn_is_reported(
     server = start_server(*flags, SESSIOND_DATABASE_URL=database_url)
     with Client(server.target) as client:
         session = client.create_session(
-            "chat-1", config={"model_options": {"echo_delay_ms": 30_000}}
+            "chat-1", config={"model_options": {"echo_delay_ms": 60_000}}
         )
         with talking(server.target, "chat-1", tmp_path / "notes") as chatting:
             chatting.say("first")
@@ -297,7 +289,7 @@ def test_ctrl_c_aborts_the_answer(server: ServerProcess, client: Client) -> None
 def test_an_interrupt_ends_a_chat_without_a_terminal(
     server: ServerProcess, client: Client, tmp_path: Path
 ) -> None:
-    session = client.create_session("chat-1", config={"model_options": {"echo_delay_ms": 30_000}})
+    session = client.create_session("chat-1", config={"model_options": {"echo_delay_ms": 60_000}})
     with talking(server.target, "chat-1", tmp_path / "notes") as chatting:
         chatting.say("first")
         chatting.say("never sent")
@@ -320,7 +312,7 @@ def test_undecodable_input_is_sent_with_replacement_characters(server: ServerPro
 
 
 def test_ctrl_c_aborts_a_queued_turn(server: ServerProcess, client: Client) -> None:
-    session = client.create_session("chat-1", config={"model_options": {"echo_delay_ms": 30_000}})
+    session = client.create_session("chat-1", config={"model_options": {"echo_delay_ms": 60_000}})
     session.send("somebody else's")
     terminal = Terminal(server.target, "chat-1")
     try:

@@ -15,6 +15,8 @@ import pytest
 
 from sessiond_server.embedded import EmbeddedError, EmbeddedPostgres
 from sessiond_server.embedded import cluster as embedded_module
+from sessiond_server.embedded import postmaster as postmaster_module
+from sessiond_server.embedded.postmaster import stop_postmaster
 
 from ..support.embedded import (
     end_postgres,
@@ -23,7 +25,7 @@ from ..support.embedded import (
     kill_postgres,
     postmaster,
 )
-from ..support.waiting import until, until_async
+from ..support.waiting import PATIENCE_S, until, until_async
 
 Make = Callable[..., EmbeddedPostgres]
 
@@ -139,6 +141,40 @@ def test_one_owner_at_a_time(data_dir: Path, make: Make) -> None:
     assert not is_alive(pid)
 
 
+LEAVING = """
+trap 'rm "$1/postmaster.pid"; read _; exit' INT
+echo ready
+while :; do read _; done
+"""
+
+
+def test_a_stop_waits_for_the_process_after_its_pid_file_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["postgres", "-c", LEAVING, "-D", str(tmp_path)]
+    with subprocess.Popen(
+        command, executable="/bin/sh", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as leaving:
+        assert leaving.stdin
+        assert leaving.stdout
+        assert leaving.stdout.readline() == "ready\n"
+        pid_file = tmp_path / "postmaster.pid"
+        pid_file.write_text(f"{leaving.pid}\n")
+
+        sleeps = 0
+
+        def sleep(seconds: float) -> None:
+            nonlocal sleeps
+            sleeps += not pid_file.exists()
+            if sleeps == 2:  # The first one may have followed a look at the file.
+                leaving.communicate("\n")
+
+        monkeypatch.setattr(postmaster_module.time, "sleep", sleep)
+        stopped = stop_postmaster(tmp_path, PATIENCE_S)
+        assert (stopped, is_alive(leaving.pid)) == (True, False)
+        leaving.kill()
+
+
 def test_the_lock_ends_with_its_process(data_dir: Path, make: Make) -> None:
     """The lock's file remains, with a pid in it, but does not prevent a start."""
     (data_dir / "lock").write_text(str(os.getpid()))
@@ -168,7 +204,9 @@ def test_another_major_version_is_refused(data_dir: Path, make: Make) -> None:
     cluster = data_dir / "postgres"
     cluster.mkdir()
     (cluster / "PG_VERSION").write_text("12\n")
-    with pytest.raises(EmbeddedError, match=r"made by PostgreSQL 12, and this is \d+: dump it"):
+    with pytest.raises(
+        EmbeddedError, match=r"created by PostgreSQL 12, .* has PostgreSQL \d+: dump it"
+    ):
         make(data_dir).start()
 
 

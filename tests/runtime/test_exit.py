@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-# Reads objects as `sessiond verify` does, and ends the command with the exit code 3. The threads of
-# obstore release their references a little after a read has returned.
+# A program that reads objects as `sessiond verify` does, and ends the command with the exit code 3.
+# The threads of obstore release their references a little after a read has returned.
 READS = """
 import asyncio, sys
 import obstore

@@ -24,6 +24,7 @@ from sessiond_server.server import serving
 from sessiond_server.settings import Settings
 
 from ..support.outages import set_read_only, terminate_all
+from ..support.waiting import PATIENCE_S
 from ..support.wire import Wire, error_of
 
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
@@ -43,7 +44,7 @@ class Statuses(health.aio.HealthServicer):
             self.published.put_nowait(status)
 
     async def next(self) -> HealthCheckResponse.ServingStatus:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             return await self.published.get()
 
 

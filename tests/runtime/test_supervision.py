@@ -8,6 +8,8 @@ from structlog.testing import capture_logs
 from sessiond_server.core import supervision
 from sessiond_server.core.supervision import supervise
 
+from ..support.waiting import PATIENCE_S
+
 
 async def test_a_loop_that_fails_is_logged_and_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervision, "FIRST_DELAY_S", 0.001)
@@ -19,7 +21,7 @@ async def test_a_loop_that_fails_is_logged_and_restarted(monkeypatch: pytest.Mon
 
     with capture_logs() as logs:
         task = asyncio.create_task(supervise("a_loop", failing))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             for _ in range(3):
                 await runs.acquire()
         task.cancel()
@@ -40,7 +42,7 @@ async def test_a_loop_that_returns_is_logged_and_restarted(
 
     with capture_logs() as logs:
         task = asyncio.create_task(supervise("a_loop", returning))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             for _ in range(3):
                 await runs.acquire()
         task.cancel()

@@ -13,7 +13,8 @@ from sessiond.v1.session_service_pb2 import (
     ResumeSessionRequest,
 )
 
-from ..support.waiting import LOCKS_LAST, until_waiting
+from ..support.locks import LOCKS_LAST
+from ..support.waiting import until_waiting
 from ..support.wire import Wire, error_of
 
 

@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from .waiting import PATIENCE_S
+
 JSON = dict[str, Any]
 PIECE = 7
 
@@ -130,7 +132,7 @@ class ModelServer:
         """Add replies for the next requests, one each."""
         self._script.extend(replies)
 
-    def wait_until_held(self, timeout: float = 30) -> bool:
+    def wait_until_held(self, timeout: float = PATIENCE_S) -> bool:
         """Wait until a request reaches its "hold". Each request is counted once."""
         return self._held.acquire(timeout=timeout)
 
@@ -138,7 +140,7 @@ class ModelServer:
         """Continue all requests that are held now or later."""
         self._released.set()
 
-    def wait_until_left(self, timeout: float = 30) -> bool:
+    def wait_until_left(self, timeout: float = PATIENCE_S) -> bool:
         """Wait until a client closes its connection early. Each client is counted once."""
         return self._left.acquire(timeout=timeout)
 

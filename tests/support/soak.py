@@ -11,6 +11,8 @@ from sessiond import AsyncClient, AsyncSession
 from sessiond._types.message import Message
 from sessiond.errors import SequenceConflict, SessiondError
 
+from ..support.waiting import PATIENCE_S
+
 QUEUE = "soak"
 WORDS = " ".join(f"word{number}" for number in range(40))
 
@@ -59,7 +61,7 @@ class Soak:
         """Wait for the end of running work, and for the arrival of watched and queued messages."""
         self._is_over = True
         await asyncio.gather(*self._loops)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while any(
                 len(self.seen.get(session_id, ())) < len(stored)
                 for session_id, stored in self.stored.items()

@@ -5,16 +5,9 @@ import time
 from collections.abc import Callable
 
 import psycopg
-import pytest
 
 PATIENCE_S = 120.0
 INTERVAL_S = 0.02
-
-# For tests that act while a statement waits for a lock. By default, a statement gives up after half
-# a second. On a busy machine, even a short action may take longer.
-LOCKS_LAST = pytest.mark.parametrize(
-    "settings", [{"lock_timeout_s": 0.0}], ids=["locks_last"], indirect=True
-)
 
 
 def until(condition: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) -> None:
@@ -46,6 +39,6 @@ def waiting_for_locks(observer: psycopg.Connection) -> int:
 
 
 async def until_waiting(database_url: str, count: int = 1) -> None:
-    """Return when `count` statements wait for a lock. They must not give up soon: LOCKS_LAST."""
+    """Return when `count` statements wait for a lock. They must not give up soon: see locks.py."""
     with psycopg.connect(database_url, autocommit=True) as observer:
         await until_async(lambda: waiting_for_locks(observer) == count, f"{count} wait for a lock")

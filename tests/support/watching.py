@@ -8,9 +8,8 @@ import grpc
 from sessiond.v1.conversation_service_pb2 import WatchRequest, WatchResponse
 from sessiond.v1.event_pb2 import Event
 
+from .waiting import PATIENCE_S
 from .wire import Wire, WireError, taken_apart
-
-PATIENCE_S = 60
 
 
 class Watcher:

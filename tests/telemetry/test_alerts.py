@@ -21,13 +21,14 @@ from sessiond_server.server import Running
 from sessiond_server.settings import Settings
 from sessiond_server.telemetry import metrics
 
+from ..support.locks import LOCKS_LAST
 from ..support.metrics import Scrape, here
 from ..support.model_server import ModelServer, Reply
 from ..support.processes import ServerProcess
 from ..support.promtool import RULES, firing, needs_promtool
 from ..support.queues import lease_one
 from ..support.turns import sending
-from ..support.waiting import LOCKS_LAST, PATIENCE_S, until_async
+from ..support.waiting import PATIENCE_S, until_async
 from ..support.wire import Wire, error_of
 
 ROOT = RULES.parents[2]

@@ -184,7 +184,7 @@ class TestSizes:
         async def unwanted(*_: Any) -> None:
             raise AssertionError("messages are read")
 
-        monkeypatch.setattr("sessiond_server.turns.context._page", unwanted)
+        monkeypatch.setattr("sessiond_server.turns.requests.context._page", unwanted)
         error = await error_of(send(one, "one", "y"))
         assert error.reason == "CONTEXT_TOO_LARGE"
         stored = await one.get("one")
@@ -231,7 +231,7 @@ class TestSizes:
         async def unwanted(*_: Any) -> None:
             raise AssertionError("messages are read")
 
-        monkeypatch.setattr("sessiond_server.turns.context._page", unwanted)
+        monkeypatch.setattr("sessiond_server.turns.requests.context._page", unwanted)
         error = await error_of(send(wire, "one", "y"))
         assert error.reason == "CONTEXT_TOO_LARGE"
         assert error.metadata["context_bytes"] == str((await wire.get("one")).content_bytes)

@@ -16,7 +16,7 @@ from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhaust
 from sessiond_server.messages.store.history import HistoryStore
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
-from sessiond_server.turns import context
+from sessiond_server.turns.requests import context
 from sessiond_server.turns.store.ends import EndStore
 from sessiond_server.turns.store.starts import StartStore
 

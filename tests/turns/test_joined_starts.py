@@ -12,11 +12,11 @@ import psycopg
 import pytest
 
 from sessiond.v1.turn_pb2 import TURN_STATE_COMPLETED, TURN_STATE_QUEUED
-from sessiond_server.turns.joining import MAX_TOGETHER, Joiner
-from sessiond_server.turns.lanes import TurnLanes
 from sessiond_server.turns.store.joined_starts import JoinedStartStore, StatementRefused
 from sessiond_server.turns.store.openings import OpeningStore
 from sessiond_server.turns.store.starts import Start
+from sessiond_server.turns.waiting.joining import MAX_TOGETHER, Joiner
+from sessiond_server.turns.waiting.lanes import TurnLanes
 
 from ..support.model_server import ModelServer
 from ..support.statements import statements

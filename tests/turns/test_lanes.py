@@ -9,10 +9,10 @@ from sessiond.v1.turn_pb2 import TURN_STATE_COMPLETED, TURN_STATE_RUNNING
 from sessiond_server.db.pool import Database
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
-from sessiond_server.turns import lanes as lanes_module
-from sessiond_server.turns.fair import FairLane
-from sessiond_server.turns.lanes import MAX_OVERTAKEN, HistoryMemory, TurnLanes
 from sessiond_server.turns.state import RunningTurn
+from sessiond_server.turns.waiting import lanes as lanes_module
+from sessiond_server.turns.waiting.fair import FairLane
+from sessiond_server.turns.waiting.lanes import MAX_OVERTAKEN, HistoryMemory, TurnLanes
 
 from ..support.model_server import ModelServer
 from ..support.turns import send, sending

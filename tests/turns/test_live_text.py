@@ -11,7 +11,7 @@ from sessiond.v1.message_pb2 import Message
 from sessiond_server.core.events import MESSAGE_DELTA, Event
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
-from sessiond_server.turns import text_saver
+from sessiond_server.turns.texts import text_saver
 from sessiond_server.watch.notifier import Notifier
 
 from ..support.model_server import ModelServer, Reply

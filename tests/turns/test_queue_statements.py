@@ -46,7 +46,7 @@ async def ended(*sents: Sent) -> None:
 
 @pytest.fixture
 def unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sessiond_server.turns.text_saver.INTERVAL_S", 600)
+    monkeypatch.setattr("sessiond_server.turns.texts.text_saver.INTERVAL_S", 600)
 
 
 @pytest.mark.usefixtures("unsaved")

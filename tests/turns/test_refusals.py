@@ -17,7 +17,7 @@ from sessiond_server.core.ids import DEFAULT_PROJECT_ID
 from sessiond_server.providers.settings import ProviderSettings
 from sessiond_server.server import Running
 from sessiond_server.settings import Settings
-from sessiond_server.turns import refusals
+from sessiond_server.turns.requests import refusals
 from sessiond_server.turns.store.starts import StartStore
 
 from ..support.model_server import ModelServer, fails

@@ -7,8 +7,8 @@ import pytest
 
 from sessiond.v1.turn_pb2 import TURN_STATE_COMPLETED, TURN_STATE_QUEUED
 from sessiond_server.settings import Settings
+from sessiond_server.turns.changes.transitions import TurnTransitions
 from sessiond_server.turns.state import TurnChanges, TurnSlots
-from sessiond_server.turns.transitions import TurnTransitions
 
 from ..support.model_server import ModelServer
 from ..support.turns import send, sending

@@ -12,6 +12,7 @@ from sessiond.v1.turn_pb2 import TURN_STATE_COMPLETED
 from ..support.model_server import ModelServer, Reply
 from ..support.statements import statements
 from ..support.turns import send, sending
+from ..support.waiting import PATIENCE_S
 from ..support.wire import Wire, openai
 
 MOST = 10
@@ -24,7 +25,7 @@ quickly = pytest.mark.usefixtures("unsaved")
 @pytest.fixture
 def unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
     """Save no text. On a busy machine, even an ordinary turn could last until the first save."""
-    monkeypatch.setattr("sessiond_server.turns.text_saver.INTERVAL_S", 600)
+    monkeypatch.setattr("sessiond_server.turns.texts.text_saver.INTERVAL_S", 600)
 
 
 def named(text: str, message_id: str) -> Message:
@@ -96,7 +97,7 @@ async def test_an_answer_whose_text_was_saved_is_ended_by_one_transaction(
     await sent.until("assistant.message_delta")
     # The text is saved twice a second.
     with statements() as texts:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while not any("INSERT INTO turn_texts" in text for text in texts):
                 await asyncio.sleep(0.01)
     with statements() as texts:

@@ -23,7 +23,7 @@ from sessiond.v1.message_pb2 import (
 from sessiond_server.formats.pairing import Answer, pair
 from sessiond_server.formats.read import read
 from sessiond_server.formats.report import Report
-from sessiond_server.turns.window import (
+from sessiond_server.turns.requests.window import (
     TaskSearch,
     WindowLimits,
     fitting,

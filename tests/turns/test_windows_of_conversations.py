@@ -9,9 +9,9 @@ import pytest
 from sessiond.v1.message_pb2 import FORMAT_OPENAI, ROLE_ASSISTANT, Message
 from sessiond_server.messages.store.history import LogHead, PageQuery
 from sessiond_server.messages.store.segments import Segment
-from sessiond_server.turns.context import ContextRequest, Contexts
+from sessiond_server.turns.requests.context import ContextRequest, Contexts
+from sessiond_server.turns.requests.window import WindowLimits, is_instruction
 from sessiond_server.turns.store.marks import Mark
-from sessiond_server.turns.window import WindowLimits, is_instruction
 
 from ..formats.dialects import DIALECTS
 from ..formats.histories import as_message

@@ -219,7 +219,7 @@ class AsyncSessionPool:
         After close() this does nothing.
 
         Args:
-            session: its handle.
+            session: the handle of the session.
 
         Raises:
             InvalidField: if the session is not, or no longer, on loan from this pool.

@@ -27,6 +27,7 @@ from grpc import aio
 from sessiond._async._coalescing import Coalescer
 from sessiond._protocol import forks
 from sessiond._protocol.raw_messages import raw
+from sessiond._protocol.sending import send_until_ended
 from sessiond._protocol.settings import STREAMS_A_CHANNEL, ClientSettings
 from sessiond._requests.encoded import GET_MESSAGES, IMPORT_MESSAGES, STORE_MESSAGES
 from sessiond.v1.admin_service_pb2_grpc import AdminServiceStub
@@ -69,10 +70,6 @@ Source = AsyncIterable[_Item] | Iterable[_Item]
 # The exceptions that a failed call raises. Closing the channel cancels its calls. Code that awaits
 # one of them then gets a CancelledError, although its task was not cancelled.
 FAULTS = (grpc.RpcError, asyncio.CancelledError)
-
-# The exceptions of a write to a call that has ended. They do not say why the call has ended. The
-# response says so, unless gRPC has lost it (see _protocol/status.py).
-_ENDED_EARLY = (grpc.RpcError, aio.InternalError, asyncio.InvalidStateError)
 
 sleep = asyncio.sleep
 
@@ -357,19 +354,11 @@ class AsyncStubs:
         call = method(timeout=timeout, metadata=metadata)
         self.watch(call)
         try:
-            async for request in requests:
-                try:
-                    await call.write(request)
-                except _ENDED_EARLY:
-                    break
-            else:
-                with suppress(*_ENDED_EARLY):
-                    await call.done_writing()
+            await send_until_ended(call, requests)
             return await call
         finally:
             call.cancel()
             self.forget(call)
-            await requests.aclose()
 
 
 class Prefetch(Generic[_Response]):

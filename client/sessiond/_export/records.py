@@ -51,7 +51,7 @@ _ASSET_REFERENCE = re.compile(f"{URI_PREFIX}({ASSET_ID.pattern})")
 def session_of(snapshot: ExportSessionResponse) -> SessionInfo:
     """Return the session of a snapshot, with its state."""
     state = snapshot.state_patch.set
-    # A map of protobuf has no order, but the same session should always export the same text.
+    # A map of protobuf has no order, but exports of the same session should have the same text.
     members = ",".join(
         f"{json.dumps(key, ensure_ascii=False)}:{state[key]}" for key in sorted(state)
     )
@@ -182,7 +182,7 @@ class ExportCounts:
 def sorted_value(value: Any) -> Any:
     """Return a JSON value with the keys of its objects sorted.
 
-    A Struct has no order, but the same session should always export the same text.
+    A Struct has no order, but exports of the same session should have the same text.
     """
     match value:
         case dict():

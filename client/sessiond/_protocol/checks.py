@@ -44,7 +44,7 @@ def check_function(value: object, field: str) -> None:
     """Check that a value can be called.
 
     Raises:
-        InvalidField: if it cannot.
+        InvalidField: if the value cannot be called.
     """
     if not callable(value):
         raise invalid_field(field, f"must be a function, not {type(value).__name__}")
@@ -54,7 +54,7 @@ def check_number(value: object, field: str, *, least: float) -> None:
     """Check that a value is a number, and is not below `least`.
 
     Raises:
-        InvalidField: if it is not.
+        InvalidField: if the value is no number, or is below `least`.
     """
     # NaN fails the comparison.
     if not isinstance(value, int | float) or not value >= least:
@@ -65,7 +65,7 @@ def check_text(value: object, field: str) -> None:
     """Check that a value is a string that UTF-8 can represent.
 
     Raises:
-        InvalidField: if it is not.
+        InvalidField: if the value is no such string.
     """
     if not isinstance(value, str):
         raise invalid_field(field, f"must be a string, not {type(value).__name__}")

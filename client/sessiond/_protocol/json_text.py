@@ -116,7 +116,7 @@ def encode_or_refuse(value: Mapping[str, Any], path: str) -> bytes:
 
     Args:
         value: the mapping.
-        path: its path in the call.
+        path: the path of the mapping in the call.
 
     Raises:
         InvalidField: with the path of the first value that JSON cannot represent.

@@ -15,7 +15,7 @@ def is_path(source: object) -> TypeGuard[str | os.PathLike[str]]:
     """Return whether the source of an upload is a path.
 
     Raises:
-        InvalidField: if it is a path that no file can have.
+        InvalidField: if the source is a path that no file can have.
     """
     return isinstance(source, str | os.PathLike) and bool(path_of(source, "source"))
 

@@ -64,7 +64,7 @@ class Encoder:
 
         Args:
             message: the message.
-            place: its index in the caller's list, for errors.
+            place: index of the message in the caller's list, for errors.
 
         Raises:
             InvalidField: if the message cannot be sent.

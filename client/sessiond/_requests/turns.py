@@ -103,7 +103,7 @@ class Sending:
             )
         self.attachments: list[Attachment] = attachments_of(values["attachments"])
         if text == "" and not self.attachments:
-            # More likely an unset variable than a request to let the model continue.
+            # The caller more likely has an unset variable than the wish to let the model continue.
             raise invalid_field(
                 "prompt",
                 "is empty; leave it out to let the model continue from the history as it is",

@@ -218,7 +218,7 @@ class SessionPool:
         After close() this does nothing.
 
         Args:
-            session: its handle.
+            session: the handle of the session.
 
         Raises:
             InvalidField: if the session is not, or no longer, on loan from this pool.

@@ -25,7 +25,7 @@ class Documents:
     """A program that writes conversations as documents.
 
     Attributes:
-        name: its format_name, and the beginning of its session ids.
+        name: the program's format_name, with which the ids of its sessions begin.
         keys: the keys under which an object may hold the messages of a conversation.
         is_message: returns whether an object is a single message. If a file holds such objects,
             they form one conversation.

@@ -62,7 +62,7 @@ def transcripts_of(program: Program, name: str, path: Path) -> Iterator[Transcri
 
     Args:
         program: the program.
-        name: its name.
+        name: the name of the program.
         path: the file, or a directory without files of the program.
     """
     if path.is_dir():

@@ -280,7 +280,8 @@ class SessiondSession:
         except InvalidRequest:
             if all(message.format == "other" for message in messages):
                 raise
-            # The server's check is exact: some item only looks like one of the Responses API.
+            # The server's check is exact, and has found an item that only looks like one of the
+            # Responses API.
             await self._append(client, as_other(messages))
         self._exists = True
 

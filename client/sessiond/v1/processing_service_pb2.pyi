@@ -338,7 +338,7 @@ class SeqList(_message.Message):
     SEQS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def seqs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """seqs, each once. 1 to 10,000."""
+        """seqs are 1 to 10,000 seqs, without repetitions."""
 
     def __init__(
         self,

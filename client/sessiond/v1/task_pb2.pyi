@@ -85,7 +85,7 @@ class Task(_message.Message):
 
     @_builtins.property
     def message_seqs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """message_seqs are the seqs of the messages that belong to the task, ascending, each once. At most 10,000. They must exist."""
+        """message_seqs are the seqs of the messages that belong to the task, ascending and without repetitions. At most 10,000. They must exist."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:

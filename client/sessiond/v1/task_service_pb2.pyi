@@ -220,7 +220,7 @@ class ReorderTasksRequest(_message.Message):
     """
     @_builtins.property
     def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """task_ids of the tasks to put first, in their new order, each once. At least one. The other tasks follow in their current order."""
+        """task_ids of the tasks to put first, in their new order, without repetitions. At least one. The other tasks follow in their current order."""
 
     def __init__(
         self,

@@ -1,8 +1,19 @@
 import { setMaxListeners } from "node:events";
+import { invalidField, typeName } from "./protocol/invalid.js";
 
-/** Throw the reason of a signal that is aborted. */
+/**
+ * Throw the reason of a signal that is aborted.
+ *
+ * @throws InvalidField for a value that is no signal.
+ */
 export function throwIfAborted(signals: readonly (AbortSignal | undefined)[]): void {
-  for (const signal of signals) signal?.throwIfAborted();
+  for (const signal of signals) {
+    if (!signal) continue;
+    if (typeof signal.throwIfAborted !== "function") {
+      throw invalidField("signal", `must be an AbortSignal, not ${typeName(signal)}`);
+    }
+    signal.throwIfAborted();
+  }
 }
 
 /**

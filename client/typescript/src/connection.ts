@@ -9,6 +9,7 @@ import type {
 import { PagedList } from "./lazy.js";
 import type { Method } from "./methods.js";
 import type { CallOptions } from "./options.js";
+import { checkOptions } from "./protocol/checks.js";
 import { CallRetry } from "./protocol/retry.js";
 import { errorOf } from "./protocol/status.js";
 import type { Settings } from "./settings.js";
@@ -67,6 +68,7 @@ export class Connection {
     options: CallOptions = {},
     { isRepeatable = true, stop }: { isRepeatable?: boolean; stop?: AbortSignal } = {},
   ): Promise<Response> {
+    checkOptions(options);
     return await this.#retried(
       (remainingMs, signals) =>
         this.transport.unary(method, request, { timeoutMs: remainingMs, signals }),
@@ -110,6 +112,7 @@ export class Connection {
     options: CallOptions,
     { isRepeatable, refusal }: { isRepeatable: boolean; refusal?: Request },
   ): Promise<Response> {
+    checkOptions(options);
     let raised: { error: unknown } | undefined;
     async function* guarded(): AsyncGenerator<Request, void, undefined> {
       try {
@@ -124,7 +127,8 @@ export class Connection {
       return await this.#retried(
         (remainingMs, signals) => {
           raised = undefined;
-          return this.transport.upload(method, guarded(), { timeoutMs: remainingMs, signals });
+          const attempt = { timeoutMs: remainingMs, signals };
+          return this.transport.upload(method, guarded(), attempt, refusal);
         },
         options.timeoutMs ?? Number.POSITIVE_INFINITY,
         [options.signal],

@@ -229,7 +229,7 @@ export class SessionPool {
   async #takePlace({ timeoutMs = ACQUIRE_TIMEOUT_MS, signal }: AcquireOptions): Promise<void> {
     this.#checkOpen();
     signal?.throwIfAborted();
-    // If a place is free, there are no waiters: each place is given to the next waiter.
+    // A place that becomes free is given to the next waiter. So if a place is free, nobody waits.
     if (this.#free > 0) {
       this.#free -= 1;
       return;

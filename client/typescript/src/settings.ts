@@ -37,9 +37,9 @@ export interface ClientOptions {
   /** Timeout of a call over all its attempts, in milliseconds. Default: 30,000. */
   readonly timeoutMs?: number | undefined;
   /**
-   * How often a call is repeated after a transient error. 0 = never. Default: as long as its timeout
-   * lasts, or for a minute if it has none. A stream that has delivered something is resumed for a
-   * minute in any case.
+   * How often a call is repeated at most after transient errors. 0 = never. Default: no limit; a
+   * call is repeated until its timeout has passed, or for a minute if it has none. A stream that
+   * has delivered something is resumed for a minute in any case.
    */
   readonly retries?: number | undefined;
   /**

@@ -1,4 +1,4 @@
-import { Client, type Metadata, type ServiceError } from "@grpc/grpc-js";
+import { Client, Metadata, type ServiceError, status } from "@grpc/grpc-js";
 import { onAbort } from "./abort.js";
 import type { Method } from "./methods.js";
 import type { Settings } from "./settings.js";
@@ -24,6 +24,12 @@ export interface Responses<Response> extends AsyncIterable<Response> {
 // sessiond's servers allow a connection 1,000 calls at once; many proxies allow 100. Further calls
 // wait without an error. Streams may be open for days, so they take at most half of the 100.
 const STREAMS_A_CHANNEL = 50;
+
+/** How long the request that refuses an upload may take. */
+const REFUSAL_MS = 1000;
+/** The longest time that setTimeout() can wait. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+const MAX_TIMEOUT_MS = 100 * 365 * 24 * 3_600_000;
 
 /**
  * Makes calls over a client's gRPC channels. A call returns a promise or an async iterable, and is
@@ -156,59 +162,115 @@ export class Transport {
   /**
    * Send a stream of requests, and return the response.
    *
+   * @param refusal - a request that makes the server refuse the call. It is sent before the call is
+   *   cancelled: Node completes the stream of a call that it cancels, so the server could take the
+   *   requests so far for all of them.
    * @throws ServiceError if the call failed; and any error that creating the requests throws.
    */
   async upload<Request, Response>(
     method: Method<Request, Response>,
     requests: AsyncIterable<Request>,
     attempt: Attempt,
+    refusal?: Request,
   ): Promise<Response> {
     let settle: (outcome: { error?: unknown; response?: Response }) => void = () => {};
     const outcome = new Promise<{ error?: unknown; response?: Response }>((resolve) => {
       settle = resolve;
     });
     let isEnded = false;
+    let isComplete = false;
+    let wake: () => void = () => {};
+    const end = (ended: { error?: unknown; response?: Response }) => {
+      isEnded = true;
+      wake();
+      settle(ended);
+    };
     const call = this.#client.makeClientStreamRequest<Buffer, Response>(
       method.path,
       (value) => value,
       method.decode,
       this.#metadata.clone(),
-      { deadline: deadlineOf(attempt) },
-      (error: ServiceError | null, response) => {
-        isEnded = true;
-        call.emit("drain"); // the writer may wait for a call that has ended
-        settle(error ? { error } : { response: response as Response });
-      },
+      // The call's own deadline would cancel it without the refusal.
+      { deadline: deadlineOf({ timeoutMs: attempt.timeoutMs + REFUSAL_MS }) },
+      (error: ServiceError | null, response) =>
+        end(error ? { error } : { response: response as Response }),
     );
     // The callback gets the error as well.
     call.on("error", () => {});
-    this.#calls.add(call);
-    const remove = onAbort(attempt.signals, (reason) => {
-      isEnded = true;
-      call.cancel();
-      call.emit("drain");
-      settle({ error: reason });
-    });
+    const abandon = () => {
+      if (refusal === undefined || isEnded || isComplete) {
+        call.cancel();
+        return;
+      }
+      // If the server reads nothing, it does not read the end of the stream either.
+      const timer = setTimeout(() => call.cancel(), REFUSAL_MS);
+      call.write(method.encode(refusal), () => {
+        clearTimeout(timer);
+        call.cancel();
+      });
+    };
+    const running = { cancel: abandon };
+    this.#calls.add(running);
+    const fail = (error: unknown) => {
+      abandon();
+      end({ error });
+    };
+    const timer =
+      attempt.timeoutMs <= MAX_TIMER_MS
+        ? setTimeout(() => fail(deadlineExceeded()), attempt.timeoutMs)
+        : undefined;
+    const remove = onAbort(attempt.signals, fail);
+    // What is awaited here also ends with the call: the next request or room for it may never come.
+    const orEnd = <T>(
+      start: (resolve: (value: T) => void, reject: (error: unknown) => void) => void,
+    ) =>
+      new Promise<T | undefined>((resolve, reject) => {
+        wake = () => resolve(undefined);
+        start(resolve, reject);
+      });
+    const source = requests[Symbol.asyncIterator]();
+    let next: IteratorResult<Request> | undefined;
     try {
-      for await (const request of requests) {
-        // The server has ended the call early; its response says why.
-        if (isEnded) break;
-        if (!call.write(method.encode(request))) {
-          await new Promise<void>((resolve) => call.once("drain", resolve));
+      while (!isEnded) {
+        next = undefined;
+        next = await orEnd<IteratorResult<Request>>((resolve, reject) => {
+          source.next().then(resolve, reject);
+        });
+        // If the server has ended the call early, its response says why.
+        if (isEnded || !next || next.done) break;
+        if (!call.write(method.encode(next.value))) {
+          await orEnd<void>((resolve) => call.once("drain", resolve));
         }
       }
-      if (!isEnded) call.end();
+      if (!isEnded) {
+        isComplete = true;
+        call.end();
+      }
       const { error, response } = await outcome;
       if (error) throw error;
       return response as Response;
     } finally {
       remove();
-      this.#calls.delete(call);
-      call.cancel();
+      clearTimeout(timer);
+      this.#calls.delete(running);
+      if (!isEnded) abandon();
+      // A source that is still making a request ends after it; that is not awaited.
+      const returned = source.return?.().catch(() => {});
+      if (next) await returned;
     }
   }
 }
 
-function deadlineOf({ timeoutMs }: Attempt): number {
-  return Date.now() + timeoutMs;
+function deadlineExceeded(): ServiceError {
+  const text = "Deadline exceeded";
+  return Object.assign(new Error(text), {
+    code: status.DEADLINE_EXCEEDED,
+    details: text,
+    metadata: new Metadata(),
+  });
+}
+
+function deadlineOf({ timeoutMs }: Pick<Attempt, "timeoutMs">): number {
+  // grpc-js refuses later deadlines, in a promise that nobody awaits.
+  return timeoutMs > MAX_TIMEOUT_MS ? Number.POSITIVE_INFINITY : Date.now() + timeoutMs;
 }

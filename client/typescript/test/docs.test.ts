@@ -1,4 +1,4 @@
-// The examples of docs/guides/typescript.md run, and print what their comments say.
+// The examples of docs/guides/typescript.md and of the README run, and print what they should.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -27,4 +27,10 @@ test("the guide's examples print what they say", async () => {
   assert.ok(blocks.length > 5);
   const printed = await runBlocks(blocks, { env: { SESSIOND_TARGET: await sharedTarget() } });
   assert.deepEqual(printed, blocks.map(saidBy));
+});
+
+test("the README's example runs", async () => {
+  const blocks = blocksOf(readFileSync(join(ROOT, "client/typescript/README.md"), "utf8"), "ts");
+  const printed = await runBlocks(blocks, { env: { SESSIOND_TARGET: await sharedTarget() } });
+  assert.deepEqual(printed, [["user Hello", "SESSION_NOT_FOUND nobody"]]);
 });

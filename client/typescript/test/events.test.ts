@@ -90,9 +90,13 @@ describe("events", () => {
     const sessionId = uniqueId();
     let event = iterator.next();
     // The watch may not be open yet, so sessions are created until the client sees one.
-    const timer = setInterval(() => void given.client.createSession(), 50);
-    while ((await event).value?.type !== "session.created") event = iterator.next();
-    clearInterval(timer);
+    let isOpen = false;
+    const opened = (async () => {
+      while ((await event).value?.type !== "session.created") event = iterator.next();
+      isOpen = true;
+    })();
+    while (!isOpen) await given.client.createSession();
+    await opened;
     await given.client.createSession({ sessionId });
     let found = (await event).value;
     while (found?.sessionId !== sessionId) found = (await iterator.next()).value;

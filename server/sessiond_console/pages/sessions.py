@@ -74,7 +74,7 @@ def size_of(value: str) -> int:
     """Return the page size of an address.
 
     Raises:
-        FormError: if it is no number from 1 to 500.
+        FormError: if the value is no number from 1 to 500.
     """
     if not value:
         return PAGE_SIZE

@@ -23,7 +23,7 @@ def read_chat(message: dict[str, Any], role: str) -> list[Block]:
 
     Args:
         message: the message.
-        role: its role, as the server stored it.
+        role: the role of the message, as the server stored it.
     """
     if role == "tool":
         name, call_id = as_text(message.get("name")), as_text(message.get("tool_call_id"))

@@ -26,7 +26,7 @@ def read(blob: _Json, format_name: str, role: str) -> list[Block] | None:
     Args:
         blob: the message.
         format_name: the program that wrote it.
-        role: its role, as the server stored it.
+        role: the role of the message, as the server stored it.
 
     Returns:
         The blocks. None if the console cannot read the message, e.g. a program's own note.

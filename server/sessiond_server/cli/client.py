@@ -75,7 +75,9 @@ def run(given: argparse.Namespace, work: Callable[[Client, argparse.Namespace], 
             sys.stdout.flush()
             return code
     except SessiondError as e:
-        raise CommandError(" ".join(str(e).split())) from None
+        # The notes name the error behind a timeout.
+        told = "; ".join((str(e), *getattr(e, "__notes__", ())))
+        raise CommandError(" ".join(told.split())) from None
     except BrokenPipeError:
         # The reader of the output (e.g. `| head`) has stopped reading. Discard the rest; otherwise
         # Python would try to write it at exit, and report an error.

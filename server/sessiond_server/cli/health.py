@@ -24,41 +24,66 @@ def run(arguments: list[str]) -> int:
     Raises:
         CommandError: if the file given by --tls-ca cannot be read.
     """
-    parser = argparse.ArgumentParser(
+    options = parser().parse_args(arguments)
+    with _channel(options) as channel:
+        try:
+            response = health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(service="liveness" if options.liveness else ""),
+                timeout=options.timeout,
+            )
+        except grpc.RpcError as e:
+            sys.stderr.write(f"{options.target}: {e.code().name}\n")
+            return 1
+    status = health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)
+    sys.stdout.write(f"{status}\n")
+    return 0 if status == "SERVING" else 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of the command."""
+    result = argparse.ArgumentParser(
         prog="sessiond health",
         description="Check whether a server is serving. Exit code 0: SERVING; 1: anything else.",
     )
-    parser.add_argument(
+    result.add_argument(
         "--target",
         metavar="HOST:PORT",
         default=os.environ.get("SESSIOND_TARGET", "localhost:50051"),
         help="address of the server. Default: SESSIOND_TARGET, or localhost:50051",
     )
-    parser.add_argument(
+    result.add_argument(
         "--tls-ca",
         default=os.environ.get("SESSIOND_TLS_CERT"),
         metavar="FILE",
         help="use TLS, and trust the authority in this PEM file. "
         "Default: SESSIOND_TLS_CERT, the server's own certificate",
     )
-    parser.add_argument(
+    result.add_argument(
         "--server-name",
         metavar="NAME",
         help="name in the server's certificate. Default: the target's host",
     )
-    parser.add_argument(
+    result.add_argument(
         "--timeout",
         type=float,
         default=5.0,
         metavar="SECONDS",
         help="timeout of the check. Default: 5",
     )
-    parser.add_argument(
+    result.add_argument(
         "--liveness",
         action="store_true",
         help="check only whether the process answers, not its database",
     )
-    options = parser.parse_args(arguments)
+    return result
+
+
+def _channel(options: argparse.Namespace) -> grpc.Channel:
+    """Return a channel to the server.
+
+    Raises:
+        CommandError: if the file given by --tls-ca cannot be read.
+    """
     # A check of this machine ignores proxy variables, because it would fail through a proxy.
     direct = list(proxy_options(options.target).items())
     if options.tls_ca:
@@ -72,18 +97,5 @@ def run(arguments: list[str]) -> int:
         names = (
             [("grpc.ssl_target_name_override", options.server_name)] if options.server_name else []
         )
-        channel = grpc.secure_channel(options.target, credentials, options=[*names, *direct])
-    else:
-        channel = grpc.insecure_channel(options.target, options=direct)
-    with channel:
-        try:
-            response = health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(service="liveness" if options.liveness else ""),
-                timeout=options.timeout,
-            )
-        except grpc.RpcError as e:
-            sys.stderr.write(f"{options.target}: {e.code().name}\n")
-            return 1
-    status = health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)
-    sys.stdout.write(f"{status}\n")
-    return 0 if status == "SERVING" else 1
+        return grpc.secure_channel(options.target, credentials, options=[*names, *direct])
+    return grpc.insecure_channel(options.target, options=direct)

@@ -108,40 +108,10 @@ class Copies:
                     room.more("max_bytes", made.content_bytes - 1)
         except DuplicateRequest as duplicate:
             return await session_from_first_request(self._sessions, project_id, record, duplicate)
-        except NoSource:
-            raise session_not_found(request.session_id) from None
-        except NoSuchSeq as e:
-            raise Fault(
-                "MESSAGE_NOT_FOUND",
-                f"up_to_seq: session {request.session_id!r} has no message {request.up_to}; it is "
-                f"at seq {e.last_seq}",
-                metadata={
-                    "session_id": request.session_id,
-                    "seq": request.up_to,
-                    "last_seq": e.last_seq,
-                },
-                fields={"up_to_seq": "names no message of the session"},
-            ) from None
-        except NoSuchBookmark:
-            raise Fault(
-                "BOOKMARK_NOT_FOUND",
-                f"up_to_bookmark: session {request.session_id!r} has no bookmark {request.up_to!r}",
-                metadata={"session_id": request.session_id, "name": request.up_to},
-                fields={"up_to_bookmark": "names no bookmark of the session"},
-            ) from None
+        except (NoSource, NoSuchSeq, NoSuchBookmark, CopyTooLarge) as e:
+            raise self._refusal(request, e) from None
         except StateTooLarge as e:
             raise too_large(e) from None
-        except CopyTooLarge as e:
-            raise Fault(
-                "SESSION_TOO_LARGE",
-                f"session {request.session_id!r}: a copy would have {e.messages} messages; this "
-                f"server's operator allows {self._max_messages}",
-                metadata={
-                    "session_id": request.session_id,
-                    "message_count": e.messages,
-                    "max_messages": self._max_messages,
-                },
-            ) from None
         if made is None:
             raise Fault(
                 "SESSION_ALREADY_EXISTS",
@@ -153,6 +123,47 @@ class Copies:
         self._publisher.publish(lifecycle_event(CREATED, made))
         metrics.COPIES.inc()
         return made
+
+    def _refusal(
+        self,
+        request: CopyRequest,
+        why: NoSource | NoSuchSeq | NoSuchBookmark | CopyTooLarge,
+    ) -> Fault:
+        """Return the fault of a request for a copy that cannot be made."""
+        match why:
+            case NoSource():
+                return session_not_found(request.session_id)
+            case NoSuchSeq():
+                return Fault(
+                    "MESSAGE_NOT_FOUND",
+                    f"up_to_seq: session {request.session_id!r} has no message {request.up_to}; it "
+                    f"is at seq {why.last_seq}",
+                    metadata={
+                        "session_id": request.session_id,
+                        "seq": request.up_to,
+                        "last_seq": why.last_seq,
+                    },
+                    fields={"up_to_seq": "names no message of the session"},
+                )
+            case NoSuchBookmark():
+                return Fault(
+                    "BOOKMARK_NOT_FOUND",
+                    f"up_to_bookmark: session {request.session_id!r} has no bookmark "
+                    f"{request.up_to!r}",
+                    metadata={"session_id": request.session_id, "name": request.up_to},
+                    fields={"up_to_bookmark": "names no bookmark of the session"},
+                )
+            case CopyTooLarge():
+                return Fault(
+                    "SESSION_TOO_LARGE",
+                    f"session {request.session_id!r}: a copy would have {why.messages} messages; "
+                    f"this server's operator allows {self._max_messages}",
+                    metadata={
+                        "session_id": request.session_id,
+                        "message_count": why.messages,
+                        "max_messages": self._max_messages,
+                    },
+                )
 
     async def _bytes_of(self, copy: Copy) -> int:
         """Return the number of bytes to reserve for a copy within the project's limit.

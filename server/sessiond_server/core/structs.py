@@ -27,7 +27,7 @@ def to_dict(struct: Struct, field: str, *, text_key: str = "") -> dict[str, Any]
 
     Args:
         struct: the Struct.
-        field: its path in the request, for faults.
+        field: the path of the Struct in the request, for faults.
         text_key: a key with a text that does not count towards MAX_JSON_BYTES; "" for none.
 
     Raises:

@@ -32,7 +32,7 @@ def normalized(url: str) -> str:
             HOST:PORT, separated by commas. A scheme such as postgresql+psycopg is allowed.
 
     Raises:
-        ValueError: if it is no such URL. The text does not contain the URL, which may have a
+        ValueError: if `url` is no such URL. The error does not contain the URL, which may have a
             password.
     """
     scheme, separator, rest = url.partition("://")

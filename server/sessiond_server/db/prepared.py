@@ -111,7 +111,7 @@ class PreparedStatement:
         """Declare a statement.
 
         Args:
-            name: its name in metrics, traces and the log. Several statements may have the same one.
+            name: name in metrics, traces and the log. Several statements may have the same name.
             text: the statement.
             types: the types of its placeholders, by name. Other names are ignored.
             columns: the types of its result's columns.

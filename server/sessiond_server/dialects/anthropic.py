@@ -59,7 +59,7 @@ class _Sent:
     Attributes:
         message: the JSON.
         entries: the stored messages that it is built from.
-        is_system: whether it contains instructions from the middle of the history.
+        is_system: whether the message contains instructions from the middle of the history.
             _place_system() decides on their role.
     """
 

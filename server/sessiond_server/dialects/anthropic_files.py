@@ -52,7 +52,7 @@ class AnthropicFiles:
 
         Args:
             piece: the file.
-            own: its block in the stored message, if that is in the API's own format.
+            own: the file's block in the stored message, if the message is in the API's format.
 
         Returns:
             The block, with its type and its content only, and "". If the file is not sent, None

@@ -40,7 +40,7 @@ class _Content:
 
     Attributes:
         role: "user" or "model".
-        parts: its parts.
+        parts: the parts of the content.
         owners: for each part, the message that it comes from. None = it was added.
         entries: by id(), the messages of the content, in order, without duplicates.
     """

@@ -138,7 +138,7 @@ class ResponsesParts:
 
         Args:
             entry: the item.
-            pieces: its pieces.
+            pieces: the pieces of the item.
             is_unlinked: whether the reasoning that preceded the item is left out.
         """
         kind = str(entry.value.get("type"))

@@ -32,21 +32,34 @@ def find_postmaster(cluster: Path) -> int | None:
 def stop_postmaster(cluster: Path, timeout_s: float) -> bool:
     """Stop the PostgreSQL that is running on the cluster, as `pg_ctl stop -m fast` does.
 
-    This starts no program. A forked child of a process with gRPC's threads may die before exec, and
-    PostgreSQL would be left running.
+    PostgreSQL removes its pid file shortly before its process ends, so wait for the process, too.
+    This function starts no program. A forked child of a process with gRPC's threads may die before
+    exec, and PostgreSQL would be left running.
 
     Returns:
         Whether no PostgreSQL is running on the cluster; False if it has not ended in time.
     """
     end = time.monotonic() + timeout_s
-    if (pid := find_postmaster(cluster)) is not None:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGINT)
-    while find_postmaster(cluster) is not None:
+    if (pid := find_postmaster(cluster)) is None:
+        return True
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGINT)
+    while find_postmaster(cluster) is not None or _is_running(cluster, pid):
         if time.monotonic() > end:
             return False
         time.sleep(STOP_POLL_S)
     return True
+
+
+def _is_running(cluster: Path, pid: int) -> bool:
+    """Return whether a process is running, and is PostgreSQL on the cluster."""
+    try:
+        os.kill(pid, 0)
+        return _runs_on(cluster, pid)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
 
 
 def _runs_on(cluster: Path, pid: int) -> bool:

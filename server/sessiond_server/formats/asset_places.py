@@ -31,7 +31,7 @@ def references(value: dict[str, Any], message_format: int) -> Iterator[tuple[byt
 
     Args:
         value: the parsed JSON.
-        message_format: its format.
+        message_format: the format of the message.
     """
     places = _PLACES.get(message_format)
     for path, place in places(value) if places else ():

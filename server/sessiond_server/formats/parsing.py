@@ -20,7 +20,7 @@ def parse(text: str) -> Any:
     Raises:
         ValueError: if the text is not JSON, or has a number that no JSON can carry: NaN, an
             infinity, or one beyond the range of a double.
-        RecursionError: if it is nested too deeply.
+        RecursionError: if the JSON is nested too deeply.
     """
     if not _LONG_NUMBER.search(text):
         with suppress(orjson.JSONDecodeError):

@@ -115,7 +115,7 @@ class Foreign:
 
     Attributes:
         kind: the type that the format uses for it.
-        text: its readable text. "" = none.
+        text: the readable part. "" = none.
         source: the block of the stored message.
         container: the document of the stored message that contains it. None = none.
     """

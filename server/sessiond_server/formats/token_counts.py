@@ -146,7 +146,7 @@ def texts_of_json(value: dict[str, Any], message_format: int) -> list[str]:
 
     Args:
         value: a message that the schema of its format accepts.
-        message_format: its format.
+        message_format: the format of the message.
     """
     texts: list[str] = []
     _WALKS[message_format](value, texts)

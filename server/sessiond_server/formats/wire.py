@@ -20,7 +20,7 @@ class StoredObject(dict[str, Any]):
     """A stored message that is sent unchanged.
 
     Attributes:
-        raw: its JSON text.
+        raw: the JSON text of the message.
     """
 
     def __init__(self, value: JSON, raw: str) -> None:
@@ -210,7 +210,7 @@ def _encodable(value: Any) -> Any:
 
 
 def replace_surrogates(text: str) -> str:
-    """Replace lone surrogates, which models do write. Two halves of a pair become the character."""
+    """Replace lone surrogates, which models do write. A pair of them becomes its character."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -96,7 +96,7 @@ class JoinedAppends:
         # Appends that wait for a statement to start, by session.
         self._ready: dict[UUID, deque[WaitingAppend]] = {}
         self._statements = Statements(max_statements)
-        # Runs while appends wait for a statement to start.
+        # The timer runs while appends wait for a statement to start.
         self._timer: asyncio.TimerHandle | None = None
         # Tasks that wait until a session is free.
         self._unlocking: dict[UUID, asyncio.Task[None]] = {}
@@ -280,7 +280,7 @@ class JoinedAppends:
 
         Args:
             slot: the statement.
-            keys: its sessions.
+            keys: the sessions of the statement.
             left: the appends that were neither stored nor refused, by session.
         """
         self._statements.ended(slot)

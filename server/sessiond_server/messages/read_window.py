@@ -10,12 +10,13 @@ from sessiond_server.messages.encoding import EncodedPage, response_tail
 from sessiond_server.messages.store.history import LogHead, PageQuery
 from sessiond_server.messages.store.segments import Segment, cut
 
-# The first page is small, so that the first message arrives quickly. The client can use a page once
-# all of it has arrived, so the second page is smaller than those that follow: the client uses it
-# while they arrive. They have the size with the best throughput. Each response costs the server a
-# quarter of a millisecond.
+# The first page is small, so that the first message arrives quickly. All others have the size with
+# the best throughput. Each response costs the server and the client a fifth of a millisecond, so
+# reading 5,000 messages in four responses takes up to a tenth less CPU time than in eight. A second
+# response of 256 KiB reaches the client earlier, but costs it a tenth more CPU time, most of it in
+# malloc, so that reads take no less time.
 FIRST_ROWS, MAX_ROWS = 16, 4096
-FIRST_BYTES, SECOND_BYTES, MAX_BYTES = 32 * 1024, 256 * 1024, 1024 * 1024
+FIRST_BYTES, MAX_BYTES = 32 * 1024, 1024 * 1024
 # Maximum number of messages that one query of a read by role scans across several segments. The
 # query reads all of them before sorting.
 MAX_SCAN = 16_384
@@ -93,7 +94,7 @@ class ReadWindow:
         self._all = head.segments
         self._segments = self._on_branch(head.segments)
         self._queried: Sequence[Segment] = ()
-        # Makes a resume_token valid only for this read.
+        # The fingerprint makes a resume_token valid only for this read.
         self._fingerprint = pagination.fingerprint(
             head.log,
             reading.through_seq,
@@ -210,9 +211,9 @@ class ReadWindow:
                 self._after = self._through
         self.is_done = self._is_empty()
         if page:
-            self._bytes = SECOND_BYTES if self._bytes == FIRST_BYTES else MAX_BYTES
+            self._bytes = MAX_BYTES
             # The database reads every candidate row, so request only a few more than will fit.
-            fitting = self._bytes * page.count // len(page.encoded)
+            fitting = MAX_BYTES * page.count // len(page.encoded)
             # A page without a limit of bytes is faster, even if it has only half as many messages.
             safe = SAFE_BYTES // max(self._largest_bytes, 1)
             if fitting // 2 <= safe < fitting:

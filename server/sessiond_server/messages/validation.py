@@ -326,7 +326,7 @@ class MessageValidator:
 
         Args:
             encoded: the JSON.
-            message_format: its format.
+            message_format: the format of the message.
             given: the role that was sent with the JSON, or 0.
 
         Returns:

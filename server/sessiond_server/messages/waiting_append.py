@@ -108,7 +108,7 @@ class Slot:
     """A statement that has not ended.
 
     Attributes:
-        is_alone: whether it stores one append that no shared statement can store.
+        is_alone: whether the statement stores one append that no shared statement can store.
         awaited_until: time, by the event loop's clock, until which other appends wait for the
             statement.
     """

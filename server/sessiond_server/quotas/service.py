@@ -42,8 +42,8 @@ MAX_COUNTS = 2
 
 _FREEING = frozenset({DELETED, EXPIRED, REWOUND})
 
-# Retry time for a project that has its maximum number of turns. When one of these turns will end is
-# unknown. Unit: seconds.
+# Retry time for a project that has its maximum number of turns. It is unknown when one of these
+# turns will end. Unit: seconds.
 TURN_RETRY_S = 1.0
 
 Piece = TypeVar("Piece")
@@ -362,7 +362,7 @@ def rate_limited(name: str, limit: int, used: int, wait_s: float) -> Fault:
 
     Args:
         name: name of the limit.
-        limit: its value.
+        limit: value of the limit.
         used: the rate of the last second.
         wait_s: time after which to try again. Unit: seconds.
     """
@@ -383,7 +383,7 @@ def quota_exceeded(name: str, limit: int, used: int) -> Fault:
 
     Args:
         name: name of the limit.
-        limit: its value.
+        limit: value of the limit.
         used: how much is used without the call.
     """
     retry_after_s = None

@@ -49,9 +49,9 @@ from sessiond_server.sessions.store.state import (
     check_state_etag,
     patch_state,
 )
+from sessiond_server.turns.changes.transitions import TurnTransitions
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.state import TurnChanges
-from sessiond_server.turns.transitions import TurnTransitions
 
 # The page "Limits" of the reference shows these comments.
 MAX_REMOVED = 1000  # removed messages that one RewindSession returns

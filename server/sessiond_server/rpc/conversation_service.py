@@ -24,7 +24,7 @@ from sessiond_server.core.cancellation import run_to_completion
 from sessiond_server.projects.authentication import Caller
 from sessiond_server.rpc import conversions
 from sessiond_server.turns.errors import storable
-from sessiond_server.turns.previews import Previews
+from sessiond_server.turns.requests.previews import Previews
 from sessiond_server.turns.sending import Sending
 from sessiond_server.turns.service import Turns
 from sessiond_server.turns.store.rows import MAX_CHANGES, TurnRow

@@ -133,7 +133,7 @@ def settings(session: Session, path: str = "session") -> SessionSettings:
 
     Args:
         session: the settings.
-        path: their path in the request.
+        path: path of the settings in the request.
 
     Raises:
         Fault: INVALID_FIELD if a setting is invalid.

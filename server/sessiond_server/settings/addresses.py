@@ -9,7 +9,7 @@ def listen_address(value: str) -> str:
     """Return an address to listen on.
 
     Raises:
-        ValueError: if it is neither HOST:PORT nor unix:PATH.
+        ValueError: if the value is neither HOST:PORT nor unix:PATH.
     """
     if value.startswith("unix:"):
         return value
@@ -23,7 +23,7 @@ def asset_store(value: str) -> str:
     """Return the location of an asset store.
 
     Raises:
-        ValueError: if it is neither an absolute path, nor a URL of a directory or a bucket.
+        ValueError: if the value is neither an absolute path, nor a URL of a directory or a bucket.
     """
     url = urlsplit(value)
     match url.scheme:

@@ -10,13 +10,13 @@ from sessiond_server.core.errors import Fault
 from sessiond_server.core.supervision import Loop
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, PoolExhausted
 from sessiond_server.sessions.store.lock import SessionMissing
-from sessiond_server.turns.handover import Handovers
+from sessiond_server.turns.changes.handover import Handovers
+from sessiond_server.turns.changes.transitions import TurnTransitions
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.state import TurnChanges, TurnLease, TurnSlots
 from sessiond_server.turns.store.leases import TurnLeaseStore
 from sessiond_server.turns.store.rows import OrphanedTurn
 from sessiond_server.turns.store.turns import TurnStore
-from sessiond_server.turns.transitions import TurnTransitions
 
 ORPHANS_A_ROUND = 100
 # Each recovery holds a connection of the pool while it waits for its session's row.

@@ -1,12 +1,13 @@
 """Checks the requests of Send, and makes their turns."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 import orjson
 
 from sessiond.v1.conversation_service_pb2 import SendRequest
-from sessiond.v1.message_pb2 import FORMAT_GEMINI, FORMAT_OPENAI, Message
+from sessiond.v1.message_pb2 import FORMAT_GEMINI, FORMAT_OPENAI, Format, Message
 from sessiond.v1.turn_pb2 import MessageTurn
 from sessiond_server.core.errors import Fault, invalid
 from sessiond_server.core.ids import uuid7
@@ -15,12 +16,13 @@ from sessiond_server.core.limits import MAX_PROMPT_MESSAGES, MIN_TURN_TIMEOUT_MS
 from sessiond_server.formats.token_counts import Tokenizer
 from sessiond_server.messages.append import append_of
 from sessiond_server.messages.sizes import check_batch
+from sessiond_server.messages.store.rows import Rows
 from sessiond_server.messages.target import Target
 from sessiond_server.messages.validation import MessageValidator
 from sessiond_server.providers.base import ModelFault
 from sessiond_server.providers.routing import Models
-from sessiond_server.turns.context import policy_of
 from sessiond_server.turns.errors import fault_of_model
+from sessiond_server.turns.requests.context import policy_of
 from sessiond_server.turns.sending import Sending, take_parent
 from sessiond_server.turns.store.rows import NewTurn
 
@@ -80,21 +82,7 @@ class NewTurns:
                 "messages",
                 f"are {len(sending.messages)}; at most {MAX_PROMPT_MESSAGES} are allowed",
             )
-        messages = list(sending.messages)
-        own_format = route.provider.format
-        is_gemini = own_format == FORMAT_GEMINI
-        if sending.prompt:
-            content = (
-                {"parts": [{"text": sending.prompt}]} if is_gemini else {"content": sending.prompt}
-            )
-            text = orjson.dumps({"role": "user", **content}).decode()
-            messages = [Message(format=own_format, json=text)]
-        # Clients may leave out the format of plain text, {"role": ..., "content": ...}. Gemini's
-        # format has no such message, so it is stored in OpenAI's format instead.
-        plain = FORMAT_OPENAI if is_gemini else own_format
-        for message in messages:
-            if message.json and not message.format:
-                message.format = plain
+        messages = _messages_of(sending, route.provider.format)
         if sending.is_immediate and not messages:
             raise invalid("prompt", "is empty; send a prompt or messages to steer the turn")
         take_parent(sending, messages)
@@ -107,17 +95,7 @@ class NewTurns:
         prompt = SendRequest(messages=messages).SerializeToString()
         check_batch(len(messages), sum(len(m.json) for m in messages), self._limits)
         validator = MessageValidator(self._limits, self._tokenizer, keep_turn=True)
-        try:
-            rows = validator.encode(messages)
-        except Fault as fault:
-            if not sending.prompt:
-                raise
-            raise Fault(
-                fault.reason,
-                fault.message,
-                metadata=fault.metadata,
-                fields={"prompt": next(iter(fault.fields.values()), "")},
-            ) from None
+        rows = _encoded(validator, sending, messages)
         check_batch(validator.totals.count, validator.totals.content_bytes, self._limits)
         target = Target(
             sending.project_id,
@@ -150,3 +128,41 @@ class NewTurns:
         if timeout_ms < MIN_TURN_TIMEOUT_MS:
             raise invalid("turn_timeout", f"is {timeout_ms} ms; the minimum is 1 second")
         return min(timeout_ms, self._max_timeout_ms)
+
+
+def _messages_of(sending: Sending, own_format: Format.ValueType) -> list[Message]:
+    """Return the messages of a Send, each with a format.
+
+    Args:
+        sending: the request.
+        own_format: the format of the model's provider.
+    """
+    is_gemini = own_format == FORMAT_GEMINI
+    if sending.prompt:
+        content = (
+            {"parts": [{"text": sending.prompt}]} if is_gemini else {"content": sending.prompt}
+        )
+        text = orjson.dumps({"role": "user", **content}).decode()
+        return [Message(format=own_format, json=text)]
+    # Clients may leave out the format of plain text, {"role": ..., "content": ...}. Gemini's format
+    # has no such message, so it is stored in OpenAI's format instead.
+    messages = list(sending.messages)
+    for message in messages:
+        if message.json and not message.format:
+            message.format = FORMAT_OPENAI if is_gemini else own_format
+    return messages
+
+
+def _encoded(validator: MessageValidator, sending: Sending, messages: Sequence[Message]) -> Rows:
+    """Check and encode the messages. A fault of the message of a prompt names the prompt."""
+    try:
+        return validator.encode(messages)
+    except Fault as fault:
+        if not sending.prompt:
+            raise
+        raise Fault(
+            fault.reason,
+            fault.message,
+            metadata=fault.metadata,
+            fields={"prompt": next(iter(fault.fields.values()), "")},
+        ) from None

@@ -1,20 +1,17 @@
 """Runs turns in this process. Lease renewal and recovery of orphaned turns are in leases.py.
 
-The runner calls the models. Every change in the database is made by transitions.py with the
-session's row locked; no connection is held while a model works.
+calls.py calls the models, and the package `changes` makes every change in the database. No
+connection is held while a model works.
 """
 
 import asyncio
 import contextvars
-import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager, suppress
-from functools import partial
+from contextlib import ExitStack, asynccontextmanager, suppress
 from uuid import UUID
 
 import structlog
 
-from sessiond_server.assets.store.objects import ObjectStoreUnavailable
 from sessiond_server.core import events
 from sessiond_server.core.cancellation import cancel_all
 from sessiond_server.core.errors import Fault
@@ -22,30 +19,23 @@ from sessiond_server.core.events import Event, EventPublisher
 from sessiond_server.core.work import begin_work
 from sessiond_server.db.idempotency import RequestRecord
 from sessiond_server.db.pool import Contention, DatabaseUnavailable, LockTimeout, PoolExhausted
-from sessiond_server.providers.base import Answer, ModelFault, ModelRequest, RequestTooLarge
-from sessiond_server.providers.routing import Models
+from sessiond_server.providers.base import Answer
 from sessiond_server.sessions.store.lock import SessionMissing
-from sessiond_server.sessions.store.sessions import SessionStore
-from sessiond_server.telemetry import metrics, tracing
 from sessiond_server.turns.announcements import TurnAnnouncements
-from sessiond_server.turns.answer_text import AnswerText
-from sessiond_server.turns.answers import tokens_of
-from sessiond_server.turns.asset_files import AssetFiles
-from sessiond_server.turns.context import Context, ContextRequest, Contexts, Policy, policy_of
-from sessiond_server.turns.direct import DirectTurns
-from sessiond_server.turns.errors import check_readable, fault_of_model, internal_error
-from sessiond_server.turns.failures import DirectFailures
-from sessiond_server.turns.handover import Handovers
-from sessiond_server.turns.lanes import TurnLanes
-from sessiond_server.turns.queueing import DirectQueue
-from sessiond_server.turns.refusals import Refusals
+from sessiond_server.turns.calls import ModelCalls
+from sessiond_server.turns.changes.direct import DirectTurns
+from sessiond_server.turns.changes.failures import DirectFailures
+from sessiond_server.turns.changes.handover import Handovers
+from sessiond_server.turns.changes.queueing import DirectQueue
+from sessiond_server.turns.changes.transitions import TurnTransitions
+from sessiond_server.turns.errors import internal_error
+from sessiond_server.turns.requests.refusals import Refusals
 from sessiond_server.turns.sending import Sending
 from sessiond_server.turns.state import EndedTurns, RunningTurn, TurnChanges, TurnNews, TurnSlots
 from sessiond_server.turns.store.openings import Opening
 from sessiond_server.turns.store.rows import NewTurn, TurnRow
 from sessiond_server.turns.store.turns import TurnStore
-from sessiond_server.turns.timeouts import in_time
-from sessiond_server.turns.transitions import TurnTransitions
+from sessiond_server.turns.waiting.lanes import TurnLanes
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.1, 2.0
 DATABASE_RETRY_S = 0.5
@@ -55,11 +45,7 @@ log = structlog.get_logger(__name__)
 
 
 class TurnRunner:
-    """Runs the turns of this process.
-
-    Args:
-        max_request_bytes: the maximum size of a request to a model, assets included.
-    """
+    """Runs the turns of this process."""
 
     def __init__(
         self,
@@ -68,35 +54,26 @@ class TurnRunner:
         slots: TurnSlots,
         publisher: EventPublisher,
         announcements: TurnAnnouncements,
-        sessions: SessionStore,
-        contexts: Contexts,
-        models: Models,
-        files: AssetFiles,
+        calls: ModelCalls,
         handovers: Handovers,
         direct: DirectTurns,
         queue: DirectQueue,
         failures: DirectFailures,
         refusals: Refusals,
         lanes: TurnLanes,
-        *,
-        max_request_bytes: int,
     ) -> None:
         self._store = store
         self._transitions = transitions
         self._slots = slots
         self._publisher = publisher
         self._announcements = announcements
-        self._sessions = sessions
-        self._contexts = contexts
-        self._models = models
-        self._files = files
+        self._calls = calls
         self._handovers = handovers
         self._direct = direct
         self._queue = queue
         self._failures = failures
         self._refusals = refusals
         self._lanes = lanes
-        self._max_request_bytes = max_request_bytes
         self._running = transitions.running
         # The same turns, by the log of their session.
         self._logs: dict[UUID, RunningTurn] = {}
@@ -268,7 +245,7 @@ class TurnRunner:
         try:
             while is_resumed and not running.is_over.is_set():
                 try:
-                    outcome = await self._outcome(running)
+                    outcome = await self._calls.outcome(running)
                 except (DatabaseUnavailable, PoolExhausted, Contention) as e:
                     # The model has not been called yet, so the turn can wait.
                     log.debug("turn_retrying", turn_id=str(running.turn_id), error=str(e))
@@ -282,101 +259,6 @@ class TurnRunner:
                 await self._settle(running, None)
         finally:
             self._forget(running.turn_id)
-
-    async def _outcome(self, running: RunningTurn) -> Answer | Fault:
-        """Call the model once.
-
-        Raises:
-            DatabaseUnavailable, PoolExhausted, Contention: if one is raised before the call.
-        """
-        try:
-            answer = await in_time(running, self._call(running))
-        except (DatabaseUnavailable, PoolExhausted, Contention):
-            raise
-        except Fault as fault:
-            return fault
-        except ModelFault as fault:
-            return fault_of_model(fault)
-        except ObjectStoreUnavailable:
-            return Fault(
-                "ASSET_STORE_UNAVAILABLE", "the store of the assets' content does not answer"
-            )
-        except Exception:
-            log.exception("turn_failed", turn_id=str(running.turn_id))
-            return internal_error(running.turn_id)
-        running.add_usage(answer.usage)
-        return answer
-
-    async def _call(self, running: RunningTurn) -> Answer:
-        route = self._models.route(running.model)
-        # The source describes the start of the turn, so it is valid only for the first call.
-        source, running.source = running.source, None
-        async with AsyncExitStack() as stack:
-            policy, context = await self._read(running, stack)
-            check_readable(context.messages)
-            running.text = AnswerText()
-            # Watchers tell by answered_seq whether a text is newer than the answers that they have.
-            running.text.answered_seq = (
-                running.after_seq if running.parent_seq else context.last_seq
-            )
-            request = ModelRequest(
-                model=route.model,
-                messages=context.messages,
-                system_prompt=policy.system_prompt,
-                options={**policy.model_options, **running.options},
-                describe_assets=partial(self._files.describe, running.project_id),
-                load_asset=partial(self._files.load, running.project_id),
-                max_request_bytes=self._max_request_bytes,
-                on_report=partial(setattr, running, "report"),
-            )
-            began = time.monotonic()
-            span = stack.enter_context(tracing.model_span(route.provider.name, route.model))
-            pieces = await stack.enter_async_context(aclosing(route.provider.stream(request)))
-            try:
-                async for piece in pieces:
-                    if began:
-                        model = metrics.model_label(running.model)
-                        metrics.FIRST_TOKEN.labels(model).observe(time.monotonic() - began)
-                        began = 0.0
-                    if isinstance(piece, Answer):
-                        if span:
-                            span.answered(piece.model, piece.stop_reason, tokens_of(piece))
-                        return piece
-                    self._announcements.delta(running, piece)
-            except RequestTooLarge as e:
-                if source and not running.parent_seq:
-                    self._refusals.remember(running, source, context, e)
-                raise
-        raise ModelFault(
-            "MODEL_ANSWER_INVALID",
-            "the model's answer has no end",
-            metadata={"model": running.model},
-        )
-
-    async def _read(self, running: RunningTurn, stack: AsyncExitStack) -> tuple[Policy, Context]:
-        """Read the model's input, and hold memory for it until the stack is closed."""
-        async with AsyncExitStack() as lane:
-            with running.waiting():
-                await lane.enter_async_context(self._lanes.read(running.project_id))
-            known, running.head = running.head, None
-            policy, running.policy = running.policy, None
-            if policy is None:
-                row = await self._sessions.get(running.key, running.project_id)
-                policy = policy_of(row.config if row else {})
-            wanted = ContextRequest(
-                running.key,
-                running.project_id,
-                running.session_id,
-                running.log,
-                running.parent_seq or running.after_seq,
-                is_end=running.parent_seq > 0,
-            )
-            context = await self._contexts.read(wanted, policy.limits, known=known)
-            size = sum(message.content_bytes for message in context.messages)
-            # The lane limits the number of histories that wait for memory.
-            with running.waiting():
-                await stack.enter_async_context(self._lanes.histories.hold(size))
-        return policy, context
 
     async def _settle(self, running: RunningTurn, outcome: Answer | Fault | None) -> bool:
         """Write the outcome of a model call, retrying as often as necessary.

@@ -36,19 +36,19 @@ from sessiond_server.quotas.service import Quotas
 from sessiond_server.sessions.locked import LockedSessions
 from sessiond_server.sessions.store.lock import SessionMissing
 from sessiond_server.sessions.store.sessions import SessionStore
-from sessiond_server.turns.context import Contexts
+from sessiond_server.turns.changes.queueing import DirectQueue
+from sessiond_server.turns.changes.transitions import TurnTransitions
 from sessiond_server.turns.errors import parent_not_found
-from sessiond_server.turns.joining import Joiner
-from sessiond_server.turns.lanes import TurnLanes
 from sessiond_server.turns.new_turns import NewTurns
-from sessiond_server.turns.queueing import DirectQueue
+from sessiond_server.turns.requests.context import Contexts
+from sessiond_server.turns.requests.window import has_results
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.sending import Accepted, Sending, content_of
 from sessiond_server.turns.store.openings import Opening, OpeningStore
 from sessiond_server.turns.store.rows import NewTurn, TurnRow
 from sessiond_server.turns.store.turns import TurnStore
-from sessiond_server.turns.transitions import TurnTransitions
-from sessiond_server.turns.window import has_results
+from sessiond_server.turns.waiting.joining import Joiner
+from sessiond_server.turns.waiting.lanes import TurnLanes
 
 
 class Turns:

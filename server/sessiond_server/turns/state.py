@@ -14,9 +14,9 @@ from sessiond_server.core.events import Event, StoredMessages
 from sessiond_server.formats.report import Report
 from sessiond_server.messages.store.history import LogHead
 from sessiond_server.sessions.store.lock import Change
-from sessiond_server.turns.answer_text import AnswerText
-from sessiond_server.turns.context import Policy
+from sessiond_server.turns.requests.context import Policy
 from sessiond_server.turns.store.rows import TurnRow
+from sessiond_server.turns.texts.answer_text import AnswerText
 
 MAX_ENDED = 1000
 

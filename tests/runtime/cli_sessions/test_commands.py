@@ -364,7 +364,8 @@ def test_failures_are_reported_in_one_line(server: ServerProcess, run: Callable[
         assert done.err == "sessiond sessions: SESSION_NOT_FOUND: there is no session 'x'\n"
     away = run("list", "--target", "127.0.0.1:1", "--timeout", "1")
     assert away.code == 1
-    assert away.err.startswith("sessiond sessions: UNAVAILABLE: no answer from 127.0.0.1:1")
+    # On a slow machine, the time may be over during an attempt.
+    assert "UNAVAILABLE: no answer from 127.0.0.1:1" in away.err
     assert away.err.count("\n") == 1
 
 

@@ -38,7 +38,7 @@ def validate_anthropic(body: JSON, *, signatures: Signatures = any_signature) ->
             the text of the thinking block, and "" for the others.
 
     Raises:
-        Refusal: if the API would refuse it.
+        Refusal: if the API would refuse the body.
     """
     _Messages(signatures).check(body)
 

@@ -64,7 +64,7 @@ def validate_gemini(
         signatures: returns whether the API made a thought signature. The signed text is "".
 
     Raises:
-        Refusal: if the API would refuse it.
+        Refusal: if the API would refuse the body.
     """
     _Gemini(model, signatures).check(body)
 

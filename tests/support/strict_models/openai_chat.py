@@ -66,7 +66,7 @@ def validate_openai_chat(body: JSON) -> None:
     """Check a request as OpenAI's Chat Completions does.
 
     Raises:
-        Refusal: if the API would refuse it.
+        Refusal: if the API would refuse the body.
     """
     _Chat(OPENAI).check(body)
 

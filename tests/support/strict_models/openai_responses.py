@@ -83,7 +83,7 @@ def validate_openai_responses(
             before it.
 
     Raises:
-        Refusal: if the API would refuse it.
+        Refusal: if the API would refuse the body.
     """
     _Responses(signatures, reasoning_of or {}).check(body)
 

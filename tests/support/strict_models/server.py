@@ -40,9 +40,9 @@ class Exchange:
 
     Attributes:
         api: the API that got it.
-        path: its path.
+        path: path of the request.
         headers: by their names in lower case.
-        body: its body; {} if it is no JSON object.
+        body: body of the request; {} if the body is no JSON object.
         number: 1 for the server's first request.
         model: the model that it names.
         refusal: the reason of its refusal. None = it was accepted.
@@ -225,7 +225,7 @@ class StrictModelServer:
         """Validate a request, and count the part that a cache would hit.
 
         Raises:
-            Refusal: if the API would refuse it.
+            Refusal: if the API would refuse the request.
         """
         api, body, signatures = exchange.api, exchange.body, self.signers[exchange.api].knows
         match api:

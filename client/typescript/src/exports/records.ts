@@ -43,7 +43,7 @@ export type Progress = (done: number, total: number | undefined) => void;
 /** Return the first record of an export. */
 export function header({ session, statePatch }: ExportSessionResponse): ExportRecord {
   const { config, metadata, expiry } = session ?? {};
-  // A map of protobuf has no order, but the same session should always export the same text.
+  // A map of protobuf has no order, but exports of the same session should have the same text.
   const state = Object.entries(statePatch?.set ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
   const members = state.map(([key, value]) => `${JSON.stringify(key)}:${value}`);
   return {

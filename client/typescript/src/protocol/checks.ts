@@ -1,4 +1,5 @@
 import { invalidField, shown, typeName } from "./invalid.js";
+import { isObject } from "./json.js";
 
 /** Check that a value is a string. */
 export function checkText(value: unknown, field: string): asserts value is string {
@@ -49,11 +50,19 @@ export function listed<T>(values: Iterable<T>, field: string): T[] {
   return [...values];
 }
 
+/** Check that the options of a call are an object. */
+export function checkOptions(options: unknown): void {
+  if (!isObject(options)) {
+    throw invalidField("options", `must be an object, not ${typeName(options)}`);
+  }
+}
+
 /**
  * Refuse options that a call does not know. TypeScript finds them if they are written in the call,
  * but not if the options are in a variable. JavaScript ignores them silently.
  */
 export function checkKnown(options: object, known: ReadonlySet<string>, call: string): void {
+  checkOptions(options);
   for (const [key, value] of Object.entries(options)) {
     if (value !== undefined && !known.has(key)) {
       throw invalidField(key, `is not an option of ${call}; known are ${[...known].join(", ")}`);

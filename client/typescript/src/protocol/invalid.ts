@@ -15,6 +15,8 @@ export function shown(value: unknown): string {
 export function typeName(value: unknown): string {
   if (value === null) return "null";
   if (Array.isArray(value)) return "an array";
+  if (value === undefined) return "undefined";
   if (typeof value !== "object") return `a ${typeof value}`;
-  return `a ${value.constructor?.name ?? "Object"}`;
+  const name = value.constructor?.name ?? "Object";
+  return name === "Object" ? "an object" : `${/^[AEIOU]/.test(name) ? "an" : "a"} ${name}`;
 }

@@ -19,14 +19,17 @@ export type JsonObject = Record<string, any>;
 
 const MAX_LEVELS = 200;
 
-/** Return whether a value is an object that is neither a list nor binary. */
+/** Return whether a value is an object that is neither a list, nor binary, nor a map or a set. */
 export function isObject(value: unknown): value is JsonObject {
   return (
     typeof value === "object" &&
     value !== null &&
     !Array.isArray(value) &&
     !ArrayBuffer.isView(value) &&
-    !(value instanceof ArrayBuffer)
+    !(value instanceof ArrayBuffer) &&
+    // Their content is not in properties, so JSON would not have it.
+    !(value instanceof Map) &&
+    !(value instanceof Set)
   );
 }
 

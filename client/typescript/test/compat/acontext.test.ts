@@ -6,7 +6,7 @@ import { dirname, join } from "node:path";
 import { before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { AcontextClient, APIError, TransportError } from "../../src/compat/acontext.js";
-import { Client, ServerUnavailable, SessionNotFound } from "../../src/index.js";
+import { Client, DeadlineExceeded, ServerUnavailable, SessionNotFound } from "../../src/index.js";
 import { sharedTarget, startServer, uniqueId } from "../support/fixture.js";
 import { blocksOf, runBlocks } from "../support/programs.js";
 
@@ -130,7 +130,10 @@ describe("AcontextClient", () => {
     await using away = new AcontextClient({ baseUrl: "localhost:9", timeout: 500 });
     await assert.rejects(
       away.sessions.list(),
-      (error) => error instanceof TransportError && error.cause instanceof ServerUnavailable,
+      (error) =>
+        error instanceof TransportError &&
+        // On a slow machine, the time may be over during an attempt.
+        (error.cause instanceof ServerUnavailable || error.cause instanceof DeadlineExceeded),
     );
   });
 

@@ -99,15 +99,15 @@ describe("CopilotClient", () => {
 
   test("lifecycle handlers are called until they are removed", async () => {
     await using client = new CopilotClient({ target });
-    const deleted = new Promise<string>((resolve) => {
-      client.on("session.deleted", (event) => resolve(event.sessionId));
+    let deleted: unknown;
+    client.on("session.deleted", (event) => {
+      deleted = event.sessionId;
     });
     // The watch may not be open yet, so sessions are deleted until the client sees a deletion.
-    const timer = setInterval(async () => {
+    while (!deleted) {
       const { sessionId } = await client.createSession();
       await client.deleteSession(sessionId);
-    }, 50);
-    assert.equal(typeof (await deleted), "string");
-    clearInterval(timer);
+    }
+    assert.equal(typeof deleted, "string");
   });
 });

@@ -2,7 +2,7 @@
 
 import argparse
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from sessiond_server.cli.client import add_flags, count, json_object, seconds
 
@@ -21,6 +21,12 @@ _FILTERS = (
 _TIMES = "Give times in ISO 8601, e.g. 2026-01-31T12:00:00Z; times without a zone are local times."
 
 
+_LINES = "print JSON lines, one for each session; times are in UTC"
+_DOCUMENT = "print one JSON document; times are in UTC"
+
+_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
 def parser() -> argparse.ArgumentParser:
     """Build the parser of the whole command."""
     result = argparse.ArgumentParser(
@@ -30,24 +36,40 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     commands = result.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (
+        *(_add_list, _add_show, _add_tail, _add_copy, _add_rewind),
+        *(_add_export, _add_import, _add_delete),
+    ):
+        add(commands)
+    return result
 
-    def command(name: str, help: str, json_help: str, epilog: str = "") -> argparse.ArgumentParser:
-        new = commands.add_parser(
-            name,
-            help=help,
-            description=f"{help[0].upper()}{help[1:]}.",
-            epilog=epilog,
-            allow_abbrev=False,
-        )
-        add_flags(new)
-        new.add_argument("--json", action="store_true", help=json_help)
-        return new
 
-    lines = "print JSON lines, one for each session; times are in UTC"
-    listing = command(
+def filters(given: argparse.Namespace) -> dict[str, Any]:
+    """Return the given filters as arguments for the client."""
+    return {name: value for name in _FILTERS if (value := getattr(given, name)) is not None}
+
+
+def _command(
+    commands: _Commands, name: str, help: str, json_help: str, epilog: str = ""
+) -> argparse.ArgumentParser:
+    new = commands.add_parser(
+        name,
+        help=help,
+        description=f"{help[0].upper()}{help[1:]}.",
+        epilog=epilog,
+        allow_abbrev=False,
+    )
+    add_flags(new)
+    new.add_argument("--json", action="store_true", help=json_help)
+    return new
+
+
+def _add_list(commands: _Commands) -> None:
+    listing = _command(
+        commands,
         "list",
         "list sessions, by default the 50 most recently active ones",
-        lines,
+        _LINES,
         f"Times are shown in local time. {_TIMES}",
     )
     _add_filters(listing)
@@ -67,11 +89,13 @@ def parser() -> argparse.ArgumentParser:
         "--with-state", action="store_true", help="with --json: also print the sessions' states"
     )
 
-    document = "print one JSON document; times are in UTC"
-    show = command(
+
+def _add_show(commands: _Commands) -> None:
+    show = _command(
+        commands,
         "show",
         "show a session: settings, counters, tokens, origin, tasks and bookmarks",
-        f"{document}. With --messages: JSON lines, the session first, then one for each message",
+        f"{_DOCUMENT}. With --messages: JSON lines, the session first, then one for each message",
         "Times are shown in local time.",
     )
     show.add_argument("session_id", metavar="ID")
@@ -90,7 +114,10 @@ def parser() -> argparse.ArgumentParser:
         help="with --messages: only those of the branch that ends with message SEQ",
     )
 
-    tail = command(
+
+def _add_tail(commands: _Commands) -> None:
+    tail = _command(
+        commands,
         "tail",
         "show the newest messages of a session",
         "print JSON lines, one for each message; times are in UTC",
@@ -112,10 +139,13 @@ def parser() -> argparse.ArgumentParser:
         help="with --follow: print answers while they are written, not only once they are stored",
     )
 
-    copy = command(
+
+def _add_copy(commands: _Commands) -> None:
+    copy = _command(
+        commands,
         "copy",
         "copy a session, at a cost independent of its size, and print the copy's id",
-        document,
+        _DOCUMENT,
     )
     copy.add_argument("session_id", metavar="ID")
     copy.add_argument(
@@ -164,10 +194,13 @@ def parser() -> argparse.ArgumentParser:
         help="keep the links of tasks to messages. Default: the copy's tasks have no links",
     )
 
-    rewind = command(
+
+def _add_rewind(commands: _Commands) -> None:
+    rewind = _command(
+        commands,
         "rewind",
         "remove the newest messages of a session, at a cost independent of its size",
-        document,
+        _DOCUMENT,
         "The messages stay in copies of the session. Otherwise they are purged soon after.",
     )
     rewind.add_argument("session_id", metavar="ID")
@@ -198,7 +231,10 @@ def parser() -> argparse.ArgumentParser:
         help="abort the running turn. Default: fail if a turn is running",
     )
 
-    export = command(
+
+def _add_export(commands: _Commands) -> None:
+    export = _command(
+        commands,
         "export",
         "export a session with its tasks, bookmarks, messages and assets",
         "with --output: print what was exported as JSON",
@@ -225,53 +261,17 @@ def parser() -> argparse.ArgumentParser:
         help="leave out the content of assets; the project of the import must already have them",
     )
 
-    _add_import(
-        command(
-            "import",
-            "import an exported session, or with --from the transcripts of another program",
-            document,
-            "A session or a transcript is imported completely or not at all. With --from, a "
-            "repeated command adds only what is new. Transcripts that fail are listed at the end, "
-            "and the exit code is 1.",
-        )
-    )
 
-    delete = command(
-        "delete",
-        "delete sessions permanently, by id or by filter",
-        document,
-        f"Deleting by a filter counts the sessions first, and asks. {_TIMES}",
+def _add_import(commands: _Commands) -> None:
+    importing = _command(
+        commands,
+        "import",
+        "import an exported session, or with --from the transcripts of another program",
+        _DOCUMENT,
+        "A session or a transcript is imported completely or not at all. With --from, a "
+        "repeated command adds only what is new. Transcripts that fail are listed at the end, "
+        "and the exit code is 1.",
     )
-    delete.add_argument("session_ids", metavar="ID", nargs="*")
-    _add_filters(delete)
-    delete.add_argument(
-        "--all",
-        action="store_true",
-        help="delete every session of the project (no filter may be given)",
-    )
-    delete.add_argument(
-        "--dry-run", action="store_true", help="count the sessions without deleting them"
-    )
-    delete.add_argument(
-        "--allow-missing",
-        action="store_true",
-        help="with ids: succeed even if there is no session with an id",
-    )
-    delete.add_argument(
-        "-y",
-        "--yes",
-        action="store_true",
-        help="delete without asking; required if a filter is given and there is no terminal",
-    )
-    return result
-
-
-def filters(given: argparse.Namespace) -> dict[str, Any]:
-    """Return the given filters as arguments for the client."""
-    return {name: value for name in _FILTERS if (value := getattr(given, name)) is not None}
-
-
-def _add_import(importing: argparse.ArgumentParser) -> None:
     importing.add_argument(
         "files",
         metavar="FILE",
@@ -304,6 +304,37 @@ def _add_import(importing: argparse.ArgumentParser) -> None:
         action="store_true",
         help="store unreadable lines too, each as a message, instead of refusing the whole "
         "transcript",
+    )
+
+
+def _add_delete(commands: _Commands) -> None:
+    delete = _command(
+        commands,
+        "delete",
+        "delete sessions permanently, by id or by filter",
+        _DOCUMENT,
+        f"Deleting by a filter counts the sessions first, and asks. {_TIMES}",
+    )
+    delete.add_argument("session_ids", metavar="ID", nargs="*")
+    _add_filters(delete)
+    delete.add_argument(
+        "--all",
+        action="store_true",
+        help="delete every session of the project (no filter may be given)",
+    )
+    delete.add_argument(
+        "--dry-run", action="store_true", help="count the sessions without deleting them"
+    )
+    delete.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="with ids: succeed even if there is no session with an id",
+    )
+    delete.add_argument(
+        "-y",
+        "--yes",
+        action="store_true",
+        help="delete without asking; required if a filter is given and there is no terminal",
     )
 
 

@@ -3,6 +3,7 @@
 No message is copied, so the cost does not depend on the number of messages.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -362,35 +363,12 @@ class CopyStore:
         )
         async with connection.cursor(row_factory=dict_row) as cursor:
             try:
-                await cursor.execute(
-                    statement,
-                    {
-                        "key": copy.source_key,
-                        "log": log,
-                        "new_key": copy.new_key,
-                        "new_id": copy.new_id,
-                        "new_log": copy.new_log,
-                        "cut": Int8(through),
-                        "short_segments": Int8(
-                            len(short_segments(segments, copy.new_key, copy.new_log))
-                        ),
-                        "bytes": Int8(content_bytes),
-                        "tokens": Int8(tokens),
-                        "estimated": Int8(estimated),
-                        "model": request.model,
-                        "user": request.user_name,
-                        "title": request.title,
-                        "config": None if request.config is None else Jsonb(request.config),
-                        "metadata": None if request.metadata is None else Jsonb(request.metadata),
-                        "with_ttl": request.idle_ttl_ms is not None,
-                        "ttl": None
-                        if request.idle_ttl_ms in (None, NEVER)
-                        else Int8(request.idle_ttl_ms),
-                        "task_links": request.keep_task_links,
-                        **columns(segments),
-                    },
-                    prepare=prepare,
-                )
+                values = _values(copy, log, through, segments) | {
+                    "bytes": Int8(content_bytes),
+                    "tokens": Int8(tokens),
+                    "estimated": Int8(estimated),
+                }
+                await cursor.execute(statement, values, prepare=prepare)
             except psycopg.errors.UniqueViolation as e:
                 raise DuplicateRequest from e
             row = await cursor.fetchone()
@@ -422,3 +400,26 @@ class CopyStore:
             return total_bytes, total_tokens, total_tokens if estimated else 0
         [(total_bytes, total_tokens, total_estimated)] = await fetch(SUMS, **columns(segments))
         return total_bytes, total_tokens, total_estimated
+
+
+def _values(copy: Copy, log: UUID, through: int, segments: Sequence[Segment]) -> dict[str, object]:
+    """Return the values of _COPY, except the sizes of the copy."""
+    request = copy.request
+    return {
+        "key": copy.source_key,
+        "log": log,
+        "new_key": copy.new_key,
+        "new_id": copy.new_id,
+        "new_log": copy.new_log,
+        "cut": Int8(through),
+        "short_segments": Int8(len(short_segments(segments, copy.new_key, copy.new_log))),
+        "model": request.model,
+        "user": request.user_name,
+        "title": request.title,
+        "config": None if request.config is None else Jsonb(request.config),
+        "metadata": None if request.metadata is None else Jsonb(request.metadata),
+        "with_ttl": request.idle_ttl_ms is not None,
+        "ttl": None if request.idle_ttl_ms in (None, NEVER) else Int8(request.idle_ttl_ms),
+        "task_links": request.keep_task_links,
+        **columns(segments),
+    }

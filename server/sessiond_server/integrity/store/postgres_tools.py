@@ -60,7 +60,7 @@ async def run_tool(path: Path, url: str, *arguments: str) -> None:
     """Run a tool on a database.
 
     Raises:
-        ToolError: if it fails, with the first error that it has written.
+        ToolError: if the tool fails. The text is the first error that the tool has written.
     """
     parts = {key: str(value) for key, value in conninfo_to_dict(url).items()}
     secrets = {_SECRETS[key]: parts.pop(key) for key in _SECRETS if key in parts}

@@ -84,9 +84,9 @@ class ActivityKey(NamedTuple):
     """Sort key of a session in a listing by activity.
 
     Attributes:
-        minute: its active_minute.
-        at: its active_at; None if the listing sorts this minute by key alone.
-        key: its key.
+        minute: active_minute of the session.
+        at: active_at of the session; None if the listing sorts this minute by key alone.
+        key: key of the session.
     """
 
     minute: int

@@ -123,8 +123,8 @@ class ListedSession(NamedTuple):
     """A session in a listing.
 
     Attributes:
-        row: its row.
-        sort_key: its place in the listing's order, for Listing.after.
+        row: the session's row.
+        sort_key: the session's place in the order of the listing, for Listing.after.
     """
 
     row: SessionRow

@@ -1,6 +1,7 @@
 """Runs the single statements that start and end turns.
 
-If such a statement stores nothing or is refused, a transaction of transitions.py does the work.
+If such a statement stores nothing or is refused, a transaction of changes/transitions.py does the
+work.
 """
 
 from collections.abc import Mapping, Sequence

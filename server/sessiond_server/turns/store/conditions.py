@@ -2,7 +2,8 @@
 
 The conditions in the second half are those of the single statements that start and end turns. Such
 a statement stores either everything or nothing, and never waits for the session's row. If a
-condition does not hold, it stores nothing, and a transaction of transitions.py does the work.
+condition does not hold, it stores nothing, and a transaction of changes/transitions.py does the
+work.
 
 Every change of a session's turns also sets active_at. If active_at of the locked row still has the
 value that it has in the statement's snapshot, the snapshot also shows the current open turns. This

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sessiond_server.db.pool import Database
 from sessiond_server.messages.store.history import LogHead
-from sessiond_server.turns.window import WindowLimits
+from sessiond_server.turns.requests.window import WindowLimits
 
 _GET = """
 SELECT first_seq, kept_seqs, task_seq FROM context_marks

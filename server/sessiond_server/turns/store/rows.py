@@ -123,7 +123,7 @@ class NewTurn:
         message_id: id of the last of the messages; None if there are none.
         options_json: fields of the provider's request, as a JSON object; "" = none.
         steers: id of the running turn that it should become a part of; None for a turn of its own.
-        is_held: whether it waits for the results of open calls, for at most timeout_ms.
+        is_held: whether the turn waits for the results of open calls, for at most timeout_ms.
         keep_partial: whether to keep the text of an answer that is cut off.
         parent_seq: seq of the message that the turn continues; 0 = the newest message.
         append: the append of the messages; the turn starts only if the append's conditions hold.
@@ -156,8 +156,8 @@ class QueuedTurn:
 
     Attributes:
         prompt: a serialized SendRequest with the messages.
-        was_held: whether it has waited for the results of open calls.
-        is_held: whether it is still waiting for them.
+        was_held: whether the turn has waited for the results of open calls.
+        is_held: whether the turn still waits for results of open calls.
     """
 
     turn_id: UUID

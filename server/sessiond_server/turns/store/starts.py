@@ -43,7 +43,7 @@ def _statements(
     """Return the variants of a statement that stores a turn and its messages.
 
     Args:
-        name: its name in metrics.
+        name: name of the statement in metrics.
         state: the state of the turn.
         values: further columns of the turn, and their values.
         condition: a further condition on the session, beginning with AND.

@@ -135,7 +135,7 @@ export interface RequeueMessagesRequest {
 
 /** SeqList is a list of seqs. */
 export interface SeqList {
-  /** seqs, each once. 1 to 10,000. */
+  /** seqs are 1 to 10,000 seqs, without repetitions. */
   seqs: number[];
 }
 

@@ -42,7 +42,7 @@ export interface Task {
   data?:
     | { [key: string]: any }
     | undefined;
-  /** message_seqs are the seqs of the messages that belong to the task, ascending, each once. At most 10,000. They must exist. */
+  /** message_seqs are the seqs of the messages that belong to the task, ascending and without repetitions. At most 10,000. They must exist. */
   messageSeqs: number[];
   /** create_time is when the task was created. Output only. */
   createTime?:

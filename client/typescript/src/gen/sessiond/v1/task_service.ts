@@ -87,7 +87,7 @@ export interface UpdateTaskRequest {
 export interface ReorderTasksRequest {
   /** session_id of the session. Required. */
   sessionId: string;
-  /** task_ids of the tasks to put first, in their new order, each once. At least one. The other tasks follow in their current order. */
+  /** task_ids of the tasks to put first, in their new order, without repetitions. At least one. The other tasks follow in their current order. */
   taskIds: string[];
   /**
    * request_id makes the call safe to repeat: a repetition with the same id changes nothing and returns the current order. At most

@@ -1,9 +1,9 @@
 """Starts and ends turns with one statement, in sessions that have no other open turn.
 
 Most turns start and end in this way. Turns of different sessions that start at the same time share
-a statement (store/joined_starts.py). If a session has other open turns, or if a statement of
-store/starts.py or store/ends.py stores nothing, the transactions of transitions.py start and end
-its turns.
+a statement (turns/store/joined_starts.py). If a session has other open turns, or if a statement of
+turns/store/starts.py or turns/store/ends.py stores nothing, the transactions of transitions.py
+start and end its turns.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -20,11 +20,9 @@ from sessiond_server.messages.store.append import Appended
 from sessiond_server.messages.store.rows import Rows
 from sessiond_server.providers.base import Answer
 from sessiond_server.turns.answers import Answers
-from sessiond_server.turns.context import policy_of
 from sessiond_server.turns.errors import printable
-from sessiond_server.turns.joining import Joiner
-from sessiond_server.turns.lanes import TurnLanes
-from sessiond_server.turns.refusals import source_of
+from sessiond_server.turns.requests.context import policy_of
+from sessiond_server.turns.requests.refusals import source_of
 from sessiond_server.turns.sending import Sending
 from sessiond_server.turns.state import RunningTurn, TurnLease, TurnNews, TurnSlots
 from sessiond_server.turns.store.ends import Ended, EndStore, ending_columns
@@ -32,6 +30,8 @@ from sessiond_server.turns.store.joined_starts import JoinedStartStore, Statemen
 from sessiond_server.turns.store.openings import Opening
 from sessiond_server.turns.store.rows import NewTurn, TurnRow, changes_of
 from sessiond_server.turns.store.starts import Start, Started, StartStore
+from sessiond_server.turns.waiting.joining import Joiner
+from sessiond_server.turns.waiting.lanes import TurnLanes
 
 # Sends with more bytes have statements of their own, so that shared statements stay small.
 MAX_JOINED_BYTES = 64 * 1024

@@ -20,13 +20,13 @@ from sessiond_server.formats.read import read
 from sessiond_server.messages.store.history import LogHead
 from sessiond_server.providers.base import Provider, RequestTooLarge
 from sessiond_server.providers.routing import Models
-from sessiond_server.turns.context import Context, policy_of
 from sessiond_server.turns.errors import fault_of_model, history_too_large
+from sessiond_server.turns.requests.context import Context, policy_of
+from sessiond_server.turns.requests.window import WindowUse
 from sessiond_server.turns.sending import Sending
 from sessiond_server.turns.state import RunningTurn, Source
 from sessiond_server.turns.store.openings import Opening
 from sessiond_server.turns.store.rows import NewTurn, changes_of
-from sessiond_server.turns.window import WindowUse
 
 MAX_SESSIONS = 1_000
 # A dialect leaves out the oldest messages of a request that has more messages than its API accepts.

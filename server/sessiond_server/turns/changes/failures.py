@@ -12,9 +12,9 @@ from sessiond_server.core.errors import Fault
 from sessiond_server.core.events import EventPublisher
 from sessiond_server.core.states import TurnState
 from sessiond_server.db.idempotency import RequestRecord
-from sessiond_server.turns.direct import fence_of, news_of, running_of
+from sessiond_server.turns.changes.direct import fence_of, news_of, running_of
 from sessiond_server.turns.errors import error_of
-from sessiond_server.turns.refusals import Refusal
+from sessiond_server.turns.requests.refusals import Refusal
 from sessiond_server.turns.sending import Sending
 from sessiond_server.turns.state import RunningTurn, TurnNews
 from sessiond_server.turns.store.ends import EndStore, ending_columns

@@ -1,8 +1,8 @@
 """Queues turns, and ends turns while others wait in the queue, with few statements.
 
 The module handles only the common cases, e.g. no waiting turn is held, and none has a parent_seq.
-In all other cases, and if a statement of store/queue.py or store/ends.py stores nothing, a
-transaction of transitions.py makes the change.
+In all other cases, and if a statement of turns/store/queue.py or turns/store/ends.py stores
+nothing, a transaction of transitions.py makes the change.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -20,7 +20,7 @@ from sessiond_server.formats.read import read
 from sessiond_server.messages.store.rows import Rows
 from sessiond_server.providers.base import Answer
 from sessiond_server.turns.answers import Answers
-from sessiond_server.turns.direct import columns_of_end, ended_row, fence_of, news_of
+from sessiond_server.turns.changes.direct import columns_of_end, ended_row, fence_of, news_of
 from sessiond_server.turns.sending import Accepted, Sending
 from sessiond_server.turns.state import RunningTurn, TurnLease, TurnNews, TurnSlots
 from sessiond_server.turns.store.ends import Ended, EndStore

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from sessiond_server.core.cancellation import cancel_all
 from sessiond_server.core.work import begin_work
-from sessiond_server.turns.fair import FairQueue
-from sessiond_server.turns.lanes import TurnLanes
+from sessiond_server.turns.waiting.fair import FairQueue
+from sessiond_server.turns.waiting.lanes import TurnLanes
 
 # Maximum number of requests in a statement.
 MAX_TOGETHER = 32

@@ -9,11 +9,11 @@ from uuid import UUID
 import structlog
 
 from sessiond_server.core.states import TurnState
+from sessiond_server.turns.changes.transitions import TurnTransitions
 from sessiond_server.turns.state import RunningTurn, TurnChanges, TurnLease
 from sessiond_server.turns.store.leases import TurnLeaseStore
 from sessiond_server.turns.store.texts import TextStore
 from sessiond_server.turns.store.turns import TurnStore
-from sessiond_server.turns.transitions import TurnTransitions
 
 log = structlog.get_logger(__name__)
 

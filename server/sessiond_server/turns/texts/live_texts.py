@@ -13,7 +13,7 @@ from sessiond_server.turns.announcements import COALESCE_S, TurnAnnouncements
 from sessiond_server.turns.runner import TurnRunner
 from sessiond_server.turns.state import RunningTurn
 from sessiond_server.turns.store.texts import TextStore
-from sessiond_server.turns.text_saver import TextSaver
+from sessiond_server.turns.texts.text_saver import TextSaver
 from sessiond_server.watch.live_text import RunningText, TextPiece
 
 # How long a text stays frozen if the expected abort does not come.

@@ -15,8 +15,7 @@ from sessiond_server.messages.store.history import HistoryStore, LogHead, PageQu
 from sessiond_server.messages.store.segments import Segment, cut
 from sessiond_server.sessions.settings import model_options_of
 from sessiond_server.turns.errors import history_too_large
-from sessiond_server.turns.store.marks import Mark, MarkStore
-from sessiond_server.turns.window import (
+from sessiond_server.turns.requests.window import (
     INSTRUCTION_ROLES,
     TaskSearch,
     WindowLimits,
@@ -26,6 +25,7 @@ from sessiond_server.turns.window import (
     is_instruction,
     window_size,
 )
+from sessiond_server.turns.store.marks import Mark, MarkStore
 
 PAGE_ROWS, PAGE_BYTES = 1024, 4 * 1024 * 1024
 # Number of rows to read beyond the expected number: a window may have to begin earlier (not to

@@ -17,10 +17,10 @@ from sessiond_server.messages.validation import MessageValidator
 from sessiond_server.providers.base import ModelFault, ModelRequest
 from sessiond_server.providers.routing import Models
 from sessiond_server.sessions.store.sessions import SessionStore
-from sessiond_server.turns.asset_files import AssetFiles
-from sessiond_server.turns.context import ContextRequest, Contexts, policy_of
 from sessiond_server.turns.errors import check_readable, fault_of_model, parent_not_found
 from sessiond_server.turns.new_turns import NewTurns
+from sessiond_server.turns.requests.asset_files import AssetFiles
+from sessiond_server.turns.requests.context import ContextRequest, Contexts, policy_of
 from sessiond_server.turns.sending import Sending
 
 MAX_TEXT_BYTES = 2 * 1024 * 1024

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from uuid import UUID
 
-from sessiond_server.turns.fair import FairLane
+from sessiond_server.turns.waiting.fair import FairLane
 
 # How long the read of a history waits at most for other turns to start first. Unit: seconds.
 MAX_YIELD_S = 1.0
@@ -123,7 +123,7 @@ class _Waiting:
     """A history that waits for memory.
 
     Attributes:
-        size: its size. Unit: bytes.
+        size: size of the history. Unit: bytes.
         overtaken: number of later histories that were admitted first.
         admitted: done once there is memory for it.
     """

@@ -32,11 +32,11 @@ from sessiond_server.providers.routing import Models
 from sessiond_server.sessions.store.lock import SavepointRefused
 from sessiond_server.turns.answers import messages_of
 from sessiond_server.turns.errors import error_of, internal_error, parent_not_found, printable
+from sessiond_server.turns.requests.window import has_results
 from sessiond_server.turns.state import RunningTurn, TurnChanges, TurnLease, TurnSlots
 from sessiond_server.turns.store.rows import Ending, OwnedTurn, QueuedTurn, SavedText
 from sessiond_server.turns.store.texts import TextStore
 from sessiond_server.turns.store.turns import StartFailed, TurnStore
-from sessiond_server.turns.window import has_results
 
 log = structlog.get_logger(__name__)
 
