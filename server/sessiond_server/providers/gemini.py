@@ -19,6 +19,7 @@ from sessiond_server.dialects.gemini import fit
 from sessiond_server.dialects.request import FittedRequest, History
 from sessiond_server.formats.parsing import parse
 from sessiond_server.formats.pieces import JSON
+from sessiond_server.providers import tls
 from sessiond_server.providers.api import AnswerBuilder, ApiProvider
 from sessiond_server.providers.base import Answer, Delta
 from sessiond_server.providers.body import RequestBody
@@ -98,7 +99,7 @@ class Gemini(ApiProvider):
 
         self._base_url = base_url.rstrip("/")
         headers = {"x-goog-api-key": self._key} if self._key else {}
-        self._client = httpx2.AsyncClient(timeout=timeout, headers=headers)
+        self._client = httpx2.AsyncClient(timeout=timeout, headers=headers, verify=tls.context())
         return SimpleNamespace(
             APITimeoutError=httpx2.TimeoutException,
             APIConnectionError=httpx2.RequestError,

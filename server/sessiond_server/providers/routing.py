@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from sessiond_server.dialects.anthropic import AnthropicDialect
 from sessiond_server.dialects.openai_chat_parts import ChatDialect
+from sessiond_server.providers import tls
 from sessiond_server.providers.anthropic_messages import AnthropicMessages
 from sessiond_server.providers.base import ModelFault, Provider, Route
 from sessiond_server.providers.echo import Echo
@@ -108,6 +109,7 @@ class Models:
             ValueError: if a provider has no type.
         """
         settings = merge_built_in(providers)
+        tls.read_certificates_again()
         for name in list(self._providers):
             old, new = self._settings[name], settings.get(name)
             if old != new or self._key_of(self._settings[name])[0] != self._keys.get(name, ""):

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from sessiond.v1.message_pb2 import FORMAT_OPENAI
+from sessiond_server.providers import tls
 from sessiond_server.providers.api import ApiProvider
 from sessiond_server.providers.body import RequestBody
 from sessiond_server.providers.errors import ProviderCall
@@ -37,7 +38,13 @@ class SdkProvider(ApiProvider):
     def _connect(self, base_url: str, timeout: Any) -> Any:
         sdk, client_class = self._import_sdk()
         self._client = client_class(
-            base_url=base_url, api_key=self._key or NO_KEY, max_retries=0, timeout=timeout
+            base_url=base_url,
+            api_key=self._key or NO_KEY,
+            max_retries=0,
+            timeout=timeout,
+            http_client=sdk.DefaultAsyncHttpxClient(
+                base_url=base_url, timeout=timeout, verify=tls.context()
+            ),
         )
         return sdk
 
