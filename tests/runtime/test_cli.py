@@ -165,7 +165,7 @@ def test_projects_are_listed_and_deleted(here: Here, database_url: str) -> None:
     listed = json.loads(here("projects", "list", "--json", **environment).stdout)
     assert [project["name"] for project in listed] == ["acme", "default", "shop"]
     asked = here("projects", "delete", "acme", **environment)
-    assert (asked.returncode, "--yes deletes it" in asked.stderr) == (2, True)
+    assert (asked.returncode, "add --yes to delete it" in asked.stderr) == (2, True)
     gone = here("projects", "delete", "acme", "--yes", **environment)
     assert (gone.returncode, gone.stdout.split(";")[0]) == (0, "project acme is deleted")
     assert "acme" not in here("projects", "list", **environment).stdout
