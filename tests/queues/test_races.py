@@ -12,7 +12,7 @@ import pytest
 from sessiond.v1 import processing_service_pb2 as pb
 from sessiond_server.core.ids import DEFAULT_PROJECT_ID
 from sessiond_server.db.pool import LockTimeout
-from sessiond_server.queues.store.turns import Turns
+from sessiond_server.queues.store.mutexes import ProjectMutexes
 
 from ..support.locks import LOCKS_LAST
 from ..support.queues import (
@@ -180,14 +180,14 @@ class TestRaces:
         self, wire: Wire, database_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The pool has 8 connections, and none of the leases gives up."""
-        entered, turn = 0, Turns.turn
+        entered, held = 0, ProjectMutexes.held
 
-        def counted(self: Turns, project_id: UUID) -> AbstractAsyncContextManager[None]:
+        def counted(self: ProjectMutexes, project_id: UUID) -> AbstractAsyncContextManager[None]:
             nonlocal entered
             entered += 1
-            return turn(self, project_id)
+            return held(self, project_id)
 
-        monkeypatch.setattr(Turns, "turn", counted)
+        monkeypatch.setattr(ProjectMutexes, "held", counted)
         await lease(wire, "old")
         await fill(wire)
         entered = 0
@@ -201,15 +201,15 @@ class TestRaces:
         assert sorted(taken) == [f"q{i}" for i in range(8)]
 
     async def test_a_lock_that_one_lease_did_not_get_is_not_waited_for_by_the_next(self) -> None:
-        turns, project, first = Turns(), uuid4(), asyncio.Event()
+        mutexes, project, first = ProjectMutexes(), uuid4(), asyncio.Event()
 
         async def times_out() -> None:
-            async with turns.turn(project):
+            async with mutexes.held(project):
                 await first.wait()
                 raise LockTimeout
 
         async def never_runs() -> None:
-            async with turns.turn(project):
+            async with mutexes.held(project):
                 raise AssertionError
 
         tasks = [asyncio.create_task(one) for one in (times_out(), never_runs(), never_runs())]
@@ -217,7 +217,7 @@ class TestRaces:
         first.set()
         ends = await asyncio.gather(*tasks, return_exceptions=True)
         assert [type(end) for end in ends] == [LockTimeout] * 3
-        async with asyncio.timeout(PATIENCE_S), turns.turn(project):
+        async with asyncio.timeout(PATIENCE_S), mutexes.held(project):
             pass  # later calls try the lock again
 
     async def test_a_lease_that_comes_second_waits_for_the_distribution(self, wire: Wire) -> None:

@@ -6,8 +6,8 @@ from uuid import UUID
 
 from sessiond_server.db.expiry import ALIVE
 from sessiond_server.db.pool import Database
+from sessiond_server.queues.store.mutexes import ProjectMutexes
 from sessiond_server.queues.store.rows import Connection, delete_rows, keys_of
-from sessiond_server.queues.store.turns import Turns
 
 # Maximum number of sessions that one distribution locks. Appends to these sessions wait for it.
 SESSIONS_A_DISTRIBUTION = 200
@@ -77,7 +77,7 @@ class QueueStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._turns = Turns()
+        self._mutexes = ProjectMutexes()
 
     async def has(self, project_id: UUID, queue: str) -> bool:
         """Return whether the project has the queue."""
@@ -144,6 +144,6 @@ class QueueStore:
 
         Distributions, registrations and deletions take the same lock.
         """
-        async with self._turns.turn(project_id), self._database.transaction() as connection:
+        async with self._mutexes.held(project_id), self._database.transaction() as connection:
             await self._database.rows(_LOCK, {"project_id": project_id}, on=connection)
             yield connection

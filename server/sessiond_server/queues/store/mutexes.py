@@ -1,4 +1,4 @@
-"""Turns of this process for the lock of a project's queues.
+"""Mutexes before the lock of a project's queues in the database.
 
 All leases of a project need that lock when there are new messages. If they waited in the database,
 each would occupy a connection, and the last ones would wait for longer than the lock timeout,
@@ -13,8 +13,8 @@ from uuid import UUID
 from sessiond_server.db.pool import LockTimeout
 
 
-class _Turn:
-    """The right to wait for the lock in the database, which one call at a time has."""
+class _Mutex:
+    """Lets one call at a time take the lock in the database."""
 
     __slots__ = ("lock", "timeouts", "users")
 
@@ -24,33 +24,33 @@ class _Turn:
         self.users = 0
 
 
-class Turns:
-    """The calls of this process that hold, or wait for, the locks of projects' queues."""
+class ProjectMutexes:
+    """One mutex for each project whose queues calls of this process lock."""
 
     def __init__(self) -> None:
-        self._turns: dict[UUID, _Turn] = {}
+        self._mutexes: dict[UUID, _Mutex] = {}
 
     @asynccontextmanager
-    async def turn(self, project_id: UUID) -> AsyncIterator[None]:
+    async def held(self, project_id: UUID) -> AsyncIterator[None]:
         """Wait in memory until no other call of this process uses the project's lock.
 
         Raises:
             LockTimeout: if another call, for which this one waited, did not get the lock. Each of
                 many calls would otherwise wait for the lock timeout again.
         """
-        turn = self._turns.setdefault(project_id, _Turn())
-        turn.users += 1
+        mutex = self._mutexes.setdefault(project_id, _Mutex())
+        mutex.users += 1
         try:
-            timeouts = turn.timeouts
-            async with turn.lock:
-                if turn.timeouts != timeouts:
+            timeouts = mutex.timeouts
+            async with mutex.lock:
+                if mutex.timeouts != timeouts:
                     raise LockTimeout("a call before this one met a lock")
                 try:
                     yield
                 except LockTimeout:
-                    turn.timeouts += 1
+                    mutex.timeouts += 1
                     raise
         finally:
-            turn.users -= 1
-            if not turn.users:
-                del self._turns[project_id]
+            mutex.users -= 1
+            if not mutex.users:
+                del self._mutexes[project_id]
