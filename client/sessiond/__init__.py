@@ -60,8 +60,8 @@ if TYPE_CHECKING:
         Usage,
     )
 
-# The module of each name that is imported when it is first used. A program uses one of the two
-# clients, and the server uses none: for them, importing everything would take 0.1 s.
+# The names that are imported only when they are first used, by module. A program uses one of the
+# two clients, and the server uses none, so importing everything at once would waste 0.1 s.
 _MODULES = {
     "sessiond._async._client": ("AsyncClient",),
     "sessiond._async._pool": ("AsyncSessionPool",),

@@ -138,8 +138,8 @@ def reserve_port(listen: str) -> Iterator[tuple[str, int]]:
                 alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 alone.bind(address)
             reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            # The kernel may still keep closed connections of a former server with a single process.
-            # They lack SO_REUSEPORT, so that binding also requires SO_REUSEADDR.
+            # The kernel may still keep closed connections of an earlier server. If that server was
+            # a single process, they lack SO_REUSEPORT, so binding also requires SO_REUSEADDR.
             reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             reserved.bind(address)
         except OSError as e:

@@ -1,4 +1,4 @@
-"""Uploads and imports whose source yields no next item."""
+"""Uploads and imports whose source hangs before its end."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -184,7 +184,7 @@ class TestReading:
     async def test_chains_of_one_id_are_flattened_too(
         self, wire: Wire, purger: Purger, query: Query
     ) -> None:
-        """Undo by copying between two ids deletes and recreates each session many times."""
+        """A program that undoes by copying between two ids recreates each session many times."""
         await wire.create("main")
         for i in range(20):
             await wire.store("main", f"{i}")

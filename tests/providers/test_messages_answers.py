@@ -24,7 +24,7 @@ async def provider(model_server: ModelServer) -> AsyncIterator[AnthropicMessages
 
 
 def events(*blocks: dict[str, Any], stop_reason: str = "end_turn") -> Reply:
-    """A reply of whole blocks; the value of "json" is the input of a call as text."""
+    """Return a reply of whole blocks. A tool_use block may have its input as text in "json"."""
     made: list[dict[str, Any]] = [{"type": "message_start", "message": {"model": "m-1"}}]
     for index, block in enumerate(blocks):
         text = block.pop("json", None)

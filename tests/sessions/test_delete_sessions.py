@@ -207,7 +207,8 @@ async def test_sessions_that_were_locked_are_deleted_in_batches(
     wire: Wire, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bulk_deletion, "SESSIONS_A_BATCH", 5)
-    monkeypatch.setattr(pacing, "TARGET_S", PATIENCE_S)  # batches are smaller on a slow machine
+    # Otherwise batches would be smaller on a slow machine.
+    monkeypatch.setattr(pacing, "TARGET_S", PATIENCE_S)
     monkeypatch.setattr(bulk_deletion, "MAX_WAIT_S", 60.0)
     for i in range(12):
         await wire.create(f"s{i}")

@@ -62,8 +62,8 @@ async def test_a_rejoined_turn_that_ends_before_it_is_watched_is_not_called_runn
     monkeypatch.setattr(WatchHub, "chunks", delayed)
     second = await sending(one, "one", "hi", request_id="r")
     turn = await second.end()
-    # The stream of a running turn ends with its last event. After the turn, only its messages are
-    # available.
+    # A stream that sees the turn end also has the event "assistant.turn_end". This stream began
+    # after the end, so it has only the messages of the turn.
     assert (second.turn, second.types) == (turn, ["user.message", "assistant.message"])
 
 

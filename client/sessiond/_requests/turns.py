@@ -64,8 +64,8 @@ class SendOptions(TypedDict, total=False):
     model: str | None
     """Model to ask. Default: the session's, or the server's default."""
     options: Mapping[str, Any] | None
-    """Passed to the model unchanged, with the keys in this order (temperature, max_tokens, tools,
-    ...): a JSON object of at most 1 MiB and 200 levels."""
+    """Fields of the request to the model, such as temperature, max_tokens and tools, which are
+    passed on unchanged and in the same order. A JSON object of at most 1 MiB and 200 levels."""
     turn_timeout: timedelta | float | None
     """Maximum running time, after which the turn is ended: a timedelta or seconds, from 1 second.
     Default: the server's limit."""

@@ -210,7 +210,7 @@ class SessiondSession:
     async def _get_compaction_snapshot(
         self, limit: int, *, prune_prefix: "Callable[[Any], bool] | None" = None
     ) -> "_CompactionSnapshot | None":
-        """Return the latest items, and a function that replaces the last ones.
+        """Return the latest items, and a function that replaces them from a given index on.
 
         `OpenAIResponsesCompactionSession` calls this, so that it neither reads nor loses items that
         it does not compact.

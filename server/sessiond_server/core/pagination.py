@@ -59,7 +59,7 @@ class Paging:
             query: everything that selects and orders the rows. A token is valid only for the query
                 that it was created for.
             position: parsers for the values in a row's position.
-            defaults: values for the last parsers, which a token may leave out.
+            defaults: the last values of a position, for a token that lacks them.
 
         Raises:
             Fault: INVALID_FIELD if page_size is negative; INVALID_PAGE_TOKEN if page_token is
@@ -129,7 +129,7 @@ def decode_token(
         parsers: one parser for each value.
         field: path of the token in the request, for faults.
         reason: reason of the fault for an invalid token.
-        defaults: values for the last parsers, which a token may leave out.
+        defaults: the last values of a position, for a token that lacks them.
 
     Raises:
         Fault: `reason` if the token is malformed or belongs to another query.

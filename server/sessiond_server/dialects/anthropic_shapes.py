@@ -231,7 +231,7 @@ SERVER_RESULTS: Mapping[str, Shape] = {
     ),
     "tool_search_tool_result": _server_result("tool_search_tool_result", _TOOLS_FOUND),
 }
-"""The shape of each type of result of a tool that the provider runs."""
+"""The shapes of the results of the provider's own tools, by the type of the result."""
 
 RESULT_OF_SERVER_TOOL: Mapping[str, str] = {
     "web_search": "web_search_tool_result",

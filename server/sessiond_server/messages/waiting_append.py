@@ -61,7 +61,8 @@ class WaitingAppend:
         """Record that the append waited until its session was free.
 
         Args:
-            was_locked: whether its session's row was locked.
+            was_locked: whether its session's row was found locked. False = it was free at the first
+                check.
 
         Returns:
             Whether the append had met a lock other than the one on its session's row, such as one

@@ -42,8 +42,8 @@ export interface SendFields {
   /** Model to ask. Default: the session's, or the server's default. */
   readonly model?: string | undefined;
   /**
-   * Passed to the model unchanged, with the keys in this order (temperature, max_tokens, tools,
-   * ...): a JSON object of at most 1 MiB and 200 levels.
+   * Fields of the request to the model, such as temperature, max_tokens and tools, which are passed
+   * on unchanged and in the same order. A JSON object of at most 1 MiB and 200 levels.
    */
   readonly options?: JsonObject | undefined;
   /** Maximum running time of the turn, in milliseconds, from 1 second. Default: the server's. */

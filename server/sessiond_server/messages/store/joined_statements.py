@@ -38,10 +38,10 @@ _WANTED = {
 
 
 def wanted(further: Mapping[str, str]) -> str:
-    """Return the part with the session of each append.
+    """Return the part of a statement that lists the appends, one row each, with their sessions.
 
     Args:
-        further: further columns, and the arrays with their values.
+        further: more columns than those of _WANTED, and for each the array with its values.
     """
     columns = {**_WANTED, **further}
     # The LIMIT excludes no rows. The planner does not know its value and assumes one row, so it
