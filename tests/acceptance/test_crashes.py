@@ -242,20 +242,21 @@ async def test_an_import_under_way_is_whole_or_absent(data_dir: Path, start_serv
     """An import with the same request_id then stores its messages exactly once."""
     server = await asyncio.to_thread(start_server, SESSIOND_DATA_DIR=str(data_dir))
     texts = [f'{{"role":"user","content":"{number} {"x" * 300}"}}' for number in range(20_000)]
-    killed = asyncio.Event()
+    kills: list[asyncio.Task[None]] = []
 
     async def source() -> AsyncIterator[str]:
         for number, text in enumerate(texts):
             if number == len(texts) // 2:
-                await asyncio.to_thread(kill_both, server, data_dir)
-                killed.set()
+                # The client closes the source as soon as it notices the server's death.
+                kills.append(asyncio.create_task(asyncio.to_thread(kill_both, server, data_dir)))
+                await asyncio.shield(kills[0])
             yield text
 
     async with AsyncClient(server.target) as client:
         await client.create_session("one")
         with pytest.raises(AWAY):
             await client.sessions.import_messages("one", source(), request_id="import")
-        assert killed.is_set()
+        await kills[0]
         restarted = await asyncio.to_thread(
             start_server, "--listen", server.target, SESSIOND_DATA_DIR=str(data_dir)
         )

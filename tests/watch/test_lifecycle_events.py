@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
 from sessiond.v1 import session_service_pb2 as ss
 from sessiond.v1.session_pb2 import Session
 from sessiond_server.retention.purger import Purger
+from sessiond_server.server import Running
+from sessiond_server.watch.hub import WatchHub
 
 from ..support.waiting import until_async
 from ..support.watching import PATIENCE_S, watching
@@ -118,6 +121,21 @@ class TestLifecycleEvents:
         await wire.create("one")
         watcher = await watching(wire, "one")
         query("DELETE FROM sessions")
+        assert (await watcher.error()).reason == "SESSION_NOT_FOUND"
+
+    async def test_the_event_of_a_deletion_arrives_though_a_poll_saw_the_deletion_first(
+        self, no_poll: None, wire: Wire, server: Running, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The event is published after the commit, and may come from another server."""
+        check, dispatch, late = WatchHub._check_sessions, WatchHub._dispatch, []
+        monkeypatch.setattr(WatchHub, "_check_sessions", AsyncMock())
+        await wire.create("one")
+        watcher = await watching(wire, "one")
+        monkeypatch.setattr(WatchHub, "_dispatch", lambda _, event: late.append(event))
+        await wire.delete("one")
+        await check(server.watching, list(server.watching._channels.values()))
+        dispatch(server.watching, late[0])
+        assert (await watcher.event()).type == "session.deleted"
         assert (await watcher.error()).reason == "SESSION_NOT_FOUND"
 
     async def test_a_watched_session_does_not_expire(

@@ -67,6 +67,8 @@ class Channel:
         seq: seq of the last delivered message.
         watchers: the watchers that receive the events.
         is_over: whether the session is gone.
+        is_missing: whether the session was not found by a check. The event of its deletion, which
+            is published after the commit, may arrive until the next check.
     """
 
     def __init__(
@@ -100,7 +102,7 @@ class Channel:
         self.epoch = head.epoch
         self.seq = head.last_seq
         self.watchers: set[Watcher] = set()
-        self.is_over = False
+        self.is_over = self.is_missing = False
         self._history = history
         self._cuts = cuts
         self._message_log = head.message_log

@@ -94,8 +94,7 @@ class WatchHub:
         self._projects: dict[UUID, set[Watcher]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: list[Callable[[Event], None]] = []
-        # By session key: events of the callers that wait until the session exists. They are set
-        # when it may exist.
+        # By session key: events of callers that wait for the session, set when it may exist.
         self._awaited: dict[UUID, set[asyncio.Event]] = {}
         # By session key: commits in progress in this process whose events are not published yet.
         self._unpublished: dict[UUID, list[asyncio.Event]] = {}
@@ -182,11 +181,10 @@ class WatchHub:
                 is_gone = fault.reason == "SESSION_NOT_FOUND"
                 if not (is_gone and has_begun and options.follow_recreated):
                     raise
-            session_id = options.session_id
-            async for heartbeat in self._next_session(project_id, session_id, heartbeat_s):
+            async for heartbeat in self._next_session(project_id, options.session_id, heartbeat_s):
                 yield heartbeat
             options = replace(options, after_seq=0, after_epoch=None, incarnation="")
-            prefix = encoded_event(events.RECREATED, session_id, now_us())
+            prefix = encoded_event(events.RECREATED, options.session_id, now_us())
 
     async def _next_session(
         self, project_id: UUID, session_id: str, heartbeat_s: float
@@ -325,9 +323,8 @@ class WatchHub:
             if not is_behind and watcher.after >= newest:
                 break
             rows: Sequence[Any] = ()
-            segments = cut(
-                head.segments, watcher.after, min(head.last_seq, watcher.after + PAGE_ROWS)
-            )
+            end = min(head.last_seq, watcher.after + PAGE_ROWS)
+            segments = cut(head.segments, watcher.after, end)
             if segments and not is_behind:
                 rows = await self._history.page(PageQuery(tuple(segments), PAGE_ROWS, PAGE_BYTES))
             if is_whole(rows, watcher.after):
@@ -429,7 +426,10 @@ class WatchHub:
         for channel in channels:
             state = states.get(channel.key)
             if state is None or state.log != channel.log:
-                channel.end()
+                if channel.is_missing:
+                    channel.end()
+                channel.is_missing = True
+                self._poll_now.set()
             elif not state.is_alive:
                 gone = DeletedSession(
                     channel.project_id, channel.session_id, channel.log, state.last_seq
