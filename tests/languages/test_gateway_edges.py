@@ -17,6 +17,7 @@ from sessiond.v1.session_service_pb2 import GetSessionRequest
 from sessiond.v1.session_service_pb2_grpc import SessionServiceStub
 
 from ..support.processes import ServerProcess
+from ..support.waiting import PATIENCE_S
 from .gateways import (
     connect_to,
     end_of,
@@ -180,7 +181,9 @@ def test_a_connection_carries_hundreds_of_streams(url: str) -> None:
     """More than 250, the default of Go's servers: a browser's tabs share a connection."""
     with grpc.insecure_channel(url.removeprefix("http://")) as channel:
         watch = ConversationServiceStub(channel).Watch
-        calls = [watch(conversation_pb.WatchRequest(session_id="one")) for _ in range(300)]
+        # From the beginning, because some of the calls arrive after the message was stored.
+        request = conversation_pb.WatchRequest(session_id="one", after_seq=0)
+        calls = [watch(request, timeout=PATIENCE_S) for _ in range(300)]
         with concurrent.futures.ThreadPoolExecutor(len(calls)) as threads:
             firsts = [threads.submit(first_event, call) for call in calls]
             store(url)
