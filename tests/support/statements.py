@@ -24,6 +24,12 @@ def statements() -> Iterator[list[str]]:
         yield sent
 
 
+def of_calls(sent: list[str]) -> list[str]:
+    """Leave out what the server sends at any time: notifications, polls, and new connections."""
+    background = ("SELECT key,", "SELECT pg_backend_pid() = ")
+    return [text for text in sent if "pg_notify" not in text and not text.startswith(background)]
+
+
 def _noting_prepared(run: Any, sent: list[str]) -> Any:
     def noted(self: PreparedStatement, *args: Any) -> Any:
         sent.append(" ".join(self._text.decode().split()))

@@ -10,7 +10,7 @@ from sessiond.v1.turn_pb2 import TURN_STATE_COMPLETED, TURN_STATE_QUEUED
 from sessiond_server.turns.store.queue import TurnQueueStore
 
 from ..support.model_server import ModelServer, Reply
-from ..support.statements import statements
+from ..support.statements import of_calls, statements
 from ..support.turns import Sent, sending
 from ..support.waiting import until_async
 from ..support.wire import Wire
@@ -32,7 +32,7 @@ def counted() -> Iterator[list[str]]:
     own: list[str] = []
     with statements() as sent:
         yield own
-    own += [text for text in sent if "pg_notify" not in text and not text.startswith("SELECT key,")]
+    own += of_calls(sent)
 
 
 async def sends(wire: Wire, **fields: Any) -> list[Sent]:

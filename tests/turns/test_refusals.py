@@ -21,7 +21,7 @@ from sessiond_server.turns.requests import refusals
 from sessiond_server.turns.store.starts import StartStore
 
 from ..support.model_server import ModelServer, fails
-from ..support.statements import statements
+from ..support.statements import of_calls, statements
 from ..support.turns import Sent, send, sending
 from ..support.wire import Wire, WireError, error_of, openai, pictures
 from .calls import turn_of, turns_of
@@ -64,7 +64,7 @@ async def refused(wire: Wire, prompt: str = "what is on them?", **fields: Any) -
     with statements() as sent:
         error = await error_of(send(wire, "one", prompt, **fields))
     assert error.reason == "CONTEXT_TOO_LARGE"
-    return [text for text in sent if "pg_notify" not in text and not text.startswith("SELECT key,")]
+    return of_calls(sent)
 
 
 def describes_assets(sent: list[str]) -> bool:
@@ -302,7 +302,7 @@ async def test_a_turn_whose_model_fails_is_ended_by_one_statement(
     with statements() as sent:
         error = await error_of(send(one, "one", "hi"))
     assert error.reason == "MODEL_REQUEST_REJECTED"
-    mine = [text for text in sent if "pg_notify" not in text and not text.startswith("SELECT key,")]
+    mine = of_calls(sent)
     assert len(mine) == 4, "\n".join(mine)
 
 

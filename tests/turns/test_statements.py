@@ -10,7 +10,7 @@ from sessiond.v1.message_pb2 import FORMAT_OPENAI, Message
 from sessiond.v1.turn_pb2 import TURN_STATE_COMPLETED
 
 from ..support.model_server import ModelServer, Reply
-from ..support.statements import statements
+from ..support.statements import of_calls, statements
 from ..support.turns import send, sending
 from ..support.waiting import PATIENCE_S
 from ..support.wire import Wire, openai
@@ -39,7 +39,7 @@ async def statements_of(wire: Wire, session_id: str = "one", **fields: Any) -> l
         turn = await send(wire, session_id, **fields)
     assert turn.state == TURN_STATE_COMPLETED
     # Several turns share a notification, and the server polls independently of turns.
-    return [text for text in sent if "pg_notify" not in text and not text.startswith("SELECT key,")]
+    return of_calls(sent)
 
 
 @quickly
@@ -103,6 +103,6 @@ async def test_an_answer_whose_text_was_saved_is_ended_by_one_transaction(
     with statements() as texts:
         models.release()
         await sent.end()
-    mine = [text for text in texts if "pg_notify" not in text and not text.startswith("SELECT key")]
+    mine = of_calls(texts)
     assert [text.split()[0] for text in mine] == ["BEGIN", "WITH", "DELETE", "COMMIT"]
     assert await one.texts("one") == ["hi", "a text that takes some time"]
