@@ -4,7 +4,8 @@ Each tab gets every message once and in order. A tab names the last seq that it 
 the later messages of the history. After that it gets the events of the watch, without the messages
 that it has already. The text of the running answer is kept here, so that a tab that joins late or
 rejoins gets the whole text. When the watch loses its connection to the server, tabs get the event
-"cut" with the time of the loss. When it is connected again, they get the event "live".
+"cut" with the time of the loss. When it is connected again, they get the event "live". A tab also
+gets "live" when it has received the history.
 """
 
 import asyncio
@@ -288,6 +289,9 @@ async def tail(
             await asyncio.sleep(0)
         for item in answers:
             yield _encoded(item, render)
+        # Not before: a history that is being read from a server that is away ends only later.
+        if not follower.cut:
+            yield event_bytes("live", {})
         while True:
             batch = await _batch(queue)
             if not batch:

@@ -114,6 +114,19 @@ async def test_all_tabs_share_one_watch(api: AsyncClient, session: AsyncSession)
     followers.close()
 
 
+async def test_a_tab_is_live_once_it_has_the_history(
+    api: AsyncClient, session: AsyncSession
+) -> None:
+    """A history that cannot be read, because the server is away, must not look live."""
+    followers = Followers()
+    await store(session, "1")
+    reader = tab(api, followers)
+    await reader.until("live")
+    assert [name for name, _ in reader.events] == ["message", "live"]
+    await reader.stream.aclose()
+    followers.close()
+
+
 async def test_tabs_are_told_that_the_server_is_away_and_that_it_is_back(
     api: AsyncClient, session: AsyncSession
 ) -> None:

@@ -25,6 +25,8 @@ class Tail {
     this.timer = 0;
     // The time of day at which the connection to the console was lost; "" while it is connected.
     this.lostAt = "";
+    // Whether all messages so far have arrived, and further ones will arrive at once.
+    this.live = false;
     this.gone = false;
     this.frame = 0;
   }
@@ -55,6 +57,7 @@ class Tail {
   open() {
     if (this.source || this.gone) return;
     clearTimeout(this.timer);
+    this.live = false;
     const source = new EventSource(`${this.url}?after=${this.lastSeq}&epoch=${this.epoch}`);
     this.source = source;
     source.onopen = () => {
@@ -62,7 +65,6 @@ class Tail {
       // The new connection sends the text so far again.
       this.answers.replaceChildren();
       this.lostAt = "";
-      this.say();
     };
     // The browser itself would reconnect after a broken connection, but not after an HTTP error.
     source.onerror = () => this.retry(source);
@@ -76,8 +78,14 @@ class Tail {
     on("rewound", ({ last_seq, epoch }) => this.rewind(last_seq, epoch));
     on("reload", () => location.reload());
     on("session", () => this.say());
-    on("cut", ({ since }) => this.say(`Cut off from the server since ${since}; reconnecting.`));
-    on("live", () => this.say());
+    on("cut", ({ since }) => {
+      this.live = false;
+      this.say(`Cut off from the server since ${since}; reconnecting.`);
+    });
+    on("live", () => {
+      this.live = true;
+      this.say();
+    });
     on("gone", () => this.end("The session is deleted or has expired."));
     on("denied", () => this.end("You are signed out: the key is revoked, or the login has ended. Sign in again."));
   }
@@ -163,7 +171,7 @@ class Tail {
   }
 
   say(text = "") {
-    this.status.textContent = text || `Live, at seq ${this.lastSeq}.`;
+    if (text || this.live) this.status.textContent = text || `Live, at seq ${this.lastSeq}.`;
     const head = document.getElementById("last-seq");
     if (head && this.lastSeq) head.textContent = this.lastSeq.toLocaleString("en").replaceAll(",", "\u202f");
   }
