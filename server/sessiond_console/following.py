@@ -136,7 +136,10 @@ class Follower:
             # A tab that reads the history from now on sees all messages that precede this watch.
             self._ready.set_result(None)
             events = self._api.sessions.events(
-                self._session_id, info.last_seq, on_connection=self._on_connection
+                self._session_id,
+                info.last_seq,
+                after_epoch=info.epoch,  # The session may have been rewound since.
+                on_connection=self._on_connection,
             )
             async for event in events:
                 for item in self._items(event):

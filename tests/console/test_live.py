@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sessiond import AsyncClient, AsyncSession, Message
+from sessiond import AsyncClient, AsyncSession, Message, SessionInfo
 from sessiond.errors import SessionNotFound, TurnFailed
 from sessiond_console import following
 from sessiond_console.following import Followers, event_bytes, tail
@@ -287,6 +287,25 @@ async def test_a_watch_survives_its_last_tab_for_a_while_only(
     async with asyncio.timeout(TIMEOUT_S):
         await asyncio.wait([follower._task])
     assert not followers._followers
+
+
+async def test_a_rewind_while_the_watch_begins_reaches_the_tab(
+    api: AsyncClient, session: AsyncSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store(session, "1", "2", "3")
+    get = api.sessions.get
+
+    async def then_rewound(session_id: str) -> SessionInfo:
+        info = await get(session_id)
+        await session.rewind(to_seq=1)
+        return info
+
+    monkeypatch.setattr(api.sessions, "get", then_rewound)
+    followers = Followers()
+    reader = tab(api, followers)
+    assert (await reader.until("rewound"))["last_seq"] == 1
+    await reader.stream.aclose()
+    followers.close()
 
 
 async def test_a_rewind_takes_messages_back_in_open_tabs(
