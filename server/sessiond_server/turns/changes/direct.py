@@ -197,16 +197,11 @@ class DirectTurns:
 def running_of(sending: Sending, opening: Opening, turn: NewTurn, started: Started) -> RunningTurn:
     """Return the turn that a Send has started."""
     appended, count = started.appended, turn.append.totals.count
-    row = TurnRow(
-        turn_id=turn.turn_id,
-        state=TurnState.RUNNING,
-        model=turn.model,
-        message_id=turn.message_id,
-        timeout_ms=turn.timeout_ms,
+    row = turn.row(
+        TurnState.RUNNING,
+        started.created_at,
         first_seq=appended.first_seq if count else 0,
         end_seq=appended.last_seq if count else 0,
-        parent_seq=turn.parent_seq,
-        created_at=started.created_at,
         started_at=started.created_at,
     )
     is_current = started.revision == opening.revision

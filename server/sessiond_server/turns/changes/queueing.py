@@ -94,16 +94,7 @@ class DirectQueue:
         if queued is None:
             return None
         steers = queued.running_turn if sending.is_immediate else None
-        row = TurnRow(
-            turn_id=turn.turn_id,
-            state=TurnState.QUEUED,
-            model=turn.model,
-            message_id=turn.message_id,
-            timeout_ms=turn.timeout_ms,
-            steers=steers,
-            parent_seq=turn.parent_seq,
-            created_at=queued.created_at,
-        )
+        row = turn.row(TurnState.QUEUED, queued.created_at, steers=steers)
         return Accepted(row, queued.last_seq, True, queued.epoch)
 
     @asynccontextmanager

@@ -149,6 +149,19 @@ class NewTurn:
         own_id = str(self.message_id)
         return any(message_id != own_id for _, message_id in self.append.message_ids)
 
+    def row(self, state: TurnState, created_at: datetime, **others: Any) -> TurnRow:
+        """Return the turn's row, with the values of other columns, by name."""
+        return TurnRow(
+            turn_id=self.turn_id,
+            state=state,
+            model=self.model,
+            message_id=self.message_id,
+            timeout_ms=self.timeout_ms,
+            parent_seq=self.parent_seq,
+            created_at=created_at,
+            **others,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class QueuedTurn:
