@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -30,13 +30,25 @@ WHERE turns.state = {TURN_STATE_FAILED} ORDER BY turns.ended_at"""
 
 
 @pytest.fixture
-async def lose(wire: Wire, models: ModelServer, query: Query) -> Callable[..., Any]:
-    """Create sessions with running turns of a lost process. The first turn is the oldest."""
+async def lose(
+    wire: Wire, models: ModelServer, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
+    """Create sessions with running turns of a lost process. The first turn is the oldest.
+
+    The server that began the turns recovers none of them, or it would compete with the tested one.
+    """
+    orphans = TurnLeaseStore.orphans
 
     async def lose(*names: str) -> None:
         for name in names:
             await wire.create(name)
             await send_held(wire, models, name)
+        ((first_holder,),) = query("SELECT DISTINCT holder FROM turns")
+
+        async def of_others(self: Any, holder: UUID, *args: Any, **options: Any) -> Any:
+            return [] if holder == first_holder else await orphans(self, holder, *args, **options)
+
+        monkeypatch.setattr(TurnLeaseStore, "orphans", of_others)
         for age_s, name in enumerate(reversed(names), 1):
             query(LOST, [age_s, name])
 
